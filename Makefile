@@ -1,0 +1,32 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: setup compare test lint bench clean
+
+setup: $(STAMP)  ## create .venv and install the pinned dependencies; does nothing when it is current
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,export,tune]'
+	touch $@
+
+compare: setup  ## the quick comparison: table, figures and report.html in results/quick
+	$(BIN)/python -m launch compare --preset quick --out results/quick
+
+test: setup lint  ## lint, types and every test
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup  ## speed, as ratios against references in the same run
+	$(BIN)/python -m launch bench --json results/bench.json
+
+clean:
+	rm -rf $(VENV) results runs

@@ -1,0 +1,1 @@
+"""Who decides: controllers of devices, gateways and servers, and the near-optimal references."""

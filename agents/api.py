@@ -1,0 +1,237 @@
+"""Who decides. A `Controller` acts for all agents of one role from their local observations; a `Team` is one per role;
+a `CentralController` sees everything. Whatever decides for a network answers to `Policy`.
+
+Shapes: B cells, n agents of the role, d entries of one agent's row.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from envs.api import Array, Scenario, trace_fields
+from envs.config import unknown_name
+
+Information = Literal["local", "global"]
+
+
+@dataclass(frozen=True)
+class Act:
+    """What the agents of one role do in a slot: raw actions or physical decisions, and messages.
+
+    Attributes:
+        actions: raw actions (B, n, ...), or None if decisions are given.
+        decisions: fields of the scenario's decisions that belong to this role.
+        messages: receiving role -> (B, n_receivers, m), appended to the receivers' rows: in the same slot for roles
+            that act later in `Team.order`, else in the next slot.
+    """
+
+    actions: Array | None = None
+    decisions: Mapping[str, Array] = field(default_factory=dict)
+    messages: Mapping[str, Array] = field(default_factory=dict)
+
+
+class Policy(Protocol):
+    """Whatever decides for a whole network, a team or one central controller; this is what a rollout runs."""
+
+    name: str
+    information: Information
+
+    def reset(self, scenario: Scenario, trace: Any) -> None: ...
+
+    def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> Any: ...
+
+    def feedback(self, costs: Mapping[str, Array]) -> None: ...
+
+    def message_bytes(self) -> float: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+class Controller(ABC):
+    """Acts for all agents of one role; agent i's action depends on row i of the observations only.
+
+    Subclasses that learn keep one row of parameters per agent and cell; no agent reads another's.
+
+    Attributes:
+        messages: receiving role -> entries that this controller appends to each receiver's row (float32, 4 bytes).
+        broadcast: True if one message serves all receivers, so that its bytes count once.
+        needs_statistics: True if an agent must know its own long-run statistics (the trace's per-episode fields).
+    """
+
+    messages: Mapping[str, int] = {}
+    broadcast = True
+    needs_statistics = False
+
+    def reset(self, scenario: Scenario, cells: int) -> None:
+        """Start an episode of `cells` cells; forget what was learned unless the controller is trained beforehand."""
+        self.scenario = scenario
+        self.cells = cells
+
+    def know_statistics(self, statistics: Mapping[str, Array]) -> None:
+        """Receive the trace's per-episode fields (B, n), each agent its own; only if `needs_statistics`."""
+        raise TypeError(f"{type(self).__name__} does not use statistics")
+
+    @abstractmethod
+    def act(self, observations: Array, rng: np.random.Generator) -> Act:
+        """Decide for all agents of the role.
+
+        Args:
+            observations: (B, n, d) float32, each agent's own row, messages appended.
+            rng: the policy's own randomness.
+        """
+
+    def feedback(self, costs: Array) -> None:
+        """Receive the own ledger entries (B, n) of the slot just played; learners without a model use it."""
+        return
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that was learned, as arrays and plain values."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore `state_dict`; call after `reset`."""
+        if state:
+            raise ValueError(f"{type(self).__name__} keeps no state, got {sorted(state)}")
+
+
+class CentralController(ABC):
+    """Decides for all agents, seeing the whole state and this slot's exogenous values."""
+
+    name: str
+    information: Information = "global"
+
+    def reset(self, scenario: Scenario, trace: Any) -> None:
+        """Start an episode on a trace (its per-episode fields may be read, its future may not)."""
+        self.scenario = scenario
+        self.cells = trace.cells
+
+    @abstractmethod
+    def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> Any:
+        """The scenario's decisions for this slot."""
+
+    def feedback(self, costs: Mapping[str, Array]) -> None:
+        """Receive the ledger of the slot just played."""
+        return
+
+    def message_bytes(self) -> float:
+        """Bytes per slot beside the scenario's own signalling."""
+        return 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if state:
+            raise ValueError(f"{type(self).__name__} keeps no state, got {sorted(state)}")
+
+
+class Team:
+    """One controller per role; together they decide for a network from local information.
+
+    Args:
+        name: name in tables.
+        controllers: role -> controller, for every role of the scenario.
+        order: groups of roles that act one after another within the slot; default: all at once.
+        information: "global" only if a member is a reference that looks beyond its row.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        controllers: Mapping[str, Controller],
+        order: Sequence[Sequence[str]] | None = None,
+        information: Information = "local",
+    ) -> None:
+        self.name = name
+        self.controllers = dict(controllers)
+        self.order = [list(group) for group in order] if order else [list(self.controllers)]
+        self.information: Information = information
+        if sorted(r for group in self.order for r in group) != sorted(self.controllers):
+            raise ValueError(f"order {self.order} must name each of {sorted(self.controllers)} once")
+
+    def reset(self, scenario: Scenario, trace: Any) -> None:
+        """Start an episode: every member resets; members that need their own statistics receive them."""
+        missing = [role for role in scenario.roles if role not in self.controllers]
+        if missing:
+            raise ValueError(f"team '{self.name}' has no controller for role '{missing[0]}'")
+        self.scenario = scenario
+        self._inbox: dict[str, dict[str, Array]] = {role: {} for role in self.controllers}
+        statistics = {n: getattr(trace, n) for n, m in trace_fields(type(trace)).items() if m["kind"] == "episode"}
+        for role, controller in self.controllers.items():
+            controller.reset(scenario, trace.cells)
+            if controller.needs_statistics:
+                controller.know_statistics(statistics)
+            for receiver, entries in controller.messages.items():
+                count = scenario.roles[receiver].count
+                self._inbox[receiver][role] = np.zeros((trace.cells, count, entries), np.float32)
+
+    def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> Any:
+        """The scenario's decisions: raw actions are decoded, physical decisions of a role replace decoded ones."""
+        return self.combine(self.scenario.observe(state, exogenous), state, exogenous, rng)
+
+    def combine(self, observations: Mapping[str, Array], state: Any, exogenous: Any, rng: np.random.Generator) -> Any:
+        """`decide` with the rows given (a locality test perturbs them)."""
+        acts = self.act(observations, rng)
+        given: dict[str, Array] = {}
+        for act in acts.values():
+            given.update(act.decisions)
+        names = {f.name for f in dataclasses.fields(self.scenario.decisions_type) if f.default is dataclasses.MISSING}
+        if names <= set(given):
+            return self.scenario.decisions_type(**given)
+        raw = {role: act.actions for role, act in acts.items() if act.actions is not None}
+        for role, spec in self.scenario.roles.items():
+            if role not in raw:  # its decisions are given: any legal action fills its place
+                raw[role] = neutral_action(spec.action_space, (len(observations[role]), spec.count))
+        decoded = self.scenario.decode(state, raw, exogenous)
+        return dataclasses.replace(decoded, **given) if given else decoded
+
+    def act(self, observations: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Act]:
+        """Role -> what its agents do; messages go to the receivers' rows."""
+        acts: dict[str, Act] = {}
+        for group in self.order:
+            for role in group:
+                inbox = [self._inbox[role][sender] for sender in self.controllers if sender in self._inbox[role]]
+                row = observations[role]
+                acts[role] = self.controllers[role].act(np.concatenate([row, *inbox], axis=2) if inbox else row, rng)
+            for role in group:
+                for receiver, message in acts[role].messages.items():
+                    self._inbox[receiver][role] = np.asarray(message, np.float32)
+        return acts
+
+    def feedback(self, costs: Mapping[str, Array]) -> None:
+        for role, controller in self.controllers.items():
+            controller.feedback(costs[role])
+
+    def message_bytes(self) -> float:
+        """Bytes per slot of all messages (4 per entry; a broadcast counts once)."""
+        total = 0
+        for controller in self.controllers.values():
+            for receiver, entries in controller.messages.items():
+                total += 4 * entries * (1 if controller.broadcast else self.scenario.roles[receiver].count)
+        return float(total)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {role: controller.state_dict() for role, controller in self.controllers.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for role in state:
+            if role not in self.controllers:
+                raise ValueError(unknown_name("role", role, self.controllers))
+        for role, controller in self.controllers.items():
+            controller.load_state_dict(state.get(role, {}))
+
+
+def neutral_action(space: Any, lead: tuple[int, ...]) -> Array:
+    """Zeros of a space's shape (its lowest entry where 0 is outside), for a role whose decisions are given."""
+    shape = lead + tuple(space.shape or ())
+    if hasattr(space, "low"):
+        return np.broadcast_to(np.clip(0.0, space.low, space.high), shape)
+    return np.broadcast_to(np.asarray(space.start, np.int64), shape)

@@ -1,0 +1,1 @@
+"""Near-optimal controllers of each scenario."""

@@ -1,0 +1,1 @@
+"""Named controllers of each scenario: who plays which role."""

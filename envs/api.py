@@ -1,0 +1,354 @@
+"""The contract that every scenario fulfils: roles, spaces, traces, a pure batched step.
+
+Shapes: B cells (independent networks), n agents of a role, L slots. Axis 0 of every array is the cell, except in a
+`Trace`, whose per-slot arrays have the slot first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar, Literal, TypeVar
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+
+from envs.config import unknown_name
+
+Array = npt.NDArray[Any]
+S = TypeVar("S")
+
+TraceKind = Literal["slot", "episode", "initial"]
+
+
+@dataclass(frozen=True)
+class Role:
+    """One kind of agent: all its agents have the same spaces.
+
+    Attributes:
+        name: "device", "gateway" or "server".
+        count: number of agents n in one cell.
+        observation_space: space of ONE agent's local observation (float32 Box).
+        action_space: space of ONE agent's raw action.
+    """
+
+    name: str
+    count: int
+    observation_space: gymnasium.spaces.Box
+    action_space: gymnasium.Space[Any]
+
+    @cached_property
+    def agent_ids(self) -> tuple[str, ...]:
+        """`device_0`, `device_1`, ..; the one server is `server`."""
+        return agent_ids(self.name, self.count)
+
+
+def agent_ids(role: str, count: int) -> tuple[str, ...]:
+    """Agent ids of a role in order; the one server is `server`."""
+    return ("server",) if role == "server" else tuple(f"{role}_{i}" for i in range(count))
+
+
+@dataclass(frozen=True)
+class Signalling:
+    """Bytes that one cell exchanges per slot, by link (float32 = 4 bytes)."""
+
+    decentralized: Mapping[str, float]
+    centralized: Mapping[str, float]
+
+    @property
+    def decentralized_bytes(self) -> float:
+        return float(sum(self.decentralized.values()))
+
+    @property
+    def centralized_bytes(self) -> float:
+        return float(sum(self.centralized.values()))
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one slot did.
+
+    Attributes:
+        state: the next state.
+        costs: role -> (B, n), additive: summed over roles and agents it is the paper's per-slot objective.
+        metrics: name -> (B,), one number per cell.
+        details: name -> (B, ...), arrays for figures and tests.
+    """
+
+    state: Any
+    costs: Mapping[str, Array]
+    metrics: Mapping[str, Array]
+    details: Mapping[str, Array] = field(default_factory=dict)
+
+
+def drawn(kind: TraceKind, unit: str, *axes: str, process: str, low: float | None = None, integer: bool = False) -> Any:
+    """A field of a trace: when it is drawn, its unit, its axes beside slot and cell, its process and lower limit.
+
+    Args:
+        kind: "slot" -> array (L+1, B, *axes); "episode" and "initial" -> array (B, *axes).
+        unit: SI unit, or "-".
+        axes: names of config fields or properties that give the length of each further axis.
+        process: name of the random process in `envs.physics.processes` that a sampled trace uses.
+        low: smallest legal value, if any.
+        integer: the values are whole numbers.
+    """
+    return field(
+        metadata={"kind": kind, "unit": unit, "axes": axes, "process": process, "low": low, "integer": integer}
+    )
+
+
+@dataclass(frozen=True)
+class Trace:
+    """ALL exogenous draws of an episode, drawn before it starts; subclasses declare fields with `drawn`.
+
+    Per-slot arrays are (L+1, B, ...): one slot more than steps, since the last observation is needed.
+    """
+
+    @property
+    def cells(self) -> int:
+        """Number of cells B."""
+        name, meta = next(iter(trace_fields(type(self)).items()))
+        return int(getattr(self, name).shape[1 if meta["kind"] == "slot" else 0])
+
+    @property
+    def slots(self) -> int:
+        """Number of steps L that the trace carries."""
+        name = next(n for n, meta in trace_fields(type(self)).items() if meta["kind"] == "slot")
+        return int(getattr(self, name).shape[0]) - 1
+
+    def select(self: S, cells: Any) -> S:
+        """The trace of some cells (slice or index array)."""
+        parts = {
+            name: getattr(self, name)[:, cells] if meta["kind"] == "slot" else getattr(self, name)[cells]
+            for name, meta in trace_fields(type(self)).items()
+        }
+        return type(self)(**parts)
+
+    def shortened(self: S, slots: int) -> S:
+        """The first `slots` steps of the trace."""
+        parts = {
+            name: getattr(self, name)[: slots + 1] if meta["kind"] == "slot" else getattr(self, name)
+            for name, meta in trace_fields(type(self)).items()
+        }
+        return type(self)(**parts)
+
+
+def trace_fields(trace_type: type) -> dict[str, Mapping[str, Any]]:
+    """Name -> metadata (`kind`, `unit`, `axes`, `process`, `low`, `integer`) of a trace's fields, in order."""
+    return {f.name: f.metadata for f in dataclasses.fields(trace_type)}
+
+
+class Scenario(ABC):
+    """A network of one paper: pure functions of arrays, no hidden state, no randomness but `sample_trace`.
+
+    Class attributes name the dataclasses: `config_type`, `state_type`, `trace_type`, `exogenous_type`,
+    `decisions_type`.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    paper: ClassVar[str]
+    config_type: ClassVar[type]
+    state_type: ClassVar[type]
+    trace_type: ClassVar[type[Trace]]
+    exogenous_type: ClassVar[type]
+    decisions_type: ClassVar[type]
+    reward_modes: ClassVar[tuple[str, ...]] = ("local", "team")
+    cost_metric: ClassVar[str] = "cost"
+    """Metric by which controllers are compared (lower is better)."""
+
+    def __init__(self, config: Any = None) -> None:
+        self.config = self.config_type() if config is None else config
+        if not isinstance(self.config, self.config_type):
+            raise ValueError(f"config must be a {self.config_type.__qualname__}, got {type(self.config).__name__}")
+
+    # --- what an agent sees and may do -------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def roles(self) -> dict[str, Role]:
+        """The roles that decide something under this config, in order."""
+
+    @property
+    @abstractmethod
+    def central_space(self) -> gymnasium.Space[Any]:
+        """Action space of one controller that decides for all."""
+
+    @property
+    @abstractmethod
+    def global_state_space(self) -> gymnasium.spaces.Box:
+        """Space (D,) of `global_state` of one cell."""
+
+    @property
+    @abstractmethod
+    def horizon(self) -> int:
+        """Slots of an episode; episodes end by truncation, never by termination."""
+
+    @property
+    def ledger(self) -> dict[str, int]:
+        """Role -> number of entries in `Step.costs`, also for roles that decide nothing."""
+        return {name: role.count for name, role in self.roles.items()}
+
+    @property
+    def learner_scale(self) -> dict[str, float]:
+        """Role -> positive factor on the reward that learners see (not part of the ledger)."""
+        return dict.fromkeys(self.ledger, 1.0)
+
+    # --- randomness, drawn beforehand ----------------------------------------------------------------------------
+
+    @abstractmethod
+    def sample_cell(self, rng: np.random.Generator, slots: int) -> dict[str, Array]:
+        """Draw one cell's trace: per-slot arrays (slots+1, ...), others (...). The only randomness of a scenario."""
+
+    def sample_trace(self, rng: np.random.Generator, cells: int, slots: int | None = None) -> Any:
+        """Draw a trace of `cells` cells; cell b draws from `rng.spawn(cells)[b]` and does not depend on the others.
+
+        Args:
+            rng: parent generator.
+            cells: B >= 1.
+            slots: steps L >= 1 (default: the horizon); per-slot arrays are (L+1, B, ...).
+
+        Raises:
+            ValueError: cells or slots below 1.
+        """
+        slots = self.horizon if slots is None else slots
+        for what, value in (("cells", cells), ("slots", slots)):
+            if value < 1:
+                raise ValueError(f"{what} = {value} is not legal: must be an integer >= 1")
+        kinds = trace_fields(self.trace_type)
+        parts: dict[str, Array] = {}
+        for b, child in enumerate(rng.spawn(cells)):
+            for name, values in self.sample_cell(child, slots).items():
+                per_slot = kinds[name]["kind"] == "slot"
+                if b == 0:
+                    shape = (slots + 1, cells, *values.shape[1:]) if per_slot else (cells, *values.shape)
+                    parts[name] = np.empty(shape, values.dtype)
+                parts[name][(slice(None), b) if per_slot else b] = values
+        return self.trace_type(**parts)
+
+    def check_trace(self, trace: Any) -> None:
+        """Raise `ValueError` if a trace does not fit this scenario: type, shapes, NaN, limits."""
+        if not isinstance(trace, self.trace_type):
+            raise ValueError(f"trace must be a {self.trace_type.__qualname__}, got {type(trace).__name__}")
+        for name, meta in trace_fields(self.trace_type).items():
+            values = getattr(trace, name)
+            lead = (trace.slots + 1, trace.cells) if meta["kind"] == "slot" else (trace.cells,)
+            want = lead + tuple(int(getattr(self.config, axis)) for axis in meta["axes"])
+            if values.shape != want:
+                axes = ", ".join([*(["slots+1"] if meta["kind"] == "slot" else []), "cells", *meta["axes"]])
+                raise ValueError(f"trace field {name} has shape {values.shape}, must be ({axes}) = {want}")
+            if not np.isfinite(values).all():
+                raise ValueError(
+                    f"trace field {name} holds NaN or infinity; every value must be finite ({meta['unit']})"
+                )
+            if meta["low"] is not None and (values < meta["low"]).any():
+                raise ValueError(
+                    f"trace field {name} holds {values.min():g} {meta['unit']}; every value must be >= {meta['low']:g}"
+                )
+
+    @abstractmethod
+    def initial_state(self, trace: Any) -> Any:
+        """The state before the first slot: the card's values, or what the trace drew."""
+
+    def exogenous(self, trace: Any, t: int) -> Any:
+        """Slot t of the trace, fields (B, ...); per-episode fields repeat in every slot."""
+        kinds = trace_fields(self.trace_type)
+        parts = {}
+        for f in dataclasses.fields(self.exogenous_type):
+            values = getattr(trace, f.name)
+            parts[f.name] = values[t] if kinds[f.name]["kind"] == "slot" else values
+        return self.exogenous_type(**parts)
+
+    # --- information -------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def observe(self, state: Any, exogenous: Any) -> dict[str, Array]:
+        """Role -> (B, n, d) float32: what each agent sees locally, and what the scenario broadcasts to it."""
+
+    @abstractmethod
+    def global_state(self, state: Any, exogenous: Any) -> Array:
+        """(B, D) float32 for a centralized controller."""
+
+    def action_masks(self, state: Any, exogenous: Any) -> dict[str, Array]:
+        """Role -> (B, n, choices) bool of the choices that make sense, for roles with a Discrete space that need it."""
+        return {}
+
+    # --- decisions and dynamics ----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def decode(self, state: Any, actions: Mapping[str, Array], exogenous: Any) -> Any:
+        """Raw actions {role: (B, n, ...)} -> `decisions_type`, agent by agent, from its own row.
+
+        Raises:
+            ValueError: a role without action, wrong shape, NaN, infinity, an integer outside its space.
+        """
+
+    @abstractmethod
+    def decode_central(self, state: Any, action: Array, exogenous: Any) -> Any:
+        """Raw joint action (B, ...) of `central_space` -> `decisions_type`."""
+
+    @abstractmethod
+    def step(self, state: Any, decisions: Any, exogenous: Any) -> Step:
+        """One slot of all cells: pure and deterministic; inputs are left unchanged."""
+
+    @abstractmethod
+    def signalling(self) -> Signalling:
+        """Bytes per slot and cell."""
+
+    def rewards(self, step: Step, mode: str = "local") -> dict[str, Array]:
+        """Role -> (B, n): minus the own ledger entry ("local") or minus the sum of the ledger ("team")."""
+        if mode not in self.reward_modes:
+            raise ValueError(unknown_name("reward mode", mode, self.reward_modes))
+        if mode == "local":
+            return {role: -cost for role, cost in step.costs.items()}
+        total = total_cost(step)
+        return {role: np.broadcast_to(-total[:, None], cost.shape) for role, cost in step.costs.items()}
+
+
+def total_cost(step: Step) -> Array:
+    """(B,) sum of the ledger over roles and agents."""
+    return np.sum([cost.sum(axis=1) for cost in step.costs.values()], axis=0)
+
+
+def checked_actions(role: str, count: int, space: gymnasium.Space[Any], actions: Any, cells: int) -> Array:
+    """Raw actions of one role as an array (B, n, ...) inside its space; finite numbers outside a Box are clipped.
+
+    Args:
+        role: name for messages.
+        count: agents n; 0 for a joint action without an agent axis.
+        space: Box, Discrete or MultiDiscrete of one agent.
+        actions: array-like (B, n, *space.shape).
+        cells: B.
+
+    Raises:
+        ValueError: wrong shape, NaN, infinity, not a number, an integer outside the space.
+    """
+    values = np.asarray(actions)
+    want = (cells, count, *(space.shape or ())) if count else (cells, *(space.shape or ()))
+    if values.dtype.kind not in "fiub":
+        raise ValueError(f"actions of {role} must be numbers, got dtype {values.dtype}")
+    if values.shape != want:
+        raise ValueError(f"actions of {role} have shape {values.shape}, must be (cells, agents, ...) = {want}")
+    if isinstance(space, gymnasium.spaces.Box):
+        values = values.astype(np.float64, copy=False)
+        if not np.isfinite(values).all():
+            raise ValueError(f"actions of {role} hold NaN or infinity; every entry must be a finite number")
+        return np.clip(values, space.low, space.high)
+    if values.dtype.kind == "f" and (not np.isfinite(values).all() or (values != np.floor(values)).any()):
+        raise ValueError(f"actions of {role} must be integers, got fractions, NaN or infinity")
+    low: Any
+    high: Any
+    if isinstance(space, gymnasium.spaces.Discrete):
+        low, high = int(space.start), int(space.start + space.n)
+    elif isinstance(space, gymnasium.spaces.MultiDiscrete):
+        low = np.asarray(space.start, np.int64)
+        high = low + np.asarray(space.nvec, np.int64)
+    else:
+        raise ValueError(f"actions of {role}: spaces of type {type(space).__name__} are not supported")
+    if (values < low).any() or (values >= high).any():
+        raise ValueError(f"actions of {role} hold {values.min()}..{values.max()}, outside {space}")
+    return values.astype(np.int64, copy=False)

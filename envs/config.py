@@ -1,0 +1,132 @@
+"""Validated, frozen configurations: one decorator and one field function for every scenario."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable
+from typing import Any, TypeVar, dataclass_transform
+
+import pydantic
+import pydantic.dataclasses
+from pydantic import ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+
+C = TypeVar("C")
+
+_BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+
+
+def quantity(
+    default: Any,
+    unit: str,
+    meaning: str,
+    *,
+    symbol: str = "-",
+    source: str = "chosen",
+    gt: float | None = None,
+    ge: float | None = None,
+    lt: float | None = None,
+    le: float | None = None,
+) -> Any:
+    """A field of a config: its default, unit, meaning, the paper's symbol and where the value comes from.
+
+    Args:
+        default: value used when the caller gives none; a tuple for a vector.
+        unit: SI unit, or "-" for a number without one.
+        meaning: one line for the parameter table.
+        symbol: the symbol in the paper.
+        source: section or figure of the paper, or "chosen".
+        gt, ge, lt, le: legal range.
+    """
+    return pydantic.Field(
+        default=default,
+        description=meaning,
+        gt=gt,
+        ge=ge,
+        lt=lt,
+        le=le,
+        json_schema_extra={"unit": unit, "symbol": symbol, "source": source},
+    )
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def config_class(cls: type[C]) -> type[C]:
+    """Make a frozen, keyword-only dataclass whose fields are checked for name, type and range.
+
+    A wrong value raises a `ValueError` that names the field, the value, its unit and what is legal.
+    """
+    decorated: Any = pydantic.dataclasses.dataclass(
+        frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False)
+    )(cls)
+    validated_init: Callable[..., None] = decorated.__init__
+
+    def __init__(self: Any, **values: Any) -> None:
+        unknown = [name for name in values if name not in decorated.__pydantic_fields__]
+        if unknown:
+            raise ValueError(unknown_name("field", unknown[0], decorated.__pydantic_fields__))
+        try:
+            validated_init(self, **values)
+        except ValidationError as error:
+            raise ValueError(_readable(error, decorated)) from None
+
+    decorated.__init__ = __init__
+    return decorated
+
+
+def unknown_name(kind: str, name: str, known: Any) -> str:
+    """The message for a name that does not exist: what is near, and all that is known."""
+    names = [str(k) for k in known]
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    return f"unknown {kind} '{name}'{hint} Known: {', '.join(names)}"
+
+
+def config_fields(config: Any) -> list[dict[str, Any]]:
+    """Rows of the parameter table: name, value, default, unit, legal range, symbol, source, meaning."""
+    rows = []
+    for field in dataclasses.fields(config):
+        info: FieldInfo = type(config).__pydantic_fields__[field.name]
+        extra: dict[str, Any] = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+        rows.append(
+            {
+                "name": field.name,
+                "value": getattr(config, field.name),
+                "default": info.default,
+                "unit": extra.get("unit", "-"),
+                "legal": legal_range(info),
+                "symbol": extra.get("symbol", "-"),
+                "source": extra.get("source", "-"),
+                "meaning": info.description or "",
+            }
+        )
+    return rows
+
+
+def legal_range(info: FieldInfo) -> str:
+    """The range of a field in words, for tables and messages."""
+    bounds = [
+        f"{sign} {getattr(entry, key):g}"
+        for entry in info.metadata
+        for key, sign in _BOUNDS.items()
+        if hasattr(entry, key)
+    ]
+    kind = getattr(info.annotation, "__name__", str(info.annotation)).replace("typing.", "")
+    if kind == "Literal" or "Literal[" in str(info.annotation):
+        return "one of " + ", ".join(repr(v) for v in getattr(info.annotation, "__args__", ()))
+    return " and ".join([kind, *bounds])
+
+
+def _readable(error: ValidationError, cls: Any) -> str:
+    lines = []
+    for entry in error.errors():
+        name = str(entry["loc"][0]) if entry["loc"] else cls.__name__
+        info = cls.__pydantic_fields__.get(name)
+        if info is None:  # a check over several fields
+            lines.append(str(entry["ctx"]["error"]) if "ctx" in entry else entry["msg"])
+            continue
+        unit = (info.json_schema_extra or {}).get("unit", "-")
+        lines.append(
+            f"{name} = {entry['input']!r}{'' if unit == '-' else ' ' + unit} is not legal: must be {legal_range(info)}"
+        )
+    return "; ".join(lines)

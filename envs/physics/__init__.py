@@ -1,0 +1,1 @@
+"""One formula, one function: radio, processors, queues, allocation, random processes."""

@@ -1,0 +1,57 @@
+"""Radio links: path loss, Shannon rate and its inverse, decibels.
+
+Shapes: every argument broadcasts; gains are normalised by the noise power (unit 1/W) unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from envs.api import Array
+
+EXPONENT_MAX = 1000.0
+"""Bits/s/Hz above which the required power counts as infinite (2**1000 is near the largest float)."""
+
+
+def from_db(value_db: Any) -> Array:
+    """Decibels -> ratio."""
+    return np.asarray(10.0 ** (np.asarray(value_db) / 10.0))
+
+
+def path_loss_db(distance_m: Any, db_at_1m: float, db_per_decade: float) -> Array:
+    """Log-distance path loss in dB (sequential_offloading paper, Sec. VI: 30.6 + 37.6 log10 d)."""
+    return np.asarray(db_at_1m + db_per_decade * np.log10(distance_m))
+
+
+def shannon_rate_bps(bandwidth_hz: Any, gain_per_w: Any, power_w: Any, snr_gap: float = 1.0) -> Array:
+    """Rate B log2(1 + h p / Gamma) in bit/s (sequential_offloading paper, eq. 3)."""
+    return np.asarray(bandwidth_hz * np.log2(1.0 + np.asarray(gain_per_w) * power_w / snr_gap))
+
+
+def spectral_efficiency(gain_per_w: Any, power_w: float, snr_gap: float) -> Array:
+    """log2(1 + h p / Gamma) in bit/s/Hz: the channel state information (CSI) that a device observes."""
+    return np.asarray(np.log2(1.0 + np.asarray(gain_per_w) * (power_w / snr_gap)))
+
+
+def required_power_w(bits_per_s_per_hz: Any, gain_per_w: Any, snr_gap: float = 1.0) -> Array:
+    """Power that carries a spectral efficiency: Gamma/h (2^eta - 1), the inverse of the Shannon rate (eq. 4).
+
+    Args:
+        bits_per_s_per_hz: eta >= 0.
+        gain_per_w: h; with h <= 0 nothing can be carried.
+        snr_gap: Gamma >= 1.
+
+    Returns:
+        power in W; 0 where eta = 0, infinity where h <= 0 or eta > 1000.
+    """
+    eta = np.asarray(bits_per_s_per_hz)
+    gain = np.asarray(gain_per_w)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        power = (np.exp2(eta) - 1.0) * (snr_gap / gain)
+    impossible = (gain <= 0.0) | (eta > EXPONENT_MAX)
+    if impossible.any():
+        power = np.where(impossible, np.inf, power)
+        power = np.where(eta == 0.0, 0.0, power)
+    return power

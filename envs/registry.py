@@ -1,0 +1,50 @@
+"""Names of scenarios -> classes."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from envs.api import Scenario
+from envs.config import unknown_name
+
+_SCENARIOS = {
+    "sequential_offloading": "envs.scenarios.sequential_offloading:SequentialOffloading",
+}
+
+
+def scenario_names() -> tuple[str, ...]:
+    """The registered scenarios."""
+    return tuple(_SCENARIOS)
+
+
+def scenario_class(name: str) -> type[Scenario]:
+    """The class of a scenario.
+
+    Raises:
+        ValueError: unknown name; the message lists the known ones.
+    """
+    if name not in _SCENARIOS:
+        raise ValueError(unknown_name("scenario", name, _SCENARIOS))
+    module, attribute = _SCENARIOS[name].split(":")
+    found: type[Scenario] = getattr(import_module(module), attribute)
+    return found
+
+
+def make_scenario(name: str, **overrides: Any) -> Scenario:
+    """A scenario with some config fields replaced.
+
+    Args:
+        name: one of `scenario_names()`.
+        **overrides: fields of the scenario's config (strings are parsed, so command-line text works).
+
+    Raises:
+        ValueError: unknown scenario or field, a value of wrong type or outside its range.
+    """
+    cls = scenario_class(name)
+    return cls(cls.config_type(**overrides))
+
+
+def register_scenario(name: str, target: str) -> None:
+    """Add a scenario of your own: `target` is "module:Class"."""
+    _SCENARIOS[name] = target

@@ -1,0 +1,1 @@
+"""Equations of one paper per file."""

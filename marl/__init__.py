@@ -1,0 +1,1 @@
+"""Learning and evaluation: rollouts over batches of cells, paired comparison, training with RLlib."""

@@ -1,0 +1,1 @@
+"""RLlib on batched cells: environment runner, modules, algorithms that RLlib lacks."""
