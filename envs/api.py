@@ -343,7 +343,7 @@ def checked_actions(role: str, count: int, space: gymnasium.Space[Any], actions:
     low: Any
     high: Any
     if isinstance(space, gymnasium.spaces.Discrete):
-        low, high = int(space.start), int(space.start + space.n)
+        low, high = int(space.start), int(space.start) + int(space.n)
     elif isinstance(space, gymnasium.spaces.MultiDiscrete):
         low = np.asarray(space.start, np.int64)
         high = low + np.asarray(space.nvec, np.int64)
