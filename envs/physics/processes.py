@@ -28,3 +28,51 @@ def rayleigh_power_gain(rng: np.random.Generator, shape: tuple[int, ...]) -> Arr
 def bernoulli_arrivals(rng: np.random.Generator, probability: float, shape: tuple[int, ...]) -> Array:
     """0/1 arrivals, i.i.d. Bernoulli, uint8."""
     return (rng.random(shape) < probability).astype(np.uint8)
+
+
+def uniform_arrivals(rng: np.random.Generator, mean: float, half_width: float, shape: tuple[int, ...]) -> Array:
+    """Real-valued arrivals, i.i.d. uniform on [mean - half_width, mean + half_width], clipped at 0 from below."""
+    return np.maximum(rng.uniform(mean - half_width, mean + half_width, shape), 0.0)
+
+
+def stationary_distribution(transition: Array) -> Array:
+    """Stationary law pi (S,) of a Markov chain with one recurrent class: pi P = pi, sum pi = 1.
+
+    Args:
+        transition: P (S, S), rows sum to 1.
+    """
+    p = np.asarray(transition, np.float64)
+    balance = np.vstack([p.T - np.eye(len(p)), np.ones(len(p))])
+    law = np.linalg.lstsq(balance, np.append(np.zeros(len(p)), 1.0), rcond=None)[0]
+    law = np.maximum(law, 0.0)
+    return np.asarray(law / law.sum())
+
+
+def markov_channel(rng: np.random.Generator, transition: Array, slots: int, count: int) -> Array:
+    """States (slots, count) int of independent Markov chains: first from the stationary law, then one step per slot.
+
+    Args:
+        transition: P (S, S), rows sum to 1.
+        slots: states drawn per chain, the first included.
+        count: chains.
+    """
+    p = np.asarray(transition, np.float64)
+    first, rows = np.cumsum(stationary_distribution(p)), np.cumsum(p, axis=1)
+    draws = rng.random((slots, count))
+    states = np.empty((slots, count), np.int64)
+    last = len(p) - 1
+    states[0] = np.minimum((draws[0][:, None] >= first).sum(axis=1), last)
+    for t in range(1, slots):
+        states[t] = np.minimum((draws[t][:, None] >= rows[states[t - 1]]).sum(axis=1), last)
+    return states
+
+
+def check_transition(transition: Array, states: int) -> None:
+    """Raise `ValueError` unless the field channel_transition is a stochastic matrix (states, states)."""
+    p = np.asarray(transition, np.float64)
+    if p.shape != (states, states):
+        raise ValueError(f"channel_transition has shape {p.shape}, must be {(states, states)}: one row per state")
+    if (p < 0.0).any() or (np.abs(p.sum(axis=1) - 1.0) > 1e-9).any():
+        raise ValueError(
+            f"channel_transition = {p.tolist()} is not legal: entries must be >= 0 and every row must sum to 1"
+        )
