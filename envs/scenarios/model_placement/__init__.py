@@ -1,0 +1,29 @@
+"""Task assignment, model placement and three-resource sharing; see `scenario.py`."""
+
+from envs.scenarios.model_placement.config import ModelPlacementConfig, scaled, slow_backhaul
+from envs.scenarios.model_placement.scenario import (
+    HEAVY,
+    LIGHT,
+    Admission,
+    ModelPlacement,
+    ModelPlacementDecisions,
+    ModelPlacementExogenous,
+    ModelPlacementState,
+    ModelPlacementTrace,
+    at_level,
+)
+
+__all__ = [
+    "HEAVY",
+    "LIGHT",
+    "Admission",
+    "ModelPlacement",
+    "ModelPlacementConfig",
+    "ModelPlacementDecisions",
+    "ModelPlacementExogenous",
+    "ModelPlacementState",
+    "ModelPlacementTrace",
+    "at_level",
+    "scaled",
+    "slow_backhaul",
+]

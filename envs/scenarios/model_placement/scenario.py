@@ -1,0 +1,511 @@
+"""Task assignment, model placement and three-resource sharing for DNN inference (W. Zhang et al., IEEE TVT, 2021).
+
+G gateways serve K devices each; every device produces one inference task per slot and owns two DNN models, a light and
+a heavy one. A task runs at its gateway or is relayed to the edge server, if the wanted model is in the cache there or
+arrives in time; its accuracy counts if it meets its deadline. Gateways and server share band and CPU among the tasks
+that have their model, and decide which models stay. Equation numbers are the paper's; docs/model_placement.md lists
+the errata and our decisions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from envs.api import Array, Role, Scenario, Signalling, Step, Trace, checked_actions, drawn
+from envs.physics.caching import admit_in_order
+from envs.physics.processes import bernoulli_arrivals, rayleigh_power_gain
+from envs.physics.radio import from_db, path_loss_db, spectral_efficiency
+from envs.physics.sharing import proportional_shares, time_at_rate_s
+from envs.scenarios.model_placement.config import ModelPlacementConfig
+
+LIGHT, HEAVY = 0, 1
+OBSERVATION_MAX = 10.0
+DEVICE_ENTRIES, GATEWAY_ROW, SERVER_ROW, CENTRAL_ROW = 17, 12, 8, 8
+PER_DEVICE_ACTIONS = 10
+
+
+@dataclass(frozen=True)
+class ModelPlacementState:
+    cached_gateway: Array  # (B, G, K, 2) 0/1 models in the cache of the own gateway; last axis light, heavy
+    cached_edge: Array  # (B, G, K, 2) 0/1 models in the cache of the server
+
+
+@dataclass(frozen=True)
+class ModelPlacementTrace(Trace):
+    task_bits: Array = drawn("slot", "bit", "num_gateways", "devices_per_gateway", process="uniform", low=0.0)
+    deadline_s: Array = drawn("slot", "s", "num_gateways", "devices_per_gateway", process="uniform", low=0.0)
+    noisy: Array = drawn(
+        "slot", "-", "num_gateways", "devices_per_gateway", process="bernoulli_arrivals", low=0, integer=True
+    )
+    device_gain: Array = drawn(
+        "slot", "power ratio", "num_gateways", "devices_per_gateway", process="rayleigh_power_gain", low=0.0
+    )
+    gateway_gain: Array = drawn("slot", "power ratio", "num_gateways", process="rayleigh_power_gain", low=0.0)
+    model_accuracy: Array = drawn(
+        "episode", "-", "num_gateways", "devices_per_gateway", "noise_kinds", "levels", process="uniform", low=0.0
+    )
+    model_bits: Array = drawn(
+        "episode", "bit", "num_gateways", "devices_per_gateway", "levels", process="uniform", low=0.0
+    )
+    model_cycles: Array = drawn(
+        "episode", "cycle", "num_gateways", "devices_per_gateway", "levels", process="uniform", low=0.0
+    )
+
+
+@dataclass(frozen=True)
+class ModelPlacementExogenous:
+    task_bits: Array  # (B, G, K) D
+    deadline_s: Array  # (B, G, K) T
+    noisy: Array  # (B, G, K) 0/1 theta
+    device_gain: Array  # (B, G, K) h, power ratio
+    gateway_gain: Array  # (B, G) h^e, power ratio
+    model_accuracy: Array  # (B, G, K, 2, 2) by noisy flag, level
+    model_bits: Array  # (B, G, K, 2) S
+    model_cycles: Array  # (B, G, K, 2) Q
+
+
+@dataclass(frozen=True)
+class ModelPlacementDecisions:
+    """Scores lie in [-1, 1]; they become shares inside `step`, since the pools depend on the admission."""
+
+    local: Array  # (B, G, K) m: 1 own gateway, 0 relayed to the server
+    heavy: Array  # (B, G, K) n: 1 heavy model, 0 light model
+    band_score: Array  # (B, G, K) alpha^l
+    gateway_cpu_score: Array  # (B, G, K) beta^l
+    relay_score: Array  # (B, G, K) alpha^e
+    edge_cpu_score: Array  # (B, G, K) beta^e
+    keep_gateway: Array  # (B, G, K, 2) 0/1 models that stay in the gateway's cache
+    keep_edge: Array  # (B, G, K, 2) 0/1 models that stay in the server's cache
+
+
+@dataclass(frozen=True)
+class Admission:
+    """What parts 1 and 2 of a slot (space, admission) leave to the rest of it; arrays (B, G, K) unless said."""
+
+    bits: Array  # size of the wanted model
+    hit: Array  # wanted model cached at the executing node
+    late: Array  # refused: it would arrive after the deadline
+    admitted: Array  # fetched
+    ready: Array  # hit or admitted
+    fetch_s: Array  # time until a missing model arrives, 0 for a hit
+    used_gateway_bits: Array  # (B, G) after the admission
+    used_edge_bits: Array  # (B,) after the admission
+
+
+class ModelPlacement(Scenario):
+    """The scenario; see the module's docstring. The objective per slot is minus the mean accuracy over all tasks."""
+
+    name = "model_placement"
+    title = "DNN task assignment, model placement and three-resource sharing"
+    paper = "W. Zhang et al., Deep Reinforcement Learning Based Resource Management for DNN Inference, IEEE TVT (2021)"
+    config_type = ModelPlacementConfig
+    state_type = ModelPlacementState
+    trace_type = ModelPlacementTrace
+    exogenous_type = ModelPlacementExogenous
+    decisions_type = ModelPlacementDecisions
+
+    config: ModelPlacementConfig
+
+    # --- spaces ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def roles(self) -> dict[str, Role]:
+        c = self.config
+        n, k = c.num_devices, c.devices_per_gateway
+        choices = gymnasium.spaces.MultiDiscrete([2, 2])
+        return {
+            "device": Role("device", n, _box(DEVICE_ENTRIES), choices),
+            "gateway": Role("gateway", c.num_gateways, _box(GATEWAY_ROW * k + 3), _scores(4 * k)),
+            "server": Role("server", 1, _box(SERVER_ROW * n + c.num_gateways + 1), _scores(4 * n)),
+        }
+
+    @cached_property
+    def central_space(self) -> gymnasium.spaces.Box:
+        return _scores(PER_DEVICE_ACTIONS * self.config.num_devices)
+
+    @cached_property
+    def global_state_space(self) -> gymnasium.spaces.Box:
+        return _box(CENTRAL_ROW * self.config.num_devices + self.config.num_gateways)
+
+    @property
+    def horizon(self) -> int:
+        return self.config.episode_slots
+
+    @property
+    def learner_scale(self) -> dict[str, float]:
+        c = self.config
+        weights = {
+            "device": (c.num_devices, c.device_ledger_weight),
+            "gateway": (c.num_gateways, c.gateway_ledger_weight),
+            "server": (1, c.server_ledger_weight),
+        }
+        return {role: count / weight if weight else 1.0 for role, (count, weight) in weights.items()}
+
+    # --- randomness ------------------------------------------------------------------------------------------------
+
+    def sample_cell(self, rng: np.random.Generator, slots: int) -> dict[str, Array]:
+        c = self.config
+        g, k, length = c.num_gateways, c.devices_per_gateway, slots + 1
+        device_m = rng.uniform(c.device_distance_min_m, c.device_distance_max_m, (g, k))
+        gateway_m = rng.uniform(c.gateway_distance_min_m, c.gateway_distance_max_m, g)
+        accuracy = (
+            (c.accuracy_clean_light, c.accuracy_clean_heavy),
+            (c.accuracy_noisy_light, c.accuracy_noisy_heavy),
+        )
+        return {
+            "task_bits": rng.uniform(c.task_bits_min, c.task_bits_max, (length, g, k)),
+            "deadline_s": rng.uniform(c.deadline_min_s, c.deadline_max_s, (length, g, k)),
+            "noisy": bernoulli_arrivals(rng, c.noisy_probability, (length, g, k)),
+            "device_gain": self._gain(rng, device_m, c.device_pathloss_1m_db, length),
+            "gateway_gain": self._gain(rng, gateway_m, c.gateway_pathloss_1m_db, length),
+            "model_accuracy": np.stack(
+                [np.stack([rng.uniform(*law, (g, k)) for law in row], axis=-1) for row in accuracy], axis=-2
+            ),
+            "model_bits": np.stack(
+                [rng.uniform(*law, (g, k)) for law in (c.model_bits_light, c.model_bits_heavy)], axis=-1
+            ),
+            "model_cycles": np.stack([rng.uniform(*law, (g, k)) for law in (c.cycles_light, c.cycles_heavy)], axis=-1),
+        }
+
+    def _gain(self, rng: np.random.Generator, distance_m: Array, loss_1m_db: float, length: int) -> Array:
+        mean = from_db(-path_loss_db(distance_m, loss_1m_db, 10.0 * self.config.pathloss_exponent))
+        shape = (length, *distance_m.shape)
+        fading = rayleigh_power_gain(rng, shape) if self.config.rayleigh_fading else np.ones(shape)
+        return mean * fading
+
+    def check_trace(self, trace: Any) -> None:
+        super().check_trace(trace)
+        for name, unit in (("task_bits", "bit"), ("deadline_s", "s"), ("model_bits", "bit"), ("model_cycles", "cycle")):
+            if (getattr(trace, name) <= 0).any():
+                raise ValueError(f"trace field {name} holds {getattr(trace, name).min():g} {unit}; must be > 0")
+        for name in ("noisy", "model_accuracy"):
+            if (getattr(trace, name) > 1).any():
+                raise ValueError(f"trace field {name} holds {getattr(trace, name).max()}; must be <= 1")
+
+    def initial_state(self, trace: Any) -> ModelPlacementState:
+        shape = (trace.cells, self.config.num_gateways, self.config.devices_per_gateway, 2)
+        return ModelPlacementState(np.zeros(shape, np.uint8), np.zeros(shape, np.uint8))
+
+    # --- derived quantities --------------------------------------------------------------------------------------
+
+    def device_efficiency(self, exogenous: Any) -> Array:
+        """g (B, G, K) in bit/s/Hz: log2(1 + p h / sigma^2), device to gateway (eq. 1)."""
+        return spectral_efficiency(
+            exogenous.device_gain, self.config.device_power_w / self.config.noise_power_w, snr_gap=1.0
+        )
+
+    def gateway_efficiency(self, exogenous: Any) -> Array:
+        """g^e (B, G) in bit/s/Hz: gateway to server (below eq. 1)."""
+        return spectral_efficiency(
+            exogenous.gateway_gain, self.config.gateway_power_w / self.config.noise_power_w, snr_gap=1.0
+        )
+
+    def gateway_fetch_s(self, bits: Any, cached_gateway: Any, cached_edge: Any) -> Array:
+        """Seconds until a model is at the gateway (eq. 7): 0, from the server, or from the cloud through it."""
+        c = self.config
+        missing = np.asarray(bits / c.edge_rate_bps + np.where(cached_edge, 0.0, bits / c.cloud_rate_bps))
+        return np.where(cached_gateway, 0.0, missing)
+
+    def edge_fetch_s(self, bits: Any, cached_edge: Any) -> Array:
+        """Seconds until a model is at the server (eq. 8): 0, or from the cloud (S/R^e as printed, by a switch)."""
+        c = self.config
+        rate = c.edge_rate_bps if c.literal_edge_miss_delay else c.cloud_rate_bps
+        return np.where(cached_edge, 0.0, bits / rate)
+
+    # --- information -----------------------------------------------------------------------------------------------
+
+    def observe(self, state: Any, exogenous: Any) -> dict[str, Array]:
+        c = self.config
+        cells, g, k = exogenous.task_bits.shape
+        n = g * k
+        rows = np.empty((cells, g, k, DEVICE_ENTRIES), np.float32)
+        rows[..., 0] = exogenous.task_bits / c.task_bits_max
+        rows[..., 1] = exogenous.deadline_s / c.deadline_max_s
+        rows[..., 2] = exogenous.noisy
+        rows[..., 3] = self.device_efficiency(exogenous) / c.spectral_efficiency_scale
+        rows[..., 4:6] = state.cached_gateway
+        rows[..., 6:8] = state.cached_edge
+        rows[..., 8:10] = exogenous.model_bits / c.model_bits_heavy[1]
+        rows[..., 10:12] = exogenous.model_cycles / c.cycles_heavy[1]
+        noisy = exogenous.noisy[..., None] != 0
+        rows[..., 12:14] = np.where(noisy, exogenous.model_accuracy[..., 1, :], exogenous.model_accuracy[..., 0, :])
+        rows[..., 14] = np.arange(k) / k
+        used_gateway, used_edge = self.used_bits(state, exogenous)
+        rows[..., 15] = (1.0 - used_gateway / c.gateway_cache_bits)[..., None]
+        rows[..., 16] = (1.0 - used_edge / c.edge_cache_bits)[:, None, None]
+        np.clip(rows, 0.0, OBSERVATION_MAX, out=rows)
+        relay = np.clip(self.gateway_efficiency(exogenous) / c.spectral_efficiency_scale, 0.0, OBSERVATION_MAX)
+        gateway = np.empty((cells, g, GATEWAY_ROW * k + 3), np.float32)
+        gateway[..., :-3] = rows[..., :GATEWAY_ROW].reshape(cells, g, -1)
+        gateway[..., -3] = relay
+        gateway[..., -2:] = rows[..., 0, 15:17]
+        server = np.empty((cells, 1, SERVER_ROW * n + g + 1), np.float32)
+        server[:, 0, : SERVER_ROW * n] = rows[..., (0, 1, 6, 7, 8, 9, 10, 11)].reshape(cells, -1)
+        server[:, 0, SERVER_ROW * n : -1] = relay
+        server[:, 0, -1] = rows[:, 0, 0, 16]
+        return {"device": rows.reshape(cells, n, DEVICE_ENTRIES), "gateway": gateway, "server": server}
+
+    def used_bits(self, state: Any, exogenous: Any) -> tuple[Array, Array]:
+        """Space taken by cached models in bits: at each gateway (B, G), at the server (B,)."""
+        used_gateway = (exogenous.model_bits * state.cached_gateway).sum(axis=(2, 3))
+        return used_gateway, (exogenous.model_bits * state.cached_edge).sum(axis=(1, 2, 3))
+
+    def global_state(self, state: Any, exogenous: Any) -> Array:
+        c = self.config
+        cells, n = exogenous.task_bits.shape[0], c.num_devices
+        rows = np.empty((*exogenous.task_bits.shape, CENTRAL_ROW), np.float32)
+        rows[..., 0] = exogenous.task_bits / c.task_bits_max
+        rows[..., 1] = exogenous.deadline_s / c.deadline_max_s
+        rows[..., 2] = exogenous.noisy
+        rows[..., 3:5] = state.cached_gateway
+        rows[..., 5:7] = state.cached_edge
+        rows[..., 7] = self.device_efficiency(exogenous) / c.spectral_efficiency_scale
+        world = np.empty((cells, CENTRAL_ROW * n + c.num_gateways), np.float32)
+        world[:, : CENTRAL_ROW * n] = rows.reshape(cells, -1)
+        world[:, CENTRAL_ROW * n :] = self.gateway_efficiency(exogenous) / c.spectral_efficiency_scale
+        return np.clip(world, 0.0, OBSERVATION_MAX, out=world)
+
+    # --- actions ---------------------------------------------------------------------------------------------------
+
+    def decode(self, state: Any, actions: Mapping[str, Array], exogenous: Any) -> ModelPlacementDecisions:
+        cells, g, k = exogenous.task_bits.shape
+        parts = {}
+        for name, role in self.roles.items():
+            if name not in actions:
+                raise ValueError(f"actions of role '{name}' are missing")
+            parts[name] = checked_actions(name, role.count, role.action_space, actions[name], cells)
+        choice = parts["device"].reshape(cells, g, k, 2)
+        gateway = parts["gateway"].reshape(cells, g, 4, k)
+        server = parts["server"].reshape(cells, 4, g, k)
+        return ModelPlacementDecisions(
+            local=choice[..., 0],
+            heavy=choice[..., 1],
+            band_score=gateway[:, :, 0],
+            gateway_cpu_score=gateway[:, :, 1],
+            relay_score=server[:, 0],
+            edge_cpu_score=server[:, 1],
+            keep_gateway=np.stack([gateway[:, :, 2] >= 0, gateway[:, :, 3] >= 0], axis=-1),
+            keep_edge=np.stack([server[:, 2] >= 0, server[:, 3] >= 0], axis=-1),
+        )
+
+    def decode_central(self, state: Any, action: Array, exogenous: Any) -> ModelPlacementDecisions:
+        """Ten blocks of N in the paper's order: m, n, alpha^l, alpha^e, beta^l, beta^e, keep gateway, keep server."""
+        shape = exogenous.task_bits.shape
+        joint = checked_actions("the centralized controller", 0, self.central_space, action, shape[0])
+        blocks = joint.reshape(shape[0], PER_DEVICE_ACTIONS, *shape[1:])
+        flags = blocks >= 0
+        return ModelPlacementDecisions(
+            local=flags[:, 0],
+            heavy=flags[:, 1],
+            band_score=blocks[:, 2],
+            relay_score=blocks[:, 3],
+            gateway_cpu_score=blocks[:, 4],
+            edge_cpu_score=blocks[:, 5],
+            keep_gateway=np.stack([flags[:, 6], flags[:, 7]], axis=-1),
+            keep_edge=np.stack([flags[:, 8], flags[:, 9]], axis=-1),
+        )
+
+    # --- one slot ----------------------------------------------------------------------------------------------------
+
+    def admission(self, state: Any, decisions: Any, exogenous: Any) -> Admission:
+        """Parts 1 and 2 of a slot: a missing model is late, refused for space in index order, or fetched."""
+        c = self.config
+        local, heavy = decisions.local != 0, decisions.heavy != 0
+        cells, g, k = local.shape
+        bits = at_level(exogenous.model_bits, heavy)
+        at_gateway = at_level(state.cached_gateway, heavy) != 0
+        at_edge = at_level(state.cached_edge, heavy) != 0
+        hit = np.where(local, at_gateway, at_edge)
+        fetch_s = np.where(local, self.gateway_fetch_s(bits, at_gateway, at_edge), self.edge_fetch_s(bits, at_edge))
+        late = ~hit & (fetch_s > exogenous.deadline_s)
+        asking = ~hit & ~late
+        used_gateway, used_edge = self.used_bits(state, exogenous)
+        at = (asking & local).reshape(cells * g, k)
+        taken_gateway = admit_in_order(
+            bits.reshape(cells * g, k), at, used_gateway.reshape(-1), c.gateway_cache_bits
+        ).reshape(local.shape)
+        flat = (cells, g * k)
+        taken_edge = admit_in_order(
+            bits.reshape(flat), (asking & ~local).reshape(flat), used_edge, c.edge_cache_bits
+        ).reshape(local.shape)
+        admitted = taken_gateway | taken_edge
+        return Admission(
+            bits, hit, late, admitted, hit | admitted, fetch_s,
+            used_gateway + (bits * taken_gateway).sum(axis=2), used_edge + (bits * taken_edge).sum(axis=(1, 2)),
+        )  # fmt: skip
+
+    def shares(self, decisions: Any, exogenous: Any, ready: Array, g: Array, relay_g: Array) -> dict[str, Array]:
+        """Shares of the four pools, (B, G, K) each (constraints C4 to C6); 0 for tasks outside a pool.
+
+        Args:
+            ready: (B, G, K) tasks whose model is there; others get nothing.
+            g: (B, G, K) spectral efficiency of the devices.
+            relay_g: (B, G) spectral efficiency of the gateways.
+        """
+        c = self.config
+        local = decisions.local != 0
+        weight = {
+            "band": decisions.band_score, "gateway_cpu": decisions.gateway_cpu_score,
+            "relay": decisions.relay_score, "edge_cpu": decisions.edge_cpu_score,
+        }  # fmt: skip
+        weight = {pool: (1.0 + score) / 2.0 for pool, score in weight.items()}
+        if c.share_prior == "need":
+            need = self.needs(decisions.heavy != 0, exogenous, g, relay_g)
+            weight = {pool: values * need[pool] for pool, values in weight.items()}
+        served_here, relayed = ready & local, ready & ~local
+        flat = (len(local), -1)
+        shares = {
+            "band": proportional_shares(weight["band"], ready if c.first_hop_counted_for_relayed else served_here),
+            "gateway_cpu": proportional_shares(weight["gateway_cpu"], served_here),
+            "relay": proportional_shares(weight["relay"].reshape(flat), relayed.reshape(flat)).reshape(local.shape),
+            "edge_cpu": proportional_shares(weight["edge_cpu"].reshape(flat), relayed.reshape(flat)).reshape(
+                local.shape
+            ),
+        }
+        if not c.first_hop_counted_for_relayed:
+            shares["band"] = np.where(relayed, 1.0, shares["band"])
+        return shares
+
+    def needs(self, heavy: Array, exogenous: Any, g: Array, relay_g: Array) -> dict[str, Array]:
+        """What a task needs of each pool to make its deadline, up to a common factor; 0 without a channel."""
+        per_s = exogenous.task_bits / exogenous.deadline_s
+        cpu = at_level(exogenous.model_cycles, heavy) / exogenous.deadline_s
+        relay_g = np.broadcast_to(relay_g[..., None], per_s.shape)
+        first = np.divide(per_s, g, out=np.zeros_like(per_s), where=g > 0)
+        second = np.divide(per_s, relay_g, out=np.zeros_like(per_s), where=relay_g > 0)
+        return {"band": first, "gateway_cpu": cpu, "relay": second, "edge_cpu": cpu}
+
+    def delays_s(self, decisions: Any, exogenous: Any, admission: Admission, share: Mapping[str, Array]) -> Array:
+        """Completion delays (B, G, K) in s (eqs. 2 to 9): upload and model transfer run in parallel, then computing."""
+        c = self.config
+        local = decisions.local != 0
+        relay_hz = share["relay"] * c.relay_bandwidth_hz
+        first = time_at_rate_s(
+            exogenous.task_bits, share["band"] * c.gateway_band_hz * self.device_efficiency(exogenous)
+        )
+        second = time_at_rate_s(exogenous.task_bits, relay_hz * self.gateway_efficiency(exogenous)[..., None])
+        upload = np.where(local, first, first + second)
+        cpu_hz = np.where(local, share["gateway_cpu"] * c.gateway_cpu_hz, share["edge_cpu"] * c.edge_cpu_hz)
+        cycles = at_level(exogenous.model_cycles, decisions.heavy != 0)
+        delay = np.maximum(upload, admission.fetch_s) + time_at_rate_s(cycles, cpu_hz)
+        return np.where(admission.ready, delay, np.inf)
+
+    def step(self, state: Any, decisions: Any, exogenous: Any) -> Step:
+        c = self.config
+        local, heavy = decisions.local != 0, decisions.heavy != 0
+        admission = self.admission(state, decisions, exogenous)
+        share = self.shares(
+            decisions, exogenous, admission.ready, self.device_efficiency(exogenous), self.gateway_efficiency(exogenous)
+        )
+        delay = self.delays_s(decisions, exogenous, admission, share)
+        done = delay <= exogenous.deadline_s  # a refused task's delay is infinite
+        by_level = np.where(
+            exogenous.noisy[..., None] != 0, exogenous.model_accuracy[..., 1, :], exogenous.model_accuracy[..., 0, :]
+        )
+        gained = done * at_level(by_level, heavy)
+        if c.reward_rule == "all_or_nothing":
+            gained = gained * done.all(axis=(1, 2), keepdims=True)
+        present_gateway, present_edge = _present(state, admission.admitted, local, heavy)
+        next_state = ModelPlacementState(
+            (present_gateway & (decisions.keep_gateway != 0)).astype(np.uint8),
+            (present_edge & (decisions.keep_edge != 0)).astype(np.uint8),
+        )
+        metrics = self._metrics(state, decisions, admission, gained, done, delay)
+        metrics["placed_gateway"] = present_gateway.sum(axis=(1, 2, 3))
+        metrics["placed_edge"] = present_edge.sum(axis=(1, 2, 3))
+        details = {
+            "gained": gained, "done": done, "delay_s": delay, "ready": admission.ready, "hit": admission.hit,
+            "late": admission.late, "admitted": admission.admitted, **{f"{p}_share": v for p, v in share.items()},
+        }  # fmt: skip
+        return Step(next_state, self._ledger(gained), metrics, details)
+
+    def _ledger(self, gained: Array) -> dict[str, Array]:
+        """Every level books the accuracy of the tasks in its sight, times its weight."""
+        c = self.config
+        n, per_gateway = c.num_devices, gained.sum(axis=2)
+        return {
+            "device": gained.reshape(len(gained), n) * (-c.device_ledger_weight / n),
+            "gateway": per_gateway * (-c.gateway_ledger_weight / n),
+            "server": per_gateway.sum(axis=1, keepdims=True) * (-c.server_ledger_weight / n),
+        }
+
+    def _metrics(
+        self, state: Any, decisions: Any, admission: Admission, gained: Array, done: Array, delay: Array
+    ) -> dict[str, Array]:
+        c = self.config
+        local, heavy = decisions.local != 0, decisions.heavy != 0
+        cells, n = len(local), c.num_devices
+
+        def count(flags: Array) -> Array:
+            return np.count_nonzero(flags.reshape(cells, n), axis=1)
+
+        completed = count(done)
+        at_edge = at_level(state.cached_edge, heavy) != 0
+        over_edge = admission.admitted & local
+        over_cloud = admission.admitted & ~(local & at_edge)
+        mean = gained.sum(axis=(1, 2)) / n
+        return {
+            "cost": -mean,
+            "mean_accuracy": mean,
+            "completion_ratio": completed / n,
+            "ready_ratio": count(admission.ready) / n,
+            "completed_local": count(done & local),
+            "completed_edge": count(done & ~local),
+            "completed_heavy": count(done & heavy),
+            "completed_light": count(done & ~heavy),
+            "assigned_local": count(local),
+            "selected_heavy": count(heavy),
+            "cache_hits": count(admission.hit),
+            "rejected_space": count(~admission.ready & ~admission.late),
+            "rejected_late": count(admission.late),
+            "gateway_cache_utilisation": admission.used_gateway_bits.sum(axis=1)
+            / (c.num_gateways * c.gateway_cache_bits),
+            "edge_cache_utilisation": admission.used_edge_bits / c.edge_cache_bits,
+            "cloud_transfer_bits": (admission.bits * over_cloud).sum(axis=(1, 2)),
+            "edge_transfer_bits": (admission.bits * over_edge).sum(axis=(1, 2)),
+            "mean_completed_delay_s": np.where(done, delay, 0.0).sum(axis=(1, 2)) / np.maximum(completed, 1),
+        }
+
+    def signalling(self) -> Signalling:
+        n, g = self.config.num_devices, self.config.num_gateways
+        return Signalling(
+            decentralized={
+                "device -> gateway: task, decision": 13.0 * n,
+                "gateway -> server: task, decision, gain": 9.0 * n + 4.0 * g,
+                "server -> gateway: edge flags, free edge cache": 1.0 * n + 4.0 * g,
+                "gateway -> device: band grant, flags, free caches": 5.0 * n + 8.0 * g,
+            },
+            centralized={
+                "device -> gateway: task": 12.0 * n,
+                "gateway -> server: task, gains, flags": 17.0 * n + 4.0 * g,
+                "server -> gateway: decision, shares, keeps": 10.0 * n,
+                "gateway -> device: decision, band grant": 5.0 * n,
+            },
+        )
+
+
+def at_level(values: Array, heavy: Array) -> Array:
+    """Of (..., 2) values by level, those of the chosen level (...)."""
+    return np.where(heavy, values[..., HEAVY], values[..., LIGHT])
+
+
+def _present(state: Any, admitted: Array, local: Array, heavy: Array) -> tuple[Array, Array]:
+    """Models at the gateways and at the server after the admission, (B, G, K, 2) bool each."""
+    level = np.stack([~heavy, heavy], axis=-1)
+    fetched = admitted[..., None] & level
+    here = local[..., None]
+    return (state.cached_gateway != 0) | (fetched & here), (state.cached_edge != 0) | (fetched & ~here)
+
+
+def _box(entries: int) -> gymnasium.spaces.Box:
+    return gymnasium.spaces.Box(0.0, OBSERVATION_MAX, (entries,), np.float32)
+
+
+def _scores(entries: int) -> gymnasium.spaces.Box:
+    return gymnasium.spaces.Box(-1.0, 1.0, (entries,), np.float32)
