@@ -299,6 +299,17 @@ class Scenario(ABC):
     def signalling(self) -> Signalling:
         """Bytes per slot and cell."""
 
+    def episode_metrics(self, means: Mapping[str, Array]) -> dict[str, Array]:
+        """Metrics of a whole episode that no single slot has, such as a price on a missed long-run target.
+
+        Args:
+            means: metric of `Step.metrics` -> (B,) its mean over the episode's slots.
+
+        Returns:
+            name -> (B,); `cost_metric` may name one of them.
+        """
+        return {}
+
     def rewards(self, step: Step, mode: str = "local") -> dict[str, Array]:
         """Role -> (B, n): minus the own ledger entry ("local") or minus the sum of the ledger ("team")."""
         if mode not in self.reward_modes:

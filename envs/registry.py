@@ -11,6 +11,7 @@ from envs.config import unknown_name
 _SCENARIOS = {
     "sequential_offloading": "envs.scenarios.sequential_offloading:SequentialOffloading",
     "model_placement": "envs.scenarios.model_placement:ModelPlacement",
+    "sampling_rate": "envs.scenarios.sampling_rate:SamplingRate",
 }
 
 
