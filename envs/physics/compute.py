@@ -1,19 +1,24 @@
-"""Processors: energy of work done at a rate, dynamic power ~ f^3."""
+"""Processors: energy of work done at a constant rate, dynamic power ~ f^3."""
 
 from __future__ import annotations
 
-from typing import Any
+import numpy as np
 
 from envs.api import Array
 
 
-def cpu_energy_j(rate_hz: Any, capacitance: float, duration_s: float) -> Array:
-    """Energy of running at a constant rate: duration * xi * f^3 in J (sequential_offloading paper, eqs. 2 and 7).
+def cpu_energy_j(cycles: Array, capacitance: float, duration_s: float, out: Array | None = None) -> Array:
+    """Energy of `cycles` worked off at the constant rate f = cycles/duration: duration xi f^3, in J.
+
+    Equal rates over a duration are optimal, since f^3 is convex (sequential_offloading paper, eqs. 2 and 7).
 
     Args:
-        rate_hz: f, any shape.
+        cycles: work, any shape.
         capacitance: effective switched capacitance xi in J s^2/cycle^3.
-        duration_s: seconds at this rate.
+        duration_s: seconds.
+        out: array that takes the result.
     """
-    energy: Array = rate_hz * rate_hz * rate_hz * (duration_s * capacitance)
+    energy = np.multiply(cycles, cycles, out=out)
+    energy *= cycles
+    energy *= capacitance / duration_s**2
     return energy

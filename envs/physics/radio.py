@@ -11,9 +11,6 @@ import numpy as np
 
 from envs.api import Array
 
-EXPONENT_MAX = 1000.0
-"""Bits/s/Hz above which the required power counts as infinite (2**1000 is near the largest float)."""
-
 
 def from_db(value_db: Any) -> Array:
     """Decibels -> ratio."""
@@ -35,23 +32,25 @@ def spectral_efficiency(gain_per_w: Any, power_w: float, snr_gap: float) -> Arra
     return np.asarray(np.log2(1.0 + np.asarray(gain_per_w) * (power_w / snr_gap)))
 
 
-def required_power_w(bits_per_s_per_hz: Any, gain_per_w: Any, snr_gap: float = 1.0) -> Array:
+def required_power_w(
+    bits_per_s_per_hz: Array, gain_per_w: Any, snr_gap: float = 1.0, out: Array | None = None
+) -> Array:
     """Power that carries a spectral efficiency: Gamma/h (2^eta - 1), the inverse of the Shannon rate (eq. 4).
 
     Args:
         bits_per_s_per_hz: eta >= 0.
         gain_per_w: h; with h <= 0 nothing can be carried.
         snr_gap: Gamma >= 1.
+        out: array that takes the result.
 
     Returns:
-        power in W; 0 where eta = 0, infinity where h <= 0 or eta > 1000.
+        power in W; 0 where eta = 0, infinity where h <= 0 or beyond the range of a float.
     """
-    eta = np.asarray(bits_per_s_per_hz)
-    gain = np.asarray(gain_per_w)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        power = (np.exp2(eta) - 1.0) * (snr_gap / gain)
-    impossible = (gain <= 0.0) | (eta > EXPONENT_MAX)
-    if impossible.any():
-        power = np.where(impossible, np.inf, power)
-        power = np.where(eta == 0.0, 0.0, power)
+        power = np.exp2(bits_per_s_per_hz, out=out)
+        power -= 1.0
+        power *= snr_gap / gain_per_w
+    if np.minimum.reduce(gain_per_w, axis=None) <= 0.0:
+        power[np.broadcast_to(gain_per_w <= 0.0, power.shape)] = np.inf
+        power[np.broadcast_to(bits_per_s_per_hz == 0.0, power.shape)] = 0.0
     return power

@@ -31,6 +31,7 @@ SLIVER_TASKS = 1e-3
 """Work, in tasks, that turns a whole waiting task into one that may be offloaded (E9)."""
 OBSERVATION_MAX = 8.0
 OUTAGE_MARGIN = 1.0 + 1e-5
+TINY = float(np.finfo(float).tiny)
 
 
 @config_class
@@ -208,6 +209,12 @@ class SequentialOffloading(Scenario):
         arrivals = bernoulli_arrivals(rng, c.arrival_probability, (length, k, c.slots_per_block))
         return {"channel_gain_per_w": mean_gain * fading, "task_arrivals": arrivals, "mean_gain_per_w": mean_gain}
 
+    def sample_trace(self, rng: np.random.Generator, cells: int, slots: int | None = None) -> Any:
+        trace = super().sample_trace(rng, cells, slots)
+        # the slots of a block lie far apart in memory, so that adding them up reads whole rows
+        arrivals = np.moveaxis(np.ascontiguousarray(np.moveaxis(trace.task_arrivals, -1, 1)), 1, -1)
+        return dataclasses.replace(trace, task_arrivals=arrivals)
+
     def check_trace(self, trace: Any) -> None:
         super().check_trace(trace)
         if (trace.task_arrivals > 1).any():
@@ -318,108 +325,141 @@ class SequentialOffloading(Scenario):
 
     # --- one block ---------------------------------------------------------------------------------------------------
 
-    def residual_and_power(self, left_cycles: Array, gain_per_w: Array) -> tuple[Array, Array, Array]:
+    def residual_and_power(
+        self, left_cycles: Array, gain_per_w: Array, out: tuple[Array, Array] | None = None
+    ) -> tuple[Array, Array, Array]:
         """Residual r = z mod W that is sent, its power, and where the power would exceed the limit (eqs. 3, 4).
 
         Args:
             left_cycles: z = q - x, any shape.
             gain_per_w: channel gain, broadcasts.
+            out: arrays that take the residual and the power.
 
         Returns:
             residual_cycles, power_w, outage; residual and power are 0 in an outage.
         """
         c = self.config
         w, tol = c.task_cycles, c.residual_tolerance
-        residual = left_cycles - np.floor(left_cycles / w + tol) * w
-        residual *= residual >= tol * w
-        power = required_power_w(residual * c.bits_per_s_per_hz_per_cycle, gain_per_w, c.snr_gap)
-        sent = power <= c.transmit_power_w_max * OUTAGE_MARGIN
-        if sent.all():
-            return residual, power, ~sent
-        return residual * sent, np.where(sent, power, 0.0), ~sent
+        residual, power = out or np.empty((2, *np.broadcast(left_cycles, gain_per_w).shape))
+        np.multiply(left_cycles, 1.0 / w, out=residual)
+        residual += tol
+        np.floor(residual, out=residual)
+        residual *= -w
+        residual += left_cycles
+        np.putmask(residual, residual < tol * w, 0.0)
+        required_power_w(residual * c.bits_per_s_per_hz_per_cycle, gain_per_w, c.snr_gap, out=power)
+        limit_w = c.transmit_power_w_max * OUTAGE_MARGIN
+        outage = power > limit_w
+        largest_w = np.maximum.reduce(power, axis=None)
+        if largest_w > limit_w:
+            sent = ~outage
+            residual *= sent
+            if largest_w == np.inf:  # infinity times 0 would be NaN
+                power[outage] = 0.0
+            power *= sent
+        return residual, power, outage
 
     def step(self, state: Any, decisions: Any, exogenous: Any) -> Step:
         c = self.config
-        w, block_s = c.task_cycles, c.block_s
+        w = c.task_cycles
         queue = state.device_queue_cycles
-        work = np.maximum(np.minimum(np.minimum(decisions.local_work_cycles, queue), c.device_work_cycles_max), 0.0)
-        rate = work * (1.0 / block_s)
+        # one block of memory: all its sums over devices are a single matrix product
+        block = np.empty((4, *queue.shape))
+        work, residual, power, local_j = block
+        np.minimum(decisions.local_work_cycles, queue, out=work)
+        if np.maximum.reduce(work, axis=None) > c.device_work_cycles_max or np.minimum.reduce(work, axis=None) < 0.0:
+            np.clip(work, 0.0, c.device_work_cycles_max, out=work)
+        billed = work
         if c.idle_energy_charged and decisions.device_cpu_hz is not None:
-            rate = np.clip(decisions.device_cpu_hz, 0.0, c.device_cpu_hz_max)
-        local_j = cpu_energy_j(rate, c.device_capacitance, block_s)
-        left = queue - work
-        residual, power, outage = self.residual_and_power(left, exogenous.channel_gain_per_w)
-        transmit_j = power * c.slot_s
-        kept = left - residual if c.residual_leaves_device else left
+            billed = np.clip(decisions.device_cpu_hz, 0.0, c.device_cpu_hz_max) * c.block_s
+        cpu_energy_j(billed, c.device_capacitance, c.block_s, out=local_j)
+        kept = queue - work
+        _, _, outage = self.residual_and_power(kept, exogenous.channel_gain_per_w, out=(residual, power))
+        if c.residual_leaves_device:
+            kept -= residual
         arrived = _sum_last(exogenous.task_arrivals)
-        room = np.floor(c.device_queue_tasks_max + c.residual_tolerance - kept * (1.0 / w))
-        accepted = np.minimum(arrived, np.maximum(room, 0.0))
-        dropped = arrived - accepted
-        device_cost = queue * c.device_queue_weight + (local_j + transmit_j) * c.device_energy_weight
-        device_cost += dropped * c.drop_cost_per_task
-        offloaded = np.add.reduce(residual, axis=1)
-        server = self._serve(state.server_queue_cycles, decisions.server_cpu_hz, offloaded)
-        next_state = SequentialOffloadingState(
-            kept + accepted * w, server["next_queue"], offloaded, exogenous.task_arrivals
-        )
+        dropped = self._dropped(kept, arrived)
+        device_cost = queue * c.device_queue_weight
+        device_cost += local_j * c.device_energy_weight
+        device_cost += power * (c.device_energy_weight * c.slot_s)
+        kept += arrived * w
+        if dropped is not None:
+            device_cost += dropped * c.drop_cost_per_task
+            kept -= dropped * w
+        totals = block @ self._ones
+        server = self._serve(state.server_queue_cycles, decisions.server_cpu_hz, totals[1])
+        next_state = SequentialOffloadingState(kept, server["next_queue"], totals[1], exogenous.task_arrivals)
         details = {
             "local_work_cycles": work,
             "residual_cycles": residual,
             "transmit_power_w": power,
             "outage": outage,
-            "arrived_tasks": arrived,
-            "dropped_tasks": dropped,
+            "dropped_tasks": np.zeros(queue.shape) if dropped is None else dropped,
         }
-        costs = {"device": device_cost, "server": server["cost"][:, None]}
-        return Step(next_state, costs, self._metrics(state, device_cost, local_j, transmit_j, details, server), details)
+        metrics = self._metrics(state, totals, device_cost @ self._ones, server)
+        if np.logical_or.reduce(outage, axis=None):
+            metrics["outage_ratio"] = np.add.reduce(outage, axis=1) / c.num_devices
+        if dropped is not None:
+            metrics["drop_ratio"] = (dropped @ self._ones) / np.maximum(arrived @ self._ones, 1.0)
+        return Step(next_state, {"device": device_cost, "server": server["cost"][:, None]}, metrics, details)
+
+    def _dropped(self, kept: Array, arrived: Array) -> Array | None:
+        """Tasks (B, K) that find no room in the device's buffer; None if every buffer has room for a full block."""
+        c = self.config
+        limit = c.device_queue_tasks_max
+        if np.maximum.reduce(kept, axis=None) <= (limit - c.slots_per_block) * c.task_cycles:
+            return None
+        room = np.floor(limit + c.residual_tolerance - kept / c.task_cycles)
+        return arrived - np.minimum(arrived, np.maximum(room, 0.0))
 
     def _serve(self, queue: Array, server_cpu_hz: Array, offloaded: Array) -> dict[str, Array]:
         """The server's block (eqs. 5 to 7): serves its queue at the block's beginning, then takes the residuals."""
         c = self.config
-        rate = np.minimum(np.maximum(server_cpu_hz, 0.0), c.server_cpu_hz_max)
-        served = np.minimum(rate * c.block_s, queue)
-        energy = cpu_energy_j(rate if c.idle_energy_charged else served / c.block_s, c.server_capacitance, c.block_s)
-        filled = queue - served + offloaded
+        commanded = np.minimum(np.maximum(server_cpu_hz, 0.0), c.server_cpu_hz_max) * c.block_s
+        served = np.minimum(commanded, queue)
+        energy = cpu_energy_j(commanded if c.idle_energy_charged else served, c.server_capacitance, c.block_s)
+        filled = queue - served
+        filled += offloaded
         next_queue = np.minimum(filled, c.server_queue_tasks_per_device_max * c.num_devices * c.task_cycles)
         lost = filled - next_queue
-        cost = queue * c.server_queue_weight + energy * c.server_energy_weight
-        cost = cost + lost * (c.drop_cost_per_task / c.task_cycles)
-        return {"served": served, "energy": energy, "next_queue": next_queue, "lost": lost, "cost": cost,
-                "offloaded": offloaded}  # fmt: skip
+        cost = queue * c.server_queue_weight
+        cost += energy * c.server_energy_weight
+        cost += lost * (c.drop_cost_per_task / c.task_cycles)
+        return {"served": served, "energy": energy, "next_queue": next_queue, "lost": lost, "cost": cost}
 
-    def _metrics(
-        self, state: Any, device_cost: Array, local_j: Array, transmit_j: Array, details: Any, server: dict[str, Array]
-    ) -> dict[str, Array]:
+    def _metrics(self, state: Any, totals: Array, cost: Array, server: dict[str, Array]) -> dict[str, Array]:
         c = self.config
-        k, total = c.num_devices, np.add.reduce
-        cost = total(device_cost, axis=1)
-        queue = total(state.device_queue_cycles, axis=1)
-        local = total(details["local_work_cycles"], axis=1)
-        arrived = total(details["arrived_tasks"], axis=1)
-        transmit = total(transmit_j, axis=1)
-        worked = server["offloaded"] + local
-        load = k * c.tasks_per_block / c.block_s * c.task_cycles  # cycles/s that arrive on average
+        k = c.num_devices
+        local, offloaded, power_w, local_j = totals
+        queue, server_queue = state.device_queue_cycles @ self._ones, state.server_queue_cycles
+        nothing = np.zeros(len(cost))
+        # cycles/s that arrive on average
+        load = k * c.tasks_per_block / c.block_s * c.task_cycles
         return {
             "cost": cost + server["cost"],
             "device_cost": cost,
             "server_cost": server["cost"],
-            "device_queue_tasks": queue / (k * c.task_cycles),
-            "server_queue_tasks": state.server_queue_cycles / c.task_cycles,
-            "delay_s": (queue + state.server_queue_cycles) * (1.0 / load if load else 0.0),
-            "local_energy_j": total(local_j, axis=1),
-            "transmit_energy_j": transmit,
+            "device_queue_tasks": queue * (1.0 / (k * c.task_cycles)),
+            "server_queue_tasks": server_queue * (1.0 / c.task_cycles),
+            "delay_s": (queue + server_queue) * (1.0 / load if load else 0.0),
+            "local_energy_j": local_j,
+            "transmit_energy_j": power_w * c.slot_s,
             "server_energy_j": server["energy"],
             "local_cycles": local,
-            "offloaded_cycles": server["offloaded"],
+            "offloaded_cycles": offloaded,
             "served_cycles": server["served"],
-            "offload_ratio": server["offloaded"] / np.maximum(worked, np.finfo(float).tiny),
-            "outage_ratio": total(details["outage"], axis=1) / k,
-            "drop_ratio": total(details["dropped_tasks"], axis=1) / np.maximum(arrived, 1.0),
+            "offload_ratio": offloaded / np.maximum(offloaded + local, TINY),
+            "outage_ratio": nothing,
+            "drop_ratio": nothing,
             "server_dropped_cycles": server["lost"],
-            "device_utilisation": local / (k * c.device_work_cycles_max),
-            "server_utilisation": server["served"] / (c.block_s * c.server_cpu_hz_max),
-            "mean_transmit_power_w": transmit / (k * c.slot_s),
+            "device_utilisation": local * (1.0 / (k * c.device_work_cycles_max)),
+            "server_utilisation": server["served"] * (1.0 / (c.block_s * c.server_cpu_hz_max)),
+            "mean_transmit_power_w": power_w * (1.0 / k),
         }
+
+    @cached_property
+    def _ones(self) -> Array:
+        return np.ones(self.config.num_devices)
 
     def signalling(self) -> Signalling:
         c = self.config
@@ -445,7 +485,7 @@ def _unit_box(entries: int) -> gymnasium.spaces.Box:
 
 def _sum_last(values: Array) -> Array:
     """Sum over a short last axis, slice by slice: a reduction over it is several times slower."""
-    total = values[..., 0].astype(np.float64)
+    total = values[..., 0].copy()
     for i in range(1, values.shape[-1]):
         total += values[..., i]
-    return total
+    return total.astype(np.float64)
