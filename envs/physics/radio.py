@@ -11,6 +11,8 @@ import numpy as np
 
 from envs.api import Array
 
+FLOAT_MAX = float(np.finfo(float).max)
+
 
 def from_db(value_db: Any) -> Array:
     """Decibels -> ratio."""
@@ -44,13 +46,14 @@ def required_power_w(
         out: array that takes the result.
 
     Returns:
-        power in W; 0 where eta = 0, infinity where h <= 0 or beyond the range of a float.
+        power in W; 0 where eta = 0, the largest float where h <= 0 or where the power exceeds it: finite, so that a
+        mask may be multiplied in.
     """
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         power = np.exp2(bits_per_s_per_hz, out=out)
         power -= 1.0
         power *= snr_gap / gain_per_w
-    if np.minimum.reduce(gain_per_w, axis=None) <= 0.0:
-        power[np.broadcast_to(gain_per_w <= 0.0, power.shape)] = np.inf
+    if not np.maximum.reduce(power, axis=None) < np.inf:
+        power[~(power < np.inf)] = FLOAT_MAX
         power[np.broadcast_to(bits_per_s_per_hz == 0.0, power.shape)] = 0.0
     return power

@@ -1,0 +1,1 @@
+"""Speed as numbers: each file measures one part of the product against a reference in the same run."""
