@@ -125,6 +125,9 @@ def _readable(error: ValidationError, cls: Any) -> str:
         if info is None:  # a check over several fields
             lines.append(str(entry["ctx"]["error"]) if "ctx" in entry else entry["msg"])
             continue
+        if entry["type"] == "value_error":  # a field's own check, which writes the whole sentence
+            lines.append(str(entry["ctx"]["error"]))
+            continue
         unit = (info.json_schema_extra or {}).get("unit", "-")
         lines.append(
             f"{name} = {entry['input']!r}{'' if unit == '-' else ' ' + unit} is not legal: must be {legal_range(info)}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+import numpy as np
+
 from envs.api import Array
 
 
@@ -22,3 +24,14 @@ def cpu_energy_j(cycles: Array, capacitance: float, duration_s: float, out: Arra
     energy *= cycles
     energy *= capacitance / duration_s**2
     return energy
+
+
+def work_energy_j(work_cycles: Any, rate_hz: Any, capacitance: float) -> Array:
+    """Energy kappa d f^2 in J of `work_cycles` done at the rate f, however long it takes (model_partitioning, eq. 5).
+
+    Args:
+        work_cycles: d, any shape.
+        rate_hz: f in cycle/s, broadcasts.
+        capacitance: effective switched capacitance kappa in J s^2/cycle^3.
+    """
+    return np.asarray(capacitance * work_cycles * rate_hz * rate_hz)

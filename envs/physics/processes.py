@@ -76,3 +76,8 @@ def check_transition(transition: Array, states: int) -> None:
         raise ValueError(
             f"channel_transition = {p.tolist()} is not legal: entries must be >= 0 and every row must sum to 1"
         )
+
+
+def uniform_rate_hz(rng: np.random.Generator, mean_hz: float, spread: float, shape: tuple[int, ...]) -> Array:
+    """Rates mean * U(1 - spread, 1 + spread), i.i.d."""
+    return np.asarray(mean_hz * rng.uniform(1.0 - spread, 1.0 + spread, shape))

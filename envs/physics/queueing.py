@@ -49,3 +49,17 @@ def virtual_queue(backlog: Any, arrived: Any, served: Any) -> Array:
     Source: sampling_rate paper, eq. 16, with the accuracy target as arrival and the slot's accuracy as service.
     """
     return np.maximum(backlog + arrived - served, 0.0)
+
+
+def md1_sojourn_s(service_s: Any, arrival_rate_hz: Any, utilisation_cap: float) -> Array:
+    """Mean sojourn of an M/D/1 queue: S (1 + u/(2 (1 - u))), u = min(lambda S, cap) (Pollaczek-Khinchine).
+
+    Source: model_partitioning paper, eq. (2); the cap keeps an overloaded queue finite (erratum 13).
+
+    Args:
+        service_s: S >= 0, any shape.
+        arrival_rate_hz: lambda >= 0, broadcasts.
+        utilisation_cap: largest utilisation that enters, < 1.
+    """
+    u = np.minimum(arrival_rate_hz * service_s, utilisation_cap)
+    return np.asarray(service_s * (1.0 + 0.5 * u / (1.0 - u)))

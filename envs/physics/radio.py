@@ -57,3 +57,23 @@ def required_power_w(
         power[~(power < np.inf)] = FLOAT_MAX
         power[np.broadcast_to(bits_per_s_per_hz == 0.0, power.shape)] = 0.0
     return power
+
+
+def antenna_path_gain(distance_m: Any, antenna_gain: float, carrier_hz: float, exponent: float) -> Array:
+    """Mean power gain A (c / (4 pi f d))^n with c = 3e8 m/s (model_partitioning paper, Sec. V-A)."""
+    return np.asarray(antenna_gain * (3e8 / (4.0 * np.pi * carrier_hz * np.asarray(distance_m))) ** exponent)
+
+
+def fdma_rate_bps(share: Any, bandwidth_hz: float, snr: Any) -> Array:
+    """Rate alpha W log2(1 + s/alpha) in bit/s of a share of the band; 0 where the share is 0.
+
+    Noise falls with the band: s = p h / (W N0) is the ratio over the whole band (model_partitioning paper, eq. 3).
+
+    Args:
+        share: alpha in [0, 1], any shape.
+        bandwidth_hz: W, the whole band.
+        snr: s >= 0, broadcasts.
+    """
+    held = np.asarray(share) > 0.0
+    alpha = np.where(held, share, 1.0)
+    return np.where(held, alpha * (bandwidth_hz / np.log(2.0)) * np.log1p(snr / alpha), 0.0)

@@ -1,0 +1,254 @@
+"""Layer tables of deep networks: what each logical layer costs to run, to store and to send.
+
+A logical layer is a stretch of the network between two points where exactly one tensor crosses (a linear layer with its
+activation and pooling, or a whole residual block). Cut l of L runs layers 1..l on the device and the others at the
+edge; l = 0 sends the raw input, l = L sends nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from envs.api import Array
+from envs.config import unknown_name
+
+FOLDER = Path(__file__).parent
+BUDGETS = {"alexnet": (0.040, 100e6), "resnet18": (0.060, 30e6)}
+"""Shipped network -> energy budget in J per slot and memory budget in B (model_partitioning paper, Table I)."""
+COLUMNS = ("layer", "name", "macs", "parameters", "output_elements")
+
+
+@dataclass(frozen=True, repr=False)
+class LayerProfile:
+    """The logical layers 1..L of one network, and the budgets of a device that runs it.
+
+    Attributes:
+        input_elements: elements of the raw input (one sample).
+        macs: multiply-accumulate operations of each layer (L entries).
+        parameters: stored parameters of each layer (L).
+        output_elements: elements of the tensor that leaves each layer (L).
+        energy_budget_j: long-run energy per slot.
+        memory_budget_bytes: long-run weighted memory.
+        names: name of each layer (L), or empty.
+        time_s: measured run time of each layer (L), or empty.
+
+    Raises:
+        ValueError: no layer, columns of different length, negative or non-finite entries, a budget <= 0.
+    """
+
+    input_elements: float
+    macs: tuple[float, ...]
+    parameters: tuple[float, ...]
+    output_elements: tuple[float, ...]
+    energy_budget_j: float
+    memory_budget_bytes: float
+    names: tuple[str, ...] = ()
+    time_s: tuple[float, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        for column in ("macs", "parameters", "output_elements", "names", "time_s"):
+            object.__setattr__(self, column, tuple(getattr(self, column)))
+        if not self.macs:
+            raise ValueError("macs is empty: a profile needs at least one layer")
+        for column in ("parameters", "output_elements", "names", "time_s"):
+            length = len(getattr(self, column))
+            if length != self.layers and not (column in ("names", "time_s") and length == 0):
+                raise ValueError(f"{column} has {length} entries, must have one per layer as macs ({self.layers})")
+        for column in ("macs", "parameters", "output_elements", "time_s"):
+            _check_numbers(column, getattr(self, column))
+        _check_numbers("input_elements", [self.input_elements])
+        for name, unit in (("energy_budget_j", "J"), ("memory_budget_bytes", "B")):
+            value = getattr(self, name)
+            if isinstance(value, str) or not np.isfinite(value) or value <= 0:
+                raise ValueError(f"{name} = {value!r} {unit} is not legal: must be a finite number > 0")
+        if sum(self.macs) <= 0:
+            raise ValueError("macs are all 0: a network must have work")
+
+    def __repr__(self) -> str:
+        return f"LayerProfile({self.layers} layers, {sum(self.macs) / 1e6:.1f} M MACs)"
+
+    @property
+    def layers(self) -> int:
+        """Number L of logical layers."""
+        return len(self.macs)
+
+    @cached_property
+    def local_macs(self) -> Array:
+        """(L+1,) work of layers 1..l for every cut l."""
+        return np.concatenate([[0.0], np.cumsum(np.asarray(self.macs, np.float64))])
+
+    @cached_property
+    def local_parameters(self) -> Array:
+        """(L+1,) parameters of layers 1..l for every cut l."""
+        return np.concatenate([[0.0], np.cumsum(np.asarray(self.parameters, np.float64))])
+
+    @cached_property
+    def activation_elements(self) -> Array:
+        """(L+1,) elements of the tensor at every cut: the raw input, then each layer's output."""
+        return np.concatenate([[self.input_elements], np.asarray(self.output_elements, np.float64)])
+
+
+def _check_numbers(name: str, values: Iterable[Any]) -> None:
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+            raise ValueError(f"{name} holds {value!r}; every entry must be a number")
+        if not np.isfinite(value) or value < 0:
+            raise ValueError(f"{name} holds {value!r}; every entry must be finite and >= 0")
+
+
+@lru_cache(maxsize=1)
+def shipped_profiles() -> dict[str, LayerProfile]:
+    """AlexNet and ResNet18 at 3 x 224 x 224, the two networks of the model_partitioning paper."""
+    return {
+        name: load_profile(FOLDER / f"{name}.csv", energy_budget_j=energy, memory_budget_bytes=memory)
+        for name, (energy, memory) in BUDGETS.items()
+    }
+
+
+def load_profile(
+    path: str | os.PathLike[str], energy_budget_j: float | None = None, memory_budget_bytes: float | None = None
+) -> LayerProfile:
+    """Read a layer table.
+
+    Args:
+        path: a `.csv` file with columns layer, name, macs, parameters, output_elements (row 0 is the raw input; further
+            columns such as time_s are allowed), or a `.yaml` file that `save_profile` wrote, with its budgets.
+        energy_budget_j: replaces the file's budget; a CSV file has none, so it is needed there.
+        memory_budget_bytes: likewise.
+
+    Raises:
+        ValueError: the file does not exist or does not hold a table; the message names the file and the column.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"layer table '{path}' does not exist")
+    text = path.read_text(encoding="utf-8")
+    values = _from_csv(path, text) if path.suffix == ".csv" else _from_yaml(path, text)
+    for name, given in (("energy_budget_j", energy_budget_j), ("memory_budget_bytes", memory_budget_bytes)):
+        if given is not None:
+            values[name] = given
+        elif name not in values:
+            raise ValueError(f"layer table '{path}' has no {name}: give one, or use a .yaml table that has it")
+    return profile_from(values, str(path))
+
+
+def _from_csv(path: Path, text: str) -> dict[str, Any]:
+    rows = list(csv.DictReader(io.StringIO(text)))
+    found = tuple(rows[0]) if rows else ()
+    missing = [column for column in COLUMNS if column not in found]
+    if missing:
+        raise ValueError(f"layer table '{path}' has no column '{missing[0]}'; needed: {', '.join(COLUMNS)}")
+    if rows[0]["layer"] != "0":
+        raise ValueError(f"layer table '{path}': the first row must be layer 0, the raw input")
+    values: dict[str, Any] = {"names": [row["name"] for row in rows[1:]]}
+    numbers = ["macs", "parameters", "output_elements", *(["time_s"] if "time_s" in found else [])]
+    for column in numbers:
+        try:
+            values[column] = [float(row[column]) for row in rows]
+        except (TypeError, ValueError):
+            raise ValueError(f"layer table '{path}': column {column} holds something that is not a number") from None
+    values["input_elements"] = values["output_elements"][0]
+    for column in numbers:
+        values[column] = values[column][1:]
+    return values
+
+
+def _from_yaml(path: Path, text: str) -> dict[str, Any]:
+    import yaml  # only needed for tables in this form
+
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"layer table '{path}' is not YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError(
+            f"layer table '{path}' must be a mapping with {', '.join(f.name for f in fields(LayerProfile))}"
+        )
+    return values
+
+
+def save_profile(profile: LayerProfile, path: str | os.PathLike[str]) -> None:
+    """Write a layer table as `.csv` (without budgets) or `.yaml` (with them), to be read by `load_profile`."""
+    path = Path(path)
+    if path.suffix == ".csv":
+        text = _as_csv(profile)
+    elif path.suffix in (".yaml", ".yml"):
+        import yaml
+
+        values = {f.name: getattr(profile, f.name) for f in fields(profile)}
+        text = yaml.safe_dump({k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}, sort_keys=False)
+    else:
+        raise ValueError(f"layer table '{path}': the name must end with .csv or .yaml")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _as_csv(profile: LayerProfile) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    timed = bool(profile.time_s)
+    writer.writerow([*COLUMNS, *(["time_s"] if timed else [])])
+    writer.writerow([0, "input", 0, 0, _whole(profile.input_elements), *([0.0] if timed else [])])
+    names = profile.names or tuple(f"layer{i}" for i in range(1, profile.layers + 1))
+    for i, row in enumerate(zip(names, profile.macs, profile.parameters, profile.output_elements, strict=True)):
+        entries = [i + 1, row[0], *map(_whole, row[1:])]
+        writer.writerow([*entries, *([f"{profile.time_s[i]:.6g}"] if timed else [])])
+    return out.getvalue()
+
+
+def _whole(value: float) -> float | int:
+    return int(value) if value == int(value) else value
+
+
+def profile_from(values: Any, name: str) -> LayerProfile:
+    """A profile from a mapping of its fields; a key `table` names a file that gives the columns.
+
+    Raises:
+        ValueError: unknown or missing fields, illegal entries; the message begins with `name`.
+    """
+    if isinstance(values, LayerProfile):
+        return values
+    if isinstance(values, str | os.PathLike):
+        return load_profile(values)
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{name} = {values!r} is not legal: must be a layer table, a mapping of one, or a file's name")
+    if "table" in values:
+        budgets = {k: v for k, v in values.items() if k != "table"}
+        unknown = [k for k in budgets if k not in ("energy_budget_j", "memory_budget_bytes")]
+        if unknown:
+            raise ValueError(f"{name}: " + unknown_name("field", str(unknown[0]), tuple(budgets)))
+        return load_profile(values["table"], **budgets)
+    known = {f.name for f in fields(LayerProfile)}
+    for key in values:
+        if key not in known:
+            raise ValueError(f"{name}: " + unknown_name("field", str(key), [f.name for f in fields(LayerProfile)]))
+    for f in fields(LayerProfile):
+        if f.name not in values and f.name not in ("names", "time_s"):
+            raise ValueError(f"{name}.{f.name} is missing")
+    try:
+        return LayerProfile(**values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}.{error}") from None
+
+
+def profiles_from(values: Any) -> Any:
+    """Name -> profile, from a mapping or from the name of a `.yaml` table (named after its file).
+
+    The shipped networks stay known under their names unless they are replaced.
+    """
+    if isinstance(values, str | os.PathLike):
+        values = {Path(values).stem: values}
+    if not isinstance(values, Mapping):
+        raise ValueError(f"profiles = {values!r} is not legal: must map a network's name to its layer table")
+    given = {str(name): profile_from(entry, f"profiles.{name}") for name, entry in values.items()}
+    return {**shipped_profiles(), **given}

@@ -1,0 +1,593 @@
+"""Where to cut deep networks (X. Ye, Y. Sun, D. Wen, G. Pan, S. Zhang: joint DNN partitioning and resource allocation).
+
+N devices serve streams of inference requests. A network cut after layer l runs layers 1..l on the device, sends the
+feature map over a shared uplink and runs the rest on a shared edge server. Long-run budgets of energy and memory are
+virtual queues; per slot the objective is drift plus penalty. Given the cuts, CPU frequencies, edge shares and bandwidth
+shares follow from three convex problems. Equation numbers are the paper's, errata those of docs/model_partitioning.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+import gymnasium
+import numpy as np
+from pydantic import BeforeValidator
+
+from envs.api import Array, Role, Scenario, Signalling, Step, Trace, checked_actions, drawn, total_cost
+from envs.config import config_class, quantity, unknown_name
+from envs.dnn.cuts import CutCosts, cut_costs
+from envs.dnn.profiles import LayerProfile, profiles_from, shipped_profiles
+from envs.physics import allocation
+from envs.physics.compute import work_energy_j
+from envs.physics.processes import rayleigh_power_gain, uniform_rate_hz
+from envs.physics.queueing import md1_sojourn_s, virtual_queue
+from envs.physics.radio import antenna_path_gain, fdma_rate_bps
+
+OBSERVATION_MAX = 10.0
+SIGNALS = 3
+"""Broadcast numbers of a device's row: crowd and the two prices."""
+FLOAT_BYTES = 4.0
+
+Rule = Literal["optimal", "equal", "action"]
+
+
+def _split(value: Any) -> Any:
+    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+
+@config_class
+class ModelPartitioningConfig:
+    """Parameters in SI units; defaults are those of the paper where it gives them."""
+
+    num_devices: int = quantity(5, "-", "devices in the cell", symbol="N", source="Sec. V-A", ge=1)
+    model_pattern: Annotated[tuple[str, ...], BeforeValidator(_split)] = quantity(
+        ("alexnet", "alexnet", "resnet18", "resnet18", "resnet18"), "-",
+        "networks; device n runs entry n mod length", source="Sec. V-A",
+    )  # fmt: skip
+    profiles: Annotated[dict[str, LayerProfile], BeforeValidator(profiles_from)] = quantity(
+        shipped_profiles(), "-", "layer tables and budgets by name (a mapping, or a .yaml file)", symbol="M, C, psi, e",
+        source="Table I",
+    )  # fmt: skip
+    bandwidth_hz: float = quantity(5e6, "Hz", "whole uplink band", symbol="W", source="Sec. V-A", gt=0)
+    noise_psd_w_per_hz: float = quantity(
+        10 ** (-17.4) * 1e-3, "W/Hz", "noise density (-174 dBm/Hz, erratum 1)", symbol="N0", source="Sec. V-A", gt=0
+    )
+    transmit_power_w: float = quantity(0.1, "W", "transmit power", symbol="p", source="Table I", gt=0)
+    antenna_gain: float = quantity(3.0, "-", "antenna gain", symbol="A_d", source="Sec. V-A", gt=0)
+    carrier_hz: float = quantity(915e6, "Hz", "carrier frequency", symbol="f_c", source="Sec. V-A", gt=0)
+    path_loss_exponent: float = quantity(3.0, "-", "path-loss exponent", symbol="d_e", source="Sec. V-A", gt=0)
+    distance_m: float | tuple[float, ...] = quantity(
+        150.0, "m", "distance; device n uses entry n mod length of a list", symbol="d_n", source="Sec. V-A"
+    )
+    fading_floor: float = quantity(0.01, "-", "smallest fading power (erratum 7)", gt=0, le=1)
+    cycles_per_mac: float = quantity(0.12, "cycle/MAC", "cycles per MAC", symbol="rho", source="Table I", gt=0)
+    energy_coefficient: float = quantity(
+        1e-28, "J s^2/cycle^3", "switched capacitance of a device CPU", symbol="kappa", source="Table I", ge=0
+    )
+    device_cpu_hz: float = quantity(1.5e9, "Hz", "highest device CPU rate", symbol="f^max,ue", source="Table I", gt=0)
+    edge_cpu_hz: float = quantity(15e9, "Hz", "edge CPU rate, all devices", symbol="f^max,es", source="Table I", gt=0)
+    device_memory_factor: float = quantity(
+        0.2, "-", "weight of parameters on the device", symbol="gamma_n", source="Table I", ge=0
+    )
+    edge_memory_factor: float = quantity(
+        0.8, "-", "weight of parameters at the edge", symbol="gamma_es", source="Table I", ge=0
+    )
+    parameter_bytes_per_element: float = quantity(4.0, "B", "bytes of a parameter in memory", gt=0)
+    activation_bytes_per_element: float = quantity(4.0, "B", "bytes of an activation in memory", gt=0)
+    input_bits_per_element: float = quantity(32.0, "bit", "bits of a raw input element on the air", gt=0)
+    feature_bits_per_element: float = quantity(16.0, "bit", "bits of a feature element on the air", gt=0)
+    transmit_result_when_local: bool = quantity(False, "-", "l = L sends its result: literal, erratum 5")
+    slot_s: float = quantity(1.0, "s", "slot length", symbol="tau", gt=0)
+    energy_queue_scale: float = quantity(100.0, "1/J", "energy queue", symbol="nu_e", source="Table I", gt=0)
+    memory_queue_scale: float = quantity(10.0, "1/memory unit", "memory queue", symbol="nu_c", source="Table I", gt=0)
+    memory_unit_bytes: float = quantity(1e9, "B", "unit of memory in the queue and the cost (erratum 8)", gt=0)
+    delay_weight: float = quantity(10.0, "1/s", "weight of delay", symbol="V", source="Table I", gt=0)
+    utilisation_cap: float = quantity(0.99, "-", "largest utilisation that enters a delay (erratum 13)", gt=0, lt=1)
+    cpu_floor_fraction: float = quantity(0.01, "-", "smallest device CPU rate over the highest", gt=0, le=1)
+    share_floor: float = quantity(0.01, "-", "smallest raw weight of a server's share", gt=0)
+    local_cpu_rule: Literal["optimal", "action"] = quantity("optimal", "-", "who sets device CPU rates", symbol="P3")
+    bandwidth_rule: Rule = quantity("optimal", "-", "who sets bandwidth shares", symbol="P5")
+    edge_cpu_rule: Rule = quantity("optimal", "-", "who sets edge CPU shares", symbol="P4")
+    mean_arrival_rate_hz: float = quantity(1.5, "1/s", "mean request rate", symbol="lambda", source="Table I", ge=0)
+    arrival_process: Literal["constant", "uniform", "surge"] = quantity("uniform", "-", "how rates vary over slots")
+    arrival_spread: float = quantity(0.5, "-", "half width of the rates over their mean", ge=0, le=1)
+    surge_start_slot: int = quantity(75, "slot", "first slot of the surge", source="Fig. 5", ge=0)
+    surge_end_slot: int = quantity(110, "slot", "first slot after the surge", source="Fig. 5", ge=0)
+    surge_factor: float = quantity(1.6, "-", "factor on the rates in the surge", ge=0)
+    episode_slots: int = quantity(200, "slot", "slots of an episode", symbol="K", source="Sec. V-A", ge=1)
+    signal_smoothing: float = quantity(0.05, "-", "EMA factor of the broadcast signals", gt=0, le=1)
+
+    def __post_init__(self) -> None:
+        if not self.model_pattern:
+            raise ValueError("model_pattern = () is not legal: must name at least one network")
+        for name in self.model_pattern:
+            if name not in self.profiles:
+                raise ValueError("model_pattern: " + unknown_name("network", name, self.profiles))
+        distances = self.distance_m if isinstance(self.distance_m, tuple) else (self.distance_m,)
+        if not distances or min(distances) <= 0:
+            raise ValueError(f"distance_m = {self.distance_m} m is not legal: must be one or more numbers > 0")
+        if self.surge_end_slot < self.surge_start_slot:
+            raise ValueError(
+                f"surge_end_slot = {self.surge_end_slot} must not lie before surge_start_slot = {self.surge_start_slot}"
+            )
+
+    @property
+    def device_models(self) -> tuple[str, ...]:
+        """Network of each device (N)."""
+        return tuple(self.model_pattern[n % len(self.model_pattern)] for n in range(self.num_devices))
+
+    @property
+    def rules(self) -> tuple[str, str, str]:
+        """Rules of device CPU, bandwidth and edge CPU."""
+        return self.local_cpu_rule, self.bandwidth_rule, self.edge_cpu_rule
+
+
+def scaled_resources(config: ModelPartitioningConfig) -> ModelPartitioningConfig:
+    """The same cell with band and edge CPU that grow with the number of devices (1 MHz and 3 GHz each)."""
+    n = config.num_devices
+    return dataclasses.replace(config, bandwidth_hz=1e6 * n, edge_cpu_hz=3e9 * n)
+
+
+@dataclass(frozen=True)
+class ModelPartitioningState:
+    energy_queue: Array  # (B, N) Q, virtual queue of the energy budget
+    memory_queue: Array  # (B, N) W, virtual queue of the memory budget
+    crowd: Array  # (B,) EMA of the fraction of devices that offload; this and the following serve observations only
+    bandwidth_price_mean: Array  # (B,) EMA of the bandwidth price
+    edge_cpu_price_mean: Array  # (B,) EMA of the edge CPU price
+    last_sent_fraction: Array  # (B, N) psi/psi(l=0) of the slot before
+    last_edge_fraction: Array  # (B, N) D/d_tot of the slot before
+
+
+@dataclass(frozen=True)
+class ModelPartitioningTrace(Trace):
+    channel_gain: Array = drawn("slot", "-", "num_devices", process="rayleigh_power_gain", low=0.0)
+    arrival_rate_hz: Array = drawn("slot", "1/s", "num_devices", process="uniform_rate_hz", low=0.0)
+
+
+@dataclass(frozen=True)
+class ModelPartitioningExogenous:
+    channel_gain: Array  # (B, N) h, power ratio, before the floor; seen before acting
+    arrival_rate_hz: Array  # (B, N) lambda, seen before acting
+
+
+@dataclass(frozen=True)
+class ModelPartitioningDecisions:
+    partition_layer: Array  # (B, N) int cut l; an index above L_n is read as L_n
+    device_cpu_hz: Array | None = None  # (B, N) f, read under local_cpu_rule "action"
+    bandwidth_weight: Array | None = None  # (B, N) > 0, read under bandwidth_rule "action"; None: equal
+    edge_cpu_weight: Array | None = None  # (B, N) > 0, read under edge_cpu_rule "action"; None: equal
+
+
+@dataclass(frozen=True)
+class LocalPart:
+    """What a cut costs a device by itself, before transmission and edge; arrays of one broadcast shape."""
+
+    cpu_hz: Array
+    delay_s: Array
+    energy_j: Array  # computation only
+    cost: Array  # Q E + W C + V T of this part
+
+
+class ModelPartitioning(Scenario):
+    """The scenario; see the module's docstring. The ledger of a slot sums to eq. (11)."""
+
+    name = "model_partitioning"
+    title = "Where to cut deep networks between devices and a shared edge server"
+    paper = "X. Ye, Y. Sun, D. Wen, G. Pan, S. Zhang, End-to-End Delay Minimization based on Joint Optimization of DNN Partitioning and Resource Allocation for Cooperative Edge Inference"  # noqa: E501
+    config_type = ModelPartitioningConfig
+    state_type = ModelPartitioningState
+    trace_type = ModelPartitioningTrace
+    exogenous_type = ModelPartitioningExogenous
+    decisions_type = ModelPartitioningDecisions
+    reward_modes = ("local", "team", "device_local")
+    cost_metric = "objective"
+
+    config: ModelPartitioningConfig
+
+    # --- constants of the devices ------------------------------------------------------------------------------------
+
+    @cached_property
+    def profiles(self) -> tuple[LayerProfile, ...]:
+        """Layer table of each device (N)."""
+        return tuple(self.config.profiles[name] for name in self.config.device_models)
+
+    @cached_property
+    def layers(self) -> Array:
+        """(N,) number L_n of layers."""
+        return np.array([p.layers for p in self.profiles])
+
+    @cached_property
+    def cuts(self) -> CutCosts:
+        """Work, bits and memory of every cut of every device, (N, M+1)."""
+        c = self.config
+        return cut_costs(
+            self.profiles,
+            cycles_per_mac=c.cycles_per_mac,
+            input_bits=c.input_bits_per_element,
+            feature_bits=c.feature_bits_per_element,
+            parameter_bytes=c.parameter_bytes_per_element,
+            activation_bytes=c.activation_bytes_per_element,
+            device_memory_factor=c.device_memory_factor,
+            edge_memory_factor=c.edge_memory_factor,
+            transmit_result_when_local=c.transmit_result_when_local,
+        )
+
+    @cached_property
+    def mean_gain(self) -> Array:
+        """(N,) mean power gain."""
+        c = self.config
+        given = np.atleast_1d(np.asarray(c.distance_m, np.float64))
+        distance = given[np.arange(c.num_devices) % len(given)]
+        return antenna_path_gain(distance, c.antenna_gain, c.carrier_hz, c.path_loss_exponent)
+
+    @cached_property
+    def energy_budget_j(self) -> Array:
+        return np.array([p.energy_budget_j for p in self.profiles])
+
+    @cached_property
+    def memory_budget_bytes(self) -> Array:
+        return np.array([p.memory_budget_bytes for p in self.profiles])
+
+    @cached_property
+    def total_cycles(self) -> Array:
+        """(N,) work d_tot of the whole network."""
+        return self.cuts.local_cycles[:, -1]
+
+    @cached_property
+    def queue_reference(self) -> tuple[Array, Array]:
+        """(N,) energy and memory queue that an observation shows as 1: V T_ref over the budget."""
+        c = self.config
+        penalty = c.delay_weight * self.total_cycles / c.device_cpu_hz
+        return penalty / self.energy_budget_j, penalty / (self.memory_budget_bytes / c.memory_unit_bytes)
+
+    @property
+    def price_reference(self) -> float:
+        """Price that an observation shows as 1/2."""
+        return self.config.delay_weight * self.config.num_devices / 5.0
+
+    # --- spaces ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _server_decides(self) -> bool:
+        return "action" in self.config.rules[1:]
+
+    @cached_property
+    def roles(self) -> dict[str, Role]:
+        c = self.config
+        action = _unit_box(2) if c.local_cpu_rule == "action" else gymnasium.spaces.Discrete(int(self.layers.max()) + 1)
+        roles = {"device": Role("device", c.num_devices, _row_box(4 + SIGNALS), action)}
+        if self._server_decides:
+            roles["server"] = Role("server", 1, _row_box(5 * c.num_devices), _unit_box(2 * c.num_devices))
+        return roles
+
+    @property
+    def ledger(self) -> dict[str, int]:
+        return {"device": self.config.num_devices, "server": 1}
+
+    @cached_property
+    def central_space(self) -> gymnasium.Space[Any]:
+        """All rules without "action": the N cuts. Else a Box of blocks of N: cuts, [frequencies], [both weights]."""
+        c = self.config
+        if "action" not in c.rules:
+            return gymnasium.spaces.MultiDiscrete(self.layers + 1)
+        blocks = 1 + (c.local_cpu_rule == "action") + 2 * self._server_decides
+        return _unit_box(blocks * c.num_devices)
+
+    @cached_property
+    def global_state_space(self) -> gymnasium.spaces.Box:
+        return _row_box(4 * self.config.num_devices)
+
+    @property
+    def horizon(self) -> int:
+        return self.config.episode_slots
+
+    @property
+    def learner_scale(self) -> dict[str, float]:
+        return dict.fromkeys(self.ledger, 1.0 / self.config.delay_weight)
+
+    # --- randomness --------------------------------------------------------------------------------------------------
+
+    def sample_cell(self, rng: np.random.Generator, slots: int) -> dict[str, Array]:
+        c = self.config
+        shape = (slots + 1, c.num_devices)
+        channel, arrivals = rng.spawn(2)
+        gain = self.mean_gain * rayleigh_power_gain(channel, shape)
+        spread = 0.0 if c.arrival_process == "constant" else c.arrival_spread
+        rate = uniform_rate_hz(arrivals, c.mean_arrival_rate_hz, spread, shape)
+        if c.arrival_process == "surge":
+            rate[c.surge_start_slot : c.surge_end_slot] *= c.surge_factor
+        return {"channel_gain": gain, "arrival_rate_hz": rate}
+
+    def initial_state(self, trace: Any) -> ModelPartitioningState:
+        c, cells = self.config, trace.cells
+        zeros = np.zeros((cells, c.num_devices))
+        scale = c.delay_weight * c.num_devices
+        return ModelPartitioningState(
+            energy_queue=zeros, memory_queue=zeros, crowd=np.full(cells, 0.4),
+            bandwidth_price_mean=np.full(cells, 0.04 * scale), edge_cpu_price_mean=np.full(cells, 0.02 * scale),
+            last_sent_fraction=zeros, last_edge_fraction=zeros,
+        )  # fmt: skip
+
+    # --- information -------------------------------------------------------------------------------------------------
+
+    def floored_gain(self, exogenous: Any) -> Array:
+        """(B, N) channel gain h after the floor (erratum 7)."""
+        return np.maximum(exogenous.channel_gain, self.config.fading_floor * self.mean_gain)
+
+    def full_band_snr(self, exogenous: Any) -> Array:
+        """(B, N) signal-to-noise ratio s = p h / (W N0) of a device that holds the whole band."""
+        c = self.config
+        return self.floored_gain(exogenous) * (c.transmit_power_w / (c.bandwidth_hz * c.noise_psd_w_per_hz))
+
+    def _own_entries(self, state: Any, exogenous: Any) -> list[Array]:
+        energy_reference, memory_reference = self.queue_reference
+        return [
+            np.log10(self.floored_gain(exogenous) / self.mean_gain),
+            exogenous.arrival_rate_hz * (self.total_cycles / self.config.device_cpu_hz),
+            state.energy_queue / energy_reference,
+            state.memory_queue / memory_reference,
+        ]
+
+    def observe(self, state: Any, exogenous: Any) -> dict[str, Array]:
+        own = self._own_entries(state, exogenous)
+        cells, n = own[0].shape
+        row = np.empty((cells, n, 4 + SIGNALS), np.float32)
+        for i, entry in enumerate(own):
+            row[..., i] = entry
+        row[..., 4] = state.crowd[:, None]
+        for i, price in enumerate((state.bandwidth_price_mean, state.edge_cpu_price_mean)):
+            row[..., 5 + i] = (price / (price + self.price_reference))[:, None]
+        rows = {"device": _clipped(row)}
+        if self._server_decides:
+            parts = [own[0], own[1], state.last_sent_fraction, state.last_edge_fraction, own[2]]
+            rows["server"] = _clipped(np.stack(parts, axis=2).reshape(cells, 1, 5 * n))
+        return rows
+
+    def global_state(self, state: Any, exogenous: Any) -> Array:
+        return _clipped(np.concatenate(self._own_entries(state, exogenous), axis=1))
+
+    def action_masks(self, state: Any, exogenous: Any) -> dict[str, Array]:
+        """Cuts that a device's network has, (B, N, M+1)."""
+        if self.config.local_cpu_rule == "action":
+            return {}
+        legal = np.arange(int(self.layers.max()) + 1) <= self.layers[:, None]
+        return {"device": np.broadcast_to(legal, (len(state.energy_queue), *legal.shape))}
+
+    # --- actions -----------------------------------------------------------------------------------------------------
+
+    def decode(self, state: Any, actions: Mapping[str, Array], exogenous: Any) -> ModelPartitioningDecisions:
+        if "device" not in actions:
+            raise ValueError("actions of role 'device' are missing")
+        cells, n = state.energy_queue.shape
+        device = checked_actions("device", n, self.roles["device"].action_space, actions["device"], cells)
+        raw = actions.get("server", np.zeros((cells, 1, 2 * n)))  # a missing server asks for equal shares
+        weights = checked_actions("server", 1, _unit_box(2 * n), raw, cells)[:, 0]
+        if self.config.local_cpu_rule == "optimal":
+            return self._decisions(np.minimum(device, self.layers), None, weights)
+        return self._decisions(self._cut_of(device[..., 0]), device[..., 1], weights)
+
+    def decode_central(self, state: Any, action: Array, exogenous: Any) -> ModelPartitioningDecisions:
+        cells, n = state.energy_queue.shape
+        joint = checked_actions("the centralized controller", 0, self.central_space, action, cells)
+        if "action" not in self.config.rules:
+            return self._decisions(joint, None, None)
+        fraction = joint[:, n : 2 * n] if self.config.local_cpu_rule == "action" else None
+        weights = joint[:, -2 * n :] if self._server_decides else None
+        return self._decisions(self._cut_of(joint[:, :n]), fraction, weights)
+
+    def _cut_of(self, unit: Array) -> Array:
+        """Cut floor(a (L+1)), at most L, of a number in [0, 1] (erratum 3)."""
+        return np.minimum(np.floor(unit * (self.layers + 1)).astype(np.int64), self.layers)
+
+    def _decisions(self, layer: Array, fraction: Array | None, weights: Array | None) -> ModelPartitioningDecisions:
+        c, n = self.config, self.config.num_devices
+        cpu_hz = None
+        if fraction is not None:
+            cpu_hz = np.where(layer > 0, np.maximum(c.cpu_floor_fraction, fraction) * c.device_cpu_hz, 0.0)
+        if weights is None or not self._server_decides:
+            return ModelPartitioningDecisions(layer, cpu_hz)
+        return ModelPartitioningDecisions(layer, cpu_hz, c.share_floor + weights[:, :n], c.share_floor + weights[:, n:])
+
+    # --- one slot ----------------------------------------------------------------------------------------------------
+
+    def local_part(
+        self, cuts: CutCosts, energy_queue: Array, memory_queue: Array, arrival_rate_hz: Array,
+        cpu_hz: Array | None = None,
+    ) -> LocalPart:  # fmt: skip
+        """A device's own share of the cost of cuts, under the best CPU rate (P3) or a given one.
+
+        Args:
+            cuts: columns of any shape that broadcasts with the following ((B, N), or (N, M+1) with (B, N, 1)).
+            energy_queue, memory_queue: Q, W.
+            arrival_rate_hz: lambda.
+            cpu_hz: f; None: the minimiser of P3.
+        """
+        c = self.config
+        work = cuts.local_cycles
+        if cpu_hz is None:
+            load = arrival_rate_hz * work
+            hz_min = np.minimum(
+                np.maximum(load / c.utilisation_cap, c.cpu_floor_fraction * c.device_cpu_hz), c.device_cpu_hz
+            )
+            price = energy_queue * arrival_rate_hz * (c.energy_coefficient * c.slot_s)
+            cpu_hz = allocation.local_cpu_hz(work, arrival_rate_hz, price, c.delay_weight, hz_min, c.device_cpu_hz)
+        busy = work > 0.0
+        cpu_hz = np.where(busy, cpu_hz, 0.0)
+        service_s = work / np.where(busy, cpu_hz, 1.0)
+        delay = md1_sojourn_s(service_s, arrival_rate_hz, c.utilisation_cap)
+        energy = work_energy_j(work, cpu_hz, c.energy_coefficient) * (arrival_rate_hz * c.slot_s)
+        cost = energy_queue * energy + memory_queue * (cuts.memory_bytes / c.memory_unit_bytes) + c.delay_weight * delay
+        return LocalPart(cpu_hz, delay, energy, cost)
+
+    def transmission_weight(self, energy_queue: Array, arrival_rate_hz: Array) -> Array:
+        """Cost of one second of transmission, Q p lambda tau + V, any shape."""
+        c = self.config
+        return energy_queue * arrival_rate_hz * (c.transmit_power_w * c.slot_s) + c.delay_weight
+
+    def edge_load(self, edge_cycles: Array) -> Array:
+        """Delay cost V D / F of edge work that holds the whole edge CPU, any shape."""
+        return edge_cycles * (self.config.delay_weight / self.config.edge_cpu_hz)
+
+    def _shares(self, rule: str, weight: Array | None, taking_part: Array, optimal: Any) -> Array:
+        """Shares under a rule, exactly 0 for those that take no part."""
+        if rule == "optimal":
+            shares: Array = optimal()
+            return shares
+        held = taking_part * (1.0 if rule == "equal" or weight is None else weight)
+        total = held.sum(axis=1, keepdims=True)
+        return np.asarray(held / np.where(total > 0.0, total, 1.0))
+
+    def step(self, state: Any, decisions: Any, exogenous: Any) -> Step:
+        c = self.config
+        layer = np.minimum(decisions.partition_layer, self.layers)
+        cuts, rate_hz = self.cuts.at(layer), exogenous.arrival_rate_hz
+        given_hz = decisions.device_cpu_hz if c.local_cpu_rule == "action" else None
+        local = self.local_part(cuts, state.energy_queue, state.memory_queue, rate_hz, given_hz)
+
+        snr = self.full_band_snr(exogenous)
+        sending, weight = cuts.sent_bits > 0.0, self.transmission_weight(state.energy_queue, rate_hz) * cuts.sent_bits
+        alpha = self._shares(
+            c.bandwidth_rule, decisions.bandwidth_weight, sending, lambda: allocation.fdma_shares(weight, snr)
+        )
+        rate_bps = fdma_rate_bps(alpha, c.bandwidth_hz, snr)
+        transmission_s = cuts.sent_bits / np.where(sending, rate_bps, 1.0)
+
+        load = self.edge_load(cuts.edge_cycles)
+        at_edge = load > 0.0
+        x = self._shares(
+            c.edge_cpu_rule, decisions.edge_cpu_weight, at_edge,
+            lambda: np.where(at_edge, allocation.square_root_shares(load), 0.0),
+        )  # fmt: skip
+        edge_s = cuts.edge_cycles / np.where(at_edge, x * c.edge_cpu_hz, 1.0)
+
+        transmit_j = transmission_s * rate_hz * (c.transmit_power_w * c.slot_s)
+        cost = local.cost + state.energy_queue * transmit_j + c.delay_weight * (transmission_s + edge_s)
+        details = {
+            "partition_layer": layer,
+            "device_cpu_hz": local.cpu_hz,
+            "bandwidth_share": alpha,
+            "edge_cpu_share": x,
+            "delay_s": local.delay_s + transmission_s + edge_s,
+            "device_delay_s": local.delay_s,
+            "transmission_delay_s": transmission_s,
+            "edge_delay_s": edge_s,
+            "energy_j": local.energy_j + transmit_j,
+            "memory_bytes": cuts.memory_bytes,
+        }
+        prices = {
+            "bandwidth_price": _mean_over(allocation.fdma_price(weight, snr, alpha, c.bandwidth_hz), sending),
+            "edge_cpu_price": _mean_over(allocation.square_root_price(load, x), at_edge),
+        }
+        metrics = self._metrics(state, cost, rate_hz * cuts.local_cycles, details, prices)
+        costs = {"device": cost, "server": np.zeros((len(cost), 1))}
+        return Step(self._next_state(state, cuts, details, metrics), costs, metrics, details)
+
+    def _next_state(
+        self, state: Any, cuts: CutCosts, details: Mapping[str, Array], metrics: Mapping[str, Array]
+    ) -> ModelPartitioningState:
+        """Virtual queues (eqs. 8, 9) and the averages that are broadcast."""
+        c = self.config
+        nu_e, nu_c = c.energy_queue_scale, c.memory_queue_scale / c.memory_unit_bytes
+        averages = (
+            ("crowd", "offload_ratio"), ("bandwidth_price_mean", "bandwidth_price"),
+            ("edge_cpu_price_mean", "edge_cpu_price"),
+        )  # fmt: skip
+        smoothed = {
+            name: getattr(state, name) + c.signal_smoothing * (metrics[value] - getattr(state, name))
+            for name, value in averages
+        }
+        raw_bits = self.cuts.sent_bits[:, 0]
+        return ModelPartitioningState(
+            energy_queue=virtual_queue(state.energy_queue, nu_e * details["energy_j"], nu_e * self.energy_budget_j),
+            memory_queue=virtual_queue(state.memory_queue, nu_c * cuts.memory_bytes, nu_c * self.memory_budget_bytes),
+            last_sent_fraction=cuts.sent_bits / np.where(raw_bits > 0.0, raw_bits, 1.0),
+            last_edge_fraction=cuts.edge_cycles / self.total_cycles,
+            **smoothed,
+        )
+
+    @cached_property
+    def _groups(self) -> tuple[tuple[str, ...], Array]:
+        """Networks in use, and the (N, networks) matrix that averages over their devices."""
+        names = tuple(dict.fromkeys(self.config.device_models))
+        member = np.array([[model == name for name in names] for model in self.config.device_models], np.float64)
+        return names, member / member.sum(axis=0)
+
+    def _metrics(
+        self, state: Any, cost: Array, load: Array, details: Mapping[str, Array], prices: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        c = self.config
+        cpu_hz = details["device_cpu_hz"]
+        offloading = details["partition_layer"] < self.layers
+        utilisation = load / np.where(cpu_hz > 0.0, cpu_hz, 1.0)
+        by_device = {
+            "mean_delay_s": details["delay_s"],
+            "mean_energy_j": details["energy_j"],
+            "mean_memory_bytes": details["memory_bytes"],
+            "mean_energy_queue": state.energy_queue,
+            "mean_memory_queue": state.memory_queue,
+            "offload_ratio": offloading.astype(np.float64),
+        }
+        metrics = {
+            "objective": cost.sum(axis=1),
+            "mean_device_delay_s": details["device_delay_s"].mean(axis=1),
+            "mean_transmission_delay_s": details["transmission_delay_s"].mean(axis=1),
+            "mean_edge_delay_s": details["edge_delay_s"].mean(axis=1),
+            "mean_utilisation": utilisation.mean(axis=1),
+            "unstable_devices": (utilisation > c.utilisation_cap * (1.0 + 1e-9)).sum(axis=1).astype(np.float64),
+            **prices,
+            "signalling_bytes": self._slot_bytes(offloading.sum(axis=1)),
+        }
+        names, averaging = self._groups
+        for name, values in by_device.items():
+            metrics[name] = values.mean(axis=1)
+            grouped = values @ averaging
+            for i, model in enumerate(names):
+                metrics[f"{name}_{model}"] = grouped[:, i]
+        return metrics
+
+    def _slot_bytes(self, offloading: Any) -> Any:
+        """Bytes of decentralized control in a slot in which so many devices offload."""
+        request, grant = (3, 2) if "optimal" in self.config.rules[1:] else (1, 0)
+        count = 0 if grant else 1  # equal shares follow from the number of senders, which is broadcast
+        return FLOAT_BYTES * (offloading * (request + grant) + count + SIGNALS)
+
+    def signalling(self) -> Signalling:
+        """Bytes per slot if every device offloads; the metric `signalling_bytes` counts those that do."""
+        n = self.config.num_devices
+        decided = 3 if "action" not in self.config.rules else 4
+        return Signalling(
+            decentralized={"offload requests, grants, broadcasts (all devices offload)": float(self._slot_bytes(n))},
+            centralized={
+                "device -> server: gain, rate, two queues": 4 * FLOAT_BYTES * n,
+                "server -> device: decision": decided * FLOAT_BYTES * n,
+            },
+        )
+
+    def rewards(self, step: Step, mode: str = "local") -> dict[str, Array]:
+        """As the contract; "device_local": a device's own entry, and the sum for the server, which books no cost."""
+        if mode != "device_local":
+            return super().rewards(step, mode)
+        return {"device": -step.costs["device"], "server": -total_cost(step)[:, None]}
+
+
+def _mean_over(values: Array, taking_part: Array) -> Array:
+    """(B,) mean over those that take part, 0 if none does; `values` is 0 elsewhere."""
+    return np.asarray(values.sum(axis=1) / np.maximum(taking_part.sum(axis=1), 1))
+
+
+def _clipped(row: Array) -> Array:
+    return np.clip(row, -OBSERVATION_MAX, OBSERVATION_MAX).astype(np.float32, copy=False)
+
+
+def _row_box(entries: int) -> gymnasium.spaces.Box:
+    return gymnasium.spaces.Box(-OBSERVATION_MAX, OBSERVATION_MAX, (entries,), np.float32)
+
+
+def _unit_box(entries: int) -> gymnasium.spaces.Box:
+    return gymnasium.spaces.Box(0.0, 1.0, (entries,), np.float32)
