@@ -10,6 +10,7 @@ from envs.config import unknown_name
 
 _SCENARIOS = {
     "model_partitioning": "envs.scenarios.model_partitioning:ModelPartitioning",
+    "model_pruning": "envs.scenarios.model_pruning:ModelPruning",
     "sequential_offloading": "envs.scenarios.sequential_offloading:SequentialOffloading",
     "model_placement": "envs.scenarios.model_placement:ModelPlacement",
     "sampling_rate": "envs.scenarios.sampling_rate:SamplingRate",

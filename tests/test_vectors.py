@@ -70,8 +70,18 @@ def raw_actions(scenario: Scenario, given: dict[str, Any]) -> dict[str, np.ndarr
 def decisions_of(scenario: Scenario, case: dict[str, Any], state: Any, exogenous: Any) -> Any:
     names = {f.name for f in dataclasses.fields(scenario.decisions_type)}
     if set(case["actions"]) <= names:  # physical decisions, not raw actions
-        return scenario.decisions_type(**{name: one_cell(v) for name, v in case["actions"].items()})
+        decisions = scenario.decisions_type(**{name: one_cell(v) for name, v in case["actions"].items()})
+        check_raw_server_action(scenario, case, state, exogenous, decisions)
+        return decisions
     return scenario.decode(state, raw_actions(scenario, case["actions"]), exogenous)
+
+
+def check_raw_server_action(scenario: Scenario, case: dict[str, Any], state: Any, exogenous: Any, given: Any) -> None:
+    """A case of decisions may carry the server's raw action: `decode` must map it to the given shares."""
+    if "raw_server_action" in case:
+        raw = {"device": given.offload, "gateway": given.model, "server": one_cell([case["raw_server_action"]])}
+        decoded = scenario.decode(state, raw, exogenous)
+        close(decoded.edge_share, given.edge_share, "edge_share", RELATIVE, 1e-12)
 
 
 def close(actual: Any, expected: Any, what: str, rtol: float, atol: float) -> None:

@@ -1,0 +1,50 @@
+"""Inference time of (pruned) networks on a gateway and on a shared server, and the server's split.
+
+Shapes: B cells, G gateways; other arguments broadcast. Equation numbers are those of the model_pruning paper.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from envs.api import Array
+from envs.physics.allocation import proportional_shares
+
+
+def pruned_inference_s(task_flop: float, pruning_rate: Any, flops: float) -> Array:
+    """Time (1 - p) F / C of one task on a gateway of C FLOP/s; a batch of n takes n times as long (eq. 2)."""
+    return (1.0 - np.asarray(pruning_rate, dtype=float)) * (task_flop / flops)
+
+
+def shared_inference_s(task_flop: float, server_flops: float, share: Any, regulariser: float) -> Array:
+    """Time E = F / (C_e (c + eps)) of one task on a share c of the server (eq. 3, work in FLOP)."""
+    return np.asarray(task_flop / (server_flops * (np.asarray(share) + regulariser)))
+
+
+def share_for_time(task_flop: float, server_flops: float, time_s: Any, regulariser: float) -> Array:
+    """Smallest share c >= 0 with which one task takes at most `time_s` (inverse of eq. 3)."""
+    return np.maximum(task_flop / (server_flops * np.asarray(time_s)) - regulariser, 0.0)
+
+
+def repaired_share(share: Any, active: Array, allow_idle: bool) -> Array:
+    """A split of the server made legal (17c), (17d).
+
+    Args:
+        share: (B, G) finite numbers; negative ones count as 0.
+        active: (B, G) bool, gateways that have an offloaded task.
+        allow_idle: idle gateways keep their share.
+
+    Returns:
+        (B, G) non-negative, rows sum to 1; a row of zeros becomes equal shares. Unless `allow_idle`, idle gateways
+        get 0 and the others are scaled up (equal among them if they had none), except where nobody is active.
+    """
+    positive = np.maximum(np.asarray(share, dtype=float), 0.0)
+    largest = positive.max(axis=1, keepdims=True)
+    kept = proportional_shares(positive / np.where(largest > 0.0, largest, 1.0))  # the sum cannot overflow
+    if allow_idle:
+        return kept
+    served = active | ~active.any(axis=1, keepdims=True)
+    kept = np.where(served, kept, 0.0)
+    return proportional_shares(np.where(kept.any(axis=1, keepdims=True), kept, served))
