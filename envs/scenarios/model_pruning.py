@@ -437,7 +437,7 @@ class ModelPruning(Scenario):
         key = self.blocks.class_key(state.criticality_level, levels) * 2 + (decisions.offload != 0)
         count = self.blocks.class_counts(key, 2 * levels).reshape(len(key), c.num_gateways, levels, 2)
         uplink = self.uplink(state.channel_gain)
-        active = count[..., 1].any(axis=2)
+        active = np.asarray(count[..., 1].any(axis=2))
         share = repaired_share(decisions.edge_share, active, c.allow_idle_edge_share)
         edge_s = self.edge_task_s(share)
         result = self.outcome(count, uplink, edge_s, decisions.model)
