@@ -160,6 +160,10 @@ class Scenario(ABC):
     reward_modes: ClassVar[tuple[str, ...]] = ("local", "team")
     cost_metric: ClassVar[str] = "cost"
     """Metric by which controllers are compared (lower is better)."""
+    cost_label: ClassVar[str] = "cost per slot"
+    """The compared number in words, for tables and figures; after division by `cost_divisor`."""
+    summary_metrics: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Further columns of comparison tables: label with its unit -> metrics that are added up."""
 
     def __init__(self, config: Any = None) -> None:
         self.config = self.config_type() if config is None else config
@@ -192,6 +196,11 @@ class Scenario(ABC):
     def ledger(self) -> dict[str, int]:
         """Role -> number of entries in `Step.costs`, also for roles that decide nothing."""
         return {name: role.count for name, role in self.roles.items()}
+
+    @property
+    def cost_divisor(self) -> float:
+        """Number by which tables divide the cost metric: the agents over which it is a sum, where it is one."""
+        return 1.0
 
     @property
     def learner_scale(self) -> dict[str, float]:
@@ -229,6 +238,10 @@ class Scenario(ABC):
                     parts[name] = np.empty(shape, values.dtype)
                 parts[name][(slice(None), b) if per_slot else b] = values
         return self.trace_type(**parts)
+
+    def derived_trace_fields(self, given: Mapping[str, Array]) -> dict[str, Array]:
+        """Trace fields that follow from given (measured) ones, such as a mean from its series; the rest is drawn."""
+        return {}
 
     def check_trace(self, trace: Any) -> None:
         """Raise `ValueError` if a trace does not fit this scenario: type, shapes, NaN, limits."""

@@ -78,7 +78,7 @@ def unknown_name(kind: str, name: str, known: Any) -> str:
     """The message for a name that does not exist: what is near, and all that is known."""
     names = [str(k) for k in known]
     near = difflib.get_close_matches(name, names, n=1)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
+    hint = f"; did you mean '{near[0]}'?" if near else "."
     return f"unknown {kind} '{name}'{hint} Known: {', '.join(names)}"
 
 

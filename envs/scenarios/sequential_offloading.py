@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Literal
 
 import gymnasium
@@ -161,6 +162,14 @@ class SequentialOffloading(Scenario):
     trace_type = SequentialOffloadingTrace
     exogenous_type = SequentialOffloadingExogenous
     decisions_type = SequentialOffloadingDecisions
+    cost_label = "cost per device and block"
+    summary_metrics = MappingProxyType(
+        {
+            "mean queue [task/device]": ("device_queue_tasks",),
+            "energy [J/block]": ("local_energy_j", "transmit_energy_j", "server_energy_j"),
+            "delay [s]": ("delay_s",),
+        }
+    )
 
     config: SequentialOffloadingConfig
 
@@ -193,6 +202,10 @@ class SequentialOffloading(Scenario):
         return self.config.episode_blocks
 
     @property
+    def cost_divisor(self) -> float:
+        return float(self.config.num_devices)
+
+    @property
     def learner_scale(self) -> dict[str, float]:
         return {"device": 0.1, "server": 0.1}
 
@@ -214,6 +227,10 @@ class SequentialOffloading(Scenario):
         # the slots of a block lie far apart in memory, so that adding them up reads whole rows
         arrivals = np.moveaxis(np.ascontiguousarray(np.moveaxis(trace.task_arrivals, -1, 1)), 1, -1)
         return dataclasses.replace(trace, task_arrivals=arrivals)
+
+    def derived_trace_fields(self, given: Mapping[str, Array]) -> dict[str, Array]:
+        gain = given.get("channel_gain_per_w")
+        return {} if gain is None else {"mean_gain_per_w": gain.mean(axis=0)}
 
     def check_trace(self, trace: Any) -> None:
         super().check_trace(trace)

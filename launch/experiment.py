@@ -1,0 +1,190 @@
+"""Run a plan: train what is learned, play every controller on the same traces, keep each result as it is done."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.api import Policy
+from agents.registry import controllers, make_policy
+from envs.api import Array, Scenario
+from launch.plan import Plan, Point
+from launch.store import Part, Store, digest
+from marl.compare import Comparison, Outcome, compare
+from marl.rollout import GivenTraces, SampledTraces, TraceSource, decision_latency_s, rollout
+from marl.traces import LoadedTrace, load_trace
+
+Notify = Callable[[str, int, int], None]
+"""Called with what is being done, units done and units in all."""
+
+
+@dataclass(frozen=True)
+class PointResult:
+    """All controllers at one point of the sweep.
+
+    Attributes:
+        comparison: the table.
+        parts: controller -> parts, one per training seed.
+    """
+
+    point: Point
+    comparison: Comparison
+    parts: dict[str, list[Part]]
+
+    def cost_windows(self, controller: str) -> Array:
+        """(S * B, W) windowed costs, divided as the tables' costs are."""
+        return np.concatenate([p.cost_windows for p in self.parts[controller]]) / self.point.scenario.cost_divisor
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One rollout: a controller at a point, from one training seed (0 where nothing is trained)."""
+
+    point: Point
+    controller: str
+    kind: str
+    seed: int
+    make: Callable[[], tuple[Policy, float | None]]
+    settings: dict[str, Any]
+
+
+class Experiment:
+    """A plan and the folder of its results.
+
+    Args:
+        plan: what to run.
+        folder: where results are kept; finished ones of the same settings are taken from there.
+        notify: told about progress.
+
+    Raises:
+        ValueError: a folder that cannot be written, a trace that does not fit.
+    """
+
+    def __init__(self, plan: Plan, folder: Path, notify: Notify | None = None) -> None:
+        self.plan, self.folder = plan, folder
+        self.store = Store(folder)
+        self.notify: Notify = notify or (lambda text, done, total: None)
+        self.reused = 0
+        self._loaded: LoadedTrace | None = None
+        if plan.trace_file is not None:
+            self._loaded = load_trace(plan.trace_file, plan.points[0].scenario, plan.seed)
+            for point in plan.points[1:]:
+                point.scenario.check_trace(self._loaded.trace)
+            slots, warmup = self._loaded.trace.slots, plan.preset.warmup
+            if slots <= warmup:
+                raise ValueError(f"{plan.trace_file} holds {slots} steps; warmup = {warmup} needs more")
+
+    def run(self) -> list[PointResult]:
+        """Play everything that is not finished yet and compare."""
+        results = []
+        for point in self.plan.points:
+            parts: dict[str, list[Part]] = {}
+            kinds = {}
+            for job in self._jobs(point):
+                parts.setdefault(job.controller, []).append(self._part(job))
+                kinds[job.controller] = job.kind
+            outcomes = [_outcome(name, kinds[name], found) for name, found in parts.items()]
+            table = compare(
+                point.scenario, outcomes, baseline=self.plan.preset.baseline, reference=self.plan.reference,
+                seed=self.plan.seed,
+            )  # fmt: skip
+            results.append(PointResult(point, table, parts))
+        return results
+
+    def traces(self, scenario: Scenario) -> TraceSource:
+        """The traces that every controller of a point meets."""
+        if self._loaded is not None:
+            return GivenTraces(self._loaded.trace)
+        slots = self.plan.preset.slots or scenario.horizon
+        return SampledTraces(scenario, np.random.SeedSequence([self.plan.seed, 1]), self.plan.preset.seeds, slots)
+
+    def _jobs(self, point: Point) -> Iterator[_Job]:
+        preset, scenario = self.plan.preset, point.scenario
+        known = controllers(scenario.name)
+        for name in preset.controllers:
+            if name in preset.learned:
+                yield from self._trained_jobs(point, name)
+            elif name in known:
+                yield _Job(point, name, known[name].kind, 0, lambda n=name: (make_policy(scenario, n), None), {})  # type: ignore[misc]
+            else:
+                yield self._checkpoint_job(point, Path(name))
+
+    def _trained_jobs(self, point: Point, name: str) -> Iterator[_Job]:
+        raise ValueError(f"controller '{name}' cannot be trained here")
+
+    def _checkpoint_job(self, point: Point, path: Path) -> _Job:
+        raise ValueError(f"{path} is not a training run")
+
+    def _settings(self, job: _Job) -> dict[str, Any]:
+        preset, scenario = self.plan.preset, job.point.scenario
+        return {
+            "scenario": scenario.name, "config": dataclasses.asdict(scenario.config), "controller": job.controller,
+            "cells": preset.seeds, "slots": self.plan.slots, "warmup": preset.warmup, "window": preset.window,
+            "seed": self.plan.seed, "training": job.settings,
+            "trace": None if self.plan.trace_file is None else digest(self.plan.trace_file.read_bytes().hex()),
+        }  # fmt: skip
+
+    def _part(self, job: _Job) -> Part:
+        path = self.store.path(job.point.label, job.controller, job.seed)
+        mark = digest(self._settings(job))
+        label = f"{job.controller}" + (f" ({job.point.label})" if job.point.label else "")
+        found = self.store.read(path, mark)
+        if found is not None:
+            self.reused += 1
+            return found
+        part = self._play(job, label)
+        self.store.write(path, part, mark)
+        return part
+
+    def _play(self, job: _Job, label: str) -> Part:
+        scenario, preset = job.point.scenario, self.plan.preset
+        source = self.traces(scenario)
+        total, done = source.cells * source.slots, 0
+        self.notify(label, 0, total)
+        policy, training_s = job.make()
+
+        def played(cell_slots: int) -> None:
+            nonlocal done
+            done += cell_slots
+            self.notify(label, done, total)
+
+        seed = np.random.SeedSequence([self.plan.seed, 2, job.seed])
+        result = rollout(
+            policy, scenario, source, np.random.default_rng(seed), warmup=preset.warmup, window_slots=preset.window,
+            discount=getattr(scenario.config, "discount", None), progress=played,
+        )  # fmt: skip
+        first = next(source.chunks(1))
+        latency = decision_latency_s(policy, scenario, first, np.random.default_rng(seed))
+        means = dict(result.means)
+        if result.discounted_cost is not None:
+            means["discounted_cost"] = result.discounted_cost
+        about = {
+            "controller": job.controller, "seed": job.seed, "information": result.information,
+            "message_bytes": result.message_bytes, "decision_s": latency, "decision_batched_s": result.decide_s,
+            "step_s": result.step_s, "setup_s": result.setup_s, "training_s": training_s,
+        }  # fmt: skip
+        return Part(means, result.windows[scenario.cost_metric], about)
+
+
+def _outcome(name: str, kind: str, parts: list[Part]) -> Outcome:
+    """One controller's parts, a row per training seed."""
+    metrics = {metric: np.stack([part.means[metric] for part in parts]) for metric in parts[0].means}
+    discounted = metrics.pop("discounted_cost", None)
+    first = parts[0].about
+    trained = [part.about["training_s"] for part in parts if part.about["training_s"] is not None]
+    return Outcome(
+        controller=name,
+        kind=kind,
+        information=first["information"],
+        metrics=metrics,
+        discounted_cost=discounted,
+        decision_s=float(np.median([part.about["decision_s"] for part in parts])),
+        message_bytes=first["message_bytes"],
+        setup_s=first["setup_s"],
+        training_s=float(np.mean(trained)) if trained else None,
+    )

@@ -1,0 +1,227 @@
+"""Figures of an experiment; a controller has the same colour and marker in all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from launch.experiment import PointResult
+from launch.plan import FigureSpec, Plan
+from launch.store import Replacing
+from marl.compare import Interval, Row
+
+_LEARNED = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#6A3D9A", "#B15928", "#1B9E9E", "#A6761D")
+_BASELINE = ("#8C8C8C", "#E69F00", "#56B4E9", "#B2A300", "#A0A0D0", "#C49C94", "#9BC995", "#D4A6C8")
+_REFERENCE = ("#000000", "#5A5A5A", "#8A8A8A")
+_MARKERS = "osD^vP*Xhd"
+_STYLE: Any = {
+    "font.size": 10, "axes.titlesize": 11, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+    "grid.color": "#E4E4E4", "grid.linewidth": 0.8, "axes.axisbelow": True, "legend.frameon": False,
+    "svg.hashsalt": "edgemarl",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Look:
+    colour: str
+    marker: str
+    line: str
+
+
+def looks(rows: Sequence[Row]) -> dict[str, Look]:
+    """Controller -> colour, marker and line: references black and dashed, baselines muted, learners vivid."""
+    palettes = {"learned": _LEARNED, "baseline": _BASELINE, "reference": _REFERENCE}
+    used = dict.fromkeys(palettes, 0)
+    found = {}
+    for i, row in enumerate(rows):
+        palette = palettes[row.kind]
+        line = "--" if row.kind == "reference" else "-"
+        found[row.controller] = Look(palette[used[row.kind] % len(palette)], _MARKERS[i % len(_MARKERS)], line)
+        used[row.kind] += 1
+    return found
+
+
+def draw_all(plan: Plan, results: Sequence[PointResult], folder: Path) -> list[tuple[str, Path]]:
+    """Draw the preset's figures as PNG and SVG; returns (caption, path of the SVG)."""
+    drawn = []
+    for i, spec in enumerate(plan.preset.figures):
+        if spec.kind == "sweep" and len(results) < 2:
+            continue
+        figure, caption = draw(plan, results, spec)
+        path = folder / f"{i + 1}-{spec.kind}{'-' + spec.metric if spec.metric else ''}"
+        for ending in ("png", "svg"):
+            with Replacing(path.with_suffix(f".{ending}")) as temporary:
+                figure.savefig(temporary, format=ending, dpi=160, metadata={"Date": None} if ending == "svg" else None)
+        drawn.append((spec.caption or caption, path.with_suffix(".svg")))
+    return drawn
+
+
+def draw(plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> tuple[Figure, str]:
+    """One figure and its caption."""
+    import matplotlib as mpl
+
+    painters = {"bars": _bars, "curves": _curves, "sweep": _sweep, "tradeoff": _tradeoff}
+    with mpl.rc_context(_STYLE):
+        figure = Figure(layout="constrained")
+        FigureCanvasAgg(figure)
+        caption = painters[spec.kind](figure, plan, results, spec)
+    return figure, caption
+
+
+def _grid(figure: Figure, results: Sequence[PointResult], width: float, height: float) -> list[tuple[Any, PointResult]]:
+    """One panel per point, at most three in a row."""
+    columns = min(len(results), 3)
+    rows = -(-len(results) // columns)
+    figure.set_size_inches(width * columns + (2.0 if columns == 1 else 1.0), height * rows)
+    panels = figure.subplots(rows, columns, squeeze=False).reshape(-1)
+    for panel in panels[len(results) :]:
+        panel.set_axis_off()
+    return list(zip(panels, results, strict=False))
+
+
+def _bars(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> str:
+    names = len(results[0].comparison.rows)
+    label = _label(results[0], spec.metric)
+    for axes, result in _grid(figure, results, 5.6, 0.34 * names + 1.3):
+        rows = sorted(result.comparison.rows, key=lambda row: _value(row, spec.metric).value, reverse=True)
+        look = looks(result.comparison.rows)
+        values = [_value(row, spec.metric) for row in rows]
+        for y, (row, value) in enumerate(zip(rows, values, strict=True)):
+            style = look[row.controller]
+            axes.plot([value.low, value.high], [y, y], color=style.colour, lw=2.2, solid_capstyle="butt")
+            axes.plot(value.value, y, style.marker, color=style.colour, ms=7, mec="white", mew=0.8)
+        axes.set_yticks(range(len(rows)), [row.controller for row in rows])
+        axes.set_ylim(-0.7, len(rows) - 0.3)
+        axes.grid(axis="y", visible=False)
+        _scale(axes, "x", [v.value for v in values])
+        axes.set_xlabel(label)
+        axes.set_title(result.point.label, loc="left")
+    return (
+        f"{label.capitalize()} of every controller on the same {results[0].comparison.cells} networks, 95% intervals."
+    )
+
+
+def _curves(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> str:
+    window = plan.preset.window
+    label = results[0].point.scenario.cost_label
+    panels = _grid(figure, results, 6.2, 4.0)
+    for axes, result in panels:
+        look = looks(result.comparison.rows)
+        heights = []
+        for row in result.comparison.rows:
+            series = result.cost_windows(row.controller)
+            mean = series.mean(axis=0)
+            spread = 1.96 * series.std(axis=0, ddof=1) / np.sqrt(len(series)) if len(series) > 1 else 0 * mean
+            slots = np.arange(len(mean)) * window + window / 2
+            style = look[row.controller]
+            axes.plot(slots, mean, style.line, color=style.colour, lw=1.6, label=row.controller)
+            axes.fill_between(slots, mean - spread, mean + spread, color=style.colour, alpha=0.10, lw=0)
+            heights += list(mean)
+        if plan.preset.warmup:
+            axes.axvspan(0, plan.preset.warmup, color="#F3F3F3", zorder=0, lw=0)
+        axes.set_xlim(0, None)
+        _scale(axes, "y", heights)
+        axes.set_xlabel("slot")
+        axes.set_ylabel(label)
+        axes.set_title(result.point.label, loc="left")
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", fontsize=9)
+    shaded = "; the shaded slots are left out of the means" if plan.preset.warmup else ""
+    return f"{label.capitalize()} over time, means over windows of {window} slots with 95% bands{shaded}."
+
+
+def _sweep(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> str:
+    figure.set_size_inches(8.4, 4.6)
+    axes = figure.subplots()
+    values = [result.point.value for result in results]
+    numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    x = np.asarray(values, float) if numeric else np.arange(len(values))
+    look = looks(results[0].comparison.rows)
+    heights = []
+    for row in results[0].comparison.rows:
+        found = [_value(result.comparison.row(row.controller), spec.metric) for result in results]
+        y = np.array([f.value for f in found])
+        bars = np.nan_to_num(np.abs(np.array([[f.value - f.low, f.high - f.value] for f in found]).T))
+        style = look[row.controller]
+        axes.errorbar(
+            x, y, bars, fmt=style.line, marker=style.marker, color=style.colour, lw=1.6, ms=5.5, capsize=2.5,
+            label=row.controller,
+        )  # fmt: skip
+        heights += list(y)
+    if numeric and x.min() > 0 and x.max() / x.min() >= 10:
+        axes.set_xscale("log")
+    axes.set_xticks(x, [str(v) for v in values])
+    axes.minorticks_off()
+    _scale(axes, "y", heights)
+    sweep = plan.preset.sweep
+    label = _label(results[0], spec.metric)
+    axes.set_xlabel((sweep.label or sweep.field) if sweep else "")
+    axes.set_ylabel(label)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=9)
+    return f"{label.capitalize()} against {(sweep.label or sweep.field) if sweep else 'the sweep'}, 95% intervals."
+
+
+def _tradeoff(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> str:
+    label = results[0].point.scenario.cost_label
+    for axes, result in _grid(figure, results, 5.4, 4.0):
+        look = looks(result.comparison.rows)
+        for row in result.comparison.rows:
+            style, value = look[row.controller], row.cost
+            axes.errorbar(
+                row.signalling_bytes, value.value,
+                np.nan_to_num(np.abs([[value.value - value.low], [value.high - value.value]])), fmt=style.marker,
+                color=style.colour, ms=7, capsize=2.5, label=row.controller,
+            )  # fmt: skip
+        axes.set_xscale("symlog", linthresh=1)
+        axes.set_xlim(-0.3, None)
+        _scale(axes, "y", [row.cost.value for row in result.comparison.rows])
+        axes.set_xlabel("signalling [byte/slot]")
+        axes.set_ylabel(label)
+        axes.set_title(result.point.label, loc="left")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", fontsize=9)
+    return f"{label.capitalize()} against signalling."
+
+
+def _value(row: Row, metric: str) -> Interval:
+    """A number of a row by name: the cost, its discounted sum, the excess in percent, or one of its columns."""
+    nothing = Interval(float("nan"), float("nan"), float("nan"))
+    if metric in ("", "cost"):
+        return row.cost
+    if metric == "discounted_cost":
+        return row.discounted_cost or nothing
+    if metric == "excess":
+        return (
+            nothing
+            if row.excess is None
+            else Interval(*(100 * v for v in (row.excess.value, row.excess.low, row.excess.high)))
+        )
+    for label, value in row.columns.items():
+        if label.startswith(metric):
+            return value
+    raise ValueError(
+        f"unknown metric '{metric}' of a figure. Known: cost, discounted_cost, excess, {', '.join(row.columns)}"
+    )
+
+
+def _label(result: PointResult, metric: str) -> str:
+    if metric in ("", "cost"):
+        return result.point.scenario.cost_label
+    if metric == "discounted_cost":
+        return "discounted sum of the cost"
+    if metric == "excess":
+        return f"cost above {result.comparison.reference} [%]"
+    return next((label for label in result.comparison.rows[0].columns if label.startswith(metric)), metric)
+
+
+def _scale(axes: Any, which: str, values: Sequence[float]) -> None:
+    """A logarithmic axis where positive values spread over more than a decade."""
+    finite = [v for v in values if np.isfinite(v)]
+    if finite and min(finite) > 0 and max(finite) / min(finite) > 10:
+        (axes.set_xscale if which == "x" else axes.set_yscale)("log")

@@ -1,0 +1,211 @@
+"""What an experiment is: presets in YAML, checked, and what the command line changes in them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from agents.registry import controllers, reference_name
+from envs.api import Scenario
+from envs.config import unknown_name
+from envs.registry import make_scenario, scenario_class, scenario_names
+
+FigureKind = Literal["bars", "curves", "sweep", "tradeoff"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Sweep(_Model):
+    """A config field that takes several values; every point is a comparison of its own."""
+
+    field: str
+    values: list[Any] = Field(min_length=1)
+    label: str = ""
+
+
+class FigureSpec(_Model):
+    """A figure to draw.
+
+    kind: "bars" (a controller each), "curves" (the cost over time), "sweep" (a line per controller over the sweep),
+    "tradeoff" (cost against signalling bytes). metric: what it shows; the scenario's cost by default.
+    """
+
+    kind: FigureKind
+    metric: str = ""
+    caption: str = ""
+
+
+class Learned(_Model):
+    """A controller that is trained before it is compared: how often, and the fields of its training config."""
+
+    seeds: int = Field(1, ge=1)
+    train: dict[str, Any] = {}
+
+
+class Preset(_Model):
+    """One experiment.
+
+    Attributes:
+        set: config fields that differ from the scenario's defaults.
+        seeds: cells, each an independently drawn network.
+        slots: steps of a trace; default: the scenario's horizon.
+        warmup: slots left out of the means.
+        window: slots per point of a learning curve.
+        controllers: names of the registry, of `learned`, or paths of training runs.
+        baseline, reference: the ends of the gap.
+        calculations: "module:function" of a scenario, which returns rows of a further table.
+    """
+
+    title: str
+    description: str = ""
+    scenario: str
+    set: dict[str, Any] = {}
+    sweep: Sweep | None = None
+    seeds: int = Field(5, ge=1)
+    slots: int | None = Field(None, ge=1)
+    warmup: int = Field(0, ge=0)
+    window: int = Field(50, ge=1)
+    controllers: list[str] = Field(min_length=1)
+    learned: dict[str, Learned] = {}
+    baseline: str = "random"
+    reference: str = ""
+    figures: list[FigureSpec] = [FigureSpec(kind="bars"), FigureSpec(kind="curves")]
+    calculations: list[str] = []
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One value of the sweep and the scenario there."""
+
+    label: str
+    value: Any
+    scenario: Scenario
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A checked experiment: its preset, its points, its seed and the trace that replaces the sampled ones."""
+
+    name: str
+    preset: Preset
+    points: tuple[Point, ...]
+    seed: int
+    trace_file: Path | None
+    reference: str
+
+    @property
+    def slots(self) -> int:
+        return self.preset.slots or self.points[0].scenario.horizon
+
+
+def preset_names() -> tuple[str, ...]:
+    """Presets that ship with the product, such as `quick` or `sequential_offloading/fig6`."""
+    root = resources.files("launch") / "presets"
+    found = [p.name.removesuffix(".yaml") for p in root.iterdir() if p.name.endswith(".yaml")]
+    for folder in root.iterdir():
+        if folder.is_dir():
+            found += [
+                f"{folder.name}/{p.name.removesuffix('.yaml')}" for p in folder.iterdir() if p.name.endswith(".yaml")
+            ]
+    return tuple(sorted(found, key=lambda name: (name.count("/"), name)))
+
+
+def load_preset(name: str) -> Preset:
+    """A preset by name, or from a YAML file of the user's own.
+
+    Raises:
+        ValueError: unknown preset, not YAML, a misspelt or illegal entry.
+    """
+    if name in preset_names():
+        text = (resources.files("launch") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
+    elif name.endswith((".yaml", ".yml")) and Path(name).is_file():
+        text = Path(name).read_text(encoding="utf-8")
+    else:
+        raise ValueError(unknown_name("preset", name, preset_names()))
+    try:
+        return Preset.model_validate(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise ValueError(f"preset {name} is not YAML: {' '.join(str(error).split())}") from None
+    except pydantic.ValidationError as error:
+        raise ValueError(f"preset {name}: {_first_problem(error)}") from None
+
+
+def scenario_preset(name: str) -> Preset:
+    """The comparison that `compare --scenario NAME` runs: every rule and reference at the defaults."""
+    cls = scenario_class(name)
+    known = list(controllers(name))
+    return Preset(title=cls.title, scenario=name, controllers=known, seeds=10, warmup=cls().horizon // 4)
+
+
+def make_plan(
+    name: str, preset: Preset, *, overrides: Mapping[str, Any], seed: int = 0, seeds: int | None = None,
+    chosen: Sequence[str] = (), trace_file: Path | None = None,
+) -> Plan:  # fmt: skip
+    """Apply the command line to a preset and check everything before anything runs.
+
+    Raises:
+        ValueError: seeds below 1, unknown scenario, field or controller, a value outside its range, a warm-up as
+            long as the trace.
+    """
+    changes: dict[str, Any] = {}
+    if seeds is not None:
+        if seeds < 1:
+            raise ValueError(f"seeds = {seeds} is not legal: must be an integer >= 1")
+        changes["seeds"] = seeds
+    if seed < 0:
+        raise ValueError(f"seed = {seed} is not legal: must be an integer >= 0")
+    if chosen:
+        changes["controllers"] = list(chosen)
+    preset = preset.model_copy(update=changes)
+    points = _points(preset, overrides)
+    known = controllers(preset.scenario)
+    for controller in preset.controllers:
+        if controller not in known and controller not in preset.learned and not Path(controller).exists():
+            raise ValueError(unknown_name("controller", controller, [*known, *preset.learned]))
+    reference = preset.reference or reference_name(preset.scenario)
+    plan = Plan(name, preset, points, seed, trace_file, reference)
+    if preset.warmup >= plan.slots and trace_file is None:
+        raise ValueError(f"warmup = {preset.warmup} slots is not legal: must be below the {plan.slots} slots played")
+    return plan
+
+
+def _points(preset: Preset, overrides: Mapping[str, Any]) -> tuple[Point, ...]:
+    fields = {**preset.set, **overrides}
+    sweep = preset.sweep
+    if preset.scenario not in scenario_names():
+        raise ValueError(unknown_name("scenario", preset.scenario, scenario_names()))
+    if sweep is None or sweep.field in overrides:
+        return (Point("", None, make_scenario(preset.scenario, **fields)),)
+    label = sweep.label or sweep.field
+    return tuple(
+        Point(f"{label} = {value}", value, make_scenario(preset.scenario, **{**fields, sweep.field: value}))
+        for value in sweep.values
+    )
+
+
+def parse_overrides(settings: Sequence[str]) -> dict[str, str]:
+    """`field=value` texts as a dict; the scenario's config checks names, types and ranges."""
+    found: dict[str, str] = {}
+    for setting in settings:
+        name, sign, value = setting.partition("=")
+        if not sign or not name.strip():
+            raise ValueError(f"--set {setting} is not legal: must be field=value")
+        found[name.strip()] = value.strip()
+    return found
+
+
+def _first_problem(error: pydantic.ValidationError) -> str:
+    entry = error.errors()[0]
+    where = ".".join(str(part) for part in entry["loc"])
+    if entry["type"] == "extra_forbidden":
+        return unknown_name("entry", where, Preset.model_fields)
+    return f"{where} = {entry['input']!r}: {entry['msg']}"

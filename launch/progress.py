@@ -1,0 +1,33 @@
+"""Progress bars on the terminal: one line per thing that takes more than a moment."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class Bars:
+    """`with Bars() as bars: bars(text, done, total)`; a finished line stays with its time."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(),
+            TimeRemainingColumn(compact=True), console=Console(stderr=True), refresh_per_second=4,
+        )  # fmt: skip
+        self._tasks: dict[str, int] = {}
+
+    def __enter__(self) -> Bars:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, text: str, done: int, total: int) -> None:
+        if text not in self._tasks:
+            self._tasks[text] = self._progress.add_task(text, total=total)
+        self._progress.update(self._tasks[text], completed=done, total=total)  # type: ignore[arg-type]

@@ -1,0 +1,147 @@
+"""Results of an experiment in files: results.parquet, summary.json, figures and one self-contained report page."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import math
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from envs.config import config_fields
+from launch import figures, tables
+from launch.experiment import Experiment, PointResult
+from launch.plan import Plan
+from launch.store import Replacing, versions
+
+
+def write_all(experiment: Experiment, results: Sequence[PointResult], command: str) -> dict[str, Path]:
+    """Write everything about finished results; returns name -> path."""
+    folder, plan = experiment.folder, experiment.plan
+    drawn = figures.draw_all(plan, results, folder / "figures")
+    paths = {
+        "results": write_results(results, folder / "results.parquet"),
+        "summary": write_summary(plan, results, command, folder / "summary.json"),
+    }
+    paths["report"] = write_report(plan, results, drawn, command, folder / "report.html")
+    return paths
+
+
+def write_results(results: Sequence[PointResult], path: Path) -> Path:
+    """One row per point, controller, training seed and cell: the metrics' means after warm-up."""
+    import pandas as pd
+
+    frames = []
+    for result in results:
+        for controller, parts in result.parts.items():
+            for part in parts:
+                frame = pd.DataFrame(dict(part.means))
+                lead = {
+                    "point": result.point.label, "controller": controller, "information": part.about["information"],
+                    "training_seed": part.about["seed"], "cell": np.arange(len(frame)),
+                }  # fmt: skip
+                frames.append(pd.concat([pd.DataFrame(lead, index=frame.index), frame], axis=1))
+    with Replacing(path) as temporary:
+        pd.concat(frames, ignore_index=True).to_parquet(temporary, index=False)
+    return path
+
+
+def write_summary(plan: Plan, results: Sequence[PointResult], command: str, path: Path) -> Path:
+    """All numbers with their intervals, versions, seeds and the full config of every point; NaN becomes null."""
+    summary = {
+        "name": plan.name,
+        "command": command,
+        "versions": {"python": platform.python_version(), **versions()},
+        "machine": {"processor": platform.machine(), "system": platform.system()},
+        "seed": plan.seed,
+        "preset": plan.preset.model_dump(mode="json"),
+        "trace": str(plan.trace_file) if plan.trace_file else None,
+        "points": [
+            {
+                "label": result.point.label,
+                "value": result.point.value,
+                "config": dataclasses.asdict(result.point.scenario.config),
+                "comparison": result.comparison.as_dict(),
+                "timing": {name: [dict(p.about) for p in parts] for name, parts in result.parts.items()},
+            }
+            for result in results
+        ],
+    }
+    with Replacing(path) as temporary:
+        temporary.write_text(json.dumps(_finite(summary), indent=1, default=str) + "\n", encoding="utf-8")
+    return path
+
+
+def write_report(
+    plan: Plan, results: Sequence[PointResult], drawn: Sequence[tuple[str, Path]], command: str, path: Path
+) -> Path:
+    """One HTML file that needs nothing else: figures and style are inside."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(loader=PackageLoader("launch", "templates"), autoescape=True, undefined=StrictUndefined)
+    scenario = results[0].point.scenario
+    text = environment.get_template("report.html.j2").render(
+        plan=plan,
+        scenario=scenario,
+        command=command,
+        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        versions=versions(),
+        tables=[_table(result) for result in results],
+        figures=[(caption, _data_url(svg)) for caption, svg in drawn],
+        parameters=config_fields(scenario.config),
+        sweep_field=plan.preset.sweep.field if plan.preset.sweep else None,
+        headline=headline(results),
+    )
+    with Replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
+
+
+def headline(results: Sequence[PointResult]) -> list[str]:
+    """What the comparison found, in sentences computed from its numbers."""
+    found = []
+    for result in results:
+        comparison = result.comparison
+        learned = [row for row in comparison.rows if row.kind == "learned" and row.information == "local"]
+        if not learned:
+            continue
+        best = min(learned, key=lambda row: row.cost.value)
+        where = f"{result.point.label}: " if result.point.label else ""
+        text = f"{where}best decentralized learner {best.controller}, cost {tables.with_interval(best.cost)}"
+        if best.gap_closed is not None:
+            ends = f"from {comparison.baseline} to {comparison.reference}"
+            text += f"; it closes {tables.percent(best.gap_closed)} of the gap {ends}"
+        found.append(text + ".")
+    return found
+
+
+def _table(result: PointResult) -> dict[str, Any]:
+    comparison = result.comparison
+    rows = sorted(comparison.rows, key=lambda row: -row.cost.value)
+    return {
+        "title": result.point.label,
+        "headings": tables.headings(comparison, result.point.scenario.cost_label),
+        "rows": [{"kind": row.kind, "cells": tables.cells(row, comparison)} for row in rows],
+        "cells": comparison.cells,
+    }
+
+
+def _data_url(path: Path) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def _finite(value: Any) -> Any:
+    """Plain JSON values: NaN and infinity, which JSON lacks, become null."""
+    if isinstance(value, dict):
+        return {str(key): _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

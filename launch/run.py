@@ -1,0 +1,45 @@
+"""`compare`: from the command line's words to a table and a report page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from launch.experiment import Experiment
+from launch.plan import load_preset, make_plan, parse_overrides, scenario_preset
+from launch.progress import Bars
+from launch.tables import terminal_table, wide_console
+
+
+def compare(
+    preset: str | None, scenario: str | None, controllers: str | None, trace: Path | None, seeds: int | None,
+    settings: Sequence[str], out: Path | None, seed: int, command: str,
+) -> None:  # fmt: skip
+    """Run a comparison and print its table.
+
+    Raises:
+        ValueError: neither or both of preset and scenario, or anything that `make_plan` or `Experiment` rejects.
+    """
+    if (preset is None) == (scenario is None):
+        raise ValueError("compare needs either --preset NAME or --scenario NAME")
+    named = preset or scenario or ""
+    chosen = load_preset(preset) if preset else scenario_preset(named)
+    names = [name.strip() for name in (controllers or "").split(",") if name.strip()]
+    plan = make_plan(
+        named, chosen, overrides=parse_overrides(settings), seed=seed, seeds=seeds, chosen=names, trace_file=trace
+    )
+    folder = out or Path("results") / named.removesuffix(".yaml")
+    with Bars() as bars:
+        experiment = Experiment(plan, folder, bars)
+        results = experiment.run()
+        bars("report", 0, 1)
+        from launch.report import write_all  # after the first results: drawing libraries take a second to load
+
+        paths = write_all(experiment, results, command)
+        bars("report", 1, 1)
+    console = wide_console()
+    for result in results:
+        console.print(terminal_table(result))
+    if experiment.reused:
+        console.print(f"{experiment.reused} finished results of the same settings were taken from {folder}")
+    console.print(f"report: {paths['report']}")

@@ -1,0 +1,76 @@
+"""What the short commands print: scenarios, parameters, traces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from agents.registry import controllers, reference_name
+from envs.api import trace_fields
+from envs.config import config_fields
+from envs.registry import make_scenario, scenario_class, scenario_names
+from launch.plan import parse_overrides
+from marl.traces import load_trace, read_table, save_trace
+
+
+def scenarios() -> None:
+    """The list of scenarios."""
+    table = Table("scenario", "title", "paper")
+    for name in scenario_names():
+        cls = scenario_class(name)
+        table.add_row(name, cls.title, cls.paper)
+    Console().print(table)
+
+
+def scenario(name: str) -> None:
+    """One scenario: its parameters, then its controllers."""
+    cls = scenario_class(name)
+    console = Console()
+    console.print(f"[bold]{cls.title}[/bold]\n{cls.paper}\n")
+    table = Table(
+        "field", "default", "unit", "legal", "symbol", "source", "meaning", title="Parameters", title_justify="left"
+    )
+    for row in config_fields(cls.config_type()):
+        value = f"{row['value']:g}" if isinstance(row["value"], float) else str(row["value"])
+        table.add_row(row["name"], value, row["unit"], row["legal"], row["symbol"], row["source"], row["meaning"])
+    console.print(table)
+    known = Table("controller", "kind", "what it does", title="Controllers", title_justify="left")
+    for controller, entry in controllers(name).items():
+        mark = " (of the gap)" if controller == reference_name(name) else ""
+        known.add_row(controller, entry.kind + mark, entry.meaning)
+    console.print(known)
+
+
+def sample_trace(name: str, out: Path, cells: int, slots: int | None, settings: Sequence[str], seed: int) -> None:
+    """Draw a trace and write it."""
+    if seed < 0:
+        raise ValueError(f"seed = {seed} is not legal: must be an integer >= 0")
+    built = make_scenario(name, **parse_overrides(settings))
+    trace = built.sample_trace(np.random.default_rng(seed), cells, slots)
+    path = save_trace(out, built, trace)
+    Console().print(f"{path}: {trace.cells} cells, {trace.slots} steps of {name}")
+
+
+def describe_trace(file: Path, name: str | None, settings: Sequence[str]) -> None:
+    """Check a file against its scenario and print what its fields hold."""
+    _, about = read_table(file)
+    if name is None and "scenario" not in about:
+        raise ValueError(
+            f"{file} does not say of which scenario it is: give --scenario, one of {', '.join(scenario_names())}"
+        )
+    config = {} if name is not None else about["config"]
+    built = make_scenario(name or about["scenario"], **{**config, **parse_overrides(settings)})
+    loaded = load_trace(file, built)
+    trace, console = loaded.trace, Console()
+    console.print(f"{file}: {trace.cells} cells, {trace.slots} steps of {built.name}")
+    table = Table("field", "unit", "drawn", "shape", "from", "mean", "lowest", "highest")
+    for field, meta in trace_fields(type(trace)).items():
+        values = getattr(trace, field)
+        origin = "file" if field in loaded.measured else "derived" if field in loaded.derived else "sampled"
+        numbers = [f"{number:.4g}" for number in (values.mean(), values.min(), values.max())]
+        table.add_row(field, meta["unit"], f"per {meta['kind']}", str(values.shape), origin, *numbers)
+    console.print(table)

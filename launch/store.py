@@ -1,0 +1,134 @@
+"""Finished results of an experiment on disk: one file per controller and point, so that nothing is played twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from envs.api import Array
+
+_KEY = b"edgemarl"
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What one controller (one training seed of it) did at one point of the sweep.
+
+    Attributes:
+        means: metric -> (B,) means after warm-up, and `discounted_cost` where the scenario has a discount.
+        cost_windows: (B, W) windowed means of the cost.
+        about: names, information, timings, bytes.
+    """
+
+    means: Mapping[str, Array]
+    cost_windows: Array
+    about: Mapping[str, Any]
+
+
+class Store:
+    """The folder of an experiment.
+
+    Raises:
+        ValueError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            (folder / "parts").mkdir(parents=True, exist_ok=True)
+            probe = folder / f".write-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise ValueError(f"output folder {folder} cannot be written: {error.strerror or error}") from None
+
+    def path(self, point: str, controller: str, seed: int) -> Path:
+        name = "__".join(_slug(text) for text in (point, controller, str(seed)) if text)
+        return self.folder / "parts" / f"{name}.parquet"
+
+    def read(self, path: Path, digest: str) -> Part | None:
+        """A finished part, or None if there is none, or one of other settings."""
+        import pyarrow.parquet
+
+        if not path.is_file():
+            return None
+        table = pyarrow.parquet.read_table(path)
+        about = json.loads((table.schema.metadata or {}).get(_KEY, b"{}"))
+        if about.pop("digest", "") != digest:
+            return None
+        columns = {name: table.column(name) for name in table.column_names}
+        windows = np.array(columns.pop("cost_windows").to_pylist(), np.float64)
+        return Part({name: column.to_numpy() for name, column in columns.items()}, windows, about)
+
+    def write(self, path: Path, part: Part, digest: str) -> None:
+        """Write a part; it appears whole or not at all."""
+        import pyarrow
+        import pyarrow.parquet
+
+        columns: dict[str, Any] = dict(part.means)
+        columns["cost_windows"] = list(part.cost_windows)
+        table = pyarrow.table(columns)
+        about = {**part.about, "digest": digest}
+        table = table.replace_schema_metadata({_KEY: json.dumps(about).encode()})
+        with Replacing(path) as temporary:
+            pyarrow.parquet.write_table(table, temporary)
+
+
+class Replacing:
+    """`with Replacing(path) as temporary`: write to the temporary name; it replaces `path` if nothing went wrong."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.temporary = path.with_name(f".{os.getpid()}.{path.name}")
+
+    def __enter__(self) -> Path:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        return self.temporary
+
+    def __exit__(self, kind: Any, *rest: Any) -> None:
+        if kind is None:
+            os.replace(self.temporary, self.path)
+        else:
+            self.temporary.unlink(missing_ok=True)
+
+
+def digest(settings: Any) -> str:
+    """A fingerprint of settings and of the code that turns them into results."""
+    text = json.dumps([settings, code_digest()], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@lru_cache
+def code_digest() -> str:
+    """Fingerprint of the sources of envs, agents and marl: results of other code are not reused."""
+    total = hashlib.sha256()
+    root = Path(__file__).parent.parent
+    for package in ("envs", "agents", "marl"):
+        for path in sorted((root / package).rglob("*.py")):
+            total.update(path.read_bytes())
+    return total.hexdigest()[:16]
+
+
+def versions() -> dict[str, str]:
+    """Versions of this product and of what its numbers depend on."""
+    found = {}
+    for name in ("edgemarl", "numpy", "scipy", "torch", "ray", "gymnasium", "pettingzoo", "pandas"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", text).strip("_")

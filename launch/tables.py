@@ -1,0 +1,134 @@
+"""How numbers read in the terminal and on the report page."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from marl.compare import Comparison, Interval, Row
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from launch.experiment import PointResult
+
+WIDTH = 118
+"""Columns that a comparison table needs."""
+
+
+def with_interval(value: Interval | None, digits: int = 3) -> str:
+    """`6.66 [6.51, 6.82]`; only the estimate where there is no interval."""
+    if value is None or not math.isfinite(value.value):
+        return "-"
+    if not math.isfinite(value.low) or value.low == value.high:
+        return significant(value.value, digits)
+    places = _places(max(abs(value.low), abs(value.high)), digits)
+    return f"{value.value:.{places}f} [{value.low:.{places}f}, {value.high:.{places}f}]"
+
+
+def percent(value: Interval | None) -> str:
+    """A share with its interval, in percent."""
+    if value is None or not math.isfinite(value.value):
+        return "-"
+    if not math.isfinite(value.low) or value.low == value.high:
+        return f"{100 * value.value:.1f}%"
+    return f"{100 * value.value:.1f}% [{100 * value.low:.1f}, {100 * value.high:.1f}]"
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """A number with about `digits` significant digits and no exponent where that reads well."""
+    if not math.isfinite(value):
+        return "-"
+    if value == 0:
+        return "0"
+    return f"{value:.{_places(abs(value), digits)}f}" if 1e-4 <= abs(value) < 1e7 else f"{value:.{digits}g}"
+
+
+def duration(seconds: float | None) -> str:
+    """`0.13 ms`, `2.4 s`, `3 min 05 s`."""
+    if seconds is None or not math.isfinite(seconds):
+        return "-"
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.0f} µs"
+    if seconds < 1:
+        return f"{significant(seconds * 1e3)} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
+
+
+def training_time(row: Row) -> str:
+    """Training beforehand, planning of a reference, or that the controller learns while it runs."""
+    if row.training_s is not None:
+        return duration(row.training_s)
+    if row.kind == "reference":
+        return f"{duration(row.setup_s)} planning"
+    return "online" if row.kind == "learned" else "none"
+
+
+def headings(comparison: Comparison, cost_label: str) -> list[str]:
+    """Column titles of a comparison table."""
+    reference = comparison.reference or "reference"
+    names = ["controller", "information", f"{cost_label} [95% CI]"]
+    names += [f"gap closed ({comparison.baseline} to {reference})"] if comparison.baseline else []
+    names += [f"above {reference}"] if comparison.reference else []
+    return [*names, *comparison.rows[0].columns, "decision / slot", "signalling [B/slot]", "training"]
+
+
+def cells(row: Row, comparison: Comparison) -> list[str]:
+    """One row of a comparison table, in the order of `headings`."""
+    texts = [row.controller, row.information, with_interval(row.cost)]
+    texts += [percent(row.gap_closed)] if comparison.baseline else []
+    texts += [percent(row.excess)] if comparison.reference else []
+    texts += [with_interval(value) for value in row.columns.values()]
+    return [*texts, duration(row.decision_s), f"{row.signalling_bytes:,.0f}", training_time(row)]
+
+
+def wide_console() -> Console:
+    """A console wide enough for a table, also where the output goes to a file."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.width >= WIDTH else Console(width=WIDTH)
+
+
+def terminal_table(result: PointResult) -> Table:
+    """The comparison of one point for the terminal; intervals only for the cost, so that it fits a screen."""
+    from rich import box
+    from rich.table import Table
+
+    comparison = result.comparison
+    where = f", {result.point.label}" if result.point.label else ""
+    table = Table(
+        title=f"{comparison.scenario}{where}: {comparison.cells} networks, paired",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    shown = list(comparison.rows[0].columns)[:2]
+    table.add_column("controller", no_wrap=True)
+    table.add_column("infor-\nmation", no_wrap=True)
+    table.add_column("cost [95% CI]", justify="right", no_wrap=True)
+    for name in ["gap closed", *(_broken(label) for label in shown), "decision\nper slot", "signalling\n[B/slot]"]:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("training\ntime", justify="right", no_wrap=True)
+    styles = {"reference": "dim", "learned": "bold"}
+    for row in sorted(comparison.rows, key=lambda r: -r.cost.value):
+        gap = "-" if row.gap_closed is None else f"{100 * row.gap_closed.value:.1f}%"
+        table.add_row(
+            row.controller, row.information, with_interval(row.cost), gap,
+            *(significant(row.columns[label].value) for label in shown), duration(row.decision_s),
+            f"{row.signalling_bytes:,.0f}", training_time(row), style=styles.get(row.kind),
+        )  # fmt: skip
+    return table
+
+
+def _broken(label: str) -> str:
+    """A label with its unit on a second line."""
+    return label.replace(" [", "\n[", 1)
+
+
+def _places(magnitude: float, digits: int) -> int:
+    if magnitude <= 0:
+        return 0
+    return max(0, digits - 1 - math.floor(math.log10(magnitude)))

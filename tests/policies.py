@@ -1,0 +1,48 @@
+"""Small policies with known behaviour, for tests of what plays and compares policies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from agents.api import Act, CentralController, Controller, Team
+from envs.api import Array, Scenario
+
+
+class Constant(Controller):
+    """Every agent always plays the same raw action."""
+
+    def __init__(self, action: float) -> None:
+        self.action = action
+
+    def act(self, observations: Array, rng: np.random.Generator) -> Act:
+        return Act(np.full((*observations.shape[:2], 1), self.action))
+
+
+class Noisy(Controller):
+    """Raw actions drawn uniformly."""
+
+    def act(self, observations: Array, rng: np.random.Generator) -> Act:
+        return Act(rng.random((*observations.shape[:2], 1)))
+
+
+class Central(CentralController):
+    """Full speed everywhere, from global information, and five bytes of messages."""
+
+    name = "central"
+
+    def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> Any:
+        space = self.scenario.central_space
+        return self.scenario.decode_central(state, np.ones((self.cells, *(space.shape or ()))), exogenous)
+
+    def message_bytes(self) -> float:
+        return 5.0
+
+
+def constant_team(scenario: Scenario, action: float, name: str = "constant") -> Team:
+    return Team(name, {role: Constant(action) for role in scenario.roles})
+
+
+def noisy_team(scenario: Scenario, name: str = "noisy") -> Team:
+    return Team(name, {role: Noisy() for role in scenario.roles})
