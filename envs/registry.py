@@ -52,3 +52,9 @@ def make_scenario(name: str, **overrides: Any) -> Scenario:
 def register_scenario(name: str, target: str) -> None:
     """Add a scenario of your own: `target` is "module:Class"."""
     _SCENARIOS[name] = target
+
+
+def scenario_target(name: str) -> str:
+    """The "module:Class" behind a registered name, with which another process can register it."""
+    scenario_class(name)
+    return _SCENARIOS[name]

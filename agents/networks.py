@@ -1,0 +1,234 @@
+"""Policy and value networks, torch only: multi-layer perceptrons, one for all agents of a role or one per agent.
+
+Shapes: M rows, n agents, d entries of an agent's observation. A shared network maps (..., d); a stacked one holds n
+networks and maps (M, n, d), agent i through network i, as one batched matrix product.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+import torch
+from torch import nn
+
+from envs.api import Array
+
+ActionKind = Literal["box", "discrete", "multidiscrete"]
+MASKED_LOGIT = -1e9
+OBSERVATION_CLIP = 10.0
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """Everything that rebuilds a policy network; plain values, so that it can be written as JSON.
+
+    Attributes:
+        observation_size: entries d of one agent's row.
+        kind: kind of the action space.
+        shape: shape of one raw action.
+        low, high: bounds of a Box, flattened; a network output in [-1, 1] is mapped onto them.
+        choices, start: sizes and first values of the discrete parts (one part for Discrete).
+        hidden: widths of the hidden layers (tanh).
+        agents: 0 for one network that all agents share, n for one network per agent.
+        normalise: scale observations by the running mean and variance of the training data.
+        log_std: start value of the free log standard deviation of a Box action, kept in [log_std_min, log_std_max].
+    """
+
+    observation_size: int
+    kind: ActionKind
+    shape: tuple[int, ...] = ()
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    choices: tuple[int, ...] = ()
+    start: tuple[int, ...] = ()
+    hidden: tuple[int, ...] = (64, 64)
+    agents: int = 0
+    normalise: bool = False
+    log_std: float = -0.7
+    log_std_min: float = -3.0
+    log_std_max: float = 1.0
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that the policy network puts out: means, or logits of all choices."""
+        return len(self.low) if self.kind == "box" else sum(self.choices)
+
+    @property
+    def action_size(self) -> int:
+        """Entries of one raw action."""
+        return len(self.low) if self.kind == "box" else len(self.choices)
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> NetworkSpec:
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def network_spec(observation_size: int, space: gymnasium.Space[Any], **settings: Any) -> NetworkSpec:
+    """The spec for an action space.
+
+    Raises:
+        ValueError: a space that is not a bounded Box, Discrete or MultiDiscrete.
+    """
+    shape = tuple(int(n) for n in space.shape or ())
+    if isinstance(space, gymnasium.spaces.Box):
+        if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+            raise ValueError(f"action space {space} is not bounded; a policy network needs finite low and high")
+        low, high = (tuple(float(v) for v in bound.ravel()) for bound in (space.low, space.high))
+        return NetworkSpec(observation_size, "box", shape, low, high, **settings)
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return NetworkSpec(
+            observation_size, "discrete", shape, choices=(int(space.n),), start=(int(space.start),), **settings
+        )
+    if isinstance(space, gymnasium.spaces.MultiDiscrete) and space.nvec.ndim == 1:
+        choices, start = (tuple(int(v) for v in part) for part in (space.nvec, space.start))
+        return NetworkSpec(observation_size, "multidiscrete", shape, choices=choices, start=start, **settings)
+    raise ValueError(f"action space {space} is not supported: must be a bounded Box, Discrete or MultiDiscrete")
+
+
+class Perceptron(nn.Module):
+    """A perceptron with tanh layers, orthogonal start, zero biases; shared (..., d) or stacked (M, n, d)."""
+
+    def __init__(
+        self, inputs: int, hidden: Sequence[int], outputs: int, agents: int = 0, output_gain: float = 1.0
+    ) -> None:
+        super().__init__()
+        sizes = [inputs, *hidden, outputs]
+        self.agents = agents
+        self.weights = nn.ParameterList()
+        self.biases = nn.ParameterList()
+        for i, (rows, columns) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+            gain = output_gain if i == len(hidden) else math.sqrt(2.0)
+            layers = [nn.init.orthogonal_(torch.empty(columns, rows), gain) for _ in range(max(agents, 1))]
+            if agents:
+                self.weights.append(nn.Parameter(torch.stack(layers).transpose(1, 2).contiguous()))
+                self.biases.append(nn.Parameter(torch.zeros(agents, 1, columns)))
+            else:
+                self.weights.append(nn.Parameter(layers[0]))
+                self.biases.append(nn.Parameter(torch.zeros(columns)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        last = len(self.weights) - 1
+        if self.agents:
+            x = x.transpose(0, 1)  # agent first: one batched product per layer
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = torch.baddbmm(bias, x, weight) if self.agents else nn.functional.linear(x, weight, bias)
+            if i < last:
+                x = torch.tanh(x)
+        return x.transpose(0, 1) if self.agents else x
+
+
+class Normaliser(nn.Module):
+    """Running mean and variance of rows (agents or 1, d), merged batch by batch (Chan et al., 1979)."""
+
+    count: torch.Tensor
+    mean: torch.Tensor
+    variance: torch.Tensor
+
+    def __init__(self, size: int, agents: int = 0) -> None:
+        super().__init__()
+        shape = (agents, size) if agents else (size,)
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64))
+        self.register_buffer("variance", torch.ones(shape, dtype=torch.float64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scaled = (x - self.mean.to(x.dtype)) / torch.sqrt(self.variance.to(x.dtype) + 1e-8)
+        return torch.clamp(scaled, -OBSERVATION_CLIP, OBSERVATION_CLIP)
+
+    @torch.no_grad()
+    def merge(self, count: int, mean: Array, variance: Array) -> None:
+        """Take in the moments of `count` further rows per agent; mean and variance have the shape of `self.mean`."""
+        other_mean = torch.as_tensor(np.asarray(mean), dtype=torch.float64, device=self.mean.device)
+        other_variance = torch.as_tensor(np.asarray(variance), dtype=torch.float64, device=self.mean.device)
+        total = self.count + count
+        delta = other_mean - self.mean
+        spread = self.variance * self.count + other_variance * count + delta**2 * (self.count * count / total)
+        self.mean += delta * (count / total)
+        self.variance.copy_(spread / total)
+        self.count.copy_(total)
+
+
+class PolicyNetwork(nn.Module):
+    """Observations -> parameters of the action distribution.
+
+    Output (..., 2 a) means and log standard deviations for a Box of a entries, else the logits of all choices.
+    """
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.normaliser = Normaliser(spec.observation_size, spec.agents) if spec.normalise else None
+        self.body = Perceptron(spec.observation_size, spec.hidden, spec.outputs, spec.agents, output_gain=0.01)
+        if spec.kind == "box":
+            shape = (spec.agents, spec.outputs) if spec.agents else (spec.outputs,)
+            self.log_std = nn.Parameter(torch.full(shape, spec.log_std))
+
+    def forward(self, observations: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Distribution parameters.
+
+        Args:
+            observations: (..., d); (M, n, d) if stacked.
+            mask: (..., outputs) bool, the choices that may be taken.
+        """
+        x = observations if self.normaliser is None else self.normaliser(observations)
+        out: torch.Tensor = self.body(x)
+        if self.spec.kind == "box":
+            log_std = torch.clamp(self.log_std, self.spec.log_std_min, self.spec.log_std_max)
+            return torch.cat([out, log_std.expand(out.shape)], dim=-1)
+        return out if mask is None else torch.where(mask.bool(), out, torch.full_like(out, MASKED_LOGIT))
+
+
+class ValueNetwork(nn.Module):
+    """State value (...,) of observations (..., d), or the values (M, n) of n agents from one global state (M, D)."""
+
+    def __init__(self, spec: NetworkSpec, hidden: Sequence[int], global_size: int = 0, agents: int = 0) -> None:
+        super().__init__()
+        inputs = global_size or spec.observation_size
+        self.of_global_state = bool(global_size)
+        stacked = 0 if global_size else spec.agents
+        self.normaliser = Normaliser(inputs, stacked) if spec.normalise else None
+        self.body = Perceptron(inputs, hidden, agents if global_size else 1, stacked)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        x = inputs if self.normaliser is None else self.normaliser(inputs)
+        out: torch.Tensor = self.body(x)
+        return out if self.of_global_state else out[..., 0]
+
+
+def environment_actions(spec: NetworkSpec, actions: Any) -> Array:
+    """Network actions (..., a) or (...,) -> raw actions of the space: [-1, 1] onto a Box, indices onto choices."""
+    values = np.asarray(actions)
+    if spec.kind == "box":
+        low, high = np.asarray(spec.low), np.asarray(spec.high)
+        scaled = low + (np.clip(values.astype(np.float64), -1.0, 1.0) + 1.0) / 2.0 * (high - low)
+        return scaled.reshape(values.shape[:-1] + spec.shape)
+    start = spec.start[0] if spec.kind == "discrete" else np.asarray(spec.start)
+    shifted: Array = values.astype(np.int64) + start
+    return shifted
+
+
+def greedy_actions(spec: NetworkSpec, parameters: Array) -> Array:
+    """The mode of the distribution: means (..., a), or indices (...,) for Discrete, (..., a) for MultiDiscrete."""
+    if spec.kind == "box":
+        return parameters[..., : spec.outputs]
+    picks = [part.argmax(axis=-1) for part in np.split(parameters, np.cumsum(spec.choices)[:-1], axis=-1)]
+    return picks[0] if spec.kind == "discrete" else np.stack(picks, axis=-1)
+
+
+def sampled_actions(spec: NetworkSpec, parameters: Array, rng: np.random.Generator) -> Array:
+    """A draw from the distribution: Gaussian, or categorical by the Gumbel-max rule; shapes as `greedy_actions`."""
+    if spec.kind == "box":
+        mean, log_std = np.split(parameters, 2, axis=-1)
+        noise = rng.standard_normal(mean.shape, dtype=np.float32)
+        return mean + np.exp(log_std) * noise
+    gumbel = -np.log(rng.standard_exponential(parameters.shape, dtype=np.float32))
+    return greedy_actions(spec, parameters + gumbel)

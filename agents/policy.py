@@ -1,0 +1,166 @@
+"""A trained network as a controller: save, load, act, export. Needs torch, not Ray, so it runs on a device.
+
+A policy file holds the weights, the spec that rebuilds the network, the scenario's name and the role.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from agents.api import Act, CentralController, Controller
+from agents.networks import NetworkSpec, PolicyNetwork, environment_actions, greedy_actions, sampled_actions
+from envs.api import Array, Scenario
+
+FORMAT = 1
+CENTRAL = "central"
+"""The role name of a policy that decides for all agents from the global state."""
+
+
+class TrainedPolicy:
+    """A policy network with what it was trained for.
+
+    Args:
+        network: the network.
+        scenario: name of the scenario.
+        role: role whose agents it controls, or `CENTRAL`.
+        information: further plain values to keep (training settings).
+    """
+
+    def __init__(
+        self, network: PolicyNetwork, scenario: str, role: str, information: dict[str, Any] | None = None
+    ) -> None:
+        self.network, self.scenario, self.role = network.eval(), scenario, role
+        self.information = information or {}
+
+    @property
+    def spec(self) -> NetworkSpec:
+        return self.network.spec
+
+    @torch.no_grad()
+    def act(
+        self, observations: Array, rng: np.random.Generator, greedy: bool = True, mask: Array | None = None
+    ) -> Array:
+        """Raw actions (B, n, ...) for observations (B, n, d) float32; one forward pass for all agents."""
+        rows = torch.from_numpy(np.ascontiguousarray(observations, np.float32))
+        parameters = self.network(rows, None if mask is None else torch.from_numpy(mask)).numpy()
+        picked = greedy_actions(self.spec, parameters) if greedy else sampled_actions(self.spec, parameters, rng)
+        return environment_actions(self.spec, picked)
+
+    def check(self, scenario: Scenario) -> None:
+        """Raise `ValueError` if this policy cannot act in a scenario."""
+        if scenario.name != self.scenario:
+            raise ValueError(f"the policy was trained for scenario '{self.scenario}', not for '{scenario.name}'")
+        if self.role == CENTRAL:
+            size, agents = scenario.global_state_space.shape[0], 0
+        elif self.role in scenario.roles:
+            role = scenario.roles[self.role]
+            size, agents = role.observation_space.shape[0], role.count
+        else:
+            raise ValueError(f"the policy controls role '{self.role}', which decides nothing in this scenario")
+        if size != self.spec.observation_size:
+            raise ValueError(
+                f"the policy of role '{self.role}' was trained on {self.spec.observation_size} observation entries, "
+                f"the scenario has {size}: observation settings (or, for central control, the number of agents) differ"
+            )
+        if self.spec.agents not in (0, agents):
+            raise ValueError(
+                f"the policy holds one network for each of {self.spec.agents} agents of role '{self.role}', the "
+                f"scenario has {agents}: only shared policies carry over to another number of agents"
+            )
+
+    def save(self, path: Path | str) -> None:
+        """Write one self-contained file, atomically."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}")
+        header = {
+            "format": FORMAT, "scenario": self.scenario, "role": self.role, "spec": self.spec.to_dict(),
+            "information": self.information,
+        }  # fmt: skip
+        torch.save({"header": json.dumps(header), "weights": self.network.state_dict()}, temporary)
+        os.replace(temporary, target)
+
+    @classmethod
+    def load(cls, path: Path | str) -> TrainedPolicy:
+        """Read a policy file.
+
+        Raises:
+            ValueError: no such file, or not a policy file.
+        """
+        if not Path(path).is_file():
+            raise ValueError(f"policy file {path} does not exist")
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            header = json.loads(content["header"])
+            network = PolicyNetwork(NetworkSpec.from_dict(header["spec"]))
+            network.load_state_dict(content["weights"])
+        except (KeyError, TypeError, RuntimeError, ValueError, EOFError, OSError, AttributeError) as error:
+            raise ValueError(f"{path} is not a policy file: {error}") from error
+        return cls(network, header["scenario"], header["role"], header["information"])
+
+
+class NetworkController(Controller):
+    """A trained policy acts for all agents of its role, each from its own row.
+
+    Args:
+        policy: the policy.
+        greedy: take the most likely action; else draw from the distribution.
+    """
+
+    def __init__(self, policy: TrainedPolicy, greedy: bool = True) -> None:
+        self.policy, self.greedy = policy, greedy
+
+    def reset(self, scenario: Scenario, cells: int) -> None:
+        self.policy.check(scenario)
+        super().reset(scenario, cells)
+
+    def act(self, observations: Array, rng: np.random.Generator) -> Act:
+        return Act(actions=self.policy.act(observations, rng, self.greedy))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: value.numpy().copy() for name, value in self.policy.network.state_dict().items()}
+
+    def load_state_dict(self, state: Any) -> None:
+        self.policy.network.load_state_dict({name: torch.as_tensor(value) for name, value in state.items()})
+
+
+class NetworkCentralController(CentralController):
+    """A trained policy decides for all agents from the global state."""
+
+    def __init__(self, name: str, policy: TrainedPolicy, greedy: bool = True) -> None:
+        self.name, self.policy, self.greedy = name, policy, greedy
+
+    def reset(self, scenario: Scenario, trace: Any) -> None:
+        self.policy.check(scenario)
+        super().reset(scenario, trace)
+
+    def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> Any:
+        rows = self.scenario.global_state(state, exogenous)
+        return self.scenario.decode_central(state, self.policy.act(rows, rng, self.greedy), exogenous)
+
+
+class GreedyAction(nn.Module):
+    """Observation rows -> raw actions, as one graph to export: float32 (M, d) or (M, n, d) in, actions out."""
+
+    def __init__(self, network: PolicyNetwork) -> None:
+        super().__init__()
+        self.network = network
+        spec = network.spec
+        self.register_buffer("low", torch.tensor(spec.low))
+        self.register_buffer("span", torch.tensor(spec.high) - torch.tensor(spec.low))
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        spec = self.network.spec
+        out = self.network(observations)
+        if spec.kind == "box":
+            return self.low + (torch.clamp(out[..., : spec.outputs], -1.0, 1.0) + 1.0) / 2.0 * self.span
+        parts = torch.split(out, list(spec.choices), dim=-1)
+        picks = [torch.argmax(part, dim=-1) + first for part, first in zip(parts, spec.start, strict=True)]
+        return picks[0] if spec.kind == "discrete" else torch.stack(picks, dim=-1)

@@ -1,0 +1,216 @@
+"""B cells of a scenario that run through episode after episode, all stepped at once; NumPy only, no learning.
+
+Cells start at different slots of their first episode, so that a batch mixes young and old episodes. Every episode
+draws a new trace, hence a new topology.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from agents.api import Act, Controller, Team
+from envs.api import Array, Scenario, Step, trace_fields
+
+CENTRAL = "central"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What a learner sees before it decides in a slot."""
+
+    observations: Mapping[str, Array]  # role -> (B, n, d); for central control CENTRAL -> (B, 1, D)
+    masks: Mapping[str, Array]  # role -> (B, n, choices) bool
+    global_state: Array | None  # (B, D) if asked for
+
+
+class GivenActions(Controller):
+    """Stands in a team for a role whose actions a learner supplies."""
+
+    actions: Array
+
+    def act(self, observations: Array, rng: np.random.Generator) -> Act:
+        return Act(actions=self.actions)
+
+
+class Cells:
+    """Cells, their clocks and traces.
+
+    Args:
+        scenario: the scenario.
+        cells: B.
+        learned: roles whose actions are supplied to `step`, or (CENTRAL,).
+        fixed: role -> controller that plays it.
+        rng: draws traces and the fixed controllers' randomness.
+        stagger: start cells at different slots of their first episode, in multiples of `window` slots if that fits.
+        window: slots of one sample.
+        with_global_state: compute the global state in every slot.
+        make_trace: replaces `scenario.sample_trace(rng, cells=1)`, for replaying traces.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        cells: int,
+        learned: tuple[str, ...],
+        fixed: Mapping[str, Controller],
+        rng: np.random.Generator,
+        stagger: bool = True,
+        window: int = 1,
+        with_global_state: bool = False,
+        make_trace: Callable[[np.random.Generator], Any] | None = None,
+    ) -> None:
+        self.scenario, self.count, self.learned, self.rng = scenario, cells, learned, rng
+        self.central = learned == (CENTRAL,)
+        self.with_global_state = with_global_state
+        self._make_trace = make_trace or (lambda generator: scenario.sample_trace(generator, cells=1))
+        self._given = {role: GivenActions() for role in learned}
+        self.team = None if self.central else Team("training", {**self._given, **fixed})
+        for role, controller in fixed.items():
+            if controller.messages:
+                raise ValueError(f"fixed controller of role '{role}' sends messages, which a learner cannot receive")
+        self.traces: list[Any] = [self._make_trace(rng) for _ in range(cells)]
+        self.clock = np.zeros(cells, np.int64)
+        if stagger:
+            offsets = np.arange(cells) * scenario.horizon // cells
+            self.clock = offsets // window * window if window < scenario.horizon else offsets
+        self.state = scenario.initial_state(self._merged())
+        self._start_team()
+        self._align()
+
+    # --- stepping ----------------------------------------------------------------------------------------------------
+
+    def slot(self) -> Slot:
+        """Rows of the present slot."""
+        return self._rows(self.state, self._exogenous)
+
+    def step(self, actions: Mapping[str, Array]) -> tuple[Step, Slot | None, Array]:
+        """Play one slot.
+
+        Args:
+            actions: learned role -> raw actions (B, n, ...).
+
+        Returns:
+            the step, the rows after it before any reset (None if no episode ended), and ended (B,) bool.
+        """
+        exogenous = self._exogenous
+        if self.central:
+            decisions = self.scenario.decode_central(self.state, actions[CENTRAL][:, 0], exogenous)
+        else:
+            assert self.team is not None
+            for role in self.learned:
+                self._given[role].actions = actions[role]
+            observations = self.scenario.observe(self.state, exogenous)
+            decisions = self.team.combine(observations, self.state, exogenous, self.rng)
+        step = self.scenario.step(self.state, decisions, exogenous)
+        self.state = step.state
+        self.clock = self.clock + 1
+        self._offset += 1
+        ended = self.clock >= [trace.slots for trace in self.traces]
+        if not ended.any():
+            return step, None, ended
+        last = self._rows(self.state, self._exogenous)
+        self._restart(np.flatnonzero(ended))
+        return step, last, ended
+
+    @property
+    def _exogenous(self) -> Any:
+        return self.scenario.exogenous(self._aligned, self._offset)
+
+    def _rows(self, state: Any, exogenous: Any) -> Slot:
+        if self.central:
+            return Slot({CENTRAL: self.scenario.global_state(state, exogenous)[:, None, :]}, {}, None)
+        rows = self.scenario.observe(state, exogenous)
+        masks = self.scenario.action_masks(state, exogenous)
+        shared = self.scenario.global_state(state, exogenous) if self.with_global_state else None
+        return Slot({r: rows[r] for r in self.learned}, {r: masks[r] for r in self.learned if r in masks}, shared)
+
+    # --- episodes ----------------------------------------------------------------------------------------------------
+
+    def _restart(self, cells: Array) -> None:
+        """New traces, first states and clocks for the cells whose episode ended."""
+        for b in cells:
+            self.traces[b] = self._make_trace(self.rng)
+            self.clock[b] = 0
+        fresh = self.scenario.initial_state(self._merged())
+        self.state = _where(cells, fresh, self.state)
+        self._start_team(know_only=True)
+        self._align()
+
+    def _start_team(self, know_only: bool = False) -> None:
+        """Fixed controllers start with the cells; later episodes only tell them the new topology."""
+        if self.team is None:
+            return
+        trace = self._merged()
+        if not know_only:
+            self.team.reset(self.scenario, trace)
+            return
+        kinds = trace_fields(type(trace))
+        statistics = {name: getattr(trace, name) for name, meta in kinds.items() if meta["kind"] == "episode"}
+        for controller in self.team.controllers.values():
+            if controller.needs_statistics:
+                controller.know_statistics(statistics)
+
+    def _merged(self) -> Any:
+        """One trace of all cells, their first slots only: what initial states and topologies depend on."""
+        return self._gathered(np.zeros(self.count, np.int64), 1)
+
+    def _align(self) -> None:
+        """Line up the cells' traces from their clocks to the next end of an episode, so that one index serves all."""
+        left = min(trace.slots - t for trace, t in zip(self.traces, self.clock, strict=True))
+        self._aligned, self._offset = self._gathered(self.clock, int(left)), 0
+
+    def _gathered(self, first: Array, slots: int) -> Any:
+        parts = {}
+        for name, meta in trace_fields(self.scenario.trace_type).items():
+            values = [getattr(trace, name) for trace in self.traces]
+            if meta["kind"] == "slot":
+                rows = [v[t : t + slots + 1] for v, t in zip(values, first, strict=True)]
+                parts[name] = np.concatenate(rows, axis=1)
+            else:
+                parts[name] = np.concatenate(values, axis=0)
+        return self.scenario.trace_type(**parts)
+
+    # --- state ---------------------------------------------------------------------------------------------------------
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything that makes the next slot: arrays and plain values."""
+        return {
+            "rng": self.rng.bit_generator.state,
+            "spawned": self.rng.bit_generator.seed_seq.n_children_spawned,  # type: ignore[attr-defined]
+            "clock": self.clock.copy(),
+            "traces": [_arrays(trace) for trace in self.traces],
+            "state": _arrays(self.state),
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from `get_state`; the generator must stem from the same seed."""
+        sequence = self.rng.bit_generator.seed_seq  # type: ignore[attr-defined]
+        if state["spawned"] > sequence.n_children_spawned:
+            sequence.spawn(state["spawned"] - sequence.n_children_spawned)
+        self.rng.bit_generator.state = state["rng"]
+        self.traces = [self.scenario.trace_type(**arrays) for arrays in state["traces"]]
+        self.state = self.scenario.state_type(**state["state"])
+        self.clock = np.array(state["clock"])
+        self._start_team()
+        self._align()
+
+
+def _arrays(values: Any) -> dict[str, Any]:
+    return {f.name: getattr(values, f.name) for f in dataclasses.fields(values)}
+
+
+def _where(cells: Array, fresh: Any, old: Any) -> Any:
+    """The state `old` with some cells replaced by those of `fresh`."""
+    parts = {}
+    for f in dataclasses.fields(old):
+        values = getattr(old, f.name)
+        if isinstance(values, np.ndarray):
+            values = values.copy()
+            values[cells] = getattr(fresh, f.name)[cells]
+        parts[f.name] = values
+    return type(old)(**parts)

@@ -1,0 +1,402 @@
+"""An RLlib EnvRunner that steps B cells of a scenario at once and hands over whole arrays.
+
+RLlib's own multi-agent runner steps a dictionary per agent and grows an episode object per agent; here a slot is one
+forward pass per role and one step of all cells. RLlib keeps the Learner, the distribution over actors, restarts of
+failed runners, weight synchronisation and checkpoints. Used as `config.env_runners(env_runner_cls=BatchedEnvRunner)`
+with `RunnerSettings.to_dict()` as `env_config`; `marl.rllib.ppo` does so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from ray.rllib.core import COMPONENT_RL_MODULE
+from ray.rllib.core.columns import Columns
+from ray.rllib.env import INPUT_ENV_SPACES
+from ray.rllib.env.env_runner import EnvRunner
+from ray.rllib.evaluation.postprocessing import Postprocessing
+from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
+from ray.rllib.utils.checkpoints import Checkpointable
+from ray.rllib.utils.metrics import (
+    EPISODE_LEN_MEAN,
+    EPISODE_RETURN_MEAN,
+    NUM_AGENT_STEPS_SAMPLED_LIFETIME,
+    NUM_ENV_STEPS_SAMPLED,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    NUM_EPISODES,
+    SAMPLE_TIMER,
+    WEIGHTS_SEQ_NO,
+)
+
+from agents.api import Controller
+from agents.networks import environment_actions, greedy_actions, sampled_actions
+from agents import registry as agent_registry
+from envs.api import Array, Scenario, total_cost
+from envs.registry import make_scenario, register_scenario, scenario_target
+from marl.rllib.advantages import advantages_and_targets
+from marl.rllib.cells import CENTRAL, Cells, Slot
+from marl.rllib.modules import ACTION_MASK, GLOBAL_STATE, ActorCriticModule
+
+SCENARIO_METRICS = "scenario"
+CELLS_STATE = "cells"
+
+
+@dataclass(frozen=True)
+class RunnerSettings:
+    """What a runner samples; plain values, so that it travels in `env_config` and into checkpoints.
+
+    Attributes:
+        scenario: name of the registered scenario.
+        target: "module:Class" behind the name, so that a runner in another process can register it.
+        overrides: config fields.
+        roles: learned roles, or (CENTRAL,).
+        fixed: role -> name of the controller that plays it (`agents.registry.role_controllers`).
+        reward: reward mode of the scenario.
+        scales: learned role -> factor on its reward.
+        cells: cells B per runner.
+        slots: slots T per sample.
+        stagger: start the cells at different slots of their first episode.
+        with_global_state: put the global state beside the observations (for a centralized critic).
+        output: "advantages" (on-policy batch) or "transitions" (for a replay buffer).
+    """
+
+    scenario: str
+    target: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    roles: tuple[str, ...] = ()
+    fixed: Mapping[str, str] = field(default_factory=dict)
+    reward: str = "local"
+    scales: Mapping[str, float] = field(default_factory=dict)
+    cells: int = 8
+    slots: int = 50
+    stagger: bool = True
+    with_global_state: bool = False
+    output: Literal["advantages", "transitions"] = "advantages"
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RunnerSettings:
+        names = {f.name for f in dataclasses.fields(cls)}
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in names})
+
+    def make(self) -> Scenario:
+        """The scenario."""
+        register_scenario(self.scenario, self.target)
+        return make_scenario(self.scenario, **self.overrides)
+
+
+def settings_for(scenario: Scenario, **values: Any) -> RunnerSettings:
+    """Settings for a registered scenario; further values as in `RunnerSettings`."""
+    return RunnerSettings(scenario.name, scenario_target(scenario.name), **values)
+
+
+@dataclass
+class Rollout:
+    """T slots of B cells of one module, slot first: what a forward pass needs and what it chose."""
+
+    observations: list[Array] = field(default_factory=list)  # (B, n, d), T+1 entries
+    masks: list[Array] = field(default_factory=list)  # (B, n, choices)
+    parameters: list[Array] = field(default_factory=list)  # (B, n, p)
+    actions: list[Array] = field(default_factory=list)  # (B, n, ...) as the network puts them out
+    rewards: list[Array] = field(default_factory=list)  # (B, n)
+
+
+class BatchedEnvRunner(EnvRunner, Checkpointable):
+    """Samples B cells at once; see the module's docstring. `sample` returns a `MultiAgentBatch`, a module per role."""
+
+    make_trace: Callable[[np.random.Generator], Any] | None = None
+    """Replaces the scenario's own draw of an episode's trace (one cell); tests replay given traces through it."""
+
+    def __init__(self, *, config: Any, **kwargs: Any) -> None:
+        super().__init__(config=config, **kwargs)
+        self.settings = RunnerSettings.from_dict(self.config.env_config)
+        self.scenario = self.settings.make()
+        self.module: Any = None
+        self.cells: Cells | None = None
+        self._weights_seq_no = 0
+        self._pending_cells: Mapping[str, Any] | None = None
+        if self.worker_index:
+            torch.set_num_threads(1)  # runners share the cores of a node
+        self.make_module()
+
+    # --- construction ------------------------------------------------------------------------------------------------
+
+    def make_module(self) -> None:
+        spec = self.config.get_multi_rl_module_spec(spaces=self.get_spaces(), inference_only=False)
+        self.module = spec.build()
+
+    def make_env(self) -> None:
+        """Start the cells from the runner's own random stream (or on from a restored state)."""
+        seed = 0 if self.config.seed is None else int(self.config.seed)
+        stream = [seed, int(self.worker_index or 0), int(self.config.in_evaluation), self.num_env_steps_sampled_lifetime]
+        if self._pending_cells is not None:
+            stream = list(self._pending_cells["stream"])
+        self._stream = stream
+        traces, noise = (np.random.default_rng(s) for s in np.random.SeedSequence(stream).spawn(2))
+        self._noise = noise
+        self.cells = Cells(
+            self.scenario, self.settings.cells, self.settings.roles, self._fixed_controllers(), traces,
+            self.settings.stagger, self.settings.slots, self.settings.with_global_state, self.make_trace,
+        )  # fmt: skip
+        self._returns = np.zeros(self.settings.cells)
+        self._whole = self.cells.clock == 0
+        if self._pending_cells is not None:
+            self.cells.set_state(self._pending_cells["cells"])
+            self._noise.bit_generator.state = self._pending_cells["noise"]
+            self._returns = np.array(self._pending_cells["returns"])
+            self._whole = np.array(self._pending_cells["whole"])
+            self._pending_cells = None
+
+    def _fixed_controllers(self) -> dict[str, Controller]:
+        if self.settings.roles == (CENTRAL,):
+            return {}
+        if not self.settings.fixed:
+            return {}
+        known = agent_registry.role_controllers(self.scenario)
+        return {role: known[role][name](self.scenario) for role, name in self.settings.fixed.items()}
+
+    def get_spaces(self) -> dict[str, Any]:
+        spaces: dict[str, Any] = {}
+        for name in self.settings.roles:
+            if name == CENTRAL:
+                spaces[name] = (self.scenario.global_state_space, self.scenario.central_space)
+            else:
+                role = self.scenario.roles[name]
+                spaces[name] = (role.observation_space, role.action_space)
+        return {INPUT_ENV_SPACES: ({k: v[0] for k, v in spaces.items()}, {k: v[1] for k, v in spaces.items()}), **spaces}
+
+    def assert_healthy(self) -> None:
+        assert self.module is not None
+
+    # --- sampling ----------------------------------------------------------------------------------------------------
+
+    def sample(self, *, num_timesteps: int | None = None, explore: bool | None = None, **_: Any) -> MultiAgentBatch:
+        """Play T slots of all cells.
+
+        Args:
+            num_timesteps: env steps (cell-slots) to play, rounded up to whole slots; default `settings.slots` slots.
+            explore: draw actions from the policy's distribution (default: as configured) or take the most likely.
+        """
+        if self.cells is None:
+            self.make_env()
+        assert self.cells is not None
+        slots = self.settings.slots if num_timesteps is None else -(-num_timesteps // self.settings.cells)
+        explore = self.config.explore if explore is None else explore
+        self.metrics.log_value(WEIGHTS_SEQ_NO, self._weights_seq_no, window=1)
+        with self.metrics.log_time(SAMPLE_TIMER):
+            return self._play(self.cells, slots, explore)
+
+    def _play(self, cells: Cells, slots: int, explore: bool) -> MultiAgentBatch:
+        rollouts = {role: Rollout() for role in self.settings.roles}
+        shared: list[Array] = []
+        last_rows: dict[int, Slot] = {}
+        ends = np.zeros((slots, cells.count), bool)
+        totals: dict[str, float] = {}
+        rows = cells.slot()
+        for t in range(slots):
+            actions = {role: self._act(role, rows, rollout, explore) for role, rollout in rollouts.items()}
+            if rows.global_state is not None:
+                shared.append(rows.global_state)
+            step, last, ends[t] = cells.step(actions)
+            rewards = self._rewards(step)
+            for role, rollout in rollouts.items():
+                rollout.rewards.append(rewards[role])
+            for name, values in step.metrics.items():
+                totals[name] = totals.get(name, 0.0) + float(values.mean()) / slots
+            self._count_episodes(sum(r.sum(axis=1) for r in rewards.values()), ends[t], cells)
+            if last is not None:
+                last_rows[t] = last
+            rows = cells.slot()
+        for role, rollout in rollouts.items():
+            rollout.observations.append(rows.observations[role])
+        if rows.global_state is not None:
+            shared.append(rows.global_state)
+        self._log(slots * cells.count, totals)
+        finish = self._on_policy if self.settings.output == "advantages" else self._transitions
+        batches = {r: SampleBatch(finish(r, rollout, shared, ends, last_rows)) for r, rollout in rollouts.items()}
+        return MultiAgentBatch(batches, slots * cells.count)
+
+    @torch.no_grad()
+    def _act(self, role: str, rows: Slot, rollout: Rollout, explore: bool) -> Array:
+        """Raw actions (B, n, ...) of a role: one forward pass for all its agents in all cells."""
+        module = self.module[role]
+        observations = rows.observations[role]
+        batch = {Columns.OBS: torch.from_numpy(observations)}
+        if role in rows.masks:
+            rollout.masks.append(rows.masks[role])
+            batch[ACTION_MASK] = torch.from_numpy(rows.masks[role])
+        parameters = module.forward_exploration(batch)[Columns.ACTION_DIST_INPUTS].numpy()
+        spec = module.spec
+        chosen = sampled_actions(spec, parameters, self._noise) if explore else greedy_actions(spec, parameters)
+        rollout.observations.append(observations)
+        rollout.parameters.append(parameters)
+        rollout.actions.append(chosen)
+        return environment_actions(spec, chosen)
+
+    def _rewards(self, step: Any) -> dict[str, Array]:
+        scales = self.settings.scales
+        if self.settings.roles == (CENTRAL,):
+            return {CENTRAL: -scales[CENTRAL] * total_cost(step)[:, None]}
+        per_role = self.scenario.rewards(step, self.settings.reward)
+        return {role: per_role[role] * scales[role] for role in self.settings.roles}
+
+    # --- batches -----------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _on_policy(
+        self, role: str, rollout: Rollout, shared: list[Array], ends: Array, last_rows: Mapping[int, Slot]
+    ) -> dict[str, Array]:
+        """Columns for PPO's loss; advantages are not standardised here, since other runners' batches join."""
+        module = self.module[role]
+        values, next_values = self._values(module, role, rollout, shared, ends, last_rows)
+        advantages, targets = advantages_and_targets(
+            np.stack(rollout.rewards), values, next_values, ends, self.config.gamma, self.config.lambda_
+        )
+        parameters, actions = np.stack(rollout.parameters), np.stack(rollout.actions)
+        distribution = module.get_exploration_action_dist_cls().from_logits(torch.from_numpy(parameters))
+        columns = {
+            Columns.OBS: np.stack(rollout.observations[:-1]),
+            Columns.ACTIONS: actions,
+            Columns.ACTION_DIST_INPUTS: parameters,
+            Columns.ACTION_LOGP: distribution.logp(torch.from_numpy(actions)).numpy(),
+            Postprocessing.ADVANTAGES: advantages,
+            Postprocessing.VALUE_TARGETS: targets,
+        }
+        if rollout.masks:
+            columns[ACTION_MASK] = np.stack(rollout.masks)
+        return _rows(columns, shared[:-1], module.has_agent_axis)
+
+    def _values(
+        self, module: ActorCriticModule, role: str, rollout: Rollout, shared: list[Array], ends: Array,
+        last_rows: Mapping[int, Slot],
+    ) -> tuple[Array, Array]:  # fmt: skip
+        """Values (T, B, n) of the rows acted on and of the rows that followed, before any reset."""
+        inputs = np.stack(shared if module.critic.of_global_state else rollout.observations)
+        values = self._value_of(module, inputs)
+        next_values = values[1:].copy()
+        for t, rows in last_rows.items():
+            last = rows.global_state if module.critic.of_global_state else rows.observations[role]
+            assert last is not None
+            next_values[t, ends[t]] = self._value_of(module, last[None])[0, ends[t]]
+        return values[:-1], next_values
+
+    @staticmethod
+    def _value_of(module: ActorCriticModule, inputs: Array) -> Array:
+        """(T, B, n) values of rows (T, B, n, d), or of global states (T, B, D)."""
+        steps, cells = inputs.shape[:2]
+        flat = torch.from_numpy(inputs.reshape(steps * cells, *inputs.shape[2:]))
+        key = GLOBAL_STATE if module.critic.of_global_state else Columns.OBS
+        values: Array = module.compute_values({key: flat}).numpy()
+        return values.reshape(steps, cells, -1)
+
+    def _transitions(
+        self, role: str, rollout: Rollout, shared: list[Array], ends: Array, last_rows: Mapping[int, Slot]
+    ) -> dict[str, Array]:
+        """Columns for a replay buffer: row, action, reward, next row (of the old episode where one ended)."""
+        observations = np.stack(rollout.observations)
+        following = observations[1:].copy()
+        for t, rows in last_rows.items():
+            following[t, ends[t]] = rows.observations[role][ends[t]]
+        rewards = np.stack(rollout.rewards).astype(np.float32)
+        columns = {
+            Columns.OBS: observations[:-1],
+            Columns.NEXT_OBS: following,
+            Columns.ACTIONS: np.stack(rollout.actions),
+            Columns.REWARDS: rewards,
+            Columns.TERMINATEDS: np.zeros(rewards.shape, bool),
+        }
+        return _rows(columns, shared[:-1], self.module[role].has_agent_axis)
+
+    # --- metrics -----------------------------------------------------------------------------------------------------
+
+    def _count_episodes(self, rewards: Array, ended: Array, cells: Cells) -> None:
+        self._returns += rewards
+        if not ended.any():
+            return
+        window = max(1, self.config.metrics_num_episodes_for_smoothing // (self.config.num_env_runners or 1))
+        for b in np.flatnonzero(ended & self._whole):
+            self.metrics.log_value(EPISODE_RETURN_MEAN, float(self._returns[b]), window=window)
+            self.metrics.log_value(EPISODE_LEN_MEAN, self.scenario.horizon, window=window)
+        self.metrics.log_value(NUM_EPISODES, int(ended.sum()), reduce="sum")
+        self._returns[ended] = 0.0
+        self._whole |= ended
+
+    def _log(self, env_steps: int, metrics: Mapping[str, float]) -> None:
+        agents = sum(1 if r == CENTRAL else self.scenario.roles[r].count for r in self.settings.roles)
+        self.num_env_steps_sampled_lifetime += env_steps
+        self.metrics.log_value(NUM_ENV_STEPS_SAMPLED, env_steps, reduce="sum")
+        self.metrics.log_value(NUM_ENV_STEPS_SAMPLED_LIFETIME, env_steps, reduce="lifetime_sum", with_throughput=True)
+        self.metrics.log_value(
+            (NUM_AGENT_STEPS_SAMPLED_LIFETIME, "all"), env_steps * agents, reduce="lifetime_sum", with_throughput=True
+        )
+        for name, value in metrics.items():
+            self.metrics.log_value((SCENARIO_METRICS, name), value, window=1)
+
+    def get_metrics(self) -> Any:
+        return self.metrics.reduce()
+
+    # --- state -------------------------------------------------------------------------------------------------------
+
+    def get_state(
+        self,
+        components: str | Collection[str] | None = None,
+        *,
+        not_components: str | Collection[str] | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        state: dict[str, Any] = {NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_env_steps_sampled_lifetime}
+        if self._check_component(COMPONENT_RL_MODULE, components, not_components):
+            state[COMPONENT_RL_MODULE] = self.module.get_state(
+                components=self._get_subcomponents(COMPONENT_RL_MODULE, components),
+                not_components=self._get_subcomponents(COMPONENT_RL_MODULE, not_components),
+                **kwargs,
+            )
+            state[WEIGHTS_SEQ_NO] = self._weights_seq_no
+        if self.cells is not None and self._check_component(CELLS_STATE, components, not_components):
+            state[CELLS_STATE] = {
+                "cells": self.cells.get_state(),
+                "noise": self._noise.bit_generator.state,
+                "stream": self._stream,
+                "returns": self._returns.copy(),
+                "whole": self._whole.copy(),
+            }
+        return state
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        if COMPONENT_RL_MODULE in state:
+            number = state.get(WEIGHTS_SEQ_NO, 0)
+            if number == 0 or self._weights_seq_no < number:
+                self.module.set_state(state[COMPONENT_RL_MODULE])
+            if number > 0:
+                self._weights_seq_no = number
+        if NUM_ENV_STEPS_SAMPLED_LIFETIME in state:
+            self.num_env_steps_sampled_lifetime = int(state[NUM_ENV_STEPS_SAMPLED_LIFETIME])
+        if CELLS_STATE in state:
+            self._pending_cells = state[CELLS_STATE]
+            self.cells = None
+
+    def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return (), {"config": self.config}
+
+    def get_checkpointable_components(self) -> list[tuple[str, Any]]:
+        return [(COMPONENT_RL_MODULE, self.module)]
+
+
+def _rows(columns: Mapping[str, Array], shared: list[Array], agent_axis: bool) -> dict[str, Array]:
+    """(T, B, n, ...) -> rows (T B, n, ...) with an agent axis, else (T B n, ...); floats become float32."""
+    rows = {}
+    for name, values in columns.items():
+        lead = 2 if agent_axis else 3
+        flat = values.reshape(-1, *values.shape[lead:])
+        rows[name] = flat.astype(np.float32) if flat.dtype == np.float64 else flat
+    if shared and agent_axis:
+        states = np.stack(shared)
+        rows[GLOBAL_STATE] = states.reshape(-1, states.shape[-1])
+    return rows

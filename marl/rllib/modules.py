@@ -1,0 +1,68 @@
+"""RLModules of the batched runner: actor and critic of one role, shared by its agents or one per agent in one module.
+
+Rows of a batch are agent-steps where every row is alike (shared policy, local critic), and cell-steps with an agent
+axis (M, n, ...) where agents differ: one network per agent, or a critic that sees the cell's global state.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.distribution.torch.torch_distribution import (
+    TorchCategorical,
+    TorchDiagGaussian,
+    TorchMultiCategorical,
+)
+from ray.rllib.core.rl_module.apis.value_function_api import ValueFunctionAPI
+from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
+
+from agents.networks import NetworkSpec, PolicyNetwork, ValueNetwork
+
+GLOBAL_STATE = "global_state"
+ACTION_MASK = "action_mask"
+
+
+class ActorCriticModule(TorchRLModule, ValueFunctionAPI):
+    """Policy and separate value network of one role.
+
+    `model_config` entries: `spec` (a `NetworkSpec` as dict), `critic_hidden` (widths), `global_size` (entries D of the
+    global state if the critic sees it, else 0), `agents` (n, heads of that critic).
+    """
+
+    spec: NetworkSpec
+    policy: PolicyNetwork
+    critic: ValueNetwork
+
+    def setup(self) -> None:
+        settings = self.model_config
+        self.spec = NetworkSpec.from_dict(settings["spec"])
+        self.policy = PolicyNetwork(self.spec)
+        self.critic = ValueNetwork(self.spec, settings["critic_hidden"], settings["global_size"], settings["agents"])
+
+    @property
+    def has_agent_axis(self) -> bool:
+        """Whether rows are cell-steps (M, n, ...) and not agent-steps."""
+        return bool(self.spec.agents) or self.critic.of_global_state
+
+    def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        return {Columns.ACTION_DIST_INPUTS: self.policy(batch[Columns.OBS], batch.get(ACTION_MASK))}
+
+    def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> torch.Tensor:
+        """Values: (M,) of agent-steps, (M, n) with an agent axis."""
+        return self.critic(batch[GLOBAL_STATE if self.critic.of_global_state else Columns.OBS])
+
+    def merge_moments(self, moments: dict[str, tuple[int, Any, Any]]) -> None:
+        """Take (count, mean, variance) of the last batch's rows into the running normalisation, if there is one."""
+        if self.policy.normaliser is not None:
+            self.policy.normaliser.merge(*moments[Columns.OBS])
+        if self.critic.normaliser is not None:
+            self.critic.normaliser.merge(*moments[GLOBAL_STATE if self.critic.of_global_state else Columns.OBS])
+
+    def get_inference_action_dist_cls(self) -> Any:
+        if self.spec.kind == "box":
+            return TorchDiagGaussian
+        if self.spec.kind == "discrete":
+            return TorchCategorical
+        return TorchMultiCategorical.get_partial_dist_cls(input_lens=list(self.spec.choices))

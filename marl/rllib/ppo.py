@@ -1,0 +1,241 @@
+"""PPO on the batched runner: RLlib's algorithm, Learner and loss; only the hand-over of whole arrays is ours.
+
+Source of the loss: Schulman et al., arXiv:1707.06347, as RLlib implements it (`PPOTorchLearner`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from ray.rllib.algorithms.ppo import PPO, PPOConfig
+from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
+from ray.rllib.core.columns import Columns
+from ray.rllib.evaluation.postprocessing import Postprocessing
+from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
+from ray.rllib.utils.metrics import (
+    ALL_MODULES,
+    ENV_RUNNER_RESULTS,
+    ENV_RUNNER_SAMPLING_TIMER,
+    LEARNER_RESULTS,
+    LEARNER_UPDATE_TIMER,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    NUM_MODULE_STEPS_TRAINED_LIFETIME,
+    SYNCH_WORKER_WEIGHTS_TIMER,
+    TIMERS,
+)
+
+from envs.api import Array
+from marl.rllib.modules import GLOBAL_STATE, ActorCriticModule
+
+logger = logging.getLogger(__name__)
+
+STANDARD_DEVIATION_MIN = 1e-4
+"""RLlib's lower limit when it standardises advantages."""
+
+
+class BatchedPPOConfig(PPOConfig):
+    """PPO's config; the batch is what the runners return, so `train_batch_size_per_learner` has no effect."""
+
+    def __init__(self, algo_class: Any = None) -> None:
+        super().__init__(algo_class=algo_class or BatchedPPO)
+
+    def get_default_learner_class(self) -> Any:
+        return BatchedPPOLearner
+
+    def validate_train_batch_size_vs_rollout_fragment_length(self) -> None:
+        """The runner's window decides."""
+
+
+class BatchedPPO(PPO):
+    """PPO whose runners return `MultiAgentBatch`es with advantages."""
+
+    @classmethod
+    def get_default_config(cls) -> BatchedPPOConfig:
+        return BatchedPPOConfig()
+
+    def training_step(self) -> None:
+        with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
+            batches = sample_runners(self)
+        if not batches:
+            return  # every runner failed; RLlib restarts them before the next step
+        batch = joined(batches)
+        moments = {module: batch_moments(rows) for module, rows in batch.policy_batches.items()}
+        for module, rows in batch.policy_batches.items():
+            per_agent = bool(self.config.rl_module_spec.rl_module_specs[module].model_config["spec"]["agents"])
+            rows[Postprocessing.ADVANTAGES] = standardised(rows[Postprocessing.ADVANTAGES], per_agent)
+        with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
+            results = self.learner_group.update(
+                batch=batch,
+                timesteps=self._timesteps(),
+                num_epochs=self.config.num_epochs,
+                minibatch_size=self.config.minibatch_size,
+                shuffle_batch_per_epoch=True,
+            )
+            self.metrics.aggregate(results, key=LEARNER_RESULTS)
+            merge_moments(self, moments)
+        with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
+            self.env_runner_group.sync_weights(
+                from_worker_or_learner_group=self.learner_group, policies=list(moments), inference_only=True
+            )
+
+    def _timesteps(self) -> dict[str, Any]:
+        sampled = (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME)
+        trained = (LEARNER_RESULTS, ALL_MODULES, NUM_MODULE_STEPS_TRAINED_LIFETIME)
+        return {
+            NUM_ENV_STEPS_SAMPLED_LIFETIME: self.metrics.peek(sampled, default=0),
+            NUM_MODULE_STEPS_TRAINED_LIFETIME: self.metrics.peek(trained, default=0),
+        }
+
+
+def sample_runners(algorithm: Any) -> list[MultiAgentBatch]:
+    """One batch from each healthy runner, with their metrics aggregated."""
+    group = algorithm.env_runner_group
+    remote = group.num_remote_workers() > 0
+    sampled = group.foreach_env_runner(
+        lambda runner: (runner.sample(), runner.get_metrics()),
+        local_env_runner=not remote,
+        timeout_seconds=algorithm.config.sample_timeout_s if remote else None,
+    )
+    if sampled:
+        algorithm.metrics.aggregate([metrics for _, metrics in sampled], key=ENV_RUNNER_RESULTS)
+    return [batch for batch, _ in sampled]
+
+
+def joined(batches: list[MultiAgentBatch]) -> MultiAgentBatch:
+    """The runners' batches as one, row after row, module by module."""
+    if len(batches) == 1:
+        return batches[0]
+    modules = {
+        module: SampleBatch({k: np.concatenate([b.policy_batches[module][k] for b in batches]) for k in rows})
+        for module, rows in batches[0].policy_batches.items()
+    }
+    return MultiAgentBatch(modules, sum(batch.env_steps() for batch in batches))
+
+
+def standardised(advantages: Array, per_agent: bool) -> Array:
+    """Advantages with mean 0 and deviation 1 over the batch, as RLlib does per module; per agent (column) if asked."""
+    axis = 0 if per_agent else None
+    mean, deviation = advantages.mean(axis=axis), advantages.std(axis=axis)
+    return ((advantages - mean) / np.maximum(deviation, STANDARD_DEVIATION_MIN)).astype(np.float32)
+
+
+def batch_moments(rows: SampleBatch) -> dict[str, tuple[int, Array, Array]]:
+    """Column -> (rows, mean, variance) of the network inputs, for the running normalisation."""
+    inputs = [column for column in (Columns.OBS, GLOBAL_STATE) if column in rows]
+    return {
+        column: (len(rows), rows[column].mean(axis=0, dtype=np.float64), rows[column].var(axis=0, dtype=np.float64))
+        for column in inputs
+    }
+
+
+def merge_moments(algorithm: Any, moments: dict[str, Any]) -> None:
+    """Update the Learners' running normalisation; it reaches the runners with the weights."""
+
+    def merge(learner: Any, **_: Any) -> None:
+        for module, columns in moments.items():
+            learner.module[module].unwrapped().merge_moments(columns)
+
+    algorithm.learner_group.foreach_learner(merge)
+
+
+class MiniBatches:
+    """Shuffled minibatches over several epochs, as many for every module.
+
+    RLlib's own iterator gives every module minibatches of one size and lets small modules cycle, so that a server's
+    few rows would be visited dozens of times per epoch.
+    """
+
+    def __init__(self, batch: MultiAgentBatch, epochs: int, agent_steps: int, rng: np.random.Generator) -> None:
+        self.batch, self.epochs, self.rng = batch, epochs, rng
+        sizes = [int(np.prod(rows[Columns.ACTION_LOGP].shape)) for rows in batch.policy_batches.values()]
+        self.count = max(1, round(max(sizes) / agent_steps)) if agent_steps else 1
+
+    def __iter__(self) -> Iterator[MultiAgentBatch]:
+        for _ in range(self.epochs):
+            parts = {
+                module: np.array_split(self.rng.permutation(len(rows)), min(self.count, len(rows)))
+                for module, rows in self.batch.policy_batches.items()
+            }
+            for i in range(self.count):
+                modules = {
+                    module: _taken(self.batch.policy_batches[module], indices[i])
+                    for module, indices in parts.items()
+                    if i < len(indices)
+                }
+                yield MultiAgentBatch(modules, self.batch.env_steps())
+
+
+def _taken(rows: SampleBatch, indices: Array) -> SampleBatch:
+    index = torch.from_numpy(indices)
+    return SampleBatch({name: values[index] for name, values in rows.items()})
+
+
+class BatchedPPOLearner(PPOTorchLearner):
+    """RLlib's PPO loss on batches with an agent axis; independent networks neither share a loss nor a gradient norm."""
+
+    def _create_iterator_if_necessary(
+        self, *, training_data: Any, num_epochs: int = 1, minibatch_size: int | None = None, **kwargs: Any
+    ) -> Any:
+        batch = self._make_batch_if_necessary(training_data=training_data)
+        seed = [int(self.config.seed or 0), int(self._weights_seq_no)]
+        return MiniBatches(batch, num_epochs, int(minibatch_size or 0), np.random.default_rng(seed))
+
+    def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
+        """RLlib's Adam in its fused form: one kernel for all parameters, which counts with networks this small."""
+        parameters = self.get_parameters(self._module[module_id])
+        optimizer = torch.optim.Adam(parameters, fused=True)
+        self.register_optimizer(
+            module_id=module_id, optimizer=optimizer, params=parameters, lr_or_lr_schedule=config.lr
+        )
+
+    def apply_gradients(self, gradients_dict: Any) -> None:
+        """One check of all gradients instead of two per parameter; a step with NaN or infinity is left out."""
+        gradients = [g for g in gradients_dict.values() if g is not None]
+        if not torch.isfinite(torch.stack(torch._foreach_norm(gradients))).all():
+            logger.warning("a gradient holds NaN or infinity: this minibatch is left out")
+            return
+        for parameter, gradient in gradients_dict.items():
+            parameter.grad = gradient
+        for module_id, names in self._module_optimizers.items():
+            for name in names:
+                self.get_optimizer(module_id, name).step()
+
+    def compute_loss_for_module(self, *, module_id: str, config: Any, batch: Any, fwd_out: Any) -> torch.Tensor:
+        loss = super().compute_loss_for_module(module_id=module_id, config=config, batch=batch, fwd_out=fwd_out)
+        # the loss is a mean over rows and agents: n times it, an agent's gradient is that of its own separate module
+        return loss * max(self._networks(module_id), 1)
+
+    def postprocess_gradients_for_module(
+        self, *, module_id: str, config: Any = None, module_gradients_dict: Any
+    ) -> dict[Any, Any]:
+        agents = self._networks(module_id)
+        if not agents or config.grad_clip is None or config.grad_clip_by != "global_norm":
+            return dict(
+                super().postprocess_gradients_for_module(
+                    module_id=module_id, config=config, module_gradients_dict=module_gradients_dict
+                )
+            )
+        module: ActorCriticModule = self.module[module_id].unwrapped()
+        shared = {id(p) for p in module.critic.parameters()} if module.critic.of_global_state else set()
+        gradients = {ref: g for ref, g in module_gradients_dict.items() if g is not None}
+        clip_per_agent([g for ref, g in gradients.items() if id(ref) not in shared], agents, config.grad_clip)
+        clip_per_agent([g[None] for ref, g in gradients.items() if id(ref) in shared], 1, config.grad_clip)
+        return dict(module_gradients_dict)
+
+    def _networks(self, module_id: str) -> int:
+        module: ActorCriticModule = self.module[module_id].unwrapped()
+        return module.spec.agents
+
+
+def clip_per_agent(gradients: list[torch.Tensor], agents: int, norm: float) -> None:
+    """Scale stacked gradients (agents, ...) in place so that each agent's norm over all of them is at most `norm`."""
+    if not gradients:
+        return
+    squares = torch.stack([g.reshape(agents, -1).square().sum(dim=1) for g in gradients]).sum(dim=0)
+    factor = torch.clamp(norm / (squares.sqrt() + 1e-6), max=1.0)
+    for g in gradients:
+        g.mul_(factor.reshape(agents, *[1] * (g.dim() - 1)))

@@ -1,0 +1,202 @@
+"""Building RLlib algorithms from a `TrainConfig`, and a small local Ray where none runs."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import ray
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.utils.metrics import (
+    ENV_RUNNER_RESULTS,
+    EPISODE_RETURN_MEAN,
+    LEARNER_RESULTS,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+)
+
+from agents.networks import PolicyNetwork, network_spec
+from envs.api import Scenario
+from marl.rllib.cells import CENTRAL
+from marl.rllib.env_runner import SCENARIO_METRICS, BatchedEnvRunner, RunnerSettings, settings_for
+from marl.rllib.modules import ActorCriticModule
+from marl.rllib.ppo import BatchedPPOConfig
+from marl.train import TrainConfig
+
+OBJECT_STORE_BYTES = 200 * 1024**2
+
+
+@contextlib.contextmanager
+def local_ray(num_env_runners: int) -> Iterator[None]:
+    """Ray for the block: the running or given one (`RAY_ADDRESS`), else a small local one that ends with the block."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if ray.is_initialized():
+        yield
+        return
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(log_to_driver=False)
+    else:
+        ray.init(
+            num_cpus=num_env_runners + 1,
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _node_ip_address="127.0.0.1",
+            runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}} if num_env_runners else None,
+        )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def set_up(config: TrainConfig) -> Any:
+    """The RLlib algorithm of a training run."""
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    return ppo_config(config).build_algo()
+
+
+def default_discount(config: TrainConfig, scenario: Scenario) -> float:
+    """The run's discount, else the scenario's own, else 0.99."""
+    return float(config.discount if config.discount is not None else getattr(scenario.config, "discount", 0.99))
+
+
+def runner_settings(config: TrainConfig) -> RunnerSettings:
+    """What the run's runners sample."""
+    scenario = config.make_scenario()
+    return settings_for(
+        scenario,
+        overrides=dict(config.set),
+        roles=config.learned_roles(),
+        fixed=dict(config.fixed),
+        reward=config.reward,
+        scales=reward_scales(config, scenario),
+        cells=config.cells,
+        slots=config.slots,
+        with_global_state=config.algorithm == "mappo",
+    )
+
+
+def reward_scales(config: TrainConfig, scenario: Scenario) -> dict[str, float]:
+    """Learned role -> factor on its reward; sums over a cell (team, central) are divided by its number of agents."""
+    agents = sum(scenario.ledger.values())
+    scales = {role: float(scenario.learner_scale[role]) for role in scenario.ledger}
+    if config.control == "central":
+        return {CENTRAL: config.reward_scale or float(np.mean(list(scales.values()))) / agents}
+    share = agents if config.reward == "team" else 1
+    return {role: config.reward_scale or scales[role] / share for role in config.learned_roles()}
+
+
+def module_specs(config: TrainConfig, scenario: Scenario) -> MultiRLModuleSpec:
+    """A module per learned role, or one for central control."""
+    central = config.control == "central"
+    hidden = config.hidden or ((256, 256) if central else (64, 64))
+    specs = {}
+    for name in config.learned_roles():
+        if central:
+            observation_space, action_space, agents = scenario.global_state_space, scenario.central_space, 1
+        else:
+            role = scenario.roles[name]
+            observation_space, action_space, agents = role.observation_space, role.action_space, role.count
+        spec = network_spec(
+            observation_space.shape[0],
+            action_space,
+            hidden=hidden,
+            agents=agents if config.policies == "independent" else 0,
+            normalise=config.normalise,
+            log_std=config.log_std,
+        )
+        specs[name] = RLModuleSpec(
+            module_class=ActorCriticModule,
+            observation_space=observation_space,
+            action_space=action_space,
+            model_config={
+                "spec": spec.to_dict(),
+                "critic_hidden": tuple(config.critic_hidden or hidden),
+                "global_size": scenario.global_state_space.shape[0] if config.algorithm == "mappo" else 0,
+                "agents": agents,
+            },
+        )
+    return MultiRLModuleSpec(rl_module_specs=specs)
+
+
+def ppo_config(config: TrainConfig) -> BatchedPPOConfig:
+    """RLlib's configuration of a PPO or MAPPO run."""
+    scenario = config.make_scenario()
+    roles = config.learned_roles()
+    agents = 1 if config.control == "central" else sum(scenario.roles[r].count for r in roles)
+    lr = config.lr or (3e-4 if config.control == "central" else 1e-3)
+    env_steps = max(1, config.agent_steps // agents)
+    result = (
+        BatchedPPOConfig()
+        .environment(env_config=runner_settings(config).to_dict())
+        .env_runners(
+            env_runner_cls=BatchedEnvRunner,
+            num_env_runners=config.num_env_runners,
+            sample_timeout_s=600.0,
+        )
+        .fault_tolerance(restart_failed_env_runners=True)
+        .learners(num_learners=0)
+        .multi_agent(policies=set(roles), policy_mapping_fn=_module_of)
+        .rl_module(rl_module_spec=module_specs(config, scenario))
+        .debugging(seed=config.seed, log_level="ERROR")
+        .training(
+            lr=[[0, lr], [env_steps, lr * config.lr_final]],
+            gamma=default_discount(config, scenario),
+            lambda_=config.gae_lambda,
+            clip_param=config.clip,
+            vf_clip_param=float("inf"),
+            vf_loss_coeff=config.value_weight,
+            entropy_coeff=config.entropy,
+            use_kl_loss=False,
+            grad_clip=config.gradient_clip,
+            grad_clip_by="global_norm",
+            num_epochs=config.epochs,
+            minibatch_size=config.minibatch,
+            train_batch_size_per_learner=max(config.minibatch, config.cells * config.slots * agents),
+        )
+    )
+    return result  # type: ignore[no-any-return]
+
+
+def _module_of(agent_id: str, episode: Any = None, **_: Any) -> str:
+    """`device_3` -> `device`: the modules are the roles."""
+    return agent_id.split("_")[0]
+
+
+def curve_row(result: dict[str, Any], config: TrainConfig) -> dict[str, float]:
+    """One row of the learning curve from RLlib's result of an iteration."""
+    scenario = config.make_scenario()
+    sampled = result[ENV_RUNNER_RESULTS]
+    roles = config.learned_roles()
+    agents = 1 if config.control == "central" else sum(scenario.roles[r].count for r in roles)
+    env_steps = int(sampled[NUM_ENV_STEPS_SAMPLED_LIFETIME])
+    row = {
+        "iteration": int(result["training_iteration"]),
+        "env_steps": env_steps,
+        "agent_steps": env_steps * agents,
+        "episode_return": float(sampled.get(EPISODE_RETURN_MEAN, float("nan"))),
+    }
+    row.update({name: float(value) for name, value in sampled.get(SCENARIO_METRICS, {}).items()})
+    for role in roles:
+        losses = result[LEARNER_RESULTS].get(role, {})
+        for name in ("policy_loss", "vf_loss", "entropy", "default_optimizer_learning_rate"):
+            if name in losses:
+                row[f"{role}_{name}"] = float(losses[name])
+    return row
+
+
+def policy_networks(algorithm: Any) -> dict[str, PolicyNetwork]:
+    """Role -> a copy of the policy network as the learner holds it."""
+    state = algorithm.learner_group.get_state(components="learner/rl_module")["learner"]["rl_module"]
+    networks = {}
+    for role, spec in algorithm.config.rl_module_spec.rl_module_specs.items():
+        module = spec.build()
+        module.set_state(state[role])
+        networks[role] = module.policy
+    return networks

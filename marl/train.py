@@ -1,0 +1,286 @@
+"""One training run: a configuration, RLlib's loop, a learning curve, checkpoints, resume, and the policy that results.
+
+A run's folder holds `config.json`, `curve.parquet` (one row per iteration), `policy/<role>.pt` (self-contained, no Ray
+needed) and `checkpoint/` (RLlib's own, with optimiser and runner state). Everything is written to a temporary name
+first, so that a killed run leaves the last complete version.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import pydantic
+
+from agents import registry as agent_registry
+from agents.api import Controller, Policy, Team
+from agents.policy import CENTRAL, NetworkCentralController, NetworkController, TrainedPolicy
+from envs.api import Scenario
+from envs.config import config_class, quantity, unknown_name
+from envs.registry import make_scenario
+
+Progress = Callable[[Mapping[str, float], float], None]
+"""Called after every iteration with the curve's newest row and the share of the budget that is used."""
+
+Algorithm = Literal["ppo", "mappo"]
+
+
+@config_class
+class TrainConfig:
+    """A training run; defaults are the recipe of docs/algorithms.md, `None` means the recipe's value for the control."""
+
+    scenario: str = quantity("sequential_offloading", "-", "registered scenario")
+    set: dict[str, Any] = pydantic.Field(default_factory=dict, description="config fields of the scenario to replace")
+    algorithm: Algorithm = quantity("ppo", "-", "learning algorithm")
+    control: Literal["decentralized", "central"] = quantity("decentralized", "-", "one policy per role, or one for all")
+    policies: Literal["shared", "independent"] = quantity("shared", "-", "one network per role, or one per agent")
+    reward: str = quantity("local", "-", "reward mode of the scenario (decentralized control)")
+    fixed: dict[str, str] = pydantic.Field(default_factory=dict, description="role -> controller that is not learned")
+    agent_steps: int = quantity(500_000, "-", "budget: decisions of learned agents (cell-slots for central)", ge=1)
+    cells: int = quantity(8, "-", "cells stepped at once by a runner", ge=1)
+    slots: int = quantity(50, "-", "slots per iteration", ge=1)
+    minibatch: int = quantity(1000, "-", "agent-steps of a minibatch", ge=1)
+    epochs: int = quantity(8, "-", "passes over a batch", ge=1)
+    lr: float | None = quantity(None, "-", "first learning rate of Adam: 1e-3, central 3e-4", gt=0)
+    lr_final: float = quantity(0.1, "-", "share of the learning rate that is left at the end", gt=0, le=1)
+    discount: float | None = quantity(None, "-", "per slot; default the scenario's own, else 0.99", ge=0, lt=1)
+    gae_lambda: float = quantity(0.9, "-", "weight of longer returns", ge=0, le=1)
+    clip: float = quantity(0.2, "-", "clip range of the probability ratio", gt=0)
+    entropy: float = quantity(0.0, "-", "entropy bonus", ge=0)
+    value_weight: float = quantity(0.5, "-", "weight of the value loss", ge=0)
+    gradient_clip: float = quantity(0.5, "-", "largest norm of a gradient", gt=0)
+    reward_scale: float | None = quantity(None, "-", "factor on rewards; default the scenario's scale", gt=0)
+    hidden: tuple[int, ...] | None = quantity(None, "-", "widths of the policy's layers: 64, 64; central 256, 256")
+    critic_hidden: tuple[int, ...] | None = quantity(None, "-", "widths of the critic's layers; default as the policy")
+    normalise: bool = quantity(False, "-", "scale observations by running moments")
+    log_std: float = quantity(-0.7, "-", "start of the log standard deviation of a Box action", ge=-3, le=1)
+    seed: int = quantity(0, "-", "seed of weights, traces and exploration", ge=0)
+    num_env_runners: int = quantity(0, "-", "remote runners; 0 samples in this process", ge=0)
+    checkpoint_s: float = quantity(60.0, "s", "time between checkpoints", gt=0)
+
+    def make_scenario(self) -> Scenario:
+        """The scenario of this run."""
+        return make_scenario(self.scenario, **self.set)
+
+    def learned_roles(self) -> tuple[str, ...]:
+        """Roles that learn, in the scenario's order, or (CENTRAL,)."""
+        if self.control == "central":
+            return (CENTRAL,)
+        return tuple(role for role in self.make_scenario().roles if role not in self.fixed)
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)  # type: ignore[call-overload,no-any-return]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished run: its folder, the wall-clock time of training in all sessions, the learning curve."""
+
+    path: Path
+    training_s: float
+    curve: pd.DataFrame
+
+
+def train(config: TrainConfig, out: Path | str, resume: bool = False, progress: Progress | None = None) -> TrainResult:
+    """Train to the budget of agent-steps.
+
+    Args:
+        config: the run.
+        out: its folder.
+        resume: continue from the folder's checkpoint if there is one; the learning curve continues too.
+        progress: called after every iteration.
+
+    Raises:
+        ValueError: an illegal configuration, a folder that cannot be written, a checkpoint of another configuration.
+    """
+    check(config)
+    run = RunFolder(Path(out))
+    run.prepare(config, resume)
+    from marl.rllib.session import local_ray, set_up  # Ray takes seconds to import: only when something is trained
+
+    with local_ray(config.num_env_runners):
+        algorithm = set_up(config)
+        try:
+            rows: list[dict[str, float]] = []
+            if resume and run.has_checkpoint:
+                algorithm.restore_from_path(str(run.checkpoint.resolve()))
+                rows = run.curve().to_dict("records")  # type: ignore[assignment]
+            _loop(algorithm, config, run, rows, progress)
+        finally:
+            algorithm.stop()
+    curve = run.curve()
+    return TrainResult(run.path, float(curve["time_s"].iloc[-1]), curve)
+
+
+def check(config: TrainConfig) -> None:
+    """Raise `ValueError` for what the fields' own checks cannot see."""
+    scenario = config.make_scenario()
+    if config.control == "central":
+        if config.fixed or config.policies == "independent" or config.algorithm == "mappo":
+            raise ValueError("control = 'central' has one policy: fixed, policies='independent' and mappo do not apply")
+        return
+    if config.reward not in scenario.reward_modes:
+        raise ValueError(unknown_name("reward mode", config.reward, scenario.reward_modes))
+    for role, name in config.fixed.items():
+        if role not in scenario.roles:
+            raise ValueError(unknown_name("role", role, scenario.roles))
+        known = agent_registry.role_controllers(scenario).get(role, {})
+        if name not in known:
+            raise ValueError(unknown_name(f"controller of role '{role}'", name, known))
+    if not config.learned_roles():
+        raise ValueError("fixed names every role: nothing is left to learn")
+
+
+def _loop(
+    algorithm: Any, config: TrainConfig, run: RunFolder, rows: list[dict[str, float]], progress: Progress | None
+) -> None:
+    from marl.rllib.session import curve_row
+
+    before = rows[-1]["time_s"] if rows else 0.0
+    started = saved = time.perf_counter()
+    while not rows or rows[-1]["agent_steps"] < config.agent_steps:
+        row = curve_row(algorithm.train(), config)
+        row["time_s"] = before + time.perf_counter() - started
+        rows.append(row)
+        if progress is not None:
+            progress(row, min(1.0, row["agent_steps"] / config.agent_steps))
+        if time.perf_counter() - saved > config.checkpoint_s:
+            run.save(algorithm, config, rows)
+            saved = time.perf_counter()
+    run.save(algorithm, config, rows)
+
+
+class RunFolder:
+    """The files of a run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config, self.checkpoint = path / "config.json", path / "checkpoint"
+        self.policies, self.curve_file = path / "policy", path / "curve.parquet"
+
+    @property
+    def has_checkpoint(self) -> bool:
+        return self.checkpoint.is_dir() and self.curve_file.is_file()
+
+    def prepare(self, config: TrainConfig, resume: bool) -> None:
+        """Make the folder; forget an earlier run, or check that it had the same settings."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not resume:
+                for old in (self.checkpoint, self.policies):
+                    shutil.rmtree(old, ignore_errors=True)
+                self.curve_file.unlink(missing_ok=True)
+            elif self.has_checkpoint:
+                _same_run(json.loads(self.config.read_text()), config)
+            _write_text(self.config, json.dumps(config.to_dict(), indent=2))
+        except OSError as error:
+            raise ValueError(f"folder {self.path} cannot be written: {error}") from error
+
+    def curve(self) -> pd.DataFrame:
+        return pd.read_parquet(self.curve_file)
+
+    def save(self, algorithm: Any, config: TrainConfig, rows: list[dict[str, float]]) -> None:
+        """Write checkpoint, policies and curve; the curve comes last, so that it never runs ahead."""
+        from marl.rllib.session import policy_networks
+
+        fresh = self.path / f".checkpoint.{os.getpid()}"
+        shutil.rmtree(fresh, ignore_errors=True)
+        algorithm.save_to_path(str(fresh.resolve()))
+        temporary = self.path / f".curve.{os.getpid()}.parquet"
+        pd.DataFrame(rows).to_parquet(temporary, index=False)
+        (fresh / "curve.parquet").write_bytes(temporary.read_bytes())
+        old = self.path / f".old.{os.getpid()}"
+        if self.checkpoint.exists():
+            os.replace(self.checkpoint, old)
+        os.replace(fresh, self.checkpoint)
+        os.replace(temporary, self.curve_file)
+        shutil.rmtree(old, ignore_errors=True)
+        information = {"train": config.to_dict(), "agent_steps": rows[-1]["agent_steps"]}
+        for role, network in policy_networks(algorithm).items():
+            TrainedPolicy(network, config.scenario, role, information).save(self.policies / f"{role}.pt")
+
+
+RESUMABLE = ("agent_steps", "checkpoint_s", "num_env_runners")
+"""Settings that a resumed run may change: its budget, how often it saves, on how many runners it samples."""
+
+
+def _same_run(saved: Mapping[str, Any], config: TrainConfig) -> None:
+    now = json.loads(json.dumps(config.to_dict()))
+    for name, value in now.items():
+        if name not in RESUMABLE and saved.get(name) != value:
+            raise ValueError(
+                f"the checkpoint was trained with {name} = {saved.get(name)!r}, not {value!r}: only "
+                f"{', '.join(RESUMABLE)} may change when a run is resumed"
+            )
+
+
+def load_policy(path: Path | str, scenario: Scenario, greedy: bool = True) -> Policy:
+    """The policy of a run's folder, ready to control a scenario; needs no Ray.
+
+    A shared policy controls any number of agents. Settings of the scenario that say what agents see and how their
+    actions read (its text and yes/no fields) are those of the training run.
+
+    Raises:
+        ValueError: no policy there, or one of another scenario, observation size or number of agents.
+    """
+    files = sorted((Path(path) / "policy").glob("*.pt"))
+    if not files:
+        raise ValueError(f"{path} holds no trained policy (no policy/*.pt)")
+    policies = {file.stem: TrainedPolicy.load(file) for file in files}
+    first = next(iter(policies.values()))
+    if first.scenario != scenario.name:
+        raise ValueError(f"the checkpoint {path} is of scenario '{first.scenario}', not of '{scenario.name}'")
+    settings = TrainConfig(**first.information["train"])
+    acting = with_training_interface(scenario, settings)
+    for policy in policies.values():
+        policy.check(acting)
+    name = f"{settings.algorithm}_{'central' if CENTRAL in policies else settings.policies}"
+    if CENTRAL in policies:
+        return TrainedCentral(name, policies[CENTRAL], greedy, settings)
+    members: dict[str, Controller] = {r: NetworkController(policy, greedy) for r, policy in policies.items()}
+    for role, controller in settings.fixed.items():
+        members[role] = agent_registry.role_controllers(acting)[role][controller](acting)
+    return TrainedTeam(name, {role: members[role] for role in acting.roles}, settings)
+
+
+def with_training_interface(scenario: Scenario, settings: TrainConfig) -> Scenario:
+    """The scenario with its text and yes/no fields (observation and action settings) as in the training run."""
+    trained = settings.make_scenario().config
+    fields = [f.name for f in dataclasses.fields(scenario.config) if isinstance(getattr(trained, f.name), str | bool)]
+    return type(scenario)(dataclasses.replace(scenario.config, **{n: getattr(trained, n) for n in fields}))
+
+
+class TrainedTeam(Team):
+    """A team that observes and acts through the settings that it was trained with."""
+
+    def __init__(self, name: str, controllers: Mapping[str, Controller], settings: TrainConfig) -> None:
+        super().__init__(name, controllers)
+        self.settings = settings
+
+    def reset(self, scenario: Scenario, trace: Any) -> None:
+        super().reset(with_training_interface(scenario, self.settings), trace)
+
+
+class TrainedCentral(NetworkCentralController):
+    """A central policy that observes and acts through the settings that it was trained with."""
+
+    def __init__(self, name: str, policy: TrainedPolicy, greedy: bool, settings: TrainConfig) -> None:
+        super().__init__(name, policy, greedy)
+        self.settings = settings
+
+    def reset(self, scenario: Scenario, trace: Any) -> None:
+        super().reset(with_training_interface(scenario, self.settings), trace)
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

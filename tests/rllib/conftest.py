@@ -1,0 +1,20 @@
+"""One small Ray session for all tests of this folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def local_cluster() -> Iterator[None]:
+    import torch
+
+    from marl.rllib.session import local_ray
+
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+    with local_ray(2):
+        yield

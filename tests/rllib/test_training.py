@@ -1,0 +1,112 @@
+"""Training runs: checkpoint, resume, and the policy that comes out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from agents.policy import TrainedPolicy
+from envs.registry import make_scenario
+from marl.train import TrainConfig, load_policy, train
+
+SMALL = {"device_action": "split", "num_devices": 3, "episode_blocks": 20}
+
+
+def small(**values: Any) -> TrainConfig:
+    settings = {"set": SMALL, "cells": 4, "slots": 10, "minibatch": 40, "epochs": 2, "seed": 7, "agent_steps": 640}
+    return TrainConfig(**{**settings, **values})
+
+
+@pytest.fixture(scope="module")
+def finished(local_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of four iterations (4 cells x 10 slots x 4 agents each)."""
+    path = tmp_path_factory.mktemp("run")
+    train(small(), path)
+    return path
+
+
+def test_curve_has_a_row_per_iteration(finished: Path) -> None:
+    curve = pd.read_parquet(finished / "curve.parquet")
+    assert curve["agent_steps"].tolist() == [160, 320, 480, 640]
+    assert np.isfinite(curve["cost"]).all()
+
+
+def test_same_seed_same_run_and_other_seed_another(finished: Path, tmp_path: Path) -> None:
+    curve = pd.read_parquet(finished / "curve.parquet")
+    again = train(small(), tmp_path / "again").curve
+    other = train(small(seed=8), tmp_path / "other").curve
+    np.testing.assert_array_equal(curve["cost"], again["cost"])
+    assert (curve["cost"] != other["cost"]).all()
+
+
+def test_resume_continues_as_if_never_stopped(finished: Path, tmp_path: Path) -> None:
+    """Half the budget, then the rest from the checkpoint: curve and weights equal those of the uninterrupted run."""
+    schedule = {"lr_final": 1.0}  # a schedule that ends with the budget would differ before the stop
+    whole = train(small(**schedule), tmp_path / "whole")
+    train(small(agent_steps=320, **schedule), tmp_path / "parts")
+    parts = train(small(**schedule), tmp_path / "parts", resume=True)
+    assert parts.curve["iteration"].tolist() == [1, 2, 3, 4]
+    np.testing.assert_array_equal(parts.curve["cost"], whole.curve["cost"])
+    for role in ("device", "server"):
+        a, b = (TrainedPolicy.load(run.path / "policy" / f"{role}.pt").network.state_dict() for run in (whole, parts))
+        for name in a:
+            torch.testing.assert_close(a[name], b[name], rtol=0, atol=0)
+
+
+def test_resume_with_other_settings_is_refused(finished: Path) -> None:
+    with pytest.raises(ValueError, match="gae_lambda"):
+        train(small(gae_lambda=0.5), finished, resume=True)
+
+
+def test_loaded_policy_acts_as_the_trained_module(finished: Path) -> None:
+    """The file's network equals the Learner's module in the RLlib checkpoint, row by row."""
+    from ray.rllib.core.rl_module.rl_module import RLModule
+
+    module: Any = RLModule.from_checkpoint(finished / "checkpoint/learner_group/learner/rl_module/device")
+    policy = TrainedPolicy.load(finished / "policy" / "device.pt")
+    rows = np.random.default_rng(0).random((5, 3, 7), dtype=np.float32)
+    with torch.no_grad():
+        out = module.forward_inference({"obs": torch.from_numpy(rows)})["action_dist_inputs"]
+    expected = (np.clip(out[..., :2].numpy(), -1, 1) + 1) / 2
+    np.testing.assert_allclose(policy.act(rows, np.random.default_rng(0)), expected, atol=1e-6)
+
+
+def test_shared_policy_controls_more_devices_than_it_was_trained_on(finished: Path) -> None:
+    scenario = make_scenario("sequential_offloading", num_devices=11)  # default actions: the policy brings its own
+    policy = load_policy(finished, scenario)
+    trace = scenario.sample_trace(np.random.default_rng(1), cells=2, slots=5)
+    policy.reset(scenario, trace)
+    state = scenario.initial_state(trace)
+    for t in range(trace.slots):
+        exogenous = scenario.exogenous(trace, t)
+        state = scenario.step(state, policy.decide(state, exogenous, np.random.default_rng(t)), exogenous).state
+    assert np.isfinite(state.device_queue_cycles).all()
+
+
+def test_checkpoint_of_another_scenario_is_refused(finished: Path) -> None:
+    with pytest.raises(ValueError, match="is of scenario 'sequential_offloading'"):
+        load_policy(finished, make_scenario("sampling_rate"))
+
+
+def test_folder_without_a_policy_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no trained policy"):
+        load_policy(tmp_path, make_scenario("sequential_offloading"))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"fixed": {"gateway": "x"}}, "unknown role 'gateway'"),
+        ({"reward": "temporal"}, "unknown reward mode"),
+        ({"control": "central", "policies": "independent"}, "central"),
+        ({"set": {"num_device": 3}}, "num_devices"),
+    ],
+)
+def test_illegal_runs_are_named(values: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        train(small(**values), tmp_path)
