@@ -7,6 +7,7 @@ networks and maps (M, n, d), agent i through network i, as one batched matrix pr
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,7 +70,8 @@ class NetworkSpec:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> NetworkSpec:
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        parts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**parts)
 
 
 def network_spec(observation_size: int, space: gymnasium.Space[Any], **settings: Any) -> NetworkSpec:
@@ -105,7 +107,7 @@ class Perceptron(nn.Module):
         self.agents = agents
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
-        for i, (rows, columns) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for i, (rows, columns) in enumerate(itertools.pairwise(sizes)):
             gain = output_gain if i == len(hidden) else math.sqrt(2.0)
             layers = [nn.init.orthogonal_(torch.empty(columns, rows), gain) for _ in range(max(agents, 1))]
             if agents:

@@ -149,6 +149,9 @@ class NetworkCentralController(CentralController):
 class GreedyAction(nn.Module):
     """Observation rows -> raw actions, as one graph to export: float32 (M, d) or (M, n, d) in, actions out."""
 
+    low: torch.Tensor
+    span: torch.Tensor
+
     def __init__(self, network: PolicyNetwork) -> None:
         super().__init__()
         self.network = network

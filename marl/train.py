@@ -20,8 +20,8 @@ from typing import Any, Literal
 import pandas as pd
 import pydantic
 
-from agents import registry as agent_registry
 from agents.api import Controller, Policy, Team
+from agents.fixed import fixed_controller
 from agents.policy import CENTRAL, NetworkCentralController, NetworkController, TrainedPolicy
 from envs.api import Scenario
 from envs.config import config_class, quantity, unknown_name
@@ -35,7 +35,7 @@ Algorithm = Literal["ppo", "mappo"]
 
 @config_class
 class TrainConfig:
-    """A training run; defaults are the recipe of docs/algorithms.md, `None` means the recipe's value for the control."""
+    """A training run; defaults are the recipe of docs/algorithms.md, `None` is the recipe's value for the control."""
 
     scenario: str = quantity("sequential_offloading", "-", "registered scenario")
     set: dict[str, Any] = pydantic.Field(default_factory=dict, description="config fields of the scenario to replace")
@@ -77,7 +77,7 @@ class TrainConfig:
         return tuple(role for role in self.make_scenario().roles if role not in self.fixed)
 
     def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)  # type: ignore[call-overload,no-any-return]
+        return dataclasses.asdict(self)
 
 
 @dataclass(frozen=True)
@@ -132,9 +132,7 @@ def check(config: TrainConfig) -> None:
     for role, name in config.fixed.items():
         if role not in scenario.roles:
             raise ValueError(unknown_name("role", role, scenario.roles))
-        known = agent_registry.role_controllers(scenario).get(role, {})
-        if name not in known:
-            raise ValueError(unknown_name(f"controller of role '{role}'", name, known))
+        fixed_controller(scenario, role, name)
     if not config.learned_roles():
         raise ValueError("fixed names every role: nothing is left to learn")
 
@@ -247,7 +245,7 @@ def load_policy(path: Path | str, scenario: Scenario, greedy: bool = True) -> Po
         return TrainedCentral(name, policies[CENTRAL], greedy, settings)
     members: dict[str, Controller] = {r: NetworkController(policy, greedy) for r, policy in policies.items()}
     for role, controller in settings.fixed.items():
-        members[role] = agent_registry.role_controllers(acting)[role][controller](acting)
+        members[role] = fixed_controller(acting, role, controller)
     return TrainedTeam(name, {role: members[role] for role in acting.roles}, settings)
 
 

@@ -175,13 +175,13 @@ class Cells:
                 parts[name] = np.concatenate(values, axis=0)
         return self.scenario.trace_type(**parts)
 
-    # --- state ---------------------------------------------------------------------------------------------------------
+    # --- state -------------------------------------------------------------------------------------------------------
 
     def get_state(self) -> dict[str, Any]:
         """Everything that makes the next slot: arrays and plain values."""
         return {
             "rng": self.rng.bit_generator.state,
-            "spawned": self.rng.bit_generator.seed_seq.n_children_spawned,  # type: ignore[attr-defined]
+            "spawned": _seed_sequence(self.rng).n_children_spawned,
             "clock": self.clock.copy(),
             "traces": [_arrays(trace) for trace in self.traces],
             "state": _arrays(self.state),
@@ -189,7 +189,7 @@ class Cells:
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Continue from `get_state`; the generator must stem from the same seed."""
-        sequence = self.rng.bit_generator.seed_seq  # type: ignore[attr-defined]
+        sequence = _seed_sequence(self.rng)
         if state["spawned"] > sequence.n_children_spawned:
             sequence.spawn(state["spawned"] - sequence.n_children_spawned)
         self.rng.bit_generator.state = state["rng"]
@@ -198,6 +198,13 @@ class Cells:
         self.clock = np.array(state["clock"])
         self._start_team()
         self._align()
+
+
+def _seed_sequence(rng: np.random.Generator) -> np.random.SeedSequence:
+    """The sequence that the generator spawns children from; it counts them."""
+    sequence = rng.bit_generator.seed_seq
+    assert isinstance(sequence, np.random.SeedSequence)
+    return sequence
 
 
 def _arrays(values: Any) -> dict[str, Any]:

@@ -34,8 +34,8 @@ from ray.rllib.utils.metrics import (
 )
 
 from agents.api import Controller
+from agents.fixed import fixed_controller
 from agents.networks import environment_actions, greedy_actions, sampled_actions
-from agents import registry as agent_registry
 from envs.api import Array, Scenario, total_cost
 from envs.registry import make_scenario, register_scenario, scenario_target
 from marl.rllib.advantages import advantages_and_targets
@@ -84,7 +84,8 @@ class RunnerSettings:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunnerSettings:
         names = {f.name for f in dataclasses.fields(cls)}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in names})
+        known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in names}
+        return cls(**known)
 
     def make(self) -> Scenario:
         """The scenario."""
@@ -135,7 +136,8 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
     def make_env(self) -> None:
         """Start the cells from the runner's own random stream (or on from a restored state)."""
         seed = 0 if self.config.seed is None else int(self.config.seed)
-        stream = [seed, int(self.worker_index or 0), int(self.config.in_evaluation), self.num_env_steps_sampled_lifetime]
+        index, evaluation = int(self.worker_index or 0), int(self.config.in_evaluation)
+        stream = [seed, index, evaluation, self.num_env_steps_sampled_lifetime]
         if self._pending_cells is not None:
             stream = list(self._pending_cells["stream"])
         self._stream = stream
@@ -155,12 +157,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
             self._pending_cells = None
 
     def _fixed_controllers(self) -> dict[str, Controller]:
-        if self.settings.roles == (CENTRAL,):
-            return {}
-        if not self.settings.fixed:
-            return {}
-        known = agent_registry.role_controllers(self.scenario)
-        return {role: known[role][name](self.scenario) for role, name in self.settings.fixed.items()}
+        return {role: fixed_controller(self.scenario, role, name) for role, name in self.settings.fixed.items()}
 
     def get_spaces(self) -> dict[str, Any]:
         spaces: dict[str, Any] = {}
@@ -170,7 +167,8 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
             else:
                 role = self.scenario.roles[name]
                 spaces[name] = (role.observation_space, role.action_space)
-        return {INPUT_ENV_SPACES: ({k: v[0] for k, v in spaces.items()}, {k: v[1] for k, v in spaces.items()}), **spaces}
+        observed, acted = ({role: pair[i] for role, pair in spaces.items()} for i in (0, 1))
+        return {INPUT_ENV_SPACES: (observed, acted), **spaces}
 
     def assert_healthy(self) -> None:
         assert self.module is not None

@@ -132,7 +132,7 @@ def ppo_config(config: TrainConfig) -> BatchedPPOConfig:
     agents = 1 if config.control == "central" else sum(scenario.roles[r].count for r in roles)
     lr = config.lr or (3e-4 if config.control == "central" else 1e-3)
     env_steps = max(1, config.agent_steps // agents)
-    result = (
+    return (
         BatchedPPOConfig()
         .environment(env_config=runner_settings(config).to_dict())
         .env_runners(
@@ -161,7 +161,6 @@ def ppo_config(config: TrainConfig) -> BatchedPPOConfig:
             train_batch_size_per_learner=max(config.minibatch, config.cells * config.slots * agents),
         )
     )
-    return result  # type: ignore[no-any-return]
 
 
 def _module_of(agent_id: str, episode: Any = None, **_: Any) -> str:
