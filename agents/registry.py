@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 
-from agents.api import Policy
+from agents.api import Controller, Policy
 from envs.api import Scenario
 from envs.config import unknown_name
 
 Builder = Callable[[Scenario], Policy]
+RoleBuilder = Callable[[Scenario], Controller]
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,15 @@ class Entry:
 _MODULES = {
     "sequential_offloading": "agents.teams.sequential_offloading",
 }
-"""Scenario -> module with `CONTROLLERS: dict[str, Entry]` and `REFERENCE: str`, its nearest-to-optimal controller."""
+"""Scenario -> module with `CONTROLLERS: dict[str, Entry]` and `REFERENCE: str`, its nearest-to-optimal controller.
+
+A module may also have `ROLE_CONTROLLERS`: role -> name -> builder of that role's part.
+"""
+
+
+def scenarios_with_controllers() -> tuple[str, ...]:
+    """Scenarios that have named controllers."""
+    return tuple(_MODULES)
 
 
 def controllers(scenario: str) -> dict[str, Entry]:
@@ -47,6 +56,27 @@ def reference_name(scenario: str) -> str:
     controllers(scenario)
     name: str = import_module(_MODULES[scenario]).REFERENCE
     return name
+
+
+def role_controllers(scenario: str) -> dict[str, dict[str, RoleBuilder]]:
+    """Role -> name -> builder, e.g. for a server that plays a fixed scheme while devices are trained."""
+    controllers(scenario)
+    found: dict[str, dict[str, RoleBuilder]] = getattr(import_module(_MODULES[scenario]), "ROLE_CONTROLLERS", {})
+    return found
+
+
+def make_controller(scenario: Scenario, role: str, name: str) -> Controller:
+    """A fresh controller of one role by name.
+
+    Raises:
+        ValueError: unknown role or controller; the message lists the known ones.
+    """
+    known = role_controllers(scenario.name)
+    if role not in known:
+        raise ValueError(unknown_name("role", role, known))
+    if name not in known[role]:
+        raise ValueError(unknown_name(f"controller of role '{role}'", name, known[role]))
+    return known[role][name](scenario)
 
 
 def make_policy(scenario: Scenario, name: str) -> Policy:

@@ -1,0 +1,199 @@
+"""Devices that learn the value of their kept queue from their own arrivals and channel (`parametric_q`).
+
+The Q-function of a device is known up to the continuation:
+
+    Q(q, h, x) = w4 (E_loc(x) + E_tx(r, h)) + lambda r/W + gamma V(kept),
+
+and V is all that is learned. Arrivals and fading do not depend on actions, so one observed pair (arrivals, next gain)
+is a valid sample of the Bellman target for EVERY kept queue: each update moves V at all grid points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from agents.api import Act, Controller
+from agents.parametric_q.model import DeviceModel, DeviceRows, Lattice, read_device_rows, work_set
+from agents.parametric_q.values import ValueFunction, step_size
+from envs.api import Array, Scenario
+from envs.scenarios.sequential_offloading import SequentialOffloading
+
+DEVICE_GRID = np.concatenate([np.arange(0.0, 6.0, 0.5), np.arange(6.0, 21.0)])
+START_SLOPE = 6.0
+REPLAY_PAIRS = 3
+REPLAY_BLOCKS = 400
+CHUNK = 512
+"""Devices updated at once, so that an update stays in the cache."""
+
+
+def device_act(model: DeviceModel, work_tasks: Array, cells: int) -> Act:
+    """Decisions of devices from work (B K,) in tasks."""
+    config = model.config
+    work = work_tasks.reshape(cells, -1) * config.task_cycles
+    decisions = {"local_work_cycles": work}
+    if config.idle_energy_charged:
+        decisions["device_cpu_hz"] = np.minimum(work / config.block_s, config.device_cpu_hz_max)
+    return Act(decisions=decisions)
+
+
+class OffloadingController(Controller):
+    """A controller of `sequential_offloading`; narrows the scenario's type."""
+
+    scenario: SequentialOffloading
+
+    def reset(self, scenario: Scenario, cells: int) -> None:
+        if not isinstance(scenario, SequentialOffloading):
+            raise ValueError(f"{type(self).__name__} plays sequential_offloading, not {scenario.name}")
+        super().reset(scenario, cells)
+
+
+class ParametricQDevice(OffloadingController):
+    """Parametric Q-learning of every device for itself; no parameter is shared.
+
+    Args:
+        kind: what a device may choose from, see `work_set`.
+        even_fraction: for kind "even".
+        features: "hat" (linear interpolation of V_j) or "sigmoid" (the paper's form, 30 features fitted by ridge).
+        replay: also apply 3 earlier pairs, drawn uniformly from the last 400 blocks; default: with "sigmoid" only.
+        priced: rows carry the server's price in their last entry.
+    """
+
+    def __init__(
+        self,
+        kind: str = "grid",
+        even_fraction: float = 0.5,
+        features: str = "hat",
+        replay: bool | None = None,
+        priced: bool = False,
+    ) -> None:
+        self.kind, self.even_fraction, self.features, self.priced = kind, even_fraction, features, priced
+        self.replay = features == "sigmoid" if replay is None else replay
+
+    def reset(self, scenario: Scenario, cells: int) -> None:
+        super().reset(scenario, cells)
+        config = self.scenario.config
+        self.model = DeviceModel(self.scenario, work_set(config, self.kind, self.even_fraction))
+        step = 0.5 if self.features == "hat" else 0.1
+        self.function = ValueFunction(DEVICE_GRID, step, self.features, 1e-2, np.float32)
+        self._prepare_lattice(config.slots_per_block)
+        self.values = np.empty((len(DEVICE_GRID), cells * config.num_devices), np.float32)
+        self.values[:] = START_SLOPE * DEVICE_GRID[:, None]
+        self.updates = 0
+        self.started = False
+        self._lookahead_arrivals = np.zeros(self.values.shape[1], np.int64)
+        self._memory = np.zeros((2, REPLAY_BLOCKS if self.replay else 0, self.values.shape[1]))
+
+    def _prepare_lattice(self, arrivals_max: int) -> None:
+        """Where the queues y_j + A lie: row `_first[j] + A` of the lattice's answers."""
+        whole = np.floor(DEVICE_GRID).astype(int)
+        fractions = sorted(set(DEVICE_GRID - whole))
+        self.lattice = Lattice(self.model, fractions)
+        self._no_residual = int(np.argmin(self.lattice.residual_tasks))
+        self._rows = [int(whole[whole + f == DEVICE_GRID].max()) + arrivals_max + 1 for f in fractions]
+        starts = np.concatenate([[0], np.cumsum(self._rows)[:-1]])
+        self._first = np.array([starts[fractions.index(y - m)] + m for y, m in zip(DEVICE_GRID, whole, strict=True)])
+        points = (np.arange(max(self._rows)) + self.lattice.residual_tasks[:, None]).ravel()
+        self._matrix = self.function.matrix(points)
+        self._beyond = np.maximum(points - DEVICE_GRID[-1], 0.0).astype(np.float32)[:, None]
+
+    # --- acting ----------------------------------------------------------------------------------------------------
+
+    def act(self, observations: Array, rng: np.random.Generator) -> Act:
+        rows = read_device_rows(self.scenario.config, observations, self.priced)
+        arrived = rows.arrived_tasks
+        if self.scenario.config.arrival_lookahead:  # the row tells the coming arrivals: those behind are the row before
+            arrived, self._lookahead_arrivals = self._lookahead_arrivals, arrived
+        if self.started:
+            self.learn(arrived, rows.gain_per_w, rows.price, rng)
+        self.started = True
+        return device_act(self.model, self.decide(rows), self.cells)
+
+    def decide(self, rows: DeviceRows) -> Array:
+        """Greedy work (B K,) in tasks."""
+        return self.model.greedy(rows, self.function.table(self.values))
+
+    # --- learning --------------------------------------------------------------------------------------------------
+
+    def learn(self, arrived_tasks: Array, gain_per_w: Array, price: Array, rng: np.random.Generator) -> None:
+        """Move V at all grid points towards the target of the newest pair (and of replayed ones).
+
+        Args:
+            arrived_tasks: (B K,) arrivals of the block before.
+            gain_per_w: (B K,) gain after it.
+            price: (B K,) cost per offloaded task that devices see now.
+            rng: chooses the replayed blocks, the same ones for all devices.
+        """
+        pairs = [(arrived_tasks, gain_per_w)]
+        if self.replay:
+            self._memory[:, self.updates % REPLAY_BLOCKS] = arrived_tasks, gain_per_w
+            recorded = min(self.updates + 1, REPLAY_BLOCKS)
+            blocks = rng.integers(0, recorded, REPLAY_PAIRS)
+            pairs += [(self._memory[0, block].astype(np.int64), self._memory[1, block]) for block in blocks]
+        alpha = np.float32(step_size(self.updates))
+        for start in range(0, self.values.shape[1], CHUNK):
+            part = slice(start, start + CHUNK)
+            kept = self._continuation(self.values[:, part])
+            for arrived, gain in pairs:
+                target = self._targets(kept, arrived[part], gain[part], price[part])
+                self.values[:, part] += alpha * (target - self.values[:, part])
+        self.updates += 1
+
+    def _continuation(self, values: Array) -> Array:
+        """gamma V(m + r) as (R, depth + M, N), infinite for m < 0."""
+        discount = np.float32(self.scenario.config.discount)
+        at = self._matrix @ (values * discount)
+        at += self._beyond * (self.function.slope(values) * discount)
+        residuals, rows, depth = len(self.lattice.residual_tasks), max(self._rows), self.lattice.depth
+        kept = np.empty((residuals, depth + rows, values.shape[1]), np.float32)
+        kept[:, :depth] = np.inf
+        kept[:, depth:] = at.reshape(residuals, rows, -1)
+        return kept
+
+    def _targets(self, kept: Array, arrived: Array, gain: Array, price: Array) -> Array:
+        """Targets (J, N): w3 W (y_j + A) + min_x Q(y_j + A, h, x)."""
+        sent, outage = self.lattice.transmit(gain[None], price)
+        leaves = self.scenario.config.residual_leaves_device
+        if leaves and not self.model.works.avoid_outage:
+            passes = self.lattice.joint_pass(kept[self._no_residual], kept, sent, outage)
+        else:
+            gone = [kept[self._no_residual]] * len(kept) if leaves else list(kept)
+            passes = self.lattice.passes(gone, kept, sent, outage)
+        best = np.concatenate([self.lattice.best(i, rows, passes)[0] for i, rows in enumerate(self._rows)], axis=0)
+        target = np.take_along_axis(best, self._first[:, None] + arrived, axis=0)
+        target += np.float32(self.model.hold_cost) * (DEVICE_GRID[:, None] + arrived).astype(np.float32)
+        return target
+
+    # --- state -----------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "values": self.values.copy(),
+            "updates": self.updates,
+            "started": self.started,
+            "lookahead_arrivals": self._lookahead_arrivals.copy(),
+            "memory": self._memory[:, : min(self.updates, REPLAY_BLOCKS)].copy(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.values = restored(state, "values", self.values)
+        self.updates, self.started = int(state["updates"]), bool(state["started"])
+        self._lookahead_arrivals = restored(state, "lookahead_arrivals", self._lookahead_arrivals)
+        memory = np.asarray(state["memory"])
+        self._memory[:, : memory.shape[1]] = memory
+
+
+def restored(state: Mapping[str, Any], name: str, like: Array) -> Array:
+    """A copy of `state[name]` with the shape and type of `like`.
+
+    Raises:
+        ValueError: missing, or learned for another number of cells or agents.
+    """
+    if name not in state:
+        raise ValueError(f"state has no entry '{name}'; it holds {sorted(state)}")
+    values = np.array(state[name], like.dtype)
+    if values.shape != like.shape:
+        raise ValueError(f"state entry '{name}' has shape {values.shape}, must be {like.shape}")
+    return values
