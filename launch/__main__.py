@@ -51,6 +51,57 @@ def compare_command(
     compare(preset, scenario, controllers, trace, seeds, settings or [], out, seed, command_line())
 
 
+@app.command("train")
+def train_command(
+    scenario: Annotated[str, typer.Option(help="Scenario to train on.")] = "sequential_offloading",
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with this run's folder.")] = None,
+    algorithm: Annotated[str | None, typer.Option(help="Learning algorithm, such as ppo.")] = None,
+    control: Annotated[str | None, typer.Option(help="decentralized or central.")] = None,
+    policies: Annotated[str | None, typer.Option(help="shared (one per role) or independent (one per agent).")] = None,
+    reward: Annotated[str | None, typer.Option(help="Reward mode of the scenario, such as local or team.")] = None,
+    agent_steps: Annotated[int | None, typer.Option(help="Budget: decisions of learned agents.")] = None,
+    training: Annotated[
+        list[str] | None, typer.Option("--train", metavar="FIELD=VALUE", help="Change any other training setting.")
+    ] = None,
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Train a controller with RLlib; its folder is a controller for `compare`."""
+    from launch import training as runs
+
+    if resume is not None:
+        return runs.train_command(runs.saved_config(resume, agent_steps), resume, resume=True)
+    named = {"algorithm": algorithm, "control": control, "policies": policies, "reward": reward}
+    config = runs.run_config(scenario, settings or [], training or [], seed, agent_steps=agent_steps, **named)
+    folder = out or Path("runs") / f"{scenario}-{config.algorithm}-{config.control}-{seed}"
+    return runs.train_command(config, folder, resume=False)
+
+
+@app.command("reproduce")
+def reproduce_command(
+    scenario: Annotated[str, typer.Argument(help="Scenario whose presets are run.")],
+    seeds: Annotated[int | None, typer.Option(help="Number of networks, each drawn on its own.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder; each preset has its own in it.")] = Path("results"),
+    seed: Seed = 0,
+) -> None:
+    """Run every preset of a scenario: the paper's figures and ours."""
+    from launch.run import reproduce
+
+    reproduce(scenario, seeds, out, seed)
+
+
+@app.command("bench")
+def bench_command(
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers to this file.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="A group of benchmarks; all by default.")] = None,
+) -> None:
+    """Measure speed against references in the same run."""
+    from launch.bench import bench
+
+    bench(json_file, only or [])
+
+
 @trace_app.command("sample")
 def trace_sample_command(
     scenario: Annotated[str, typer.Option(help="Scenario whose random processes draw.")],

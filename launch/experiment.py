@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,11 @@ from agents.api import Policy
 from agents.registry import controllers, make_policy
 from envs.api import Array, Scenario
 from launch.plan import Plan, Point
-from launch.store import Part, Store, digest
+from launch.store import Part, Store, digest, digest_of
+from launch.training import Notify, learned_config, loaded_policy, trained_policy
 from marl.compare import Comparison, Outcome, compare
 from marl.rollout import GivenTraces, SampledTraces, TraceSource, decision_latency_s, rollout
 from marl.traces import LoadedTrace, load_trace
-
-Notify = Callable[[str, int, int], None]
-"""Called with what is being done, units done and units in all."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,20 @@ class Experiment:
             if slots <= warmup:
                 raise ValueError(f"{plan.trace_file} holds {slots} steps; warmup = {warmup} needs more")
 
+        self._jobs_at = {point.label: list(self._jobs(point)) for point in plan.points}
+        for path in (c for c in plan.preset.controllers if not self._is_named(c)):
+            loaded_policy(Path(path), plan.points[0].scenario)  # a run of another scenario fails now, not after an hour
+
+    def _is_named(self, controller: str) -> bool:
+        return controller in self.plan.preset.learned or controller in controllers(self.plan.preset.scenario)
+
     def run(self) -> list[PointResult]:
         """Play everything that is not finished yet and compare."""
         results = []
         for point in self.plan.points:
             parts: dict[str, list[Part]] = {}
             kinds = {}
-            for job in self._jobs(point):
+            for job in self._jobs_at[point.label]:
                 parts.setdefault(job.controller, []).append(self._part(job))
                 kinds[job.controller] = job.kind
             outcomes = [_outcome(name, kinds[name], found) for name, found in parts.items()]
@@ -110,15 +117,22 @@ class Experiment:
             if name in preset.learned:
                 yield from self._trained_jobs(point, name)
             elif name in known:
-                yield _Job(point, name, known[name].kind, 0, lambda n=name: (make_policy(scenario, n), None), {})  # type: ignore[misc]
+                yield _Job(point, name, known[name].kind, 0, partial(_built, scenario, name), {})
             else:
-                yield self._checkpoint_job(point, Path(name))
+                path = Path(name)
+                settings = {"run": digest({file.name: _file_digest(file) for file in path.glob("policy/*")})}
+                yield _Job(point, path.name, "learned", 0, partial(loaded_policy, path, scenario), settings)
 
     def _trained_jobs(self, point: Point, name: str) -> Iterator[_Job]:
-        raise ValueError(f"controller '{name}' cannot be trained here")
-
-    def _checkpoint_job(self, point: Point, path: Path) -> _Job:
-        raise ValueError(f"{path} is not a training run")
+        """A job for each training seed of a learned controller."""
+        learned = self.plan.preset.learned[name]
+        for seed in range(learned.seeds):
+            config = learned_config(self.plan.preset.scenario, learned, point, self.plan.seed + seed)
+            settings = config.to_dict()
+            folder = self.folder / "runs" / f"{name}-{seed}-{digest_of(settings)}"
+            label = _label("train " + name, point, seed if learned.seeds > 1 else None)
+            make = partial(trained_policy, config, folder, point.scenario, label, self.notify)
+            yield _Job(point, name, "learned", seed, make, settings)
 
     def _settings(self, job: _Job) -> dict[str, Any]:
         preset, scenario = self.plan.preset, job.point.scenario
@@ -126,13 +140,14 @@ class Experiment:
             "scenario": scenario.name, "config": dataclasses.asdict(scenario.config), "controller": job.controller,
             "cells": preset.seeds, "slots": self.plan.slots, "warmup": preset.warmup, "window": preset.window,
             "seed": self.plan.seed, "training": job.settings,
-            "trace": None if self.plan.trace_file is None else digest(self.plan.trace_file.read_bytes().hex()),
+            "trace": None if self.plan.trace_file is None else _file_digest(self.plan.trace_file),
         }  # fmt: skip
 
     def _part(self, job: _Job) -> Part:
         path = self.store.path(job.point.label, job.controller, job.seed)
         mark = digest(self._settings(job))
-        label = f"{job.controller}" + (f" ({job.point.label})" if job.point.label else "")
+        several = job.controller in self.plan.preset.learned and self.plan.preset.learned[job.controller].seeds > 1
+        label = _label(job.controller, job.point, job.seed if several else None)
         found = self.store.read(path, mark)
         if found is not None:
             self.reused += 1
@@ -145,8 +160,8 @@ class Experiment:
         scenario, preset = job.point.scenario, self.plan.preset
         source = self.traces(scenario)
         total, done = source.cells * source.slots, 0
-        self.notify(label, 0, total)
         policy, training_s = job.make()
+        self.notify(label, 0, total)
 
         def played(cell_slots: int) -> None:
             nonlocal done
@@ -169,6 +184,20 @@ class Experiment:
             "step_s": result.step_s, "setup_s": result.setup_s, "training_s": training_s,
         }  # fmt: skip
         return Part(means, result.windows[scenario.cost_metric], about)
+
+
+def _built(scenario: Scenario, name: str) -> tuple[Policy, float | None]:
+    return make_policy(scenario, name), None
+
+
+def _label(what: str, point: Point, seed: int | None) -> str:
+    """What a progress bar says."""
+    details = [point.label] * bool(point.label) + ([] if seed is None else [f"seed {seed}"])
+    return f"{what} ({', '.join(details)})" if details else what
+
+
+def _file_digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _outcome(name: str, kind: str, parts: list[Part]) -> Outcome:

@@ -89,6 +89,7 @@ class Point:
     label: str
     value: Any
     scenario: Scenario
+    fields: Mapping[str, Any]  # config fields that differ from the defaults
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,12 +185,13 @@ def _points(preset: Preset, overrides: Mapping[str, Any]) -> tuple[Point, ...]:
     if preset.scenario not in scenario_names():
         raise ValueError(unknown_name("scenario", preset.scenario, scenario_names()))
     if sweep is None or sweep.field in overrides:
-        return (Point("", None, make_scenario(preset.scenario, **fields)),)
-    label = sweep.label or sweep.field
-    return tuple(
-        Point(f"{label} = {value}", value, make_scenario(preset.scenario, **{**fields, sweep.field: value}))
-        for value in sweep.values
-    )
+        return (Point("", None, make_scenario(preset.scenario, **fields), fields),)
+    points = []
+    for value in sweep.values:
+        there = {**fields, sweep.field: value}
+        label = f"{sweep.label or sweep.field} = {value}"
+        points.append(Point(label, value, make_scenario(preset.scenario, **there), there))
+    return tuple(points)
 
 
 def parse_overrides(settings: Sequence[str]) -> dict[str, str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from envs.registry import scenario_class
 from launch.experiment import Experiment
-from launch.plan import load_preset, make_plan, parse_overrides, scenario_preset
+from launch.plan import load_preset, make_plan, parse_overrides, preset_names, scenario_preset
 from launch.progress import Bars
 from launch.tables import terminal_table, wide_console
 
@@ -43,3 +44,18 @@ def compare(
     if experiment.reused:
         console.print(f"{experiment.reused} finished results of the same settings were taken from {folder}")
     console.print(f"report: {paths['report']}")
+
+
+def reproduce(scenario: str, seeds: int | None, out: Path, seed: int) -> None:
+    """Run every preset of a scenario, each into a folder of its own.
+
+    Raises:
+        ValueError: unknown scenario, or one without presets.
+    """
+    scenario_class(scenario)
+    names = [name for name in preset_names() if name.startswith(f"{scenario}/")]
+    if not names:
+        raise ValueError(f"scenario '{scenario}' has no presets; known presets: {', '.join(preset_names())}")
+    for name in names:
+        options = f"--preset {name} --out {out / name} --seed {seed}" + ("" if seeds is None else f" --seeds {seeds}")
+        compare(name, None, None, None, seeds, [], out / name, seed, f"python -m launch compare {options}")

@@ -104,7 +104,12 @@ class Replacing:
 
 def digest(settings: Any) -> str:
     """A fingerprint of settings and of the code that turns them into results."""
-    text = json.dumps([settings, code_digest()], sort_keys=True, default=str)
+    return digest_of([settings, code_digest()])
+
+
+def digest_of(settings: Any) -> str:
+    """A fingerprint of settings."""
+    text = json.dumps(settings, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from agents.api import Policy
-from envs.api import Array, Scenario
+from envs.api import Array, Scenario, Step
 
 CHUNK_CELLS = 64
 """Cells that are played at once: large enough to hide call overhead, small enough to stay in the cache."""
@@ -84,16 +84,42 @@ class GivenTraces:
 
 
 @dataclass(frozen=True)
+class Played:
+    """One slot of all cells: its step, seconds to decide (and to learn from the costs), seconds to step."""
+
+    t: int
+    step: Step
+    decide_s: float
+    step_s: float
+
+
+def play(policy: Policy, scenario: Scenario, trace: Any, rng: np.random.Generator) -> Iterator[Played]:
+    """Play every slot of a trace; the policy has been reset on it."""
+    state = scenario.initial_state(trace)
+    for t in range(trace.slots):
+        exogenous = scenario.exogenous(trace, t)
+        started = perf_counter()
+        decisions = policy.decide(state, exogenous, rng)
+        decided = perf_counter()
+        step = scenario.step(state, decisions, exogenous)
+        stepped = perf_counter()
+        policy.feedback(step.costs)
+        yield Played(t, step, decided - started + perf_counter() - stepped, stepped - decided)
+        state = step.state
+
+
+@dataclass(frozen=True)
 class Rollout:
     """What a policy did on B cells.
 
     Attributes:
         policy: name of the policy.
         information: "local" or "global".
-        means: metric -> (B,) mean over the slots after warm-up.
-        windows: metric -> (B, W) means over successive windows, from the first slot on; a last partial window counts.
+        means: metric -> (B,) mean over the slots after warm-up, and `Scenario.episode_metrics` of these means.
+        windows: the same over successive windows from the first slot on, (B, W); a last partial window counts.
         window_slots: slots per window.
-        discounted_cost: (B,) discounted sum of the cost from the first slot on, or None without a discount.
+        discounted_cost: (B,) discounted sum of the cost from the first slot on; None without a discount, or where the
+            cost is a metric of the whole episode.
         setup_s: wall time of `reset`, seconds, all chunks (planning of a reference).
         decide_s: wall time of `decide` and `feedback` per slot and cell, seconds.
         step_s: wall time of the scenario's step per slot and cell, seconds.
@@ -122,7 +148,6 @@ def rollout(
     *,
     warmup: int = 0,
     window_slots: int = 50,
-    window_metrics: Sequence[str] | None = None,
     discount: float | None = None,
     record: Sequence[str] = (),
     chunk_cells: int = CHUNK_CELLS,
@@ -137,14 +162,13 @@ def rollout(
         rng: the policy's own randomness; each chunk has a spawned generator.
         warmup: slots left out of `means`.
         window_slots: slots per window of `windows`.
-        window_metrics: metrics of `windows`; default: the scenario's cost.
         discount: per-slot discount of `discounted_cost`.
         record: metrics whose full series is kept.
         chunk_cells: cells played at once.
         progress: called with the number of cell-slots played since the last call.
 
     Raises:
-        ValueError: a trace that does not fit, warm-up not in [0, slots), a window or chunk below 1, a metric
+        ValueError: a trace that does not fit, warm-up not in [0, slots), a window or chunk below 1, a recorded metric
             that the scenario does not have.
     """
     source: TraceSource = traces if hasattr(traces, "chunks") else GivenTraces(traces)
@@ -153,25 +177,26 @@ def rollout(
     for name, value in (("window_slots", window_slots), ("chunk_cells", chunk_cells)):
         if value < 1:
             raise ValueError(f"{name} = {value} is not legal: must be an integer >= 1")
-    windowed = (scenario.cost_metric,) if window_metrics is None else tuple(window_metrics)
-    parts: list[_Chunk] = []
+    chunks: list[_Sums] = []
     for trace in source.chunks(chunk_cells):
-        chunk = _Chunk(scenario, trace, warmup, window_slots, windowed, discount, tuple(record))
-        chunk.play(policy, trace, rng.spawn(1)[0], progress)
-        parts.append(chunk)
+        scenario.check_trace(trace)
+        sums = _Sums(scenario, trace, warmup, window_slots, discount, tuple(record))
+        sums.play(policy, trace, rng.spawn(1)[0], progress)
+        chunks.append(sums)
     cell_slots = source.cells * source.slots
+    discounted = [c.discounted for c in chunks if c.discounted is not None]
     return Rollout(
         policy=policy.name,
         information=policy.information,
-        means=_joined([p.means() for p in parts]),
-        windows=_joined([p.windows() for p in parts]),
+        means=_joined([c.means() for c in chunks]),
+        windows=_joined([c.window_means() for c in chunks]),
         window_slots=window_slots,
-        discounted_cost=None if discount is None else np.concatenate([p.discounted for p in parts]),
-        setup_s=sum(p.setup_s for p in parts),
-        decide_s=sum(p.decide_s for p in parts) / cell_slots,
-        step_s=sum(p.step_s for p in parts) / cell_slots,
+        discounted_cost=np.concatenate(discounted) if discounted else None,
+        setup_s=sum(c.setup_s for c in chunks),
+        decide_s=sum(c.decide_s for c in chunks) / cell_slots,
+        step_s=sum(c.step_s for c in chunks) / cell_slots,
         message_bytes=policy.message_bytes(),
-        records=_joined([p.records for p in parts], axis=1),
+        records=_joined([c.records for c in chunks], axis=1),
     )
 
 
@@ -190,89 +215,70 @@ def decision_latency_s(
     one = trace.select(slice(0, 1))
     one = one.shortened(min(slots, one.slots))
     policy.reset(scenario, one)
-    state, times = scenario.initial_state(one), []
-    for t in range(one.slots):
-        exogenous = scenario.exogenous(one, t)
-        started = perf_counter()
-        decisions = policy.decide(state, exogenous, rng)
-        decided = perf_counter()
-        step = scenario.step(state, decisions, exogenous)
-        stepped = perf_counter()
-        policy.feedback(step.costs)
-        times.append(decided - started + perf_counter() - stepped)
-        state = step.state
+    times = [played.decide_s for played in play(policy, scenario, one, rng)]
     return float(np.median(times[one.slots // 4 :]))
 
 
-class _Chunk:
-    """Running sums of one chunk of cells."""
+class _Sums:
+    """Running sums over one chunk of cells; the trace itself is not kept."""
 
     def __init__(
-        self, scenario: Scenario, trace: Any, warmup: int, window_slots: int, windowed: tuple[str, ...],
-        discount: float | None, record: tuple[str, ...],
+        self, scenario: Scenario, trace: Any, warmup: int, window_slots: int, discount: float | None,
+        record: tuple[str, ...],
     ) -> None:  # fmt: skip
-        scenario.check_trace(trace)
-        self.scenario, self.warmup, self.window_slots = scenario, warmup, window_slots
-        self.discount = discount
-        cells, slots = trace.cells, trace.slots
-        self._slots = slots
-        self._sums: dict[str, Array] = {}
-        self._windows = {name: np.zeros((cells, -(-slots // window_slots))) for name in windowed}
-        self.discounted = np.zeros(cells)
-        self.records = {name: np.empty((slots, cells)) for name in record}
+        self.scenario, self.slots, self.cells = scenario, trace.slots, trace.cells
+        self.warmup, self.window_slots, self.discount = warmup, window_slots, discount
+        self._totals: dict[str, Array] = {}
+        self._windows: dict[str, Array] = {}
+        self.discounted: Array | None = None
+        self.records = {name: np.empty((self.slots, self.cells)) for name in record}
         self.setup_s = self.decide_s = self.step_s = 0.0
 
     def play(
         self, policy: Policy, trace: Any, rng: np.random.Generator, progress: Callable[[int], None] | None
     ) -> None:
         """Reset the policy and play every slot of the chunk."""
-        scenario = self.scenario
         started = perf_counter()
-        policy.reset(scenario, trace)
+        policy.reset(self.scenario, trace)
         self.setup_s = perf_counter() - started
-        state = scenario.initial_state(trace)
-        for t in range(trace.slots):
-            exogenous = scenario.exogenous(trace, t)
-            started = perf_counter()
-            decisions = policy.decide(state, exogenous, rng)
-            decided = perf_counter()
-            step = scenario.step(state, decisions, exogenous)
-            stepped = perf_counter()
-            policy.feedback(step.costs)
-            self.decide_s += decided - started + perf_counter() - stepped
-            self.step_s += stepped - decided
-            if t == 0:
-                self._check_metrics(step.metrics)
-            self._add(t, step.metrics)
-            state = step.state
+        for played in play(policy, self.scenario, trace, rng):
+            if played.t == 0:
+                self._start(played.step.metrics)
+            self._add(played.t, played.step.metrics)
+            self.decide_s += played.decide_s
+            self.step_s += played.step_s
             if progress is not None:
-                progress(trace.cells)
+                progress(self.cells)
 
     def means(self) -> dict[str, Array]:
-        return {name: total / (self._slots - self.warmup) for name, total in self._sums.items()}
+        means = {name: total / (self.slots - self.warmup) for name, total in self._totals.items()}
+        return {**means, **self.scenario.episode_metrics(means)}
 
-    def windows(self) -> dict[str, Array]:
-        slots, width = self._slots, self.window_slots
-        counts = np.minimum(width, slots - width * np.arange(-(-slots // width)))
-        return {name: total / counts for name, total in self._windows.items()}
+    def window_means(self) -> dict[str, Array]:
+        width = self.window_slots
+        counts = np.minimum(width, self.slots - width * np.arange(-(-self.slots // width)))
+        means = {name: total / counts for name, total in self._windows.items()}
+        episodes = [self.scenario.episode_metrics({n: m[:, w] for n, m in means.items()}) for w in range(len(counts))]
+        return {**means, **{name: np.stack([e[name] for e in episodes], axis=1) for name in episodes[0]}}
 
-    def _check_metrics(self, metrics: Mapping[str, Array]) -> None:
-        for name in (*self._windows, *self.records):
+    def _start(self, metrics: Mapping[str, Array]) -> None:
+        for name in self.records:
             if name not in metrics:
                 raise ValueError(f"unknown metric '{name}'. Known: {', '.join(metrics)}")
+        windows = -(-self.slots // self.window_slots)
+        self._totals = {name: np.zeros(self.cells) for name in metrics}
+        self._windows = {name: np.zeros((self.cells, windows)) for name in metrics}
+        if self.discount is not None and self.scenario.cost_metric in metrics:
+            self.discounted = np.zeros(self.cells)
 
     def _add(self, t: int, metrics: Mapping[str, Array]) -> None:
-        if t >= self.warmup:
-            for name, values in metrics.items():
-                if name in self._sums:
-                    self._sums[name] += values
-                else:
-                    self._sums[name] = np.array(values, np.float64)
-        for name, windows in self._windows.items():
-            windows[:, t // self.window_slots] += metrics[name]
+        for name, values in metrics.items():
+            if t >= self.warmup:
+                self._totals[name] += values
+            self._windows[name][:, t // self.window_slots] += values
         for name, series in self.records.items():
             series[t] = metrics[name]
-        if self.discount is not None:
+        if self.discounted is not None and self.discount is not None:
             self.discounted += self.discount**t * metrics[self.scenario.cost_metric]
 
 

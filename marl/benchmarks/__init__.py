@@ -1,1 +1,18 @@
 """Speed as numbers: each file measures one part of the product against a reference in the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+
+GROUPS: dict[str, str] = {
+    "sequential_offloading": "marl.benchmarks.sequential_offloading:step_speeds",
+}
+"""Group -> "module:function"; the function takes nothing and returns name -> number."""
+
+
+def load_group(name: str) -> Callable[[], Mapping[str, float]]:
+    """The function of a group."""
+    module, function = GROUPS[name].split(":")
+    found: Callable[[], Mapping[str, float]] = getattr(import_module(module), function)
+    return found

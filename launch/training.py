@@ -1,0 +1,129 @@
+"""Training runs of the command line and of presets; what is learned is trained once and then reused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from agents.api import Policy
+from envs.api import Scenario
+from launch.plan import Learned, Point, parse_overrides
+
+if TYPE_CHECKING:
+    from marl.train import TrainConfig
+
+Notify = Callable[[str, int, int], None]
+"""Called with what is being done, units done and units in all."""
+
+
+def learned_config(scenario: str, learned: Learned, point: Point, seed: int) -> TrainConfig:
+    """The training run of a preset's learned controller at one point of the sweep.
+
+    Raises:
+        ValueError: a misspelt or illegal field.
+    """
+    from marl.train import TrainConfig
+
+    fields = dict(learned.train)
+    own = fields.pop("set", {})
+    return TrainConfig(scenario=scenario, set={**point.fields, **own}, seed=seed, **fields)
+
+
+def trained_policy(
+    config: TrainConfig, folder: Path, scenario: Scenario, label: str, notify: Notify
+) -> tuple[Policy, float]:
+    """Train unless the folder holds the finished run; an interrupted run goes on from its checkpoint.
+
+    Returns:
+        the policy and the training time, seconds, in all sessions.
+    """
+    from marl.train import load_policy, train
+
+    training_s = finished_s(config, folder)
+    if training_s is None:
+        notify(label, 0, config.agent_steps)
+
+        def told(row: Mapping[str, float], share: float) -> None:
+            notify(label, round(share * config.agent_steps), config.agent_steps)
+
+        training_s = train(config, folder, resume=True, progress=told).training_s
+    return load_policy(folder, scenario), training_s
+
+
+def finished_s(config: TrainConfig, folder: Path) -> float | None:
+    """Training time of a finished run of the same settings in a folder, or None."""
+    from marl.train import RunFolder
+
+    run = RunFolder(folder)
+    if not run.has_checkpoint or not any(run.policies.glob("*.pt")):
+        return None
+    if json.loads(run.config.read_text()) != json.loads(json.dumps(config.to_dict())):
+        return None
+    last = run.curve().iloc[-1]
+    return float(last["time_s"]) if last["agent_steps"] >= config.agent_steps else None
+
+
+def loaded_policy(path: Path, scenario: Scenario) -> tuple[Policy, float | None]:
+    """The policy of a training run's folder and its training time.
+
+    Raises:
+        ValueError: no policy there, or one of another scenario, observation size or number of agents.
+    """
+    from marl.train import RunFolder, load_policy
+
+    policy, run = load_policy(path, scenario), RunFolder(path)
+    return policy, float(run.curve()["time_s"].iloc[-1]) if run.curve_file.is_file() else None
+
+
+def run_config(scenario: str, settings: Sequence[str], training: Sequence[str], seed: int, **named: Any) -> TrainConfig:
+    """A training config from the command line; values of `--train field=value` are read as YAML."""
+    from marl.train import TrainConfig
+
+    try:
+        fields = {name: yaml.safe_load(value) for name, value in parse_overrides(training).items()}
+    except yaml.YAMLError as error:
+        raise ValueError(f"--train {' '.join(training)}: {' '.join(str(error).split())}") from None
+    fields |= {name: value for name, value in named.items() if value is not None}
+    return TrainConfig(scenario=scenario, set=dict(parse_overrides(settings)), seed=seed, **fields)
+
+
+def saved_config(folder: Path, agent_steps: int | None) -> TrainConfig:
+    """The config of a run to be resumed, with a larger budget if one is given.
+
+    Raises:
+        ValueError: the folder holds no run.
+    """
+    from marl.train import TrainConfig
+
+    file = folder / "config.json"
+    if not file.is_file():
+        raise ValueError(f"{folder} holds no training run (no config.json)")
+    config = TrainConfig(**json.loads(file.read_text()))
+    return config if agent_steps is None else dataclasses.replace(config, agent_steps=agent_steps)
+
+
+def train_command(config: TrainConfig, folder: Path, resume: bool) -> None:
+    """Train and say where the run is and how to compare it."""
+    from marl.train import train
+    from rich.console import Console
+
+    from launch.progress import Bars
+
+    with Bars() as bars:
+
+        def told(row: Mapping[str, float], share: float) -> None:
+            bars("training", round(share * config.agent_steps), config.agent_steps)
+
+        bars("training", 0, config.agent_steps)
+        result = train(config, folder, resume=resume, progress=told)
+    console = Console()
+    last = result.curve.iloc[-1]
+    console.print(f"{result.path}: {int(last['agent_steps'])} agent-steps in {result.training_s:.0f} s")
+    console.print(
+        f"compare it: python -m launch compare --scenario {config.scenario} --controllers random,{result.path}"
+    )
