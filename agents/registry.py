@@ -30,6 +30,7 @@ class Entry:
 
 
 _MODULES = {
+    "model_partitioning": "agents.teams.model_partitioning",
     "sequential_offloading": "agents.teams.sequential_offloading",
 }
 """Scenario -> module with `CONTROLLERS: dict[str, Entry]` and `REFERENCE: str`, its nearest-to-optimal controller.

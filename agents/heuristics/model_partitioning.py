@@ -1,0 +1,160 @@
+"""Rules that choose a device's cut from its own row: fixed, random, greedy under guessed or priced shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from agents.api import Act, Controller
+from envs.api import Array, Scenario
+from envs.physics.allocation import priced_fdma_share, priced_square_root_share
+from envs.physics.radio import fdma_rate_bps
+from envs.scenarios.model_partitioning import ModelPartitioning
+
+
+@dataclass(frozen=True)
+class CutTerms:
+    """What every cut of every device adds to the slot's objective; cuts above L_n repeat L_n.
+
+    The objective of cuts l is sum_n own_cost + sum_n weight/R(alpha_n) + sum_n load/x_n.
+    """
+
+    own_cost: Array  # (B, N, M+1): Q E + W C + V T of the device's own part, under the best CPU rate
+    weight: Array  # (B, N, M+1): c, cost of transmission is c/R in bit/s
+    load: Array  # (B, N, M+1): V D/F, cost at the edge is load/x
+    snr: Array  # (B, N): signal-to-noise ratio over the whole band
+
+
+def cut_terms(
+    scenario: ModelPartitioning, energy_queue: Array, memory_queue: Array, arrival_rate_hz: Array, snr: Array
+) -> CutTerms:
+    """Terms of all cuts; Q, W, lambda and s are (B, N)."""
+    q, w, rate = (values[..., None] for values in (energy_queue, memory_queue, arrival_rate_hz))
+    cuts = scenario.cuts
+    weight = scenario.transmission_weight(q, rate) * cuts.sent_bits
+    load = np.broadcast_to(scenario.edge_load(cuts.edge_cycles), weight.shape)
+    return CutTerms(scenario.local_part(cuts, q, w, rate).cost, weight, load, snr)
+
+
+def priced_cost(
+    scenario: ModelPartitioning, terms: CutTerms, bandwidth_price: Array, edge_price: Array, steps: int = 8
+) -> tuple[Array, Array, Array]:
+    """Cost of every cut if shares are bought at prices: own + min[c/R(alpha) + b alpha] + min[load/x + u x].
+
+    Args:
+        bandwidth_price, edge_price: b, u >= 0, broadcast against (B, N, M+1).
+        steps: iterations of the share's fixed point; 8 give the cost to rounding.
+
+    Returns:
+        cost, alpha, x, each (B, N, M+1).
+    """
+    c, snr, load = terms.weight, terms.snr[..., None], terms.load
+    alpha = priced_fdma_share(c, snr, bandwidth_price, scenario.config.bandwidth_hz, steps)
+    x = priced_square_root_share(load, edge_price)
+    cost = terms.own_cost + bandwidth_price * alpha + edge_price * x
+    cost = cost + _over(c, fdma_rate_bps(alpha, scenario.config.bandwidth_hz, snr)) + _over(load, x)
+    return cost, alpha, x
+
+
+def shared_cost(scenario: ModelPartitioning, terms: CutTerms, share: Array) -> Array:
+    """(B, N, M+1) cost of every cut if it gets `share` of the band and of the edge CPU; broadcasts."""
+    rate_bps = fdma_rate_bps(share, scenario.config.bandwidth_hz, terms.snr[..., None])
+    return terms.own_cost + terms.weight / rate_bps + terms.load / share
+
+
+def _over(cost: Array, share: Array) -> Array:
+    taking_part = cost > 0.0
+    return np.where(taking_part, cost / np.where(taking_part, share, 1.0), 0.0)
+
+
+class CutController(Controller):
+    """Chooses a cut per device; subclasses give `choose`. Works under every rule of the resources."""
+
+    def reset(self, scenario: Scenario, cells: int) -> None:
+        super().reset(scenario, cells)
+        if not isinstance(scenario, ModelPartitioning):
+            raise ValueError(f"{type(self).__name__} plays model_partitioning, not {scenario.name}")
+        self.network = scenario
+
+    def choose(self, observations: Array, rng: np.random.Generator) -> Array:
+        """Cut (B, N) of every device from its own row (B, N, 7)."""
+        raise NotImplementedError
+
+    def act(self, observations: Array, rng: np.random.Generator) -> Act:
+        cut = np.minimum(self.choose(observations, rng), self.network.layers)
+        if self.network.config.local_cpu_rule == "optimal":
+            return Act(actions=cut)
+        q, w, rate, _ = self.own_state(observations)  # the device sets its own clock: by the same convex problem
+        part = self.network.local_part(self.network.cuts.at(cut), q, w, rate)
+        return Act(decisions={"partition_layer": cut, "device_cpu_hz": part.cpu_hz})
+
+    def own_state(self, observations: Array) -> tuple[Array, Array, Array, Array]:
+        """Q, W, lambda and s (B, N) as each device reads them from its row."""
+        network, c = self.network, self.network.config
+        row = observations.astype(np.float64)
+        energy_reference, memory_reference = network.queue_reference
+        snr = 10.0 ** row[..., 0] * network.mean_gain * (c.transmit_power_w / (c.bandwidth_hz * c.noise_psd_w_per_hz))
+        rate = row[..., 1] * (c.device_cpu_hz / network.total_cycles)
+        return row[..., 2] * energy_reference, row[..., 3] * memory_reference, rate, snr
+
+    def terms(self, observations: Array) -> CutTerms:
+        return cut_terms(self.network, *self.own_state(observations))
+
+
+class AllLocal(CutController):
+    """The whole network on the device."""
+
+    def choose(self, observations: Array, rng: np.random.Generator) -> Array:
+        return np.broadcast_to(self.network.layers, observations.shape[:2])
+
+
+class AllEdge(CutController):
+    """The raw input goes to the edge."""
+
+    def choose(self, observations: Array, rng: np.random.Generator) -> Array:
+        return np.zeros(observations.shape[:2], np.int64)
+
+
+class RandomCut(CutController):
+    """A cut of the own network, uniform on 0..L_n."""
+
+    def choose(self, observations: Array, rng: np.random.Generator) -> Array:
+        return rng.integers(0, self.network.layers + 1, observations.shape[:2])
+
+
+class EqualShareGreedy(CutController):
+    """Least own cost, as if all N devices always took part: shares 1/N."""
+
+    def choose(self, observations: Array, rng: np.random.Generator) -> Array:
+        return self._cheapest(observations, np.asarray(1.0 / self.network.config.num_devices))
+
+    def _cheapest(self, observations: Array, share: Array) -> Array:
+        return np.asarray(shared_cost(self.network, self.terms(observations), share).argmin(axis=2))
+
+
+class CrowdGreedy(EqualShareGreedy):
+    """Least own cost with shares 1/(1 + crowd (N - 1)); crowd is the broadcast fraction of devices that offload."""
+
+    def choose(self, observations: Array, rng: np.random.Generator) -> Array:
+        crowd = observations[..., 4:5].astype(np.float64)
+        return self._cheapest(observations, 1.0 / (1.0 + crowd * (self.network.config.num_devices - 1)))
+
+
+class PriceGreedy(CutController):
+    """Least own cost plus what the shares cost others, at the two broadcast prices."""
+
+    def choose(self, observations: Array, rng: np.random.Generator) -> Array:
+        shown = observations[..., 5:7].astype(np.float64)
+        price = self.network.price_reference * shown / np.maximum(1.0 - shown, 1e-9)
+        cost, _, _ = priced_cost(self.network, self.terms(observations), price[..., :1], price[..., 1:])
+        return np.asarray(cost.argmin(axis=2))
+
+
+class EqualServer(Controller):
+    """A server that sets shares gives everyone the same weight."""
+
+    def act(self, observations: Array, rng: np.random.Generator) -> Act:
+        space: Any = self.scenario.roles["server"].action_space
+        return Act(actions=np.zeros((len(observations), 1, *space.shape)))
