@@ -144,7 +144,7 @@ def priced_fdma_share(weight: Any, snr: Any, price: Any, bandwidth_hz: float, st
         steps: iterations.
     """
     c = np.asarray(weight, np.float64)
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         root = np.sqrt(c * (np.log(2.0) / bandwidth_hz) / price)
     share = np.ones(np.broadcast_shapes(root.shape, np.shape(snr)))
     for _ in range(steps):

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import gymnasium
 import numpy as np
@@ -187,6 +187,13 @@ class ModelPartitioning(Scenario):
     decisions_type = ModelPartitioningDecisions
     reward_modes = ("local", "team", "device_local")
     cost_metric = "objective"
+    cost_label = "objective per slot and 5 devices"
+    summary_metrics: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "delay [s]": ("mean_delay_s",),
+        "energy [J]": ("mean_energy_j",),
+        "energy queue": ("mean_energy_queue",),
+        "offload ratio": ("offload_ratio",),
+    }
 
     config: ModelPartitioningConfig
 
@@ -286,6 +293,11 @@ class ModelPartitioning(Scenario):
     @property
     def horizon(self) -> int:
         return self.config.episode_slots
+
+    @property
+    def cost_divisor(self) -> float:
+        """Tables give the objective of five devices, the paper's cell, whatever the size of the cell."""
+        return self.config.num_devices / 5.0
 
     @property
     def learner_scale(self) -> dict[str, float]:
