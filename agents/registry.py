@@ -31,6 +31,7 @@ class Entry:
 
 _MODULES = {
     "model_partitioning": "agents.teams.model_partitioning",
+    "sampling_rate": "agents.teams.sampling_rate",
     "sequential_offloading": "agents.teams.sequential_offloading",
 }
 """Scenario -> module with `CONTROLLERS: dict[str, Entry]` and `REFERENCE: str`, its nearest-to-optimal controller.

@@ -188,7 +188,7 @@ def test_delay_is_monotone(slot: Slot, seed: int) -> None:
 @given(slots())
 @settings(max_examples=60, deadline=None)
 def test_accuracy_lies_between_the_options(slot: Slot) -> None:
-    step, options = slot.step(), slot.scenario.option_accuracy
+    step, options = slot.step(), slot.scenario.accuracy_of_options
     accuracy = step.details["service_accuracy"]
     assert (accuracy >= options.min() - 1e-12).all() and (accuracy <= options.max() + 1e-12).all()
     moved = slot.state.accuracy_deficit + slot.scenario.accuracy_target - accuracy

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import gymnasium
@@ -69,6 +70,14 @@ class SamplingRate(Scenario):
     exogenous_type = SamplingRateExogenous
     decisions_type = SamplingRateDecisions
     cost_metric = "priced_delay_s"
+    cost_label = "priced delay per slot [s]"
+    summary_metrics = MappingProxyType(
+        {
+            "service delay [s]": ("service_delay_s",),
+            "accuracy shortfall [-]": ("accuracy_shortfall",),
+            "tasks computed locally [-]": ("local_task_ratio",),
+        }
+    )
 
     config: SamplingRateConfig
 
@@ -109,12 +118,13 @@ class SamplingRate(Scenario):
         return np.asarray(self.config.server_cycles_per_bit, np.float64)
 
     @cached_property
-    def option_accuracy(self) -> Array:
-        """(N, 2K) accuracy (12) of each option: offloaded at rates 1..K, then local at rates 1..K."""
+    def accuracy_of_options(self) -> Array:
+        """(M, 2K) accuracy (12) of each option: offloaded at rates 1..K, then local at rates 1..K."""
         c = self.config
-        rate = np.asarray(c.rate_accuracy)
-        served = rate * np.asarray(c.server_model_accuracy)[self.service][:, None]
-        return np.concatenate([served, rate * np.asarray(c.device_model_accuracy)[self.service][:, None]], axis=1)
+        return np.concatenate(
+            [np.outer(c.server_model_accuracy, c.rate_accuracy), np.outer(c.device_model_accuracy, c.rate_accuracy)],
+            axis=1,
+        )
 
     @cached_property
     def accuracy_target(self) -> Array:
@@ -277,6 +287,46 @@ class SamplingRate(Scenario):
         """Bits (B, N) of the slot's batch at the full sampling rate."""
         return arrival_rate * self.raw_bits_per_task
 
+    def device_accuracy(self, decisions: Any) -> Array:
+        """Accuracy (12) that each device's decision gives, (B, N)."""
+        option = np.asarray(decisions.local, np.int64) * self.config.num_rates + decisions.rate_level - 1
+        return np.asarray(self.accuracy_of_options[self.service, option])
+
+    def service_accuracy(self, decisions: Any) -> Array:
+        """Mean accuracy A_m of each service, (B, M); a device with an empty batch counts."""
+        return self.per_service(self.device_accuracy(decisions)) / self.service_size
+
+    def option_costs_s(
+        self, queue_bits: Array, rate_bps: Array, raw_bits: Array, deficit_price_s: Array, service: Array | None = None
+    ) -> tuple[Array, Array]:
+        """What each of a device's 2K options costs in s apart from the server's time, and the bits it sends there.
+
+        The cost is the local delay (1) and its overflow penalty, or the upload delay (4), plus the priced accuracy
+        that is missed, price (A_m^th - acc) / N_m.
+
+        Args:
+            queue_bits: backlog B_n, (.., n).
+            rate_bps: link rate R_n, (.., n).
+            raw_bits: batch at the full sampling rate, (.., n).
+            deficit_price_s: price of a unit of service accuracy, Z_m / V of each device's service, (.., n).
+            service: (n,) service of each device; default: the scenario's own devices.
+
+        Returns:
+            cost_s and offloaded_bits, (.., n, 2K) in the order of the action indices.
+        """
+        c, rates = self.config, self.config.num_rates
+        service = self.service if service is None else service
+        batch = np.asarray(raw_bits)[..., None] * (np.arange(1, rates + 1) / rates)
+        capacity = (c.device_hz * c.slot_s / np.asarray(c.device_cycles_per_bit))[service][:, None]
+        work = np.asarray(queue_bits)[..., None] + batch
+        overflow = work - capacity > c.device_queue_limit_bits
+        on_device = work / capacity * c.slot_s + c.overflow_penalty_s * overflow
+        uploaded = batch / np.asarray(rate_bps)[..., None]
+        price = np.asarray(deficit_price_s / self.service_size[service])[..., None]
+        missing = self.accuracy_target[service][:, None] - self.accuracy_of_options[service]
+        cost = np.concatenate([uploaded, on_device], axis=-1) + price * missing
+        return cost, np.concatenate([batch, np.zeros_like(batch)], axis=-1)
+
     def charged_count(self, local: Array) -> Array:
         """(B, M) n_m: devices that wait for each other at the server, all of the service or those that offload (E2)."""
         if self.config.wait_mode == "literal":
@@ -320,8 +370,7 @@ class SamplingRate(Scenario):
         server = finite_queue(
             state.server_queue_bits, offloaded, share * self.server_bits_per_slot, c.server_queue_limit_bits
         )
-        option = np.asarray(decisions.local, np.int64) * c.num_rates + decisions.rate_level - 1
-        accuracy = np.take_along_axis(self.option_accuracy[None], option[..., None], axis=2)[..., 0]
+        accuracy = self.device_accuracy(decisions)
         mean_accuracy = self.per_service(accuracy) / self.service_size
         deficit = virtual_queue(state.accuracy_deficit, self.accuracy_target, mean_accuracy)
         overflow = {"device": device.dropped > 0.0, "server": server.dropped > 0.0}
@@ -399,13 +448,14 @@ class SamplingRate(Scenario):
         }
 
     def episode_metrics(self, means: Mapping[str, Array]) -> dict[str, Array]:
-        """`priced_delay_s`, `accuracy_shortfall_m` and `accuracy_error`, 0 or 1 (its mean: E10)."""
+        """`priced_delay_s`, `accuracy_shortfall_m`, their largest, and `accuracy_error`, 0 or 1 (its mean: E10)."""
         accuracy = np.stack([means[f"accuracy_{m}"] for m in range(self.config.num_services)], axis=-1)
         missed = np.maximum(self.accuracy_target - accuracy, 0.0)
         shortfall = np.divide(missed, self.accuracy_target, out=np.zeros_like(missed), where=missed > 0.0)
         return {
             "priced_delay_s": means["service_delay_s"] + missed @ self.accuracy_price_s,
             **{f"accuracy_shortfall_{m}": shortfall[..., m] for m in range(self.config.num_services)},
+            "accuracy_shortfall": shortfall.max(axis=-1),
             "accuracy_error": (shortfall > SHORTFALL_TOLERANCE).any(axis=-1).astype(np.float64),
         }
 
