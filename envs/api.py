@@ -85,6 +85,27 @@ class Step:
     details: Mapping[str, Array] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Portrait:
+    """What a picture of the cell shows of the agents of one role.
+
+    Attributes:
+        level: (B, n) what colours an agent, usually its backlog, in `level_label`'s unit.
+        level_label: name and unit, such as "queue [task]".
+        level_full: level of the strongest colour.
+        link: (B, n) strength of the agent's uplink from 0 (none) to 1, or None if it has none.
+        link_label: what makes a link strong.
+        distance: (B, n) from 0 (at the centre) to 1 (at the edge), or None for a plain ring.
+    """
+
+    level: Array
+    level_label: str
+    level_full: float
+    link: Array | None = None
+    link_label: str = ""
+    distance: Array | None = None
+
+
 def drawn(kind: TraceKind, unit: str, *axes: str, process: str, low: float | None = None, integer: bool = False) -> Any:
     """A field of a trace: when it is drawn, its unit, its axes beside slot and cell, its process and lower limit.
 
@@ -289,6 +310,14 @@ class Scenario(ABC):
     def action_masks(self, state: Any, exogenous: Any) -> dict[str, Array]:
         """Role -> (B, n, choices) bool of the choices that make sense, for roles with a Discrete space that need it."""
         return {}
+
+    def portrait(self, state: Any, exogenous: Any) -> dict[str, Portrait]:
+        """Role -> what a picture shows of its agents; by default the first entry of their observations."""
+        found = {}
+        for role, rows in self.observe(state, exogenous).items():
+            high = float(self.roles[role].observation_space.high.reshape(-1)[0])
+            found[role] = Portrait(rows[..., 0], "first observation entry", high)
+        return found
 
     # --- decisions and dynamics ----------------------------------------------------------------------------------
 

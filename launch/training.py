@@ -109,10 +109,10 @@ def saved_config(folder: Path, agent_steps: int | None) -> TrainConfig:
 
 def train_command(config: TrainConfig, folder: Path, resume: bool) -> None:
     """Train and say where the run is and how to compare it."""
-    from marl.train import train
     from rich.console import Console
 
     from launch.progress import Bars
+    from marl.train import train
 
     with Bars() as bars:
 

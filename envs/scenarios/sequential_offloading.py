@@ -17,7 +17,7 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 
-from envs.api import Array, Role, Scenario, Signalling, Step, Trace, checked_actions, drawn
+from envs.api import Array, Portrait, Role, Scenario, Signalling, Step, Trace, checked_actions, drawn
 from envs.config import config_class, quantity
 from envs.physics.compute import cpu_energy_j
 from envs.physics.processes import (
@@ -289,6 +289,26 @@ class SequentialOffloading(Scenario):
             parts.append(exogenous.task_arrivals.reshape(cells, -1))
         row: Array = np.clip(np.concatenate(parts, axis=1), 0.0, OBSERVATION_MAX).astype(np.float32)
         return row
+
+    def portrait(self, state: Any, exogenous: Any) -> dict[str, Portrait]:
+        c = self.config
+        mean_db = 10.0 * np.log10(np.maximum(exogenous.mean_gain_per_w, 1e-30))
+        near_db, far_db = mean_db.max(axis=1, keepdims=True), mean_db.min(axis=1, keepdims=True)
+        efficiency = self._csi(exogenous) * c.spectral_efficiency_scale
+        whole_task = c.task_cycles * c.bits_per_s_per_hz_per_cycle
+        return {
+            "device": Portrait(
+                state.device_queue_cycles / c.task_cycles,
+                "queue [task]",
+                8.0,
+                link=np.minimum(efficiency / (2.0 * whole_task), 1.0),
+                link_label=f"spectral efficiency at {c.reference_power_w:g} W",
+                distance=(near_db - mean_db) / np.maximum(near_db - far_db, 1e-9),
+            ),
+            "server": Portrait(
+                state.server_queue_cycles[:, None] / (c.num_devices * c.task_cycles), "server queue [task/device]", 4.0
+            ),
+        }
 
     # --- actions ---------------------------------------------------------------------------------------------------
 
