@@ -33,6 +33,7 @@ _MODULES = {
     "model_partitioning": "agents.teams.model_partitioning",
     "sampling_rate": "agents.teams.sampling_rate",
     "sequential_offloading": "agents.teams.sequential_offloading",
+    "model_placement": "agents.teams.model_placement",
 }
 """Scenario -> module with `CONTROLLERS: dict[str, Entry]` and `REFERENCE: str`, its nearest-to-optimal controller.
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from envs.api import total_cost
 from envs.physics.caching import admit_in_order
-from envs.physics.sharing import proportional_shares, time_at_rate_s
+from envs.physics.sharing import pool_shares, time_at_rate_s
 from envs.registry import make_scenario
 from envs.scenarios.model_placement import ModelPlacement, ModelPlacementConfig, ModelPlacementState, scaled
 from envs.scenarios.model_placement import slow_backhaul as slow
@@ -85,9 +85,7 @@ def test_a_refused_model_leaves_its_space_to_later_ones() -> None:
 def test_shares_of_empty_and_weightless_pools() -> None:
     weights = np.array([[0.0, 0.0, 5.0], [1.0, 3.0, 9.0], [1.0, 1.0, 1.0]])
     members = np.array([[True, True, False], [True, True, False], [False] * 3])
-    np.testing.assert_array_equal(
-        proportional_shares(weights, members), [[0.5, 0.5, 0.0], [0.25, 0.75, 0.0], [0.0, 0.0, 0.0]]
-    )
+    np.testing.assert_array_equal(pool_shares(weights, members), [[0.5, 0.5, 0.0], [0.25, 0.75, 0.0], [0.0, 0.0, 0.0]])
     np.testing.assert_array_equal(time_at_rate_s(np.array([1.0, 2.0]), np.array([0.0, 4.0])), [np.inf, 0.5])
 
 
@@ -262,21 +260,23 @@ def test_a_reused_band_makes_the_first_hop_faster_by_the_number_of_gateways() ->
     np.testing.assert_allclose(delays["partitioned"], 4 * delays["reused"], rtol=1e-9)
 
 
+@pytest.mark.parametrize("cached", [0, 1])
 @pytest.mark.parametrize("local", [0, 1])
-def test_one_device_has_closed_form_delays_and_equality_counts(local: int) -> None:
+def test_one_device_has_closed_form_delays_and_equality_counts(local: int, cached: int) -> None:
     """N = 1: all shares are 1; a deadline equal to the delay is met, the next smaller number is not."""
     scenario = ModelPlacement(ModelPlacementConfig(num_gateways=1, devices_per_gateway=1, rayleigh_fading=False))
     c = scenario.config
     exogenous = scenario.exogenous(scenario.sample_trace(np.random.default_rng(3), 1, 1), 0)
-    state = ModelPlacementState(np.zeros((1, 1, 1, 2)), np.zeros((1, 1, 1, 2)))
+    state = ModelPlacementState(np.full((1, 1, 1, 2), cached), np.full((1, 1, 1, 2), cached))
     raw = {"device": np.array([[[local, 1]]]), "gateway": np.full((1, 1, 4), -1.0), "server": np.full((1, 1, 4), -1.0)}
     g, ge = scenario.device_efficiency(exogenous).item(), scenario.gateway_efficiency(exogenous).item()
     bits, work, task = exogenous.model_bits[..., 1].item(), exogenous.model_cycles[..., 1].item(), exogenous.task_bits
     first, second = task.item() / (c.uplink_bandwidth_hz * g), task.item() / (c.relay_bandwidth_hz * ge)
+    cloud_s, edge_s = (1 - cached) * bits / c.cloud_rate_bps, (1 - cached) * bits / c.edge_rate_bps
     if local:
-        expected = max(first, bits / c.cloud_rate_bps + bits / c.edge_rate_bps) + work / c.gateway_cpu_hz
+        expected = max(first, cloud_s + edge_s) + work / c.gateway_cpu_hz
     else:
-        expected = max(first + second, bits / c.cloud_rate_bps) + work / c.edge_cpu_hz
+        expected = max(first + second, cloud_s) + work / c.edge_cpu_hz
     delay = run(scenario, state, exogenous, raw).details["delay_s"]
     np.testing.assert_allclose(delay.item(), expected, rtol=1e-12)
     exact = dataclasses.replace(exogenous, deadline_s=delay)
@@ -285,13 +285,20 @@ def test_one_device_has_closed_form_delays_and_equality_counts(local: int) -> No
     assert run(scenario, state, short, raw).metrics["completion_ratio"] == 0
 
 
-def test_a_dead_channel_is_a_missed_task_not_a_nan() -> None:
+@pytest.mark.parametrize("prior", ["equal", "need"])
+def test_a_dead_channel_is_a_missed_task_not_a_nan(prior: str) -> None:
     scenario, state, exogenous, raw = situation("scaled", 0)
-    for prior in ("equal", "need"):
-        dead = dataclasses.replace(exogenous, device_gain=0 * exogenous.device_gain, gateway_gain=np.zeros((2, 2)))
-        step = run(ModelPlacement(dataclasses.replace(scenario.config, share_prior=prior)), state, dead, raw)
-        assert not step.details["done"].any()
-        assert all(np.isfinite(values).all() for values in step.metrics.values())
+    scenario = ModelPlacement(dataclasses.replace(scenario.config, share_prior=prior))
+    gain = exogenous.device_gain.copy()
+    gain[:, :, 1] = 0.0
+    one = run(scenario, state, dataclasses.replace(exogenous, device_gain=gain), raw)
+    assert not one.details["done"][:, :, 1].any()
+    assert all(np.isfinite(one.details[f"{pool}_share"]).all() for pool in ("band", "relay"))
+    assert prior == "equal" or not one.details["band_share"][:, :, 1].any(), "a task without channel needs no band"
+    dead = dataclasses.replace(exogenous, device_gain=0 * gain, gateway_gain=np.zeros((2, 2)))
+    step = run(scenario, state, dead, raw)
+    assert not step.details["done"].any()
+    assert all(np.isfinite(values).all() for values in step.metrics.values())
 
 
 def test_a_model_that_comes_too_late_is_refused_before_space_is_looked_at() -> None:

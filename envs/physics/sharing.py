@@ -9,7 +9,7 @@ import numpy as np
 from envs.api import Array
 
 
-def proportional_shares(weights: Array, members: Array) -> Array:
+def pool_shares(weights: Array, members: Array) -> Array:
     """Shares of a pool: weight over the members' sum; equal shares if all members' weights are 0; 0 if it is empty.
 
     Args:

@@ -21,7 +21,7 @@ from envs.api import Array, Role, Scenario, Signalling, Step, Trace, checked_act
 from envs.physics.caching import admit_in_order
 from envs.physics.processes import bernoulli_arrivals, rayleigh_power_gain
 from envs.physics.radio import from_db, path_loss_db, spectral_efficiency
-from envs.physics.sharing import proportional_shares, time_at_rate_s
+from envs.physics.sharing import pool_shares, time_at_rate_s
 from envs.scenarios.model_placement.config import ModelPlacementConfig
 
 LIGHT, HEAVY = 0, 1
@@ -361,12 +361,10 @@ class ModelPlacement(Scenario):
         served_here, relayed = ready & local, ready & ~local
         flat = (len(local), -1)
         shares = {
-            "band": proportional_shares(weight["band"], ready if c.first_hop_counted_for_relayed else served_here),
-            "gateway_cpu": proportional_shares(weight["gateway_cpu"], served_here),
-            "relay": proportional_shares(weight["relay"].reshape(flat), relayed.reshape(flat)).reshape(local.shape),
-            "edge_cpu": proportional_shares(weight["edge_cpu"].reshape(flat), relayed.reshape(flat)).reshape(
-                local.shape
-            ),
+            "band": pool_shares(weight["band"], ready if c.first_hop_counted_for_relayed else served_here),
+            "gateway_cpu": pool_shares(weight["gateway_cpu"], served_here),
+            "relay": pool_shares(weight["relay"].reshape(flat), relayed.reshape(flat)).reshape(local.shape),
+            "edge_cpu": pool_shares(weight["edge_cpu"].reshape(flat), relayed.reshape(flat)).reshape(local.shape),
         }
         if not c.first_hop_counted_for_relayed:
             shares["band"] = np.where(relayed, 1.0, shares["band"])
@@ -393,8 +391,7 @@ class ModelPlacement(Scenario):
         upload = np.where(local, first, first + second)
         cpu_hz = np.where(local, share["gateway_cpu"] * c.gateway_cpu_hz, share["edge_cpu"] * c.edge_cpu_hz)
         cycles = at_level(exogenous.model_cycles, decisions.heavy != 0)
-        delay = np.maximum(upload, admission.fetch_s) + time_at_rate_s(cycles, cpu_hz)
-        return np.where(admission.ready, delay, np.inf)
+        return np.maximum(upload, admission.fetch_s) + time_at_rate_s(cycles, cpu_hz)  # no share: infinite
 
     def step(self, state: Any, decisions: Any, exogenous: Any) -> Step:
         c = self.config
@@ -404,7 +401,7 @@ class ModelPlacement(Scenario):
             decisions, exogenous, admission.ready, self.device_efficiency(exogenous), self.gateway_efficiency(exogenous)
         )
         delay = self.delays_s(decisions, exogenous, admission, share)
-        done = delay <= exogenous.deadline_s  # a refused task's delay is infinite
+        done = delay <= exogenous.deadline_s  # a refused task has no share, so its delay is infinite
         by_level = np.where(
             exogenous.noisy[..., None] != 0, exogenous.model_accuracy[..., 1, :], exogenous.model_accuracy[..., 0, :]
         )

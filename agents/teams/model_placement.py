@@ -1,0 +1,90 @@
+"""The named controllers of model placement."""
+
+from __future__ import annotations
+
+from agents.heuristics.model_placement import (
+    IMPROVED,
+    GatewayRule,
+    LocalLightDevices,
+    PlacementTeam,
+    PriceDevices,
+    RandomDevices,
+    ServerRule,
+    StagedDevices,
+    StaticDevices,
+    rule_team,
+)
+from agents.reference.model_placement import PlanController
+from agents.registry import Entry
+
+MARGIN_S = 0.4
+"""What the improved staged rule leaves between a model's arrival and the deadline."""
+
+CONTROLLERS: dict[str, Entry] = {
+    "random": Entry(
+        lambda s: PlacementTeam(
+            "random", RandomDevices(), GatewayRule("random", "random"), ServerRule("random", "random")
+        ),
+        "every bit fair, every score uniform",
+        "baseline",
+    ),
+    "random_equal": Entry(
+        lambda s: PlacementTeam(
+            "random_equal", RandomDevices(), GatewayRule("equal", "random"), ServerRule("equal", "random")
+        ),
+        "random bits, equal shares",
+        "baseline",
+    ),
+    "static_equal": Entry(
+        lambda s: PlacementTeam("static_equal", StaticDevices(), GatewayRule("equal"), ServerRule("equal")),
+        "static assignment, all heavy, equal shares",
+        "baseline",
+    ),
+    "static_need": Entry(
+        lambda s: PlacementTeam("static_need", StaticDevices(), GatewayRule("need"), ServerRule("need")),
+        "static assignment, shares proportional to need",
+        "baseline",
+    ),
+    "static_rule": Entry(
+        lambda s: rule_team("static_rule", StaticDevices()),
+        "static assignment, gateways share by deadline and shed, the server by need",
+        "baseline",
+    ),
+    "static_rule2": Entry(
+        lambda s: rule_team("static_rule2", StaticDevices(), IMPROVED),
+        "static assignment, gateways and server share by deadline and shed",
+        "baseline",
+    ),
+    "alllocal_light": Entry(
+        lambda s: rule_team("alllocal_light", LocalLightDevices()),
+        "everything light at the gateway, shares by deadline",
+        "baseline",
+    ),
+    "static_level": Entry(
+        lambda s: rule_team("static_level", PriceDevices("static"), keep="none"),
+        "static location, level by constant prices, nothing cached",
+        "baseline",
+    ),
+    "price_rule": Entry(
+        lambda s: rule_team("price_rule", PriceDevices("free")),
+        "location and level by constant prices",
+        "baseline",
+    ),
+    "staged": Entry(
+        lambda s: rule_team("staged", StagedDevices()),
+        "static assignment, models fetched in two stages over slow links",
+        "baseline",
+    ),
+    "staged2": Entry(
+        lambda s: rule_team("staged2", StagedDevices(MARGIN_S), IMPROVED),
+        "staged with a margin for the task itself, improved shares",
+        "baseline",
+    ),
+    "plan_used": Entry(
+        lambda s: PlanController("used"), "Lagrangian plan that sees everything, keeps the models in use", "reference"
+    ),
+    "plan_none": Entry(lambda s: PlanController("none"), "the same, caching nothing", "reference"),
+    "plan_all": Entry(lambda s: PlanController("all"), "the same, keeping every model", "reference"),
+}
+
+REFERENCE = "plan_used"
