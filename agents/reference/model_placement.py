@@ -33,27 +33,26 @@ STEP_MAX = 2.0
 SLACK = 1e-9
 """Part of each resource and deadline that the plan leaves free, against rounding."""
 NOWHERE = -1
-"""Option of a task that the plan drops; options 0, 1 are light, heavy at the gateway, 2, 3 at the server."""
+"""Option of a task that the plan drops."""
 
 Keep = Literal["used", "none", "all"]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One slot of B cells: seconds that a task needs at a whole resource, square roots of them, and what it gains."""
+    """One slot of B cells: seconds that a task needs at a whole resource, and what it gains.
 
-    first_s: Array  # (B, G, K) upload over the gateway's whole band; infinite on a dead channel
+    Axis 0 of the arrays (4, B, G, K) is the option: light, heavy at the gateway; light, heavy at the server.
+    """
+
+    first_s: Array  # (B, G, K) upload over the gateway's whole band
     second_s: Array  # (B, G, K) upload over the whole relay band
-    gateway_cpu_s: Array  # (B, G, K, 2)
-    edge_cpu_s: Array  # (B, G, K, 2)
-    gateway_cache: Array  # (B, G, K, 2) part of the cache that a missing model takes
-    edge_cache: Array  # (B, G, K, 2)
-    deadline_s: Array  # (B, G, K)
-    relayed_deadline_s: Array  # (B, G, K) less the first hop where it takes no band
-    gateway_room_s: Array  # (B, G, K, 2) latest computing time that lets the model arrive
-    edge_room_s: Array  # (B, G, K, 2)
-    accuracy: Array  # (B, G, K, 4) by option; -inf where the model or the task cannot be in time
-    hops: Array  # 1.0 if relayed tasks take band at the gateway
+    cpu_s: Array  # (4, B, G, K)
+    cache: Array  # (4, B, G, K) part of the cache that a missing model takes
+    deadline_s: Array  # (4, B, G, K) less the first hop where it takes no band
+    room_s: Array  # (4, B, G, K) latest computing time that lets the model arrive
+    accuracy: Array  # (4, B, G, K); -inf where the model or the task cannot be in time
+    hops: float  # 1.0 if relayed tasks take band at the gateway
     free_gateway: Array  # (B, G) free part of the caches
     free_edge: Array  # (B,)
 
@@ -66,139 +65,142 @@ def problem(scenario: ModelPlacement, state: Any, exogenous: Any, clairvoyant: b
             could have in its caches, whatever it did before.
     """
     c = scenario.config
-    bits, cycles = exogenous.model_bits, exogenous.model_cycles
-    deadline = exogenous.deadline_s * (1.0 - SLACK)
-    with np.errstate(divide="ignore"):
-        first = exogenous.task_bits / (scenario.device_efficiency(exogenous) * c.gateway_band_hz)
-        second = exogenous.task_bits / (scenario.gateway_efficiency(exogenous)[..., None] * c.relay_bandwidth_hz)
+    bits = exogenous.model_bits
     here, there = state.cached_gateway != 0, state.cached_edge != 0
     if clairvoyant:
         here = there = np.zeros_like(here)
-        late_here = late_there = np.zeros(bits.shape)
+        late = np.zeros((4, *bits.shape[:3]))
         free_gateway, free_edge = np.ones(bits.shape[:2]), np.ones(bits.shape[0])
     else:
-        late_here, late_there = scenario.gateway_fetch_s(bits, here, there), scenario.edge_fetch_s(bits, there)
+        late = _by_option(scenario.gateway_fetch_s(bits, here, there), scenario.edge_fetch_s(bits, there))
         used_gateway, used_edge = scenario.used_bits(state, exogenous)
         free_gateway, free_edge = 1.0 - used_gateway / c.gateway_cache_bits, 1.0 - used_edge / c.edge_cache_bits
-    counted = c.first_hop_counted_for_relayed
-    relayed_deadline = deadline if counted else deadline - first
-    room_here, room_there = deadline[..., None] - late_here, deadline[..., None] - late_there
-    alive = np.isfinite(first)
-    feasible = np.concatenate(
-        [
-            (room_here > 0) & alive[..., None],
-            (room_there > 0) & (alive & np.isfinite(second) & (relayed_deadline > 0))[..., None],
-        ],
-        axis=-1,
-    )
+    with np.errstate(divide="ignore"):
+        first = exogenous.task_bits / (scenario.device_efficiency(exogenous) * c.gateway_band_hz)
+        second = exogenous.task_bits / (scenario.gateway_efficiency(exogenous)[..., None] * c.relay_bandwidth_hz)
+    latest = np.broadcast_to(exogenous.deadline_s * (1.0 - SLACK), late.shape)
+    room, deadline = latest - late, latest.copy()
+    if not c.first_hop_counted_for_relayed:
+        deadline[2:] -= first
+    feasible = (room > 0) & (deadline > 0) & np.isfinite(first)
+    feasible[2:] &= np.isfinite(second)
     noisy = exogenous.noisy[..., None] != 0
     accuracy = np.where(noisy, exogenous.model_accuracy[..., 1, :], exogenous.model_accuracy[..., 0, :])
-    safe = np.where(relayed_deadline > 0, relayed_deadline, deadline)
+    deadline = np.where(feasible, deadline, latest)
     return Problem(
-        first_s=np.where(alive, first, 1.0),
+        first_s=np.where(np.isfinite(first), first, 1.0),
         second_s=np.where(np.isfinite(second), second, 1.0),
-        gateway_cpu_s=cycles / c.gateway_cpu_hz,
-        edge_cpu_s=cycles / c.edge_cpu_hz,
-        gateway_cache=np.where(here, 0.0, bits / c.gateway_cache_bits),
-        edge_cache=np.where(there, 0.0, bits / c.edge_cache_bits),
+        cpu_s=_by_option(exogenous.model_cycles / c.gateway_cpu_hz, exogenous.model_cycles / c.edge_cpu_hz),
+        cache=_by_option(~here * bits / c.gateway_cache_bits, ~there * bits / c.edge_cache_bits),
         deadline_s=deadline,
-        relayed_deadline_s=safe,
-        gateway_room_s=np.where(room_here > 0, room_here, 0.5 * deadline[..., None]),
-        edge_room_s=np.where(room_there > 0, room_there, 0.5 * safe[..., None]),
-        accuracy=np.where(feasible, np.concatenate([accuracy, accuracy], axis=-1), -np.inf),
-        hops=np.asarray(1.0 if counted else 0.0),
+        room_s=np.where(feasible, room, 0.5 * deadline),
+        accuracy=np.where(feasible, _by_option(accuracy, accuracy), -np.inf),
+        hops=1.0 if c.first_hop_counted_for_relayed else 0.0,
         free_gateway=np.maximum(free_gateway, 0.0),
         free_edge=np.maximum(free_edge, 0.0),
     )
 
 
-@dataclass
-class PriceVector:
+def _by_option(here: Array, there: Array) -> Array:
+    """Two arrays (B, G, K, 2) by level -> (4, B, G, K)."""
+    return np.stack([here[..., LIGHT], here[..., HEAVY], there[..., LIGHT], there[..., HEAVY]])
+
+
+@dataclass(frozen=True)
+class Prices:
     """Prices per whole resource: gateways (B, G, 3) band, CPU, cache; server (B, 3) relay band, CPU, cache."""
 
     gateway: Array
     edge: Array
 
 
-def options(p: Problem, price: PriceVector) -> tuple[Array, Array, Array]:
-    """What each option gains and takes at given prices.
+class Options:
+    """What the four options gain at given prices, and the times behind it; takes are computed on demand.
 
-    Returns:
-        surplus (B, G, K, 4): accuracy minus cost; take (B, G, K, 4, 3) of the gateway's band, CPU and cache;
-        take_edge (B, G, K, 2, 3) of the relay band, the server's CPU and cache, for the two options there.
+    `surplus` (4, B, G, K) is accuracy minus cost. Transmission times x and computing times y as in
+    `split_deadline_s`; a relayed task divides x between its hops in proportion to their roots.
     """
-    band, cpu, cache = (price.gateway[:, :, r, None] for r in range(3))
-    relay, edge_cpu, edge_cache = (price.edge[:, r, None, None] for r in range(3))
-    u = np.sqrt(band * p.first_s)[..., None]
-    v = np.sqrt(cpu[..., None] * p.gateway_cpu_s)
-    x, y = split_deadline_s(p.deadline_s[..., None], u, v, p.gateway_room_s)
-    shape = p.accuracy.shape
-    take = np.zeros((*shape, 3))
-    take[..., :2, 0] = p.first_s[..., None] / x
-    take[..., :2, 1] = p.gateway_cpu_s / y
-    take[..., :2, 2] = p.gateway_cache
-    cost = np.empty(shape)
-    cost[..., :2] = u * u / x + v * v / y + cache[..., None] * p.gateway_cache
-    r1, r2 = u * p.hops, np.sqrt(relay * p.second_s)[..., None]
-    r3 = np.sqrt(edge_cpu[..., None] * p.edge_cpu_s)
-    hop = r1 + r2
-    x, y = split_deadline_s(p.relayed_deadline_s[..., None], hop, r3, p.edge_room_s)
-    take[..., 2:, 0] = p.hops * p.first_s[..., None] * hop / (x * np.where(r1 > 0, r1, 1.0))
-    take_edge = np.empty((*shape[:-1], 2, 3))
-    take_edge[..., 0] = p.second_s[..., None] * hop / (x * r2)
-    take_edge[..., 1] = p.edge_cpu_s / y
-    take_edge[..., 2] = p.edge_cache
-    cost[..., 2:] = hop * hop / x + r3 * r3 / y + edge_cache[..., None] * p.edge_cache
-    return p.accuracy - cost, take, take_edge
 
+    def __init__(self, p: Problem, root_first: Array, root_second: Array, root_cpu: Array, price: Prices) -> None:
+        self.problem = p
+        gateway, edge = np.sqrt(price.gateway), np.sqrt(price.edge)[:, :, None, None]
+        self.first_root = gateway[:, :, 0, None] * root_first
+        self.second_root = edge[:, 0] * root_second
+        self.hop_root = self.first_root * p.hops + self.second_root
+        u, v = np.empty_like(root_cpu), np.empty_like(root_cpu)
+        u[:2], u[2:] = self.first_root, self.hop_root
+        np.multiply(root_cpu[:2], gateway[:, :, 1, None], out=v[:2])
+        np.multiply(root_cpu[2:], edge[:, 1], out=v[2:])
+        self.x, self.y = split_deadline_s(p.deadline_s, u, v, p.room_s)
+        cost = u * u / self.x + v * v / self.y
+        cost[:2] += price.gateway[:, :, 2, None] * p.cache[:2]
+        cost[2:] += price.edge[:, 2, None, None] * p.cache[2:]
+        self.surplus = p.accuracy - cost
 
-def _usage(best: Array, gain: Array, take: Array, take_edge: Array) -> tuple[Array, Array]:
-    """Use of each resource if every task takes its best option: gateways (B, G, 3), server (B, 3)."""
-    chosen = best[..., None] == np.arange(4)
-    chosen &= (gain > 0)[..., None]
-    weight = chosen.astype(np.float64)
-    cells, g, k, _ = weight.shape
-    gateway = np.matmul(weight.reshape(cells, g, 1, k * 4), take.reshape(cells, g, k * 4, 3))[:, :, 0]
-    edge = np.matmul(weight[..., 2:].reshape(cells, 1, -1), take_edge.reshape(cells, -1, 3))[:, 0]
-    return gateway, edge
+    def usage(self, best: Array, gain: Array) -> tuple[Array, Array]:
+        """Use of gateways (B, G, 3) and server (B, 3) if each task takes its best option (B, G, K), if that gains."""
+        p = self.problem
+        index = best.reshape(-1) * best.size + np.arange(best.size)
+        x, cpu, cache = (
+            values.reshape(-1)[index].reshape(best.shape) for values in (self.x, p.cpu_s / self.y, p.cache)
+        )
+        served = gain > 0
+        here, there = served & (best < 2), served & (best >= 2)
+        relayed = there / x * self.hop_root
+        gateway = np.empty((*best.shape[:2], 3))
+        gateway[..., 0] = (p.first_s * here / x + (p.hops * relayed) * (p.first_s / self.first_root)).sum(axis=2)
+        gateway[..., 1], gateway[..., 2] = (cpu * here).sum(axis=2), (cache * here).sum(axis=2)
+        edge = np.empty((len(best), 3))
+        edge[:, 0] = (p.second_s / self.second_root * relayed).sum(axis=(1, 2))
+        edge[:, 1], edge[:, 2] = (cpu * there).sum(axis=(1, 2)), (cache * there).sum(axis=(1, 2))
+        return gateway, edge
+
+    def takes(self) -> Array:
+        """(4, B, G, K, 6): band, CPU and cache of the gateway, relay band, CPU and cache of the server."""
+        p = self.problem
+        take = np.zeros((*self.surplus.shape, 6))
+        cpu, per_s = p.cpu_s / self.y, self.hop_root / self.x[2:]
+        take[:2, ..., 0], take[:2, ..., 1], take[:2, ..., 2] = p.first_s / self.x[:2], cpu[:2], p.cache[:2]
+        take[2:, ..., 0] = p.hops * p.first_s / self.first_root * per_s
+        take[2:, ..., 3] = p.second_s / self.second_root * per_s
+        take[2:, ..., 4], take[2:, ..., 5] = cpu[2:], p.cache[2:]
+        return take
 
 
 @dataclass(frozen=True)
 class Relaxation:
-    """Upper bound (B,) on the sum of accuracies of the slot, and the prices at the iterates kept for plans."""
+    """Upper bound (B,) on the sum of accuracies of the slot, and the options at the iterates kept for plans."""
 
     bound: Array
-    prices: list[PriceVector]
+    kept: list[Options]
 
 
 def relax(p: Problem, iterations: int = ITERATIONS) -> Relaxation:
     """Minimise the Lagrangian bound over prices by multiplicative steps; any iterate's value is a valid bound."""
     cells, g = p.free_gateway.shape
-    price = PriceVector(
-        np.tile([PRICE_START, PRICE_START, CACHE_PRICE_START], (cells, g, 1)),
-        np.tile([PRICE_START, PRICE_START, CACHE_PRICE_START], (cells, 1)),
-    )
+    start = [PRICE_START, PRICE_START, CACHE_PRICE_START]
+    price = Prices(np.tile(start, (cells, g, 1)), np.tile(start, (cells, 1)))
     capacity, capacity_edge = np.ones_like(price.gateway), np.ones_like(price.edge)
     capacity[..., 2], capacity_edge[..., 2] = p.free_gateway, p.free_edge
+    roots = np.sqrt(p.first_s), np.sqrt(p.second_s), np.sqrt(p.cpu_s)
     bound, kept = np.full(cells, np.inf), []
     for t in range(iterations):
-        surplus, take, take_edge = options(p, price)
-        best = surplus.argmax(axis=-1)
-        gain = np.maximum(surplus.max(axis=-1), 0.0)
+        options = Options(p, *roots, price)
+        best = options.surplus.argmax(axis=0)
+        gain = np.maximum(options.surplus.max(axis=0), 0.0)
         worth = (price.gateway * capacity).sum(axis=(1, 2)) + (price.edge * capacity_edge).sum(axis=1)
         bound = np.minimum(bound, gain.sum(axis=(1, 2)) + worth)
         if t >= iterations // 3 and t % PLAN_EVERY == 0:
-            kept.append(price)
-        use, use_edge = _usage(best, gain, take, take_edge)
+            kept.append(options)
+        use, use_edge = options.usage(best, gain)
         eta = 1.0 / (1.0 + t / 15.0)
-        price = PriceVector(
-            _moved(price.gateway, use - capacity, eta), _moved(price.edge, use_edge - capacity_edge, eta)
-        )
+        price = Prices(_moved(price.gateway, use - capacity, eta), _moved(price.edge, use_edge - capacity_edge, eta))
     return Relaxation(bound, kept)
 
 
 def _moved(price: Array, excess: Array, eta: float) -> Array:
-    moved: Array = np.clip(price * np.exp(eta * np.clip(excess, -STEP_MAX, STEP_MAX)), *PRICE_RANGE)
+    step = np.exp(eta * np.minimum(np.maximum(excess, -STEP_MAX), STEP_MAX))
+    moved: Array = np.minimum(np.maximum(price * step, PRICE_RANGE[0]), PRICE_RANGE[1])
     return moved
 
 
@@ -219,68 +221,61 @@ def empty_state(exogenous: Any) -> ModelPlacementState:
 
 @dataclass(frozen=True)
 class Packing:
-    """A plan: option (B, G, K) of each task or NOWHERE, what it takes (B, G, K, 3) of its gateway and of the server."""
+    """A plan: option (B, G, K) of each task or NOWHERE, what it takes of the six resources, what it gains."""
 
     option: Array
-    take: Array
-    take_edge: Array
+    take: Array  # (B, G, K, 6) as `Options.takes`
     accuracy: Array  # (B,) planned sum
 
 
-def pack(p: Problem, prices: list[PriceVector]) -> Packing:
+def pack(p: Problem, kept: list[Options]) -> Packing:
     """Greedy plans at several prices, all at once; the best of each cell wins.
 
     Tasks in decreasing order of what their best option gains, options of a task likewise, admitted while each
     resource has room for what the option takes. The loop is over ranks; plans and cells are one array axis.
     """
-    many = len(prices)
-    cells, g, k, _ = p.accuracy.shape
-    n, rows = g * k, many * cells
-    found = [options(p, price) for price in prices]
-    surplus, take, take_edge = (np.concatenate([f[part] for f in found]) for part in range(3))
-    surplus, need = surplus.reshape(rows, n, 4), np.zeros((rows, n, 4, 6))
-    need[..., :3] = take.reshape(rows, n, 4, 3)
-    need[:, :, 2:, 3:] = take_edge.reshape(rows, n, 2, 3)
-    order = np.argsort(-surplus.max(axis=-1), axis=1, kind="stable")
-    ranking = np.argsort(-surplus, axis=-1, kind="stable")
-    allowed = np.isfinite(np.take_along_axis(surplus, ranking, axis=-1))
-    need = np.take_along_axis(need, ranking[..., None], axis=2)
-    room = np.ones((rows, g + 1, 3)) - SLACK
-    room[:, :g, 2], room[:, g, 2] = np.tile(p.free_gateway - SLACK, (many, 1)), np.tile(p.free_edge - SLACK, many)
+    many, (cells, g) = len(kept), p.free_gateway.shape
+    n, rows = p.first_s[0].size, many * cells
+    surplus = np.concatenate([o.surplus for o in kept], axis=1).reshape(4, rows, n)
+    need = np.concatenate([o.takes() for o in kept], axis=1).reshape(4, rows, n, 6)
+    need[~np.isfinite(surplus)] = np.inf
     every = np.arange(rows)
-    chosen = np.full((rows, n), NOWHERE)
+    order = np.argsort(-surplus.max(axis=0), axis=1, kind="stable").T  # (n, rows)
+    ranked = surplus[:, every, order].transpose(1, 2, 0)  # (n, rows, 4)
+    ranking = np.argsort(-ranked, axis=-1, kind="stable")
+    need = need[ranking, every[:, None], order[..., None]]  # (n, rows, 4, 6)
+    room = np.full((rows, g, 3), 1.0 - SLACK)
+    room[..., 2] = np.tile(p.free_gateway, (many, 1)) - SLACK
+    left = np.full((rows, 6), 1.0 - SLACK)  # of the gateway at hand, of the server
+    left[:, 5] = np.tile(p.free_edge, many) - SLACK
+    gateway, chosen = order // (n // g), np.empty((n, rows), np.int64)
     for rank in range(n):
-        task = order[:, rank]
-        at = task // k
-        want = need[every, task]
-        fits = (want[..., :3] <= room[every, at][:, None]).all(axis=-1)
-        fits &= (want[..., 3:] <= room[:, g][:, None]).all(axis=-1) & allowed[every, task]
+        want, at = need[rank], gateway[rank]
+        left[:, :3] = room[every, at]
+        fits = (want <= left[:, None]).all(axis=-1)
         first = fits.argmax(axis=1)
-        taken = want[every, first] * fits[every, first][:, None]
-        room[every, at] -= taken[:, :3]
-        room[:, g] -= taken[:, 3:]
-        chosen[every, task] = np.where(fits[every, first], first, NOWHERE)
-    return _best_packing(p, chosen, ranking, need, many)
+        served = fits[every, first]
+        np.subtract(left, want[every, first], out=left, where=served[:, None])
+        room[every, at] = left[:, :3]
+        chosen[rank] = np.where(served, first, NOWHERE)
+    return _best_packing(p, chosen, order, ranking, need)
 
 
-def _best_packing(p: Problem, chosen: Array, ranking: Array, need: Array, many: int) -> Packing:
-    """Of `many` plans of each cell, the one with the highest sum of accuracies."""
-    shape = p.accuracy.shape[:3]
-    cells, n = shape[0], chosen.shape[1]
+def _best_packing(p: Problem, chosen: Array, order: Array, ranking: Array, need: Array) -> Packing:
+    """Of all plans of each cell, the one with the highest sum of accuracies; arrays by rank as in `pack`."""
+    shape = p.accuracy.shape[1:]
+    cells, n, rows = shape[0], *order.shape
     served, place = chosen != NOWHERE, np.maximum(chosen, 0)[..., None]
     option = np.where(served, np.take_along_axis(ranking, place, axis=2)[..., 0], NOWHERE)
-    value = np.take_along_axis(
-        np.tile(p.accuracy.reshape(cells, n, 4), (many, 1, 1)), np.maximum(option, 0)[..., None], axis=2
-    )[..., 0]
-    total = np.where(served, value, 0.0).sum(axis=1).reshape(many, cells)
+    accuracy = p.accuracy.reshape(4, cells, n)[option, np.arange(rows) % cells, order]
+    total = np.where(served, accuracy, 0.0).sum(axis=0).reshape(-1, cells)
     best = total.argmax(axis=0) * cells + np.arange(cells)
-    take = np.take_along_axis(need[best], place[best][..., None], axis=2)[:, :, 0] * served[best][..., None]
-    return Packing(
-        option[best].reshape(shape),
-        take[..., :3].reshape(*shape, 3),
-        take[..., 3:].reshape(*shape, 3),
-        total.max(axis=0),
-    )
+    wanted = np.take_along_axis(need[:, best], place[:, best, :, None], axis=2)[:, :, 0]
+    taken = np.where(served[:, best, None], wanted, 0.0)
+    found, take = np.empty((cells, n), np.int64), np.empty((cells, n, 6))
+    at = np.arange(cells), order[:, best]
+    found[at], take[at] = option[:, best], taken
+    return Packing(found.reshape(shape), take.reshape(*shape, 6), total.max(axis=0))
 
 
 def decisions_of(scenario: ModelPlacement, state: Any, exogenous: Any, plan: Packing, keep: Keep) -> Any:
@@ -296,7 +291,7 @@ def decisions_of(scenario: ModelPlacement, state: Any, exogenous: Any, plan: Pac
         return found
 
     relay, edge_cpu = (
-        scores(plan.take_edge[..., r].reshape(flat)).reshape(local.shape) for r in (0, 1)
+        scores(plan.take[..., 3 + r].reshape(flat)).reshape(local.shape) for r in (0, 1)
     )  # one pool of all gateways
     if keep == "used":
         level = np.stack([~heavy, heavy], axis=-1) & served[..., None]
@@ -333,7 +328,7 @@ def _dropped(
         axis=-1,
     )
     cells = len(bits)
-    used_edge = (scenario.used_bits(state, exogenous)[1] / c.edge_cache_bits) + plan.take_edge[..., 2].sum(axis=(1, 2))
+    used_edge = (scenario.used_bits(state, exogenous)[1] / c.edge_cache_bits) + plan.take[..., 5].sum(axis=(1, 2))
     asking = ~served & ~harmless.any(axis=-1)
     size = (bits[..., LIGHT] / c.edge_cache_bits).reshape(cells, -1)
     fits = admit_in_order(size, asking.reshape(cells, -1), used_edge, 1.0 - SLACK).reshape(served.shape)
@@ -348,6 +343,8 @@ class PlanController(CentralController):
         keep: models that stay in the caches: those served with in this slot, none, or all.
     """
 
+    scenario: ModelPlacement
+
     def __init__(self, keep: Keep = "used", name: str | None = None) -> None:
         self.keep, self.name = keep, name or f"plan_{keep}"
 
@@ -360,5 +357,5 @@ class PlanController(CentralController):
 
     def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> Any:
         p = problem(self.scenario, state, exogenous)
-        plan = pack(p, relax(p).prices)
+        plan = pack(p, relax(p).kept)
         return decisions_of(self.scenario, state, exogenous, plan, self.keep)
