@@ -21,8 +21,8 @@ import pandas as pd
 import pydantic
 
 from agents.api import Controller, Policy, Team
-from agents.fixed import fixed_controller
 from agents.policy import CENTRAL, NetworkCentralController, NetworkController, TrainedPolicy
+from agents.registry import make_controller
 from envs.api import Scenario
 from envs.config import config_class, quantity, unknown_name
 from envs.registry import make_scenario
@@ -44,7 +44,9 @@ class TrainConfig:
     policies: Literal["shared", "independent"] = quantity("shared", "-", "one network per role, or one per agent")
     reward: str = quantity("local", "-", "reward mode of the scenario (decentralized control)")
     fixed: dict[str, str] = pydantic.Field(default_factory=dict, description="role -> controller that is not learned")
-    agent_steps: int = quantity(500_000, "-", "budget: decisions of learned agents (cell-slots for central)", ge=1)
+    agent_steps: int = quantity(
+        500_000, "-", "budget: decisions of agents; central control decides for all of them", ge=1
+    )
     cells: int = quantity(8, "-", "cells stepped at once by a runner", ge=1)
     slots: int = quantity(50, "-", "slots per iteration", ge=1)
     minibatch: int = quantity(1000, "-", "agent-steps of a minibatch", ge=1)
@@ -63,6 +65,7 @@ class TrainConfig:
     normalise: bool = quantity(False, "-", "scale observations by running moments")
     log_std: float = quantity(-0.7, "-", "start of the log standard deviation of a Box action", ge=-3, le=1)
     seed: int = quantity(0, "-", "seed of weights, traces and exploration", ge=0)
+    threads: int = quantity(1, "-", "threads of the learning process; more pay for large networks only", ge=1)
     num_env_runners: int = quantity(0, "-", "remote runners; 0 samples in this process", ge=0)
     checkpoint_s: float = quantity(60.0, "s", "time between checkpoints", gt=0)
 
@@ -75,6 +78,11 @@ class TrainConfig:
         if self.control == "central":
             return (CENTRAL,)
         return tuple(role for role in self.make_scenario().roles if role not in self.fixed)
+
+    def learned_agents(self) -> int:
+        """Agents of a cell whose decisions are learned; central control decides for all."""
+        roles = self.make_scenario().roles
+        return sum(roles[r].count for r in (roles if self.control == "central" else self.learned_roles()))
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -132,7 +140,7 @@ def check(config: TrainConfig) -> None:
     for role, name in config.fixed.items():
         if role not in scenario.roles:
             raise ValueError(unknown_name("role", role, scenario.roles))
-        fixed_controller(scenario, role, name)
+        make_controller(scenario, role, name)
     if not config.learned_roles():
         raise ValueError("fixed names every role: nothing is left to learn")
 
@@ -145,7 +153,7 @@ def _loop(
     before = rows[-1]["time_s"] if rows else 0.0
     started = saved = time.perf_counter()
     while not rows or rows[-1]["agent_steps"] < config.agent_steps:
-        row = curve_row(algorithm.train(), config)
+        row = curve_row(_iteration(algorithm), config)
         row["time_s"] = before + time.perf_counter() - started
         rows.append(row)
         if progress is not None:
@@ -154,6 +162,16 @@ def _loop(
             run.save(algorithm, config, rows)
             saved = time.perf_counter()
     run.save(algorithm, config, rows)
+
+
+def _iteration(algorithm: Any) -> Any:
+    """RLlib's result of one iteration; an iteration in which every remote runner failed is repeated."""
+    for _ in range(ATTEMPTS):
+        result = algorithm.train()
+        if result.get("env_runners") and result.get("learners"):
+            return result
+        time.sleep(1.0)  # RLlib restarts the runners meanwhile
+    raise RuntimeError(f"every runner failed {ATTEMPTS} times in a row; see Ray's worker logs")
 
 
 class RunFolder:
@@ -206,7 +224,9 @@ class RunFolder:
             TrainedPolicy(network, config.scenario, role, information).save(self.policies / f"{role}.pt")
 
 
-RESUMABLE = ("agent_steps", "checkpoint_s", "num_env_runners")
+ATTEMPTS = 30
+"""Iterations without any sample after which a run gives up."""
+RESUMABLE = ("agent_steps", "checkpoint_s", "num_env_runners", "threads")
 """Settings that a resumed run may change: its budget, how often it saves, on how many runners it samples."""
 
 
@@ -245,7 +265,7 @@ def load_policy(path: Path | str, scenario: Scenario, greedy: bool = True) -> Po
         return TrainedCentral(name, policies[CENTRAL], greedy, settings)
     members: dict[str, Controller] = {r: NetworkController(policy, greedy) for r, policy in policies.items()}
     for role, controller in settings.fixed.items():
-        members[role] = fixed_controller(acting, role, controller)
+        members[role] = make_controller(acting, role, controller)
     return TrainedTeam(name, {role: members[role] for role in acting.roles}, settings)
 
 

@@ -44,7 +44,7 @@ class Cells:
         scenario: the scenario.
         cells: B.
         learned: roles whose actions are supplied to `step`, or (CENTRAL,).
-        fixed: role -> controller that plays it.
+        fixed: role -> controller that plays it; one that learns keeps learning over the episodes.
         rng: draws traces and the fixed controllers' randomness.
         stagger: start cells at different slots of their first episode, in multiples of `window` slots if that fits.
         window: slots of one sample.
@@ -107,6 +107,8 @@ class Cells:
             observations = self.scenario.observe(self.state, exogenous)
             decisions = self.team.combine(observations, self.state, exogenous, self.rng)
         step = self.scenario.step(self.state, decisions, exogenous)
+        if self.team is not None:
+            self.team.feedback(step.costs)
         self.state = step.state
         self.clock = self.clock + 1
         self._offset += 1
@@ -185,6 +187,7 @@ class Cells:
             "clock": self.clock.copy(),
             "traces": [_arrays(trace) for trace in self.traces],
             "state": _arrays(self.state),
+            "team": {} if self.team is None else self.team.state_dict(),
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -197,6 +200,8 @@ class Cells:
         self.state = self.scenario.state_type(**state["state"])
         self.clock = np.array(state["clock"])
         self._start_team()
+        if self.team is not None:
+            self.team.load_state_dict(state["team"])
         self._align()
 
 

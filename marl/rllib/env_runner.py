@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+import ray
 import torch
 from ray.rllib.core import COMPONENT_RL_MODULE
 from ray.rllib.core.columns import Columns
@@ -34,8 +35,8 @@ from ray.rllib.utils.metrics import (
 )
 
 from agents.api import Controller
-from agents.fixed import fixed_controller
 from agents.networks import environment_actions, greedy_actions, sampled_actions
+from agents.registry import make_controller
 from envs.api import Array, Scenario, total_cost
 from envs.registry import make_scenario, register_scenario, scenario_target
 from marl.rllib.advantages import advantages_and_targets
@@ -55,7 +56,7 @@ class RunnerSettings:
         target: "module:Class" behind the name, so that a runner in another process can register it.
         overrides: config fields.
         roles: learned roles, or (CENTRAL,).
-        fixed: role -> name of the controller that plays it (`agents.registry.role_controllers`).
+        fixed: role -> name of the controller that plays it (`agents.registry.make_controller`).
         reward: reward mode of the scenario.
         scales: learned role -> factor on its reward.
         cells: cells B per runner.
@@ -157,7 +158,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
             self._pending_cells = None
 
     def _fixed_controllers(self) -> dict[str, Controller]:
-        return {role: fixed_controller(self.scenario, role, name) for role, name in self.settings.fixed.items()}
+        return {role: make_controller(self.scenario, role, name) for role, name in self.settings.fixed.items()}
 
     def get_spaces(self) -> dict[str, Any]:
         spaces: dict[str, Any] = {}
@@ -371,7 +372,8 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         if COMPONENT_RL_MODULE in state:
             number = state.get(WEIGHTS_SEQ_NO, 0)
             if number == 0 or self._weights_seq_no < number:
-                self.module.set_state(state[COMPONENT_RL_MODULE])
+                weights = state[COMPONENT_RL_MODULE]
+                self.module.set_state(ray.get(weights) if isinstance(weights, ray.ObjectRef) else weights)
             if number > 0:
                 self._weights_seq_no = number
         if NUM_ENV_STEPS_SAMPLED_LIFETIME in state:

@@ -35,8 +35,8 @@ class ScenarioMultiAgentEnv(MultiAgentEnv):
         self.possible_agents = list(self.env.possible_agents)
         self.observation_spaces = dict(self.env.observation_spaces)
         self.action_spaces = dict(self.env.action_spaces)
-        self.observation_space = gymnasium.spaces.Dict(self.observation_spaces)
-        self.action_space = gymnasium.spaces.Dict(self.action_spaces)
+        self.observation_space = gymnasium.spaces.Dict({**self.observation_spaces})
+        self.action_space = gymnasium.spaces.Dict({**self.action_spaces})
         self._role = {agent: agent.split("_")[0] for agent in self.possible_agents}
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:

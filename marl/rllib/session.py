@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import ray
+import torch
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.metrics import (
@@ -58,6 +59,7 @@ def local_ray(num_env_runners: int) -> Iterator[None]:
 def set_up(config: TrainConfig) -> Any:
     """The RLlib algorithm of a training run."""
     logging.getLogger("ray").setLevel(logging.ERROR)
+    torch.set_num_threads(config.threads)  # PyTorch's default oversubscribes the cores next to runners
     return ppo_config(config).build_algo()
 
 
@@ -129,7 +131,7 @@ def ppo_config(config: TrainConfig) -> BatchedPPOConfig:
     """RLlib's configuration of a PPO or MAPPO run."""
     scenario = config.make_scenario()
     roles = config.learned_roles()
-    agents = 1 if config.control == "central" else sum(scenario.roles[r].count for r in roles)
+    agents = config.learned_agents()
     lr = config.lr or (3e-4 if config.control == "central" else 1e-3)
     env_steps = max(1, config.agent_steps // agents)
     return (
@@ -170,15 +172,13 @@ def _module_of(agent_id: str, episode: Any = None, **_: Any) -> str:
 
 def curve_row(result: dict[str, Any], config: TrainConfig) -> dict[str, float]:
     """One row of the learning curve from RLlib's result of an iteration."""
-    scenario = config.make_scenario()
     sampled = result[ENV_RUNNER_RESULTS]
     roles = config.learned_roles()
-    agents = 1 if config.control == "central" else sum(scenario.roles[r].count for r in roles)
     env_steps = int(sampled[NUM_ENV_STEPS_SAMPLED_LIFETIME])
     row = {
         "iteration": int(result["training_iteration"]),
         "env_steps": env_steps,
-        "agent_steps": env_steps * agents,
+        "agent_steps": env_steps * config.learned_agents(),
         "episode_return": float(sampled.get(EPISODE_RETURN_MEAN, float("nan"))),
     }
     row.update({name: float(value) for name, value in sampled.get(SCENARIO_METRICS, {}).items()})

@@ -1,0 +1,190 @@
+"""Networks and their RLModule: one network per agent in one module, action spaces, normalisation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.evaluation.postprocessing import Postprocessing
+from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
+
+from agents.networks import (
+    NetworkSpec,
+    Normaliser,
+    PolicyNetwork,
+    environment_actions,
+    greedy_actions,
+    network_spec,
+    sampled_actions,
+)
+from marl.rllib.modules import ActorCriticModule
+from marl.rllib.ppo import BatchedPPOLearner
+from marl.rllib.session import module_specs, ppo_config
+from marl.train import TrainConfig
+
+AGENTS, ROWS = 3, 40
+CONFIG = TrainConfig(
+    set={"device_action": "split", "num_devices": AGENTS}, policies="independent", hidden=(8, 8), minibatch=10_000
+)
+
+
+def stacked_learner() -> Any:
+    specs = module_specs(CONFIG, CONFIG.make_scenario())
+    del specs.rl_module_specs["server"]
+    config = ppo_config(CONFIG).multi_agent(policies={"device"}).rl_module(rl_module_spec=specs)
+    learner = BatchedPPOLearner(config=config, module_spec=specs)
+    learner.build()
+    return learner
+
+
+def separate_learner(stacked: Any) -> Any:
+    """Each agent's network as an RLModule of its own, with the weights that it has in the stacked module."""
+    whole = stacked.module["device"].unwrapped()
+    alone = NetworkSpec.from_dict({**whole.spec.to_dict(), "agents": 0})
+    names = [f"device_{i}" for i in range(AGENTS)]
+    spec = RLModuleSpec(
+        module_class=ActorCriticModule,
+        observation_space=whole.observation_space,
+        action_space=whole.action_space,
+        model_config={"spec": alone.to_dict(), "critic_hidden": (8, 8), "global_size": 0, "agents": 0},
+    )
+    specs = MultiRLModuleSpec(rl_module_specs=dict.fromkeys(names, spec))
+    config = ppo_config(CONFIG).multi_agent(policies=set(names)).rl_module(rl_module_spec=specs)
+    learner = BatchedPPOLearner(config=config, module_spec=specs)
+    learner.build()
+    for i, name in enumerate(names):
+        learner.module[name].load_state_dict(own_part(whole, i))
+    return learner
+
+
+def own_part(module: Any, agent: int) -> dict[str, torch.Tensor]:
+    """Agent's slice of a stacked module's weights, in the layout of a shared module."""
+    parts = {}
+    for name, value in module.state_dict().items():
+        part = value[agent]
+        parts[name] = part.T.clone() if ".weights." in name else part.reshape(-1).clone()
+    return parts
+
+
+def rows(seed: int) -> dict[str, np.ndarray[Any, Any]]:
+    rng = np.random.default_rng(seed)
+
+    def normal(*shape: int) -> np.ndarray[Any, Any]:
+        return rng.standard_normal((ROWS, AGENTS, *shape)).astype(np.float32)
+
+    return {
+        Columns.OBS: normal(7),
+        Columns.ACTIONS: normal(2),
+        Columns.ACTION_DIST_INPUTS: 0.1 * normal(4),
+        Columns.ACTION_LOGP: 0.1 * normal() - 2,
+        Postprocessing.ADVANTAGES: normal(),
+        Postprocessing.VALUE_TARGETS: 5 * normal(),
+    }
+
+
+def gradients(learner: Any, batch: dict[str, np.ndarray[Any, Any]]) -> dict[str, torch.Tensor]:
+    tensors = {"device": SampleBatch({k: torch.from_numpy(v) for k, v in batch.items()})}
+    out = learner.module.forward_train(tensors)
+    found = learner.compute_gradients(learner.compute_losses(fwd_out=out, batch=tensors))
+    clipped = learner.postprocess_gradients(found)
+    return {name: clipped[p].clone() for name, p in learner.module["device"].unwrapped().named_parameters()}
+
+
+def test_gradient_of_an_agent_depends_on_its_own_data_only() -> None:
+    learner = stacked_learner()
+    batch = rows(0)
+    before = gradients(learner, batch)
+    for column in (Columns.OBS, Postprocessing.ADVANTAGES, Postprocessing.VALUE_TARGETS):
+        batch[column] = batch[column].copy()
+        batch[column][:, 1] *= 3.0
+    after = gradients(learner, batch)
+    for name, gradient in before.items():
+        torch.testing.assert_close(gradient[[0, 2]], after[name][[0, 2]], rtol=0, atol=0)
+        assert not torch.allclose(gradient[1], after[name][1]), name
+
+
+def test_stacked_module_learns_as_separate_modules_do() -> None:
+    """Three epochs of PPO on one batch: every weight ends where the agent's own RLModule and optimiser take it."""
+    stacked = stacked_learner()
+    separate = separate_learner(stacked)
+    start = own_part(stacked.module["device"].unwrapped(), 0)
+    batch = rows(1)
+    stacked.update(batch=MultiAgentBatch({"device": SampleBatch(batch)}, ROWS), num_epochs=3, minibatch_size=10_000)
+    each = {f"device_{i}": SampleBatch({k: v[:, i] for k, v in batch.items()}) for i in range(AGENTS)}
+    separate.update(batch=MultiAgentBatch(each, ROWS), num_epochs=3, minibatch_size=10_000)
+    for i in range(AGENTS):
+        ours = own_part(stacked.module["device"].unwrapped(), i)
+        theirs = separate.module[f"device_{i}"].state_dict()
+        for name, value in ours.items():
+            torch.testing.assert_close(value, theirs[name], rtol=1e-4, atol=1e-6)
+    moved = own_part(stacked.module["device"].unwrapped(), 0)
+    assert (moved["policy.body.weights.0"] - start["policy.body.weights.0"]).abs().max() > 1e-3
+
+
+def test_stacked_network_equals_separate_networks() -> None:
+    whole = PolicyNetwork(NetworkSpec(4, "box", (2,), (0.0, 0.0), (1.0, 1.0), agents=AGENTS))
+    x = torch.randn(5, AGENTS, 4)
+    out = whole(x)
+    for i in range(AGENTS):
+        alone = PolicyNetwork(NetworkSpec(4, "box", (2,), (0.0, 0.0), (1.0, 1.0)))
+        alone.load_state_dict(own_part(whole, i))
+        torch.testing.assert_close(out[:, i], alone(x[:, i]))
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        gymnasium.spaces.Box(np.float32([0, -2]), np.float32([1, 6])),
+        gymnasium.spaces.Discrete(5, start=2),
+        gymnasium.spaces.MultiDiscrete([3, 4]),
+    ],
+    ids=["box", "discrete", "multidiscrete"],
+)
+def test_actions_lie_in_their_space_and_follow_the_distribution(space: gymnasium.Space[Any]) -> None:
+    spec = network_spec(3, space)
+    parameters = np.random.default_rng(0).standard_normal((1, 1, spec.outputs * (2 if spec.kind == "box" else 1)))
+    many = np.broadcast_to(parameters, (20_000, *parameters.shape[1:])).astype(np.float32)
+    drawn = sampled_actions(spec, many, np.random.default_rng(1))
+    for action in environment_actions(spec, drawn)[:50, 0]:
+        assert space.contains(np.asarray(action, space.dtype) if space.shape else int(action)), action
+    if spec.kind == "box":
+        mean, log_std = np.split(parameters[0, 0], 2)
+        np.testing.assert_allclose(drawn.mean(axis=(0, 1)), mean, atol=0.05)
+        np.testing.assert_allclose(drawn.std(axis=(0, 1)), np.exp(log_std), rtol=0.05)
+    else:
+        logits = parameters[0, 0, : spec.choices[0]]
+        shares = np.exp(logits) / np.exp(logits).sum()
+        first = drawn[:, 0] if spec.kind == "discrete" else drawn[:, 0, 0]
+        np.testing.assert_allclose(np.bincount(first, minlength=len(shares)) / len(first), shares, atol=0.02)
+        assert np.all(greedy_actions(spec, parameters).ravel()[0] == logits.argmax())
+
+
+def test_masked_choices_are_never_taken() -> None:
+    spec = network_spec(3, gymnasium.spaces.Discrete(4))
+    network = PolicyNetwork(spec)
+    mask = torch.tensor([[True, False, False, True]]).expand(500, 4)
+    with torch.no_grad():
+        parameters = network(torch.randn(500, 3), mask).numpy()
+    assert set(sampled_actions(spec, parameters, np.random.default_rng(0))) == {0, 3}
+
+
+def test_unbounded_action_space_is_refused() -> None:
+    with pytest.raises(ValueError, match="not bounded"):
+        network_spec(3, gymnasium.spaces.Box(-np.inf, np.inf, (2,)))
+
+
+def test_running_moments_equal_those_of_all_rows_together() -> None:
+    data = np.random.default_rng(0).normal(3.0, 2.0, (600, 4))
+    normaliser = Normaliser(4)
+    for part in np.split(data, [50, 300]):
+        normaliser.merge(len(part), part.mean(axis=0), part.var(axis=0))
+    np.testing.assert_allclose(normaliser.mean.numpy(), data.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(normaliser.variance.numpy(), data.var(axis=0), rtol=1e-12)
+    scaled = normaliser(torch.from_numpy(data.astype(np.float32))).numpy()
+    np.testing.assert_allclose(scaled.std(axis=0), 1.0, rtol=1e-3)

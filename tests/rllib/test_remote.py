@@ -1,0 +1,57 @@
+"""Remote runners: they sample, receive weights, and come back after one is killed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import ray
+
+from marl.rllib.session import set_up
+from marl.train import TrainConfig
+
+CONFIG = TrainConfig(
+    set={"device_action": "split", "num_devices": 3, "episode_blocks": 20}, cells=4, slots=10, minibatch=80, epochs=1,
+    num_env_runners=2,
+)  # fmt: skip
+STEPS = 2 * 4 * 10
+RESTART_S = 120.0
+"""A new worker process has to import PyTorch and RLlib first."""
+
+
+@pytest.fixture(scope="module")
+def algorithm(local_cluster: None) -> Iterator[Any]:
+    built = set_up(CONFIG)
+    yield built
+    built.stop()
+
+
+def sampled(result: dict[str, Any]) -> int:
+    return int(result["env_runners"]["num_env_steps_sampled_lifetime"])
+
+
+def test_runners_sample_different_traces_and_receive_the_weights(algorithm: Any) -> None:
+    assert sampled(algorithm.train()) == STEPS
+    group = algorithm.env_runner_group
+    queues = group.foreach_env_runner(lambda r: r.cells.state.device_queue_cycles.sum(), local_env_runner=False)
+    assert len(set(queues)) == 2
+    learned = algorithm.learner_group.get_state(components="learner/rl_module")["learner"]["rl_module"]["device"]
+    held = group.foreach_env_runner(
+        lambda r: r.module["device"].get_state()["policy.body.biases.2"].tolist(), local_env_runner=False
+    )
+    assert held == [learned["policy.body.biases.2"].tolist()] * 2
+
+
+def test_training_goes_on_when_a_runner_is_killed(algorithm: Any) -> None:
+    before = sampled(algorithm.train())
+    group = algorithm.env_runner_group
+    ray.kill(group._worker_manager._actors[1], no_restart=False)
+    alone = sampled(algorithm.train())
+    assert alone > before  # the other runner's half at least
+    deadline = time.monotonic() + RESTART_S
+    while group.num_healthy_remote_workers() < 2 and time.monotonic() < deadline:
+        alone = sampled(algorithm.train())
+    assert group.num_remote_worker_restarts() >= 1
+    assert sampled(algorithm.train()) - alone == STEPS
