@@ -102,6 +102,23 @@ def bench_command(
     bench(json_file, only or [])
 
 
+@app.command("profile")
+def profile_command(
+    target: Annotated[str, typer.Argument(metavar="MODULE:FACTORY", help="Makes a torch.nn.Module.")],
+    inputs: Annotated[list[str], typer.Option("--input", metavar="C,H,W[:TYPE]", help="Shape of an input, no batch.")],
+    csv: Annotated[Path | None, typer.Option(help="Write only the layer table, to this file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of table and picture.")] = None,
+    repeats: Annotated[int, typer.Option(help="Runs of the time measurement; 0: none.")] = 5,
+    energy_budget_j: Annotated[float, typer.Option(help="Energy budget of a device per slot, J.")] = 0.05,
+    memory_budget_bytes: Annotated[float, typer.Option(help="Memory budget of a device, B.")] = 1e8,
+    settings: Settings = None,
+) -> None:
+    """Turn a network of your own into a layer table, and draw the delay of each cut."""
+    from launch.profile import profile
+
+    profile(target, inputs, csv, out, repeats, energy_budget_j, memory_budget_bytes, settings or [])
+
+
 @trace_app.command("sample")
 def trace_sample_command(
     scenario: Annotated[str, typer.Option(help="Scenario whose random processes draw.")],
