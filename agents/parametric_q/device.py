@@ -96,8 +96,10 @@ class ParametricQDevice(OffloadingController):
         starts = np.concatenate([[0], np.cumsum(self._rows)[:-1]])
         self._first = np.array([starts[fractions.index(y - m)] + m for y, m in zip(DEVICE_GRID, whole, strict=True)])
         points = (np.arange(max(self._rows)) + self.lattice.residual_tasks[:, None]).ravel()
-        self._matrix = self.function.matrix(points)
-        self._beyond = np.maximum(points - DEVICE_GRID[-1], 0.0).astype(np.float32)[:, None]
+        residuals = len(self.lattice.residual_tasks)
+        self._matrix = self.function.matrix(points).reshape(residuals, -1, len(DEVICE_GRID))
+        self._beyond = np.maximum(points - DEVICE_GRID[-1], 0.0).astype(np.float32).reshape(residuals, -1, 1)
+        self._grid = DEVICE_GRID.astype(np.float32)
 
     # --- acting ----------------------------------------------------------------------------------------------------
 
@@ -135,36 +137,56 @@ class ParametricQDevice(OffloadingController):
         alpha = np.float32(step_size(self.updates))
         for start in range(0, self.values.shape[1], CHUNK):
             part = slice(start, start + CHUNK)
-            kept = self._continuation(self.values[:, part])
+            values = self.values[:, part]
+            function = values.copy()  # all pairs are seen by the same Q-function
             for arrived, gain in pairs:
-                target = self._targets(kept, arrived[part], gain[part], price[part])
-                self.values[:, part] += alpha * (target - self.values[:, part])
+                values += alpha * (self._targets(function, arrived[part], gain[part], price[part]) - values)
         self.updates += 1
 
-    def _continuation(self, values: Array) -> Array:
-        """gamma V(m + r) as (R, depth + M, N), infinite for m < 0."""
-        discount = np.float32(self.scenario.config.discount)
-        at = self._matrix @ (values * discount)
-        at += self._beyond * (self.function.slope(values) * discount)
-        residuals, rows, depth = len(self.lattice.residual_tasks), max(self._rows), self.lattice.depth
-        kept = np.empty((residuals, depth + rows, values.shape[1]), np.float32)
-        kept[:, :depth] = np.inf
-        kept[:, depth:] = at.reshape(residuals, rows, -1)
-        return kept
-
-    def _targets(self, kept: Array, arrived: Array, gain: Array, price: Array) -> Array:
+    def _targets(self, values: Array, arrived: Array, gain: Array, price: Array) -> Array:
         """Targets (J, N): w3 W (y_j + A) + min_x Q(y_j + A, h, x)."""
-        sent, outage = self.lattice.transmit(gain[None], price)
-        leaves = self.scenario.config.residual_leaves_device
-        if leaves and not self.model.works.avoid_outage:
-            passes = self.lattice.joint_pass(kept[self._no_residual], kept, sent, outage)
-        else:
-            gone = [kept[self._no_residual]] * len(kept) if leaves else list(kept)
-            passes = self.lattice.passes(gone, kept, sent, outage)
-        best = np.concatenate([self.lattice.best(i, rows, passes)[0] for i, rows in enumerate(self._rows)], axis=0)
-        target = np.take_along_axis(best, self._first[:, None] + arrived, axis=0)
-        target += np.float32(self.model.hold_cost) * (DEVICE_GRID[:, None] + arrived).astype(np.float32)
+        order = np.argsort(gain)  # weak channels first: those in outage are the leading columns
+        best = self._best(values[:, order], gain[order], price[order])
+        column = np.empty_like(order)
+        column[order] = np.arange(len(order))
+        target: Array = best.take((self._first[:, None] + arrived) * len(order) + column)
+        target += np.float32(self.model.hold_cost) * (self._grid[:, None] + arrived.astype(np.float32))
         return target
+
+    def _best(self, values: Array, gain: Array, price: Array) -> Array:
+        """min_x Q at all queues of the lattice (rows, N), one fraction after another; devices sorted by gain."""
+        sent, outage = self.lattice.transmit(gain[None], price)
+        sent = sent.astype(np.float32)
+        discounted = values * np.float32(self.scenario.config.discount)
+        slope = self.function.slope(discounted)
+        leaves = self.scenario.config.residual_leaves_device
+        stays: Array | None
+        if leaves:
+            blocked = outage[:, 0].sum(axis=1)
+            stays = None
+        else:  # the literal model: what is sent stays in the queue as well
+            blocked = np.full(len(sent), len(gain))
+            stays = np.where(outage, np.float32(0.0), sent)
+        kept = [self._continuation(r, discounted[:, :n], slope[:n]) for r, n in enumerate(blocked)]
+        whole = self._continuation(self._no_residual, discounted, slope)
+        answers = []
+        for i, rows in enumerate(self._rows):
+            if leaves:
+                best = self.lattice.best_leaving(i, rows, whole, np.where(outage, np.float32(np.inf), sent))
+            else:
+                best = np.full((1, rows, len(gain)), np.inf, np.float32)
+            self.lattice.lower_by(best, i, kept, stays, only_idle=self.model.works.avoid_outage and leaves)
+            answers.append(best[0])
+        return np.concatenate(answers, axis=0)
+
+    def _continuation(self, residual: int, discounted: Array, slope: Array) -> Array:
+        """gamma V(m + r) as (depth + M, N), infinite for m < 0."""
+        rows, depth = max(self._rows), self.lattice.depth
+        kept = np.empty((depth + rows, discounted.shape[1]), np.float32)
+        kept[:depth] = np.inf
+        np.matmul(self._matrix[residual], discounted, out=kept[depth:])
+        kept[depth:] += self._beyond[residual] * slope
+        return kept
 
     # --- state -----------------------------------------------------------------------------------------------------
 

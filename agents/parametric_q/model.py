@@ -184,15 +184,22 @@ class ValueTable:
         rows, width = self.table.shape
         base = (np.arange(width) if columns is None else columns)[:, None]
         position = points * (1.0 / self.step)
-        index = np.minimum(position, rows - 2).astype(np.int64)
-        flat = index * width + base
+        index = position.astype(np.int64)
+        above = bool(position.max() >= rows - 1)
+        if above:
+            np.minimum(index, rows - 2, out=index)
+            beyond = np.maximum(position - (rows - 1), 0.0)
+            position -= beyond
+        position -= index
+        index *= width
+        index += base
         table = self.table.ravel()
-        low = table.take(flat)
-        inside = np.minimum(position, rows - 1) - index
-        values: Array = low + inside * (table.take(flat + width) - low)
-        beyond = position - (rows - 1)
-        if (beyond > 0.0).any():
-            values += np.maximum(beyond, 0.0) * (self.slope[base] * self.step)
+        low = table.take(index)
+        index += width
+        values: Array = position * (table.take(index) - low)
+        values += low
+        if above:
+            values += beyond * (self.slope[base] * self.step)
         return values
 
 
@@ -225,6 +232,7 @@ class Lattice:
                 index = found.setdefault(key, len(found))
                 picks.setdefault(index, []).append((-whole, float(cost), bool(work == 0.0)))
             self._picks.append(picks)
+        self._by_depth = [_grouped_by_depth(picks) for picks in self._picks]
         self.residual_tasks = np.array(list(found))
         self.depth = max(d for picks in self._picks for options in picks.values() for d, _, _ in options)
 
@@ -239,42 +247,46 @@ class Lattice:
         _, cost, outage = self.model.transmit(np.broadcast_to(residual, (len(residual), 1, 1)), gain_per_w[None])
         return cost + residual * price, outage
 
-    def passes(self, gone: Sequence[Array], kept: Array, sent: Array, outage: Array) -> list[Pass]:
-        """The two ways to end a block: the residual is sent, or it cannot be and stays.
+    def best_leaving(self, fraction: int, rows: int, whole: Array, sent: Array) -> Array:
+        """Smallest cost + continuation (F, rows, G) of the queues f, 1 + f, .. if residuals are sent and leave.
+
+        What stays is whole, so all residuals with the same d share a continuation: the cheapest of them is found first.
 
         Args:
-            gone: residual index -> (depth + rows, G) continuation if m tasks are kept, from m = -depth on (infinite
-                below 0), and the residual leaves.
-            kept: (R, depth + rows, G) continuation if m + r stays.
-            sent, outage: see `transmit`.
+            fraction: index of f.
+            rows: number of queues.
+            whole: (depth + rows, G) continuation of m whole tasks, from m = -depth on (infinite below 0).
+            sent: (R, F, G) cost of sending, infinite in an outage.
         """
-        any_outage: Array = np.logical_or.reduce(outage, axis=(1, 2))
-        cost = np.where(outage, np.inf, sent).astype(kept.dtype)
-        held = np.where(outage, 0.0, np.inf).astype(kept.dtype)
-        stays = [r if any_outage[r] else None for r in range(len(any_outage))]
-        return [
-            Pass(list(gone), cost, only_idle=False),
-            Pass([None if r is None else kept[r] for r in stays], held, only_idle=self.model.works.avoid_outage),
-        ]
+        best: Array | None = None
+        for d, residuals, work_cost in self._by_depth[fraction]:
+            cheapest = (sent[residuals] + work_cost.astype(sent.dtype)).min(axis=0)
+            start = self.depth - d
+            value = whole[start : start + rows] + cheapest[:, None, :]
+            best = value if best is None else np.minimum(best, value, out=best)
+        assert best is not None
+        return best
 
-    def joint_pass(self, gone: Array, kept: Array, sent: Array, outage: Array) -> list[Pass]:
-        """`passes` in one, if nothing is avoided and each column has one gain (F = 1); `gone` is (depth + rows, G)."""
-        mixed = np.where(outage, kept, gone)
-        return [Pass(list(mixed), np.where(outage, 0.0, sent).astype(kept.dtype), only_idle=False)]
+    def lower_by(
+        self, best: Array, fraction: int, kept: Array | Sequence[Array], cost: Array | None, only_idle: bool
+    ) -> None:
+        """Lower `best` (F, rows, G), in place, to what choices cost whose residual stays or matters afterwards.
 
-    def best(self, fraction: int, rows: int, passes: Sequence[Pass]) -> Array:
-        """Smallest stage cost + continuation (F, rows, G) for the queues f, 1 + f, .., rows-1 + f; f by its index."""
-        total: Array | None = None
-        for way in passes:
-            for r, options in self._picks[fraction].items():
-                values = way.continuation[r]
-                allowed = [option for option in options if option[2] or not way.only_idle]
-                if values is None or not allowed:
-                    continue
-                value = self._shifted(values, allowed, rows)[None] + way.cost[r][:, None, :]
-                total = value if total is None else np.minimum(total, value, out=total)
-        assert total is not None
-        return total
+        Args:
+            best: smallest cost + continuation so far.
+            fraction: index of f.
+            kept: residual -> (depth + rows, G_r) continuation of m + r, for the first G_r <= G columns.
+            cost: (R, F, G) on top of it; None for 0.
+            only_idle: leave out choices that work something off.
+        """
+        rows = best.shape[1]
+        for r, options in self._picks[fraction].items():
+            allowed = [option for option in options if option[2] or not only_idle]
+            columns = kept[r].shape[1]
+            if columns and allowed:
+                part = best[:, :, :columns]
+                value = self._shifted(kept[r], allowed, rows)[None]
+                np.minimum(part, value if cost is None else value + cost[r][:, None, :columns], out=part)
 
     def _shifted(self, values: Array, options: list[tuple[int, float, bool]], rows: int) -> Array:
         smallest: Array | None = None
@@ -290,14 +302,14 @@ class Lattice:
         return smallest
 
 
-@dataclass(frozen=True)
-class Pass:
-    """One way to end a block: continuation by residual (None: not possible for anybody) and its cost (R, F, G)."""
-
-    continuation: list[Array | None]
-    cost: Array
-    only_idle: bool
-    """Only for choices that work nothing off."""
+def _grouped_by_depth(picks: dict[int, list[tuple[int, float, bool]]]) -> list[tuple[int, Array, Array]]:
+    """(d, indices of residuals (C,), work costs (C, 1, 1)) for each d that occurs."""
+    flat = [(d, r, cost) for r, options in picks.items() for d, cost, _ in options]
+    groups = []
+    for depth in sorted({d for d, _, _ in flat}):
+        chosen = [(r, cost) for d, r, cost in flat if d == depth]
+        groups.append((depth, np.array([r for r, _ in chosen]), np.array([c for _, c in chosen])[:, None, None]))
+    return groups
 
 
 class ServerModel:

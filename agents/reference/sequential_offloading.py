@@ -49,7 +49,9 @@ def arrival_distribution(config: SequentialOffloadingConfig) -> Array:
     return np.asarray(binom.pmf(np.arange(n + 1), n, config.arrival_probability))
 
 
-def accelerated(old: Array, new: Array, discount: float, axes: tuple[int, ...]) -> tuple[Array, bool]:
+def accelerated(
+    old: Array, new: Array, discount: float, axes: tuple[int, ...], accuracy: float = ACCURACY
+) -> tuple[Array, bool]:
     """One step of value iteration moved to the middle of its error bounds (MacQueen), and whether it is accurate.
 
     The fixed point lies within gamma/(1-gamma) times the smallest and the largest change of this sweep; problems that
@@ -58,7 +60,7 @@ def accelerated(old: Array, new: Array, discount: float, axes: tuple[int, ...]) 
     change = new - old
     scale = 0.5 * discount / (1.0 - discount)
     low, high = change.min(axes, keepdims=True), change.max(axes, keepdims=True)
-    accurate = bool((scale * (high - low) <= ACCURACY * np.abs(new).max(axes, keepdims=True)).all())
+    accurate = bool((scale * (high - low) <= accuracy * np.abs(new).max(axes, keepdims=True)).all())
     return new + scale * (low + high), accurate
 
 
@@ -71,8 +73,11 @@ class DeviceValues:
         mean_gain_per_w: (G,).
         price: (G,) cost per offloaded task.
         bins: equiprobable fading values.
+        start: `values` of similar problems, as a first guess.
+        accuracy: error bound relative to the largest value.
 
     Attributes:
+        values: (10, 31, G) value of a queue before the block.
         table: value of a kept queue, one column per problem.
     """
 
@@ -84,14 +89,18 @@ class DeviceValues:
         kind: str = "grid",
         even_fraction: float = 0.5,
         bins: int = FADING_BINS,
+        start: Array | None = None,
+        accuracy: float = ACCURACY,
     ) -> None:
         model = DeviceModel(scenario, work_set(scenario.config, kind, even_fraction))
         gain = fading_bins(bins)[:, None] * mean_gain_per_w
-        coarse = _Lattice(model, 1, gain, price)
-        values = coarse.solve(np.zeros((1, QUEUE_ROWS, len(mean_gain_per_w))))
+        if start is None:
+            coarse = _Lattice(model, 1, gain, price)
+            guess = coarse.solve(np.zeros((1, QUEUE_ROWS, len(mean_gain_per_w))), accuracy)
+            start = coarse.refined(guess, TENTHS)
         fine = _Lattice(model, TENTHS, gain, price)
-        values = fine.solve(coarse.refined(values, TENTHS))
-        kept = fine.after_arrivals(values)[:, :QUEUE_ROWS]
+        self.values = fine.solve(start, accuracy)
+        kept = fine.after_arrivals(self.values)[:, :QUEUE_ROWS]
         flat = kept.transpose(1, 0, 2).reshape(TENTHS * QUEUE_ROWS, -1)
         self.table = ValueTable(flat, 1.0 / TENTHS, np.maximum(flat[-1] - flat[-1 - TENTHS], 0.0))
 
@@ -109,14 +118,19 @@ class _Lattice:
         queue = np.arange(QUEUE_ROWS) + np.arange(parts)[:, None] / parts
         self._hold = (model.hold_cost * queue)[:, :, None]
         self._sent, self._outage = self.lattice.transmit(gain_per_w, price)
+        self._no_residual = int(np.argmin(self.lattice.residual_tasks))
+        anywhere: Array = np.logical_or.reduce(self._outage, axis=1)  # (R, G)
+        self._blocked = [int(np.flatnonzero(row).max(initial=-1)) + 1 for row in anywhere]
+        self._held = np.where(self._outage, 0.0, np.inf)
+        self._only_idle = model.works.avoid_outage
         at = self.lattice.residual_tasks * parts
         self._below = np.floor(at + 1e-6).astype(int)
         self._inside = np.maximum(at - self._below, 0.0)[:, None, None]
 
-    def solve(self, values: Array) -> Array:
+    def solve(self, values: Array, accuracy: float) -> Array:
         """Iterate to the fixed point."""
         for _ in range(SWEEPS_MAX):
-            values, accurate = accelerated(values, self.sweep(values), self.config.discount, (0, 1))
+            values, accurate = accelerated(values, self.sweep(values), self.config.discount, (0, 1), accuracy)
             if accurate:
                 return values
         raise RuntimeError(f"value iteration of the devices did not converge in {SWEEPS_MAX} sweeps")
@@ -143,11 +157,20 @@ class _Lattice:
         kept = np.full((len(self._below), self.lattice.depth + QUEUE_ROWS, values.shape[2]), np.inf)
         low = carried[self._below]
         kept[:, self.lattice.depth :] = low + self._inside * (carried[np.minimum(self._below + 1, self.parts)] - low)
-        leaves = self.config.residual_leaves_device
-        gone = [kept[int(np.argmin(self.lattice.residual_tasks))]] * len(kept) if leaves else list(kept)
-        passes = self.lattice.passes(gone, kept, self._sent, self._outage)
-        best = [self.lattice.best(i, QUEUE_ROWS, passes).mean(axis=0) for i in range(self.parts)]
+        best = [self._best(i, kept) for i in range(self.parts)]
         return self._hold + np.stack(best)
+
+    def _best(self, fraction: int, kept: Array) -> Array:
+        """Expectation over fading of the smallest cost + continuation, (rows, G)."""
+        if not self.config.residual_leaves_device:
+            best = np.full((*self._sent.shape[1:2], QUEUE_ROWS, kept.shape[2]), np.inf)
+            self.lattice.lower_by(best, fraction, kept, np.where(self._outage, 0.0, self._sent), only_idle=False)
+            return np.asarray(best.mean(axis=0))
+        whole = kept[self._no_residual]
+        best = self.lattice.best_leaving(fraction, QUEUE_ROWS, whole, np.where(self._outage, np.inf, self._sent))
+        blocked = [part[:, :n] for part, n in zip(kept, self._blocked, strict=True)]
+        self.lattice.lower_by(best, fraction, blocked, self._held, only_idle=self._only_idle)
+        return np.asarray(best.mean(axis=0))
 
 
 _CACHE: dict[tuple[object, ...], Array] = {}
@@ -370,6 +393,7 @@ class PricedPlan:
 
     ROUNDS = 6
     DAMPING = 0.5
+    ACCURACY = 1e-3  # before the last round
 
     def __init__(self) -> None:
         self._solved: tuple[object, Array] | None = None
@@ -380,23 +404,27 @@ class PricedPlan:
             return
         cells = len(mean_gain_per_w)
         self.price = np.full(cells, lowest_price(scenario.config))
+        start = None
         for _ in range(self.ROUNDS):
-            newest = self._round(scenario, mean_gain_per_w)
+            newest, start = self._round(scenario, mean_gain_per_w, start, self.ACCURACY)
             self.price = (1.0 - self.DAMPING) * self.price + self.DAMPING * newest
-        self._round(scenario, mean_gain_per_w)
+        self._round(scenario, mean_gain_per_w, start, ACCURACY)
         self._solved = (scenario.config, mean_gain_per_w.copy())
 
-    def _round(self, scenario: SequentialOffloading, mean_gain_per_w: Array) -> Array:
-        """Solve devices and server under the present price; returns the price (B,) that this server would ask."""
+    def _round(
+        self, scenario: SequentialOffloading, mean_gain_per_w: Array, start: Array | None, accuracy: float
+    ) -> tuple[Array, Array]:
+        """Solve devices and server under the present price; the price (B,) that this server would ask, and values."""
         bins_db, columns = gain_bins_db(mean_gain_per_w)
         cells = np.repeat(np.arange(len(mean_gain_per_w)), mean_gain_per_w.shape[1])
         pairs, self.columns = np.unique(np.stack([columns.ravel(), cells]), axis=1, return_inverse=True)
-        solved = DeviceValues(scenario, from_db(bins_db[pairs[0]]), self.price[pairs[1]])
+        gain = from_db(bins_db[pairs[0]])
+        solved = DeviceValues(scenario, gain, self.price[pairs[1]], start=start, accuracy=accuracy)
         self.values = solved.table
         devices = _PlannedDevices(self)
         load = offload_samples(scenario, devices, mean_gain_per_w)
         self.server = ServerValues(scenario.config, load)
-        return marginal_cost(self.server, load)
+        return marginal_cost(self.server, load), solved.values
 
 
 class _PlannedDevices(ValueIterationDevice):

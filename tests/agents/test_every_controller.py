@@ -26,6 +26,14 @@ def small(name: str) -> tuple[Scenario, Any]:
     return scenario, scenario.sample_trace(np.random.default_rng(11), cells=2, slots=BLOCKS + 2)
 
 
+@cache
+def warm_policy(name: str, controller: str) -> tuple[Policy, Any, np.random.Generator]:
+    """A policy in mid-episode, its state and its generator; copy before use."""
+    scenario, trace = small(name)
+    policy = make_policy(scenario, controller)
+    return policy, *played(policy, scenario, trace, BLOCKS)
+
+
 def played(
     policy: Policy, scenario: Scenario, trace: Any, blocks: int, seed: int = 3
 ) -> tuple[Any, np.random.Generator]:
@@ -63,8 +71,7 @@ def assert_same(left: Any, right: Any) -> None:
 @pytest.mark.parametrize(("name", "controller"), ALL)
 def test_a_restored_policy_acts_identically(name: str, controller: str) -> None:
     scenario, trace = small(name)
-    policy = make_policy(scenario, controller)
-    state, rng = played(policy, scenario, trace, BLOCKS)
+    policy, state, rng = copy.deepcopy(warm_policy(name, controller))
     other = make_policy(scenario, controller)
     other.reset(scenario, trace)
     other.load_state_dict(copy.deepcopy(policy.state_dict()))
@@ -81,10 +88,9 @@ def test_a_restored_policy_acts_identically(name: str, controller: str) -> None:
 def test_decisions_depend_on_the_own_row_only(name: str, controller: str) -> None:
     """Other agents' rows are perturbed in one slot; neither this slot's nor the next decision of an agent may move."""
     scenario, trace = small(name)
-    team = make_policy(scenario, controller)
+    team, state, rng = copy.deepcopy(warm_policy(name, controller))
     if not isinstance(team, Team) or team.information == "global":
         return
-    state, rng = played(team, scenario, trace, BLOCKS)
     exogenous = scenario.exogenous(trace, BLOCKS)
     rows = scenario.observe(state, exogenous)
     noise = np.random.default_rng(5)

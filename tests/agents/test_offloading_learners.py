@@ -9,6 +9,7 @@ import pytest
 
 from agents.registry import make_policy
 from envs import make_scenario
+from marl.rollout import rollout
 
 BLOCKS, WARM_UP = 200, 50
 
@@ -29,15 +30,9 @@ def cost() -> Any:
 
 
 def play(scenario: Any, trace: Any, name: str) -> np.ndarray:
-    policy, rng, state, costs = make_policy(scenario, name), np.random.default_rng(4), scenario.initial_state(trace), []
-    policy.reset(scenario, trace)
-    for t in range(trace.slots):
-        exogenous = scenario.exogenous(trace, t)
-        step = scenario.step(state, policy.decide(state, exogenous, rng), exogenous)
-        policy.feedback(step.costs)
-        state = step.state
-        costs.append(step.metrics["cost"])
-    return np.mean(costs[WARM_UP:], axis=0) / scenario.config.num_devices
+    policy = make_policy(scenario, name)
+    played = rollout(policy, scenario, trace, np.random.default_rng(4), warmup=WARM_UP)
+    return played.means["cost"] / scenario.config.num_devices
 
 
 def test_parametric_q_reaches_the_optimum_of_its_decomposition(cost: Any) -> None:
