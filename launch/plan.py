@@ -25,11 +25,22 @@ class _Model(BaseModel):
 
 
 class Sweep(_Model):
-    """A config field that takes several values; every point is a comparison of its own."""
+    """A config field that takes several values; every point is a comparison of its own.
+
+    `also` names further fields that change along with it, with as many values.
+    """
 
     field: str
     values: list[Any] = Field(min_length=1)
     label: str = ""
+    also: dict[str, list[Any]] = {}
+
+    @pydantic.model_validator(mode="after")
+    def _same_length(self) -> Sweep:
+        for name, values in self.also.items():
+            if len(values) != len(self.values):
+                raise ValueError(f"also.{name} has {len(values)} values, must have {len(self.values)}")
+        return self
 
 
 class FigureSpec(_Model):
@@ -187,8 +198,8 @@ def _points(preset: Preset, overrides: Mapping[str, Any]) -> tuple[Point, ...]:
     if sweep is None or sweep.field in overrides:
         return (Point("", None, make_scenario(preset.scenario, **fields), fields),)
     points = []
-    for value in sweep.values:
-        there = {**fields, sweep.field: value}
+    for i, value in enumerate(sweep.values):
+        there = {**fields, sweep.field: value, **{name: values[i] for name, values in sweep.also.items()}}
         label = f"{sweep.label or sweep.field} = {value}"
         points.append(Point(label, value, make_scenario(preset.scenario, **there), there))
     return tuple(points)

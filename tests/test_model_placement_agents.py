@@ -12,6 +12,7 @@ import pytest
 from agents.heuristics.model_placement import static_local_count
 from agents.reference.model_placement import (
     NOWHERE,
+    bound_rows,
     clairvoyant_bound,
     empty_state,
     pack,
@@ -22,6 +23,8 @@ from agents.reference.model_placement import (
 from agents.registry import controllers, make_policy
 from envs.physics.deadlines import deadline_shares, split_deadline_s
 from envs.scenarios.model_placement import ModelPlacement, ModelPlacementConfig, scaled, slow_backhaul
+from launch.plan import Sweep, load_preset, make_plan, preset_names
+from marl.rollout import SampledTraces
 
 NAMES = tuple(controllers("model_placement"))
 SMALL = {
@@ -259,3 +262,34 @@ def test_over_slow_links_placement_takes_two_slots_and_a_margin() -> None:
     plain, margin = (accuracy(play(scenario, name, trace, 5)) for name in ("staged", "staged2"))
     assert margin[-1, 0] > margin[0, 0] + 0.3
     assert margin.mean() > plain.mean() + 0.2
+
+
+def test_every_preset_is_a_legal_plan() -> None:
+    presets = [name for name in preset_names() if name.startswith("model_placement/")]
+    assert len(presets) >= 12
+    for name in presets:
+        make_plan(name, load_preset(name), overrides={})
+    sizes = make_plan("size", load_preset("model_placement/size"), overrides={}).points
+    assert [point.scenario.config.num_devices for point in sizes] == [10, 40, 120, 350, 700]
+    for point in sizes:
+        config = point.scenario.config
+        wanted = scaled(config.num_gateways, config.devices_per_gateway)
+        for name, value in dataclasses.asdict(config).items():
+            want = getattr(wanted, name)
+            assert value == (pytest.approx(want, rel=1e-6) if isinstance(want, float) else want), name
+
+
+def test_fields_that_change_along_need_as_many_values() -> None:
+    with pytest.raises(ValueError, match="devices_per_gateway has 1 values, must have 2"):
+        Sweep(field="num_gateways", values=[1, 2], also={"devices_per_gateway": [3]})
+
+
+def test_bounds_of_a_comparison_are_those_of_its_traces() -> None:
+    scenario = ModelPlacement(SMALL["slow links"])
+    rows = bound_rows(scenario, cells=2, slots=3, seed=4)
+    source = SampledTraces(scenario, np.random.SeedSequence([4, 1]), 2, 3)
+    played = next(source.chunks(2))
+    limit = np.mean([clairvoyant_bound(scenario, scenario.exogenous(played, t)) for t in range(3)], axis=0)
+    np.testing.assert_allclose([row["clairvoyant"] for row in rows], limit)
+    none = accuracy(play(scenario, "plan_none", played, 3)).mean(axis=0)
+    assert all(n <= row["no_caching"] <= row["clairvoyant"] for n, row in zip(none, rows, strict=True))

@@ -106,54 +106,59 @@ def _by_option(here: Array, there: Array) -> Array:
     return np.stack([here[..., LIGHT], here[..., HEAVY], there[..., LIGHT], there[..., HEAVY]])
 
 
-@dataclass(frozen=True)
-class Prices:
-    """Prices per whole resource: gateways (B, G, 3) band, CPU, cache; server (B, 3) relay band, CPU, cache."""
-
-    gateway: Array
-    edge: Array
-
-
 class Options:
     """What the four options gain at given prices, and the times behind it; takes are computed on demand.
 
-    `surplus` (4, B, G, K) is accuracy minus cost. Transmission times x and computing times y as in
-    `split_deadline_s`; a relayed task divides x between its hops in proportion to their roots.
+    Transmission times x and computing times y are those of `split_deadline_s`; a relayed task divides x between its
+    hops in proportion to their roots.
+
+    Args:
+        p: the slot.
+        roots: square roots of `first_s`, `second_s` and `cpu_s`.
+        price: (3, B, G + 1) per whole band, CPU, cache of each gateway, and of the server in the last place.
+
+    Attributes:
+        surplus: (4, B, G, K) accuracy minus cost.
     """
 
-    def __init__(self, p: Problem, root_first: Array, root_second: Array, root_cpu: Array, price: Prices) -> None:
+    def __init__(self, p: Problem, roots: tuple[Array, Array, Array], price: Array) -> None:
         self.problem = p
-        gateway, edge = np.sqrt(price.gateway), np.sqrt(price.edge)[:, :, None, None]
-        self.first_root = gateway[:, :, 0, None] * root_first
-        self.second_root = edge[:, 0] * root_second
-        self.hop_root = self.first_root * p.hops + self.second_root
+        root_first, root_second, root_cpu = roots
+        root = np.sqrt(price[:2])
+        gateway, server = root[:, :, :-1, None], root[:, :, -1:, None]
+        self.first_root, self.second_root = gateway[0] * root_first, server[0] * root_second
         u, v = np.empty_like(root_cpu), np.empty_like(root_cpu)
+        self.hop_root = np.add(self.first_root * p.hops, self.second_root)
         u[:2], u[2:] = self.first_root, self.hop_root
-        np.multiply(root_cpu[:2], gateway[:, :, 1, None], out=v[:2])
-        np.multiply(root_cpu[2:], edge[:, 1], out=v[2:])
+        np.multiply(root_cpu[:2], gateway[1], out=v[:2])
+        np.multiply(root_cpu[2:], server[1], out=v[2:])
         self.x, self.y = split_deadline_s(p.deadline_s, u, v, p.room_s)
-        cost = u * u / self.x + v * v / self.y
-        cost[:2] += price.gateway[:, :, 2, None] * p.cache[:2]
-        cost[2:] += price.edge[:, 2, None, None] * p.cache[2:]
-        self.surplus = p.accuracy - cost
+        gain = p.accuracy - u * u / self.x
+        gain -= v * v / self.y
+        gain[:2] -= price[2, :, :-1, None] * p.cache[:2]
+        gain[2:] -= price[2, :, -1:, None] * p.cache[2:]
+        self.surplus = gain
 
-    def usage(self, best: Array, gain: Array) -> tuple[Array, Array]:
-        """Use of gateways (B, G, 3) and server (B, 3) if each task takes its best option (B, G, K), if that gains."""
+    def usage(self, best: Array, served: Array) -> Array:
+        """Use (3, B, G + 1) of every resource if the served tasks (B, G, K) take their best option (B, G, K)."""
         p = self.problem
-        index = best.reshape(-1) * best.size + np.arange(best.size)
-        x, cpu, cache = (
-            values.reshape(-1)[index].reshape(best.shape) for values in (self.x, p.cpu_s / self.y, p.cache)
-        )
-        served = gain > 0
-        here, there = served & (best < 2), served & (best >= 2)
-        relayed = there / x * self.hop_root
-        gateway = np.empty((*best.shape[:2], 3))
-        gateway[..., 0] = (p.first_s * here / x + (p.hops * relayed) * (p.first_s / self.first_root)).sum(axis=2)
-        gateway[..., 1], gateway[..., 2] = (cpu * here).sum(axis=2), (cache * here).sum(axis=2)
-        edge = np.empty((len(best), 3))
-        edge[:, 0] = (p.second_s / self.second_root * relayed).sum(axis=(1, 2))
-        edge[:, 1], edge[:, 2] = (cpu * there).sum(axis=(1, 2)), (cache * there).sum(axis=(1, 2))
-        return gateway, edge
+        index = best.reshape(-1) * best.size
+        index += np.arange(best.size)
+        x, y, cpu, cache = (values.take(index).reshape(best.shape) for values in (self.x, self.y, p.cpu_s, p.cache))
+        there = (best >= 2) & served
+        here = served ^ there
+        per_s = self.hop_root * there / x
+        part = np.empty((2, 3, *best.shape))
+        np.multiply(p.first_s, here / x + per_s * p.hops / self.first_root, out=part[0, 0])
+        np.multiply(p.second_s / self.second_root, per_s, out=part[1, 0])
+        cpu /= y
+        for where, flags in enumerate((here, there)):
+            np.multiply(cpu, flags, out=part[where, 1])
+            np.multiply(cache, flags, out=part[where, 2])
+        use = np.empty((3, best.shape[0], best.shape[1] + 1))
+        np.add.reduce(part[0], axis=-1, out=use[..., :-1])
+        np.add.reduce(part[1].reshape(*part.shape[1:3], -1), axis=-1, out=use[..., -1])
+        return use
 
     def takes(self) -> Array:
         """(4, B, G, K, 6): band, CPU and cache of the gateway, relay band, CPU and cache of the server."""
@@ -178,30 +183,24 @@ class Relaxation:
 def relax(p: Problem, iterations: int = ITERATIONS) -> Relaxation:
     """Minimise the Lagrangian bound over prices by multiplicative steps; any iterate's value is a valid bound."""
     cells, g = p.free_gateway.shape
-    start = [PRICE_START, PRICE_START, CACHE_PRICE_START]
-    price = Prices(np.tile(start, (cells, g, 1)), np.tile(start, (cells, 1)))
-    capacity, capacity_edge = np.ones_like(price.gateway), np.ones_like(price.edge)
-    capacity[..., 2], capacity_edge[..., 2] = p.free_gateway, p.free_edge
+    price, capacity = np.full((3, cells, g + 1), PRICE_START), np.ones((3, cells, g + 1))
+    price[2], capacity[2, :, :-1], capacity[2, :, -1] = CACHE_PRICE_START, p.free_gateway, p.free_edge
     roots = np.sqrt(p.first_s), np.sqrt(p.second_s), np.sqrt(p.cpu_s)
     bound, kept = np.full(cells, np.inf), []
     for t in range(iterations):
-        options = Options(p, *roots, price)
+        options = Options(p, roots, price)
         best = options.surplus.argmax(axis=0)
-        gain = np.maximum(options.surplus.max(axis=0), 0.0)
-        worth = (price.gateway * capacity).sum(axis=(1, 2)) + (price.edge * capacity_edge).sum(axis=1)
-        bound = np.minimum(bound, gain.sum(axis=(1, 2)) + worth)
+        gain = np.maximum.reduce(options.surplus, axis=0)
+        served = gain > 0
+        value = np.add.reduce(np.maximum(gain, 0.0).reshape(cells, -1), axis=1)
+        bound = np.minimum(bound, value + np.add.reduce(price * capacity, axis=(0, 2)))
         if t >= iterations // 3 and t % PLAN_EVERY == 0:
             kept.append(options)
-        use, use_edge = options.usage(best, gain)
-        eta = 1.0 / (1.0 + t / 15.0)
-        price = Prices(_moved(price.gateway, use - capacity, eta), _moved(price.edge, use_edge - capacity_edge, eta))
+        excess = options.usage(best, served) - capacity
+        np.minimum(np.maximum(excess, -STEP_MAX, out=excess), STEP_MAX, out=excess)
+        price = price * np.exp(excess / (1.0 + t / 15.0))
+        np.minimum(np.maximum(price, PRICE_RANGE[0], out=price), PRICE_RANGE[1], out=price)
     return Relaxation(bound, kept)
-
-
-def _moved(price: Array, excess: Array, eta: float) -> Array:
-    step = np.exp(eta * np.minimum(np.maximum(excess, -STEP_MAX), STEP_MAX))
-    moved: Array = np.minimum(np.maximum(price * step, PRICE_RANGE[0]), PRICE_RANGE[1])
-    return moved
 
 
 def upper_bound(scenario: ModelPlacement, state: Any, exogenous: Any) -> Array:
@@ -217,6 +216,20 @@ def clairvoyant_bound(scenario: ModelPlacement, exogenous: Any) -> Array:
 def empty_state(exogenous: Any) -> ModelPlacementState:
     """Empty caches: their `upper_bound` holds for every policy that deletes all models in each slot."""
     return ModelPlacementState(np.zeros(exogenous.model_bits.shape), np.zeros(exogenous.model_bits.shape))
+
+
+def bound_rows(scenario: ModelPlacement, cells: int = 5, slots: int = 20, seed: int = 0) -> list[dict[str, float]]:
+    """Bounds on the mean accuracy per cell, on the traces that a comparison of this many seeds and slots plays.
+
+    Returns:
+        a row for each cell: `clairvoyant`, the mean over slots of the bound for every policy, and `no_caching`, of
+        the bound for every policy that empties its caches in each slot.
+    """
+    trace = scenario.sample_trace(np.random.default_rng(np.random.SeedSequence([seed, 1])), cells, slots)
+    played = [scenario.exogenous(trace, t) for t in range(slots)]
+    every = np.mean([clairvoyant_bound(scenario, exogenous) for exogenous in played], axis=0)
+    empty = np.mean([upper_bound(scenario, empty_state(exogenous), exogenous) for exogenous in played], axis=0)
+    return [{"clairvoyant": float(a), "no_caching": float(b)} for a, b in zip(every, empty, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import gymnasium
 import numpy as np
 
-from envs.api import Array, Role, Scenario, Signalling, Step, Trace, checked_actions, drawn
+from envs.api import Array, Portrait, Role, Scenario, Signalling, Step, Trace, checked_actions, drawn
 from envs.physics.caching import admit_in_order
 from envs.physics.processes import bernoulli_arrivals, rayleigh_power_gain
 from envs.physics.radio import from_db, path_loss_db, spectral_efficiency
@@ -109,6 +110,19 @@ class ModelPlacement(Scenario):
     trace_type = ModelPlacementTrace
     exogenous_type = ModelPlacementExogenous
     decisions_type = ModelPlacementDecisions
+
+    cost_label = "minus mean accuracy"
+    summary_metrics = MappingProxyType(
+        {
+            "mean accuracy [-]": ("mean_accuracy",),
+            "tasks in time [-]": ("completion_ratio",),
+            "done at gateways [task]": ("completed_local",),
+            "done at server [task]": ("completed_edge",),
+            "done heavy [task]": ("completed_heavy",),
+            "at gateways [model]": ("placed_gateway",),
+            "at server [model]": ("placed_edge",),
+        }
+    )
 
     config: ModelPlacementConfig
 
@@ -270,6 +284,22 @@ class ModelPlacement(Scenario):
         world[:, : CENTRAL_ROW * n] = rows.reshape(cells, -1)
         world[:, CENTRAL_ROW * n :] = self.gateway_efficiency(exogenous) / c.spectral_efficiency_scale
         return np.clip(world, 0.0, OBSERVATION_MAX, out=world)
+
+    def portrait(self, state: Any, exogenous: Any) -> dict[str, Portrait]:
+        c = self.config
+        cells = len(exogenous.task_bits)
+        used_gateway, used_edge = self.used_bits(state, exogenous)
+        models = (state.cached_gateway + state.cached_edge).sum(axis=3).reshape(cells, -1)
+        link = self.device_efficiency(exogenous).reshape(cells, -1) / c.spectral_efficiency_scale
+        relay = self.gateway_efficiency(exogenous) / c.spectral_efficiency_scale
+        csi = "spectral efficiency"
+        return {
+            "device": Portrait(models, "own models cached [model]", 4.0, np.minimum(link, 1.0), csi),
+            "gateway": Portrait(
+                used_gateway / c.gateway_cache_bits, "cache in use [-]", 1.0, np.minimum(relay, 1.0), csi
+            ),
+            "server": Portrait((used_edge / c.edge_cache_bits)[:, None], "cache in use [-]", 1.0),
+        }
 
     # --- actions ---------------------------------------------------------------------------------------------------
 
