@@ -5,7 +5,15 @@ from __future__ import annotations
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 
 class Bars:
@@ -16,7 +24,7 @@ class Bars:
             TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(),
             TimeRemainingColumn(compact=True), console=Console(stderr=True), refresh_per_second=4,
         )  # fmt: skip
-        self._tasks: dict[str, int] = {}
+        self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Bars:
         self._progress.start()
@@ -28,6 +36,7 @@ class Bars:
         self._progress.stop()
 
     def __call__(self, text: str, done: int, total: int) -> None:
+        """Show that `done` of `total` is done; a total of 0 is a line that only moves."""
         if text not in self._tasks:
-            self._tasks[text] = self._progress.add_task(text, total=total)
-        self._progress.update(self._tasks[text], completed=done, total=total)  # type: ignore[arg-type]
+            self._tasks[text] = self._progress.add_task(text, total=total or None)
+        self._progress.update(self._tasks[text], completed=done, total=total or None)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from launch.experiment import PointResult
 
-WIDTH = 118
+WIDTH = 130
 """Columns that a comparison table needs."""
 
 
@@ -46,16 +46,14 @@ def significant(value: float, digits: int = 3) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """`0.13 ms`, `2.4 s`, `3 min 05 s`."""
+    """`130 µs`, `2.4 s`, `185 s`."""
     if seconds is None or not math.isfinite(seconds):
         return "-"
     if seconds < 1e-3:
         return f"{seconds * 1e6:.0f} µs"
     if seconds < 1:
         return f"{significant(seconds * 1e3)} ms"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
+    return f"{seconds:.1f} s" if seconds < 60 else f"{seconds:.0f} s"
 
 
 def training_time(row: Row) -> str:
@@ -63,7 +61,7 @@ def training_time(row: Row) -> str:
     if row.training_s is not None:
         return duration(row.training_s)
     if row.kind == "reference":
-        return f"{duration(row.setup_s)} planning"
+        return f"{duration(row.setup_s)} plan"
     return "online" if row.kind == "learned" else "none"
 
 
@@ -76,13 +74,14 @@ def headings(comparison: Comparison, cost_label: str) -> list[str]:
     return [*names, *comparison.rows[0].columns, "decision / slot", "signalling [B/slot]", "training"]
 
 
-def cells(row: Row, comparison: Comparison) -> list[str]:
-    """One row of a comparison table, in the order of `headings`."""
+def cells(row: Row, comparison: Comparison) -> list[tuple[str, str]]:
+    """One row of a comparison table, in the order of `headings`: text and, where there is one, its interval."""
     texts = [row.controller, row.information, with_interval(row.cost)]
     texts += [percent(row.gap_closed)] if comparison.baseline else []
     texts += [percent(row.excess)] if comparison.reference else []
     texts += [with_interval(value) for value in row.columns.values()]
-    return [*texts, duration(row.decision_s), f"{row.signalling_bytes:,.0f}", training_time(row)]
+    texts += [duration(row.decision_s), f"{row.signalling_bytes:,.0f}", training_time(row)]
+    return [(text.partition(" [")[0], text[len(text.partition(" [")[0]) :].strip()) for text in texts]
 
 
 def wide_console() -> Console:
@@ -107,7 +106,7 @@ def terminal_table(result: PointResult) -> Table:
     )
     shown = list(comparison.rows[0].columns)[:2]
     table.add_column("controller", no_wrap=True)
-    table.add_column("infor-\nmation", no_wrap=True)
+    table.add_column("infor-\nmation", no_wrap=True, min_width=6)
     table.add_column("cost [95% CI]", justify="right", no_wrap=True)
     for name in ["gap closed", *(_broken(label) for label in shown), "decision\nper slot", "signalling\n[B/slot]"]:
         table.add_column(name, justify="right", no_wrap=True)
@@ -125,7 +124,7 @@ def terminal_table(result: PointResult) -> Table:
 
 def _broken(label: str) -> str:
     """A label with its unit on a second line."""
-    return label.replace(" [", "\n[", 1)
+    return label.replace(" [", "\n\\[", 1)  # rich reads a bare bracket as a style
 
 
 def _places(magnitude: float, digits: int) -> int:
