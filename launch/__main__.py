@@ -36,6 +36,7 @@ def scenarios_command(
 
 @app.command("compare")
 def compare_command(
+    context: typer.Context,
     preset: Annotated[str | None, typer.Option(help="Named experiment, such as quick, or a YAML file.")] = None,
     scenario: Annotated[str | None, typer.Option(help="Scenario at its defaults.")] = None,
     controllers: Annotated[str | None, typer.Option(help="Names, or paths of training runs, with commas.")] = None,
@@ -48,7 +49,7 @@ def compare_command(
     """Compare controllers on the same traces; prints a table and writes a report page."""
     from launch.run import compare
 
-    compare(preset, scenario, controllers, trace, seeds, settings or [], out, seed, command_line())
+    compare(preset, scenario, controllers, trace, seeds, settings or [], out, seed, context.obj)
 
 
 @app.command("train")
@@ -146,19 +147,14 @@ def trace_describe_command(
     describe_trace(file, scenario, settings or [])
 
 
-def command_line() -> str:
-    """The command as it was typed, for the report."""
-    return shlex.join(["python", "-m", "launch", *sys.argv[1:]])
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; bad input gives one line on stderr and exit code 2."""
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        code = app(args=arguments, standalone_mode=False)
-    except KeyboardInterrupt:
-        _fail("stopped; finished results are kept, the same command goes on from there", 130)
-    except typer.Abort:
-        _fail("stopped", 130)
+        # the command as it was typed is for the report
+        code = app(args=words, standalone_mode=False, obj=shlex.join(["python", "-m", "launch", *words]))
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
     except ValueError as error:
         if os.environ.get("EDGEMARL_DEBUG"):
             raise
@@ -167,6 +163,8 @@ def main(arguments: list[str] | None = None) -> None:
         if not hasattr(error, "format_message"):  # not an error of the command line's parser
             raise
         _fail(error.format_message(), 2)
+    if code == 130:  # the parser's answer to Ctrl-C
+        _fail("stopped; finished results are kept, the same command goes on from there", 130)
     sys.exit(code if isinstance(code, int) else 0)
 
 

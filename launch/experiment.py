@@ -37,8 +37,10 @@ class PointResult:
     parts: dict[str, list[Part]]
 
     def cost_windows(self, controller: str) -> Array:
-        """(S * B, W) windowed costs, divided as the tables' costs are."""
-        return np.concatenate([p.cost_windows for p in self.parts[controller]]) / self.point.scenario.cost_divisor
+        """(B, W) windowed costs, the mean over training seeds, divided as the tables' costs are."""
+        seeds = np.stack([part.cost_windows for part in self.parts[controller]])
+        windows: Array = seeds.mean(axis=0) / self.point.scenario.cost_divisor
+        return windows
 
 
 @dataclass(frozen=True)

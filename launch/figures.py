@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from envs.api import Array
 from launch.experiment import PointResult
 from launch.plan import FigureSpec, Plan
 from launch.store import Replacing
@@ -109,15 +110,13 @@ def _bars(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: Figu
 
 def _curves(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> str:
     window = plan.preset.window
-    label = results[0].point.scenario.cost_label
-    panels = _grid(figure, results, 6.2, 4.0)
+    label = _label(results[0], spec.metric)
+    panels = _grid(figure, results, 6.2, 4.2)
     for axes, result in panels:
         look = looks(result.comparison.rows)
         heights = []
         for row in result.comparison.rows:
-            series = result.cost_windows(row.controller)
-            mean = series.mean(axis=0)
-            spread = 1.96 * series.std(axis=0, ddof=1) / np.sqrt(len(series)) if len(series) > 1 else 0 * mean
+            mean, spread = _series(result, row.controller, spec.metric)
             slots = np.arange(len(mean)) * window + window / 2
             style = look[row.controller]
             axes.plot(slots, mean, style.line, color=style.colour, lw=1.6, label=row.controller)
@@ -125,8 +124,11 @@ def _curves(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: Fi
             heights += list(mean)
         if plan.preset.warmup:
             axes.axvspan(0, plan.preset.warmup, color="#F3F3F3", zorder=0, lw=0)
-        axes.set_xlim(0, None)
-        _scale(axes, "y", heights)
+        axes.set_xlim(0, plan.slots if plan.trace_file is None else None)
+        if spec.metric == "excess":
+            _percent_scale(axes, heights)
+        else:
+            _scale(axes, "y", heights)
         axes.set_xlabel("slot")
         axes.set_ylabel(label)
         axes.set_title(result.point.label, loc="left")
@@ -134,6 +136,33 @@ def _curves(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: Fi
     figure.legend(handles, labels, loc="outside right center", fontsize=9)
     shaded = "; the shaded slots are left out of the means" if plan.preset.warmup else ""
     return f"{label.capitalize()} over time, means over windows of {window} slots with 95% bands{shaded}."
+
+
+def _series(result: PointResult, controller: str, metric: str) -> tuple[Array, Array]:
+    """Windowed cost, or its excess over the reference in percent, and half its 95% band over networks; (W,) each."""
+    cost = result.cost_windows(controller)
+    best = result.comparison.reference
+    if metric == "excess" and best is not None:
+        reference = result.cost_windows(best)
+        values = 100.0 * (cost - reference) / reference.mean(axis=0)
+    elif metric in ("", "cost"):
+        values = cost
+    else:
+        raise ValueError(f"curves show the cost or its 'excess' over a reference, not '{metric}'")
+    cells = len(values)
+    spread = 1.96 * values.std(axis=0, ddof=1) / np.sqrt(cells) if cells > 1 else np.zeros(values.shape[1])
+    return values.mean(axis=0), spread
+
+
+def _percent_scale(axes: Any, heights: Sequence[float]) -> None:
+    """A scale that is linear near 0 and logarithmic further out, so that 0.5% and 90% are both seen."""
+    axes.set_yscale("symlog", linthresh=1.0)
+    ticks = np.array([-100, -30, -10, -3, -1, 0, 1, 3, 10, 30, 100, 300, 1000])
+    low, high = min(heights) - 0.5, 1.3 * max(heights) + 0.5
+    axes.set_yticks(ticks, [f"{tick}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_ylim(low, high)
+    axes.axhline(0, color="black", lw=0.8)
 
 
 def _sweep(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> str:

@@ -27,16 +27,17 @@ class Bars:
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Bars:
-        self._progress.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        if self._tasks:
+            self._progress.stop()
 
     def __call__(self, text: str, done: int, total: int) -> None:
         """Show that `done` of `total` is done; a total of 0 is a line that only moves."""
+        self._progress.start()  # not before there is something to show: an error message stands alone
         if text not in self._tasks:
             self._tasks[text] = self._progress.add_task(text, total=total or None)
         self._progress.update(self._tasks[text], completed=done, total=total or None)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from agents.registry import controllers, reference_name
@@ -14,6 +14,7 @@ from envs.api import trace_fields
 from envs.config import config_fields
 from envs.registry import make_scenario, scenario_class, scenario_names
 from launch.plan import parse_overrides
+from launch.tables import wide_console
 from marl.traces import load_trace, read_table, save_trace
 
 
@@ -23,20 +24,21 @@ def scenarios() -> None:
     for name in scenario_names():
         cls = scenario_class(name)
         table.add_row(name, cls.title, cls.paper)
-    Console().print(table)
+    wide_console().print(table)
 
 
 def scenario(name: str) -> None:
     """One scenario: its parameters, then its controllers."""
     cls = scenario_class(name)
-    console = Console()
+    console = wide_console()
     console.print(f"[bold]{cls.title}[/bold]\n{cls.paper}\n")
     table = Table(
         "field", "default", "unit", "legal", "symbol", "source", "meaning", title="Parameters", title_justify="left"
     )
     for row in config_fields(cls.config_type()):
         value = f"{row['value']:g}" if isinstance(row["value"], float) else str(row["value"])
-        table.add_row(row["name"], value, row["unit"], row["legal"], row["symbol"], row["source"], row["meaning"])
+        texts = [row["name"], value, *(row[key] for key in ("unit", "legal", "symbol", "source", "meaning"))]
+        table.add_row(*(escape(text) for text in texts))
     console.print(table)
     known = Table("controller", "kind", "what it does", title="Controllers", title_justify="left")
     for controller, entry in controllers(name).items():
@@ -52,7 +54,7 @@ def sample_trace(name: str, out: Path, cells: int, slots: int | None, settings: 
     built = make_scenario(name, **parse_overrides(settings))
     trace = built.sample_trace(np.random.default_rng(seed), cells, slots)
     path = save_trace(out, built, trace)
-    Console().print(f"{path}: {trace.cells} cells, {trace.slots} steps of {name}")
+    wide_console().print(f"{path}: {trace.cells} cells, {trace.slots} steps of {name}", soft_wrap=True)
 
 
 def describe_trace(file: Path, name: str | None, settings: Sequence[str]) -> None:
@@ -65,8 +67,8 @@ def describe_trace(file: Path, name: str | None, settings: Sequence[str]) -> Non
     config = {} if name is not None else about["config"]
     built = make_scenario(name or about["scenario"], **{**config, **parse_overrides(settings)})
     loaded = load_trace(file, built)
-    trace, console = loaded.trace, Console()
-    console.print(f"{file}: {trace.cells} cells, {trace.slots} steps of {built.name}")
+    trace, console = loaded.trace, wide_console()
+    console.print(f"{file}: {trace.cells} cells, {trace.slots} steps of {built.name}", soft_wrap=True)
     table = Table("field", "unit", "drawn", "shape", "from", "mean", "lowest", "highest")
     for field, meta in trace_fields(type(trace)).items():
         values = getattr(trace, field)

@@ -1,0 +1,334 @@
+"""The command line: bad input gives one readable line and exit code 2; a tiny comparison writes everything."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from envs.registry import make_scenario, scenario_names
+from launch.__main__ import main
+from launch.plan import load_preset, make_plan, preset_names
+from marl.traces import save_trace
+
+ROOT = Path(__file__).parent.parent
+TINY = {
+    "title": "Tiny",
+    "scenario": "sequential_offloading",
+    "set": {"num_devices": 2},
+    "seeds": 3,
+    "slots": 12,
+    "warmup": 2,
+    "window": 4,
+    "controllers": ["random", "fixed_power", "parametric_q"],
+    "reference": "parametric_q",
+    "figures": [{"kind": "bars"}, {"kind": "curves"}, {"kind": "curves", "metric": "excess"}, {"kind": "tradeoff"}],
+}
+
+
+def run(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    """Exit code, stdout, stderr of a command."""
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    out, err = capsys.readouterr()
+    return int(stop.value.code or 0), out, err
+
+
+def preset_file(folder: Path, **changes: Any) -> str:
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump({**TINY, **changes}))
+    return str(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a preset, traces good and bad, a plain file and a run of another scenario."""
+    preset_file(tmp_path)
+    small = make_scenario("sequential_offloading", num_devices=2)
+    trace = small.sample_trace(np.random.default_rng(0), 2, 12)
+    save_trace(tmp_path / "good.parquet", small, trace)
+    other = make_scenario("sequential_offloading", num_devices=3)
+    save_trace(tmp_path / "three.parquet", other, other.sample_trace(np.random.default_rng(0), 2, 12))
+    table = pd.read_parquet(tmp_path / "good.parquet")
+    table.loc[4, "channel_gain_per_w"] = np.nan
+    table.to_csv(tmp_path / "nan.csv", index=False)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "empty_run").mkdir()
+    return tmp_path
+
+
+BAD = {
+    "unknown scenario": (["compare", "--scenario", "sequential_ofloading"], "did you mean 'sequential_offloading'"),
+    "unknown scenario to show": (["scenarios", "offloading"], "unknown scenario 'offloading'"),
+    "unknown preset": (["compare", "--preset", "quik"], "did you mean 'quick'"),
+    "unknown controller": (
+        ["compare", "--preset", "TINY", "--controllers", "parametrik_q"],
+        "did you mean 'parametric_q'",
+    ),
+    "misspelt field": (["compare", "--preset", "TINY", "--set", "bandwith_hz=1e6"], "did you mean 'bandwidth_hz'"),
+    "negative bandwidth": (["compare", "--preset", "TINY", "--set", "bandwidth_hz=-1"], "bandwidth_hz = '-1' Hz"),
+    "no device": (["compare", "--preset", "TINY", "--set", "num_devices=0"], "num_devices = '0' is not legal"),
+    "text for a number": (["compare", "--preset", "TINY", "--set", "slot_s=long"], "slot_s = 'long' s"),
+    "no value": (["compare", "--preset", "TINY", "--set", "slot_s"], "must be field=value"),
+    "a trace with NaN": (["compare", "--preset", "TINY", "--trace", "nan.csv"], "holds NaN"),
+    "a trace of another K": (["compare", "--preset", "TINY", "--trace", "three.parquet"], "num_devices = 2"),
+    "a trace that is not there": (["compare", "--preset", "TINY", "--trace", "none.csv"], "does not exist"),
+    "an unwritable folder": (["compare", "--preset", "TINY", "--out", "file/out"], "cannot be written"),
+    "an unwritable trace": (["trace", "sample", "--scenario", "sampling_rate", "--out", "file/t.csv"], "cannot write"),
+    "an unwritable benchmark": (["bench", "--json", "file/b.json"], "cannot be written"),
+    "no seeds": (["compare", "--preset", "TINY", "--seeds", "0"], "seeds = 0"),
+    "a negative seed": (["compare", "--preset", "TINY", "--seed", "-1"], "seed = -1"),
+    "preset and scenario": (["compare", "--preset", "TINY", "--scenario", "sampling_rate"], "either --preset"),
+    "an unknown option": (["compare", "--presett", "TINY"], "No such option"),
+    "an unknown command": (["compaer"], "No such command"),
+    "a run without a policy": (
+        ["compare", "--preset", "TINY", "--controllers", "random,empty_run"],
+        "no trained policy",
+    ),
+    "no run to resume": (["train", "--resume", "empty_run"], "no training run"),
+    "a misspelt training field": (["train", "--train", "agentsteps=5"], "did you mean 'agent_steps'"),
+    "an unknown benchmark": (["bench", "--only", "speed"], "unknown benchmark group"),
+    "no cells": (["trace", "sample", "--scenario", "sampling_rate", "--out", "t.csv", "--cells", "0"], "cells = 0"),
+    "a trace file of another kind": (["trace", "describe", "tiny.yaml"], r"must end in \.parquet or \.csv"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_gives_one_line_and_exit_code_2(
+    what: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    arguments, message = BAD[what]
+    before = sorted(path.name for path in folder.rglob("*"))
+    code, out, err = run(*[a.replace("TINY", "tiny.yaml") for a in arguments], capsys=capsys)
+    assert code == 2
+    assert re.search(message, err)
+    assert err.startswith("edgemarl: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in out + err
+    left = {path for path in folder.rglob("*") if path.name not in before and path.suffix not in ("",)}
+    assert not left  # nothing half-written
+
+
+BAD_PRESETS = {
+    "misspelt entry": ({"contollers": ["random"]}, "unknown entry 'contollers'; did you mean 'controllers'"),
+    "no controller": ({"controllers": []}, "controllers = "),
+    "no such figure": ({"figures": [{"kind": "pie"}]}, r"figures\.0\.kind = 'pie'"),
+    "a warm-up as long as the trace": ({"warmup": 12}, "warmup = 12"),
+    "a field that does not exist": ({"sweep": {"field": "devices", "values": [1]}}, "unknown field 'devices'"),
+    "an illegal value in the sweep": ({"sweep": {"field": "num_devices", "values": [2, 0]}}, "num_devices = 0"),
+    "an unknown metric": ({"figures": [{"kind": "bars", "metric": "speed"}]}, "unknown metric 'speed'"),
+    "a misspelt training field": (
+        {"controllers": ["random", "ppo"], "learned": {"ppo": {"train": {"agentsteps": 5}}}},
+        "did you mean 'agent_steps'",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BAD_PRESETS)
+def test_a_bad_preset_is_named(what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changes, message = BAD_PRESETS[what]
+    code, _, err = run(
+        "compare", "--preset", preset_file(tmp_path, **changes), "--out", str(tmp_path / "o"), capsys=capsys
+    )
+    assert code == 2
+    assert re.search(message, err.splitlines()[-1])
+
+
+def test_a_process_ends_with_code_2_and_without_a_traceback(tmp_path: Path) -> None:
+    found = subprocess.run(
+        [sys.executable, "-m", "launch", "compare", "--preset", "nothing"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr.count("\n") == 1
+
+
+def test_help_comes_without_heavy_imports() -> None:
+    heavy = {"ray", "torch", "pandas", "numpy", "matplotlib"}
+    code = f"import sys, launch.__main__; print(sorted({heavy} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_comparing_rules_does_not_import_ray() -> None:
+    code = (
+        "import sys, launch.run, launch.report, launch.show, launch.bench\n"
+        "from agents.registry import controllers\ncontrollers('sequential_offloading')\nprint('ray' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout == "False\n"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished comparison."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.raises(SystemExit) as stop:
+        main(["compare", "--preset", preset_file(folder), "--out", str(folder / "out"), "--seed", "4"])
+    assert stop.value.code == 0
+    return folder / "out"
+
+
+def test_a_comparison_writes_numbers_and_figures(finished: Path) -> None:
+    rows = pd.read_parquet(finished / "results.parquet")
+    assert len(rows) == 3 * 3
+    summary = json.loads((finished / "summary.json").read_text())
+    assert (summary["seed"], summary["preset"]["seeds"]) == (4, 3)
+    assert summary["points"][0]["config"]["num_devices"] == 2
+    assert set(summary["versions"]) >= {"python", "numpy", "ray", "torch"}
+    row = next(r for r in summary["points"][0]["comparison"]["rows"] if r["controller"] == "fixed_power")
+    cost = rows.query("controller == 'fixed_power'")["cost"].mean() / 2
+    assert row["cost"]["value"] == pytest.approx(cost)
+    assert row["cost"]["low"] < cost < row["cost"]["high"]
+    names = ("1-bars", "2-curves", "3-curves-excess", "4-tradeoff")
+    drawn = {f"{name}.{ending}" for name in names for ending in ("png", "svg")}
+    assert {p.name for p in (finished / "figures").iterdir()} == drawn
+    assert not list(finished.rglob(".*"))
+
+
+def test_the_page_needs_nothing_else(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    assert re.findall(r"""(?:src|href)\s*=\s*["'](?!data:)[^"']*""", page) == []
+    assert "@import" not in page
+    images = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', page)
+    assert len(images) == 4
+    assert all(b"<svg" in base64.b64decode(image) for image in images)
+    assert "python -m launch compare --preset" in page
+    assert "cost per device and block" in page
+
+
+def test_finished_results_are_taken_from_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, preset = str(tmp_path / "out"), preset_file(tmp_path, figures=[])
+    _, table, _ = run("compare", "--preset", preset, "--out", out, capsys=capsys)
+    for text in ("random", "fixed_power", "parametric_q", "cost [95% CI]", "gap closed", "signalling", "[task/device]"):
+        assert text in table
+    parts = tmp_path / "out" / "parts"
+    ages = {path.name: path.stat().st_mtime_ns for path in parts.iterdir()}
+    assert len(ages) == 3
+    (parts / "random__0.parquet").unlink()
+    _, again, _ = run("compare", "--preset", preset, "--out", out, capsys=capsys)
+    assert "2 finished results" in again
+    kept = {path.name for path in parts.iterdir() if path.stat().st_mtime_ns == ages[path.name]}
+    assert kept == {"fixed_power__0.parquet", "parametric_q__0.parquet"}
+    _, other, _ = run("compare", "--preset", preset, "--out", out, "--seed", "1", capsys=capsys)
+    assert "finished results" not in other
+
+
+def test_an_interrupted_comparison_keeps_what_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from agents.heuristics import sequential_offloading as heuristics
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(heuristics.FixedPowerDevice, "act", interrupt)
+    code, _, err = run("compare", "--preset", preset_file(tmp_path), "--out", str(tmp_path / "out"), capsys=capsys)
+    assert code == 130
+    assert "finished results are kept" in err
+    assert [path.name for path in (tmp_path / "out" / "parts").iterdir()] == ["random__0.parquet"]
+
+
+def test_controllers_meet_the_same_traces_and_seeds_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    preset = preset_file(tmp_path, figures=[], controllers=["fixed_power"])
+    results = []
+    for name, seed in (("a", "0"), ("b", "0"), ("c", "9")):
+        run("compare", "--preset", preset, "--out", str(tmp_path / name), "--seed", seed, capsys=capsys)
+        results.append(pd.read_parquet(tmp_path / name / "results.parquet"))
+    pd.testing.assert_frame_equal(results[0], results[1])
+    assert (results[0]["cost"] != results[2]["cost"]).all()
+
+
+def test_a_trace_file_is_what_controllers_meet(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    preset, out = preset_file(folder, figures=[], controllers=["fixed_power"]), folder / "out"
+    code, _, _ = run(
+        "compare", "--preset", preset, "--trace", str(folder / "good.parquet"), "--out", str(out), capsys=capsys
+    )
+    assert code == 0
+    assert len(pd.read_parquet(out / "results.parquet")) == 2  # the file's cells, not the preset's
+
+
+def test_a_sweep_has_a_table_and_a_figure_over_its_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = {"field": "num_devices", "values": [1, 3], "label": "devices"}
+    preset = preset_file(
+        tmp_path, sweep=sweep, figures=[{"kind": "sweep", "metric": "discounted_cost"}, {"kind": "bars"}]
+    )
+    code, table, _ = run("compare", "--preset", preset, "--out", str(tmp_path / "out"), capsys=capsys)
+    assert code == 0
+    assert "devices = 1" in table
+    assert "devices = 3" in table
+    assert (tmp_path / "out" / "figures" / "1-sweep-discounted_cost.svg").is_file()
+
+
+def test_traces_are_sampled_and_described(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(tmp_path / "t.csv")
+    options = ["--cells", "2", "--slots", "5", "--set", "num_devices=3"]
+    assert run("trace", "sample", "--scenario", "sequential_offloading", "--out", file, *options, capsys=capsys)[0] == 0
+    code, out, _ = run("trace", "describe", file, capsys=capsys)
+    assert code == 0
+    assert "2 cells, 5 steps of sequential_offloading" in out
+    assert "channel_gain_per_w" in out
+
+
+def test_scenarios_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run("scenarios", capsys=capsys)
+    assert all(name in out for name in scenario_names())
+    _, out, _ = run("scenarios", "sequential_offloading", capsys=capsys)
+    assert "bandwidth_hz" in out
+    assert "parametric_q_priced" in out
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_that_ships_is_legal(name: str) -> None:
+    plan = make_plan(name, load_preset(name), overrides={})
+    assert plan.points
+    for learned in plan.preset.learned.values():
+        from launch.training import learned_config
+
+        assert learned_config(plan.preset.scenario, learned, plan.points[0], 0).agent_steps > 0
+
+
+def test_benchmarks_are_numbers_in_a_flat_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from marl import benchmarks
+
+    monkeypatch.setattr(benchmarks, "GROUPS", {"clock": "time:get_clock_info", "count": f"{__name__}:counted"})
+    monkeypatch.setattr("launch.bench.GROUPS", benchmarks.GROUPS)
+    file = tmp_path / "sub" / "bench.json"
+    assert run("bench", "--json", str(file), "--only", "count", capsys=capsys)[0] == 0
+    assert json.loads(file.read_text()) == {"steps_per_s": 3.0}
+
+
+def counted() -> dict[str, float]:
+    return {"steps_per_s": 3}
+
+
+def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
+    from launch.store import Replacing
+
+    path = tmp_path / "summary.json"
+    path.write_text("old")
+
+    def fail() -> None:
+        with Replacing(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["summary.json"]
+    assert time.time() - path.stat().st_mtime < 60
