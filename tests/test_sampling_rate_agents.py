@@ -227,6 +227,8 @@ def test_static_choices() -> None:
     printed = static_mixed(SamplingRate(PRESETS["printed"]()))
     np.testing.assert_array_equal(printed[:5], [1, 1, 1, 1, 4])
     assert printed[5:].tolist() in ([1, 1, 1, 2, 2], [1, 1, 1, 1, 3])
+    even = SamplingRate(scaled(default_config(), (4, 6)))
+    np.testing.assert_array_equal(static_uniform(even), [1] * 4 + [2] * 6)
     large = SamplingRate(scaled(default_config(), (10, 7)))
     options = static_mixed(large)
     accuracy = large.service_accuracy(large.decisions_of(options[None]))
@@ -243,8 +245,9 @@ def test_local_rules_read_their_own_row_only(name: str, share_mode: Any) -> None
     if not isinstance(policy, Team):
         assert policy.information == "global"
         return
-    state, exogenous = random_state(s, np.random.default_rng(5))
-    policy.reset(s, s.sample_trace(np.random.default_rng(0), CELLS, 1))
+    cells = 60
+    state, exogenous = random_state(s, np.random.default_rng(5), cells)
+    policy.reset(s, s.sample_trace(np.random.default_rng(0), cells, 1))
     rows, noise = s.observe(state, exogenous), np.random.default_rng(6)
     mine = policy.combine(rows, state, exogenous, np.random.default_rng(1))
     for me in (0, 4, 9):

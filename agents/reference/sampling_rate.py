@@ -10,6 +10,7 @@ between two neighbouring break points of the envelopes: the search is exact and 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -290,6 +291,20 @@ class WarmReference(JointMyopic):
         accuracy = self.scenario.service_accuracy(decisions)
         self._deficit = virtual_queue(self._deficit, self.scenario.accuracy_target, accuracy)
         return decisions
+
+    def state_dict(self) -> dict[str, Any]:
+        """The deficit queues (B, M)."""
+        return {"accuracy_deficit": self._deficit.copy()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if not state:
+            return
+        deficit = np.asarray(state["accuracy_deficit"], np.float64)
+        if deficit.shape != self._deficit.shape:
+            raise ValueError(
+                f"accuracy_deficit has shape {deficit.shape}, must be (cells, services) {self._deficit.shape}"
+            )
+        self._deficit = deficit.copy()
 
 
 def reference_balance_per_s(scenario: SamplingRate) -> float:

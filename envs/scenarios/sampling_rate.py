@@ -76,6 +76,9 @@ class SamplingRate(Scenario):
             "service delay [s]": ("service_delay_s",),
             "accuracy shortfall [-]": ("accuracy_shortfall",),
             "tasks computed locally [-]": ("local_task_ratio",),
+            "accuracy error probability [-]": ("accuracy_error",),
+            "delay per device [s]": ("delay_per_device_s",),
+            "edge backlog [bit]": ("server_queue_bits_total",),
         }
     )
 

@@ -8,6 +8,7 @@ from importlib import import_module
 GROUPS: dict[str, str] = {
     "sequential_offloading": "marl.benchmarks.sequential_offloading:step_speeds",
     "model_placement": "marl.benchmarks.model_placement:placement_speeds",
+    "sampling_rate": "marl.benchmarks.sampling_rate:speeds",
 }
 """Group -> "module:function"; the function takes nothing and returns name -> number."""
 
