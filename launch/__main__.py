@@ -120,6 +120,21 @@ def profile_command(
     profile(target, inputs, csv, out, repeats, energy_budget_j, memory_budget_bytes, settings or [])
 
 
+@app.command("preflight")
+def preflight_command(
+    working_dir: Annotated[Path, typer.Option(help="Folder that the job would be given.")] = Path("."),
+    runtime_env: Annotated[
+        Path | None, typer.Option(help="Runtime environment of the job, such as launch/cluster/runtime_env.yaml.")
+    ] = None,
+    largest: Annotated[int, typer.Option(min=0, help="Name this many of the largest files.")] = 5,
+) -> None:
+    """Say what `ray job submit` would upload and how large it is; fails if Ray would refuse it."""
+    from launch.preflight import preflight
+
+    default = working_dir / "launch" / "cluster" / "runtime_env.yaml"
+    preflight(working_dir, runtime_env or (default if default.is_file() else None), largest)
+
+
 @trace_app.command("sample")
 def trace_sample_command(
     scenario: Annotated[str, typer.Option(help="Scenario whose random processes draw.")],
