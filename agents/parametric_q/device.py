@@ -159,24 +159,25 @@ class ParametricQDevice(OffloadingController):
         sent = sent.astype(np.float32)
         discounted = values * np.float32(self.scenario.config.discount)
         slope = self.function.slope(discounted)
-        leaves = self.scenario.config.residual_leaves_device
-        stays: Array | None
-        if leaves:
-            blocked = outage[:, 0].sum(axis=1)
-            stays = None
-        else:  # the literal model: what is sent stays in the queue as well
-            blocked = np.full(len(sent), len(gain))
-            stays = np.where(outage, np.float32(0.0), sent)
-        kept = [self._continuation(r, discounted[:, :n], slope[:n]) for r, n in enumerate(blocked)]
-        whole = self._continuation(self._no_residual, discounted, slope)
+        only_idle = self.model.works.avoid_outage
+        possible = np.where(outage, np.float32(np.inf), sent)
         answers = []
-        for i, rows in enumerate(self._rows):
-            if leaves:
-                best = self.lattice.best_leaving(i, rows, whole, np.where(outage, np.float32(np.inf), sent))
-            else:
+        if self.scenario.config.residual_leaves_device:
+            blocked = outage[:, 0].sum(axis=1)
+            kept = [self._continuation(r, discounted[:, :n], slope[:n]) for r, n in enumerate(blocked)]
+            whole = self._continuation(self._no_residual, discounted, slope)
+            for i, rows in enumerate(self._rows):
+                best = self.lattice.best_leaving(i, rows, whole, possible)
+                self.lattice.lower_by(best, i, kept, None, only_idle)
+                answers.append(best[0])
+        else:  # the literal model: what is sent stays in the queue as well
+            held = np.where(outage, np.float32(0.0), np.float32(np.inf))
+            kept = [self._continuation(r, discounted, slope) for r in range(len(sent))]
+            for i, rows in enumerate(self._rows):
                 best = np.full((1, rows, len(gain)), np.inf, np.float32)
-            self.lattice.lower_by(best, i, kept, stays, only_idle=self.model.works.avoid_outage and leaves)
-            answers.append(best[0])
+                self.lattice.lower_by(best, i, kept, possible, only_idle=False)
+                self.lattice.lower_by(best, i, kept, held, only_idle)
+                answers.append(best[0])
         return np.concatenate(answers, axis=0)
 
     def _continuation(self, residual: int, discounted: Array, slope: Array) -> Array:

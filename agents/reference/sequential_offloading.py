@@ -162,14 +162,14 @@ class _Lattice:
 
     def _best(self, fraction: int, kept: Array) -> Array:
         """Expectation over fading of the smallest cost + continuation, (rows, G)."""
-        if not self.config.residual_leaves_device:
-            best = np.full((*self._sent.shape[1:2], QUEUE_ROWS, kept.shape[2]), np.inf)
-            self.lattice.lower_by(best, fraction, kept, np.where(self._outage, 0.0, self._sent), only_idle=False)
-            return np.asarray(best.mean(axis=0))
-        whole = kept[self._no_residual]
-        best = self.lattice.best_leaving(fraction, QUEUE_ROWS, whole, np.where(self._outage, np.inf, self._sent))
+        possible = np.where(self._outage, np.inf, self._sent)
+        if self.config.residual_leaves_device:
+            best = self.lattice.best_leaving(fraction, QUEUE_ROWS, kept[self._no_residual], possible)
+        else:
+            best = np.full((len(self._sent[0]), QUEUE_ROWS, kept.shape[2]), np.inf)
+            self.lattice.lower_by(best, fraction, kept, possible, only_idle=False)
         blocked = [part[:, :n] for part, n in zip(kept, self._blocked, strict=True)]
-        self.lattice.lower_by(best, fraction, blocked, self._held, only_idle=self._only_idle)
+        self.lattice.lower_by(best, fraction, blocked, self._held, self._only_idle)
         return np.asarray(best.mean(axis=0))
 
 
