@@ -115,12 +115,6 @@ def test_bandwidth_extremes() -> None:
     assert fdma_price(0.0, 1.0, 0.0, BAND_HZ) == 0.0
 
 
-def test_eight_steps_give_the_objective() -> None:
-    weight, snr = instances(np.random.default_rng(4), 3000, 5)
-    exact = sum_of_delays(weight, snr, fdma_shares(weight, snr))
-    np.testing.assert_allclose(sum_of_delays(weight, snr, fdma_shares(weight, snr, steps=8)), exact, rtol=1e-12)
-
-
 def test_priced_share_equals_a_bounded_minimiser() -> None:
     rng = np.random.default_rng(5)
     weight, snr, price = 10 ** rng.uniform(3, 8, 60), 10 ** rng.uniform(-2, 4, 60), 10 ** rng.uniform(-3, 3, 60)
@@ -205,3 +199,11 @@ def test_sojourn_equals_a_simulated_queue() -> None:
     wait = np.concatenate([[0.0], walk - np.minimum.accumulate(np.minimum(walk, 0.0))])
     assert wait.mean() + service == pytest.approx(md1_sojourn_s(service, rate, 0.99), rel=0.03)
     assert md1_sojourn_s(0.5, 4.0, 0.99) == pytest.approx(0.5 * (1 + 0.99 / 0.02))
+
+
+def test_the_benchmark_solves_the_same_problem_as_cvxpy() -> None:
+    from marl.benchmarks import model_partitioning as bench
+
+    weight, snr = bench.bandwidth_instances(3, 4)
+    for c, s in zip(weight, snr, strict=True):
+        np.testing.assert_allclose(fdma_shares(c, s), nested_bisection(c, s), rtol=1e-9)

@@ -39,19 +39,18 @@ def cut_terms(
 
 
 def priced_cost(
-    scenario: ModelPartitioning, terms: CutTerms, bandwidth_price: Array, edge_price: Array, steps: int = 8
+    scenario: ModelPartitioning, terms: CutTerms, bandwidth_price: Array, edge_price: Array
 ) -> tuple[Array, Array, Array]:
     """Cost of every cut if shares are bought at prices: own + min[c/R(alpha) + b alpha] + min[load/x + u x].
 
     Args:
         bandwidth_price, edge_price: b, u >= 0, broadcast against (B, N, M+1).
-        steps: iterations of the share's fixed point; 8 give the cost to rounding.
 
     Returns:
         cost, alpha, x, each (B, N, M+1).
     """
     c, snr, load = terms.weight, terms.snr[..., None], terms.load
-    alpha = priced_fdma_share(c, snr, bandwidth_price, scenario.config.bandwidth_hz, steps)
+    alpha = priced_fdma_share(c, snr, bandwidth_price, scenario.config.bandwidth_hz)
     x = priced_square_root_share(load, edge_price)
     cost = terms.own_cost + bandwidth_price * alpha + edge_price * x
     cost = cost + _over(c, fdma_rate_bps(alpha, scenario.config.bandwidth_hz, snr)) + _over(load, x)

@@ -50,7 +50,7 @@ class SlotProblem:
         scenario = self.scenario
         return np.arange(int(scenario.layers.max()) + 1) <= scenario.layers[:, None]
 
-    def value(self, cell: Array, cut: Array, steps: int = 8) -> Array:
+    def value(self, cell: Array, cut: Array) -> Array:
         """Objective (R,) of cut vectors (R, N) of the cells (R,)."""
         out = np.empty(len(cell))
         device = np.arange(cut.shape[1])
@@ -59,11 +59,11 @@ class SlotProblem:
             where = (cell[rows, None], device, cut[rows])
             out[rows] = self.terms.own_cost[where].sum(axis=1)
             out[rows] += np.sqrt(self.terms.load[where]).sum(axis=1) ** 2
-            out[rows] += self._air_cost(self.terms.weight[where], self.terms.snr[cell[rows]], steps)
+            out[rows] += self._air_cost(self.terms.weight[where], self.terms.snr[cell[rows]])
         return out
 
-    def _air_cost(self, weight: Array, snr: Array, steps: int) -> Array:
-        share = fdma_shares(weight, snr, steps)
+    def _air_cost(self, weight: Array, snr: Array) -> Array:
+        share = fdma_shares(weight, snr)
         rate_bps = fdma_rate_bps(share, self.scenario.config.bandwidth_hz, snr)
         sending = weight > 0.0
         return np.asarray(np.where(sending, weight / np.where(sending, rate_bps, 1.0), 0.0).sum(axis=1))
@@ -166,7 +166,7 @@ def _separated(problem: SlotProblem, band: Array, root: Array) -> tuple[Array, A
     """Cost of every cut at the price of the band and the tangent t, its share of the band, and its root load."""
     terms = problem.terms
     free = CutTerms(terms.own_cost, terms.weight, np.zeros_like(terms.load), terms.snr)
-    cost, alpha, _ = priced_cost(problem.scenario, free, band[:, None, None], np.asarray(0.0), steps=6)
+    cost, alpha, _ = priced_cost(problem.scenario, free, band[:, None, None], np.asarray(0.0))
     demand = np.sqrt(terms.load)
     return cost + 2.0 * root[:, None, None] * demand, alpha, demand
 

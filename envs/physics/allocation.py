@@ -45,7 +45,7 @@ def local_cpu_hz(
     T = (d/2) (1/f + 1/(f - a)) with a = lambda d, so g'(f)/d = 2 q f - (V/2) (1/f^2 + 1/(f - a)^2) is increasing and
     concave on f > a: Newton from the left of the root rises to it and never passes it. The start
     max((V/2q)^(1/3), a + sqrt(V/(4 q U))), U = a + (V/2q)^(1/3) >= root, is left of the root and within a factor of 2
-    of it in f - a, so eight quadratic steps reach rounding. The minimiser on the interval is the root clipped to it.
+    of it in f - a, so seven quadratic steps reach rounding. The minimiser on the interval is the root clipped to it.
     Source: model_partitioning paper, problem P3 and eq. (2).
 
     Args:
@@ -61,7 +61,7 @@ def local_cpu_hz(
     ratio = delay_weight / (2.0 * np.maximum(energy_weight, delay_weight / (2.0 * (1e3 * hz_max) ** 3)))
     cube = np.cbrt(ratio)
     gap = np.maximum(cube - a, np.sqrt(ratio / (2.0 * (a + cube))))
-    for _ in range(8):
+    for _ in range(7):
         f, inverse_gap = a + gap, 1.0 / gap
         inverse = 1.0 / f
         slope = f - 0.5 * ratio * (inverse * inverse + inverse_gap * inverse_gap)
@@ -69,34 +69,36 @@ def local_cpu_hz(
     return np.clip(a + gap, hz_min, hz_max)
 
 
-def _log_terms(snr_over_share: Array) -> tuple[Array, Array]:
-    """ln(1 + x) and K(x) = ln(1 + x) - x/(1 + x), without cancellation at small x."""
+def _log_terms(snr_over_share: Array, tiny: bool) -> tuple[Array, Array, Array]:
+    """ln(1 + x), y = x/(1 + x) and K = ln(1 + x) - y; `tiny` says that x may be small enough for K to cancel."""
     x = snr_over_share
     log = np.log1p(x)
-    k = log - x / (1.0 + x)
-    small = x < 1e-4
-    if small.any():
-        k = np.where(small, x * x * (0.5 - x * (2.0 / 3.0 - 0.75 * x)), k)
-    return log, k
+    y = x / (1.0 + x)
+    k = log - y
+    if tiny:
+        k = np.where(x < 1e-4, x * x * (0.5 - x * (2.0 / 3.0 - 0.75 * x)), k)
+    return log, y, k
 
 
-FIXED_POINT_STEPS = 16
-"""Each step of the square-root fixed point shrinks the error by at least 0.104: 16 steps reach rounding."""
+CONTRACTIONS, NEWTON_STEPS = 3, 3
+"""Steps of the share solvers: contractions by 0.104 each bring any start near, quadratic ones to rounding."""
+CHUNK = 8192
+"""Entries worked on at once: their temporaries stay in the cache."""
 
 
-def fdma_shares(weight: Any, snr: Any, steps: int = FIXED_POINT_STEPS) -> Array:
+def fdma_shares(weight: Any, snr: Any) -> Array:
     """Shares of a band that minimise sum_n c_n / R_n(alpha_n), R = alpha W log2(1 + s/alpha), sum alpha = 1.
 
-    Stationarity asks sqrt(c K)/(alpha ln(1 + x)) to be the same for all, x = s/alpha, K = ln(1 + x) - x/(1 + x). The
-    fixed point alpha <- t/sum t, t = sqrt(c K)/ln(1 + x), has a slope y/ln(1 + x) - y^2/(2 K), y = x/(1 + x), in
-    (0, 0.104) for every x > 0 in log coordinates; both ends of the spread of log alpha - log alpha* shrink by that
-    factor and the normalisation moves them together, so it contracts from any start.
+    Stationarity asks t/alpha to be the same for all, t = sqrt(c K)/ln(1 + x), x = s/alpha, K = ln(1 + x) - x/(1 + x).
+    In log coordinates the slope of t is g = y/ln(1 + x) - y^2/(2 K), y = x/(1 + x), which lies in (0, 0.104) for every
+    x > 0; both ends of the spread of log alpha - log alpha* shrink by that factor in alpha <- t/sum t and the
+    normalisation moves them together, so this contracts from any start. Newton's step on the same equations,
+    alpha <- alpha + (t/r - alpha)/(1 - g) with the r that keeps the sum, then squares what error is left.
     Source: model_partitioning paper, problem P5.
 
     Args:
         weight: c >= 0, (..., N); 0 takes no part.
         snr: s > 0, (..., N): signal-to-noise ratio over the whole band; ignored where c = 0.
-        steps: iterations; 8 give the objective to rounding, 16 the shares too.
 
     Returns:
         (..., N) with sum 1 over the participants, exactly 0 elsewhere.
@@ -104,15 +106,35 @@ def fdma_shares(weight: Any, snr: Any, steps: int = FIXED_POINT_STEPS) -> Array:
     c = np.asarray(weight, np.float64)
     root = np.sqrt(c)
     taking_part = root > 0.0
-    s = np.where(taking_part, snr, 1.0)
-    total = root.sum(axis=-1, keepdims=True)
-    share = np.where(taking_part, root / np.where(total > 0.0, total, 1.0), 1.0)
-    for _ in range(steps):
-        log, k = _log_terms(s / share)
-        t = root * np.sqrt(k) / log
-        total = t.sum(axis=-1, keepdims=True)
-        share = np.where(taking_part, t / np.where(total > 0.0, total, 1.0), 1.0)
+    top = root.max(axis=-1, keepdims=True)
+    # a vanishing stand-in weight keeps the others' numbers finite without masks in the iteration
+    root = np.where(taking_part, root, np.where(top > 0.0, 1e-50 * top, 1.0)).reshape(-1, c.shape[-1])
+    s = np.where(taking_part, snr, 1.0).reshape(root.shape)
+    rows = max(1, CHUNK // c.shape[-1])
+    parts = [_fdma_rows(root[i : i + rows], s[i : i + rows]) for i in range(0, len(root), rows)]
+    share = (parts[0] if len(parts) == 1 else np.concatenate(parts)).reshape(c.shape)
     return np.where(taking_part, share, 0.0)
+
+
+def _fdma_rows(root: Array, s: Array) -> Array:
+    """`fdma_shares` of rows (R, N) in which every root weight is positive."""
+    ones = np.ones(root.shape[1])
+    tiny = bool(s.min() < 1e-4)
+    share = root / (root @ ones)[:, None]
+    for step in range(CONTRACTIONS + NEWTON_STEPS):
+        log, y, k = _log_terms(s / share, tiny)
+        t = np.sqrt(k)
+        t *= root
+        t /= log
+        if step < CONTRACTIONS:
+            share = t / (t @ ones)[:, None]
+            continue
+        gain = 1.0 / (1.0 - y / log + 0.5 * y * y / k)
+        t *= ((share * gain) @ ones / ((t * gain) @ ones))[:, None]
+        t -= share
+        t *= gain
+        share += t
+    return np.asarray(share / (share @ ones)[:, None])
 
 
 def fdma_price(weight: Any, snr: Any, share: Any, bandwidth_hz: float) -> Array:
@@ -126,30 +148,35 @@ def fdma_price(weight: Any, snr: Any, share: Any, bandwidth_hz: float) -> Array:
     """
     held = np.asarray(share) > 0.0
     alpha = np.where(held, share, 1.0)
-    log, k = _log_terms(snr / alpha)
+    log, _, k = _log_terms(snr / alpha, tiny=True)
     return np.where(held, weight * (np.log(2.0) / bandwidth_hz) * k / (alpha * log) ** 2, 0.0)
 
 
-def priced_fdma_share(weight: Any, snr: Any, price: Any, bandwidth_hz: float, steps: int = FIXED_POINT_STEPS) -> Array:
+def priced_fdma_share(weight: Any, snr: Any, price: Any, bandwidth_hz: float) -> Array:
     """Share in (0, 1] that minimises c/R(alpha) + price alpha for one sender: where c phi = price, at most 1.
 
-    The same fixed point as `fdma_shares` with the price in place of the sum; its map is increasing, so the iterates cut
-    at 1 fall from 1 to the smaller of the root and 1.
+    The same equation as in `fdma_shares` with the price in place of the sum, and the same two kinds of steps; phi
+    falls, so the root cut at 1 is the minimiser.
 
     Args:
         weight: c >= 0, any shape; 0 gives 0.
         snr: s > 0 over the whole band, broadcasts.
         price: cost of the whole band, >= 0, broadcasts; 0 gives 1.
         bandwidth_hz: W.
-        steps: iterations.
     """
     c = np.asarray(weight, np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
-        root = np.sqrt(c * (np.log(2.0) / bandwidth_hz) / price)
+        root = np.where(c > 0.0, np.sqrt(c * (np.log(2.0) / bandwidth_hz) / price), 1.0)
+    root = np.minimum(root, 1e100)  # a price of 0
     share = np.ones(np.broadcast_shapes(root.shape, np.shape(snr)))
-    for _ in range(steps):
-        log, k = _log_terms(snr / np.where(share > 0.0, share, 1.0))
-        share = np.minimum(root * np.sqrt(k) / log, 1.0)
+    tiny = bool(np.min(snr) < 1e-4)
+    for step in range(CONTRACTIONS + NEWTON_STEPS):
+        log, y, k = _log_terms(snr / share, tiny)
+        t = root * np.sqrt(k) / log
+        if step < CONTRACTIONS:
+            share = np.minimum(t, 1.0)
+        else:
+            share = np.clip(share + (t - share) / (1.0 - y / log + 0.5 * y * y / k), 0.5 * share, 1.0)
     return np.where(c > 0.0, share, 0.0)
 
 

@@ -7,6 +7,7 @@ from importlib import import_module
 
 GROUPS: dict[str, str] = {
     "sequential_offloading": "marl.benchmarks.sequential_offloading:step_speeds",
+    "model_partitioning": "marl.benchmarks.model_partitioning:speeds",
     "model_placement": "marl.benchmarks.model_placement:placement_speeds",
     "sampling_rate": "marl.benchmarks.sampling_rate:speeds",
 }
