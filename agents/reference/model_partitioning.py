@@ -15,7 +15,7 @@ import numpy as np
 from agents.api import CentralController
 from agents.heuristics.model_partitioning import CutTerms, cut_terms, priced_cost, shared_cost
 from envs.api import Array, Scenario
-from envs.physics.allocation import fdma_price, fdma_shares
+from envs.physics.allocation import fdma_shares
 from envs.physics.radio import fdma_rate_bps
 from envs.scenarios.model_partitioning import ModelPartitioning, ModelPartitioningDecisions
 
@@ -23,6 +23,7 @@ EXACT_DEVICES_MAX = 6
 TIE = 1e-12
 """Relative difference below which two objectives count as equal (the smaller cut is kept)."""
 PRICE_LEVELS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+EXACT_PRICE_STEPS = 6
 CHUNK = 200_000
 """Cut vectors whose bandwidth problem is solved at once."""
 
@@ -67,13 +68,6 @@ class SlotProblem:
         rate_bps = fdma_rate_bps(share, self.scenario.config.bandwidth_hz, snr)
         sending = weight > 0.0
         return np.asarray(np.where(sending, weight / np.where(sending, rate_bps, 1.0), 0.0).sum(axis=1))
-
-    def prices(self, cut: Array) -> tuple[Array, Array]:
-        """Price of the band (B,) and sum of the roots of the edge loads (B,) at cuts (B, N)."""
-        where = (np.arange(self.cells)[:, None], np.arange(cut.shape[1]), cut)
-        weight, root = self.terms.weight[where], np.sqrt(self.terms.load[where]).sum(axis=1)
-        share = fdma_shares(weight, self.terms.snr)
-        return fdma_price(weight, self.terms.snr, share, self.scenario.config.bandwidth_hz).max(axis=1), root
 
 
 def coordinate_descent(problem: SlotProblem, start: Array, sweeps_max: int = 50) -> tuple[Array, Array]:
@@ -134,41 +128,52 @@ def many_starts(problem: SlotProblem) -> list[Array]:
     return [*two_starts(problem), equal, *priced, dual_bound(problem)[1]]
 
 
-def dual_bound(problem: SlotProblem, steps: int = 60) -> tuple[Array, Array]:
-    """A lower bound on the slot's objective from prices, and the cuts that they induce.
+@dataclass(frozen=True)
+class PriceSearch:
+    """What steps of the prices found: the best lower bound (B,) and its cuts (B, N), and, if kept, every step's."""
+
+    bound: Array
+    cut: Array
+    costs: list[Array]  # (B, N, M+1) per step: sum over devices + constant is a lower bound on any cuts' objective
+    constants: list[Array]  # (B,) per step
+    cuts: list[Array]  # (B, N) per step
+
+
+def price_search(problem: SlotProblem, steps: int, keep: bool = False) -> PriceSearch:
+    """Lower bounds from prices, and the cuts that prices induce.
 
     For any price b of the band and any t, sum c/R >= sum min_alpha [c/R + b alpha] - b and (sum sqrt load)^2 >=
-    2 t sum sqrt load - t^2: the devices separate. Prices follow the excess demand; the best bound is kept.
-
-    Returns:
-        bound (B,), cuts (B, N).
+    2 t sum sqrt load - t^2: the devices separate. Prices follow the excess demand.
     """
-    scenario, cells = problem.scenario, np.arange(problem.cells)[:, None]
-    devices = np.arange(problem.terms.snr.shape[1])
-    scale = scenario.config.delay_weight * scenario.config.num_devices
+    terms, config = problem.terms, problem.scenario.config
+    cells, devices = np.arange(problem.cells)[:, None], np.arange(terms.snr.shape[1])
+    scale = config.delay_weight * config.num_devices
     band, root = np.full(problem.cells, 0.04 * scale), np.full(problem.cells, np.sqrt(0.02 * scale))
-    bound, cut = np.full(problem.cells, -np.inf), np.zeros(problem.terms.snr.shape, np.int64)
+    free = CutTerms(terms.own_cost, terms.weight, np.zeros_like(terms.load), terms.snr)
+    demand = np.sqrt(terms.load)
+    bound, cut = np.full(problem.cells, -np.inf), np.zeros(terms.snr.shape, np.int64)
+    costs, constants, cuts = [], [], []
     for step in range(steps):
-        cost, alpha, demand = _separated(problem, band, root)
-        choice = cost.argmin(axis=2)
-        value = cost[cells, devices, choice].sum(axis=1) - band - root**2
+        air, alpha, _ = priced_cost(problem.scenario, free, band[:, None, None], np.asarray(0.0))
+        cost = air + 2.0 * root[:, None, None] * demand
+        choice, constant = cost.argmin(axis=2), -band - root**2
+        value = cost[cells, devices, choice].sum(axis=1) + constant
         better = value > bound
         bound, cut[better] = np.where(better, value, bound), choice[better]
+        if keep:
+            costs.append(cost)
+            constants.append(constant)
+            cuts.append(choice)
         pace = 0.7 / (1.0 + 0.15 * step)
-        wanted = alpha[cells, devices, choice].sum(axis=1)
-        band = band * np.clip(wanted, 0.3, 3.0) ** pace
-        used = demand[cells, devices, choice].sum(axis=1)
-        root = np.maximum(root + pace * (used - root), 1e-6)
-    return bound, cut
+        band = band * np.clip(alpha[cells, devices, choice].sum(axis=1), 0.3, 3.0) ** pace
+        root = np.maximum(root + pace * (demand[cells, devices, choice].sum(axis=1) - root), 1e-6)
+    return PriceSearch(bound, cut, costs, constants, cuts)
 
 
-def _separated(problem: SlotProblem, band: Array, root: Array) -> tuple[Array, Array, Array]:
-    """Cost of every cut at the price of the band and the tangent t, its share of the band, and its root load."""
-    terms = problem.terms
-    free = CutTerms(terms.own_cost, terms.weight, np.zeros_like(terms.load), terms.snr)
-    cost, alpha, _ = priced_cost(problem.scenario, free, band[:, None, None], np.asarray(0.0))
-    demand = np.sqrt(terms.load)
-    return cost + 2.0 * root[:, None, None] * demand, alpha, demand
+def dual_bound(problem: SlotProblem) -> tuple[Array, Array]:
+    """Best lower bound (B,) on the slot's objective that prices give, and the cuts (B, N) that they induce."""
+    found = price_search(problem, 60)
+    return found.bound, found.cut
 
 
 def undominated(problem: SlotProblem) -> Array:
@@ -196,49 +201,45 @@ def undominated(problem: SlotProblem) -> Array:
 def slot_optimum(problem: SlotProblem) -> tuple[Array, Array]:
     """Exact minimiser over the product of all cuts, by branch and bound, cells side by side.
 
-    The incumbent comes from coordinate descent. A partial vector is dropped when one of several separable lower bounds
-    (whole band for everyone; prices around those of the incumbent) exceeds it; what is left is evaluated exactly.
+    A few price steps give separable lower bounds and feasible cuts; the best of those is the incumbent. A partial
+    vector is dropped when a bound on all of its completions exceeds the incumbent; what is left is evaluated.
 
     Returns:
         cuts (B, N) and their objective (B,); of equal objectives the lexicographically smallest of those evaluated.
     """
-    incumbent, limit = best_of(problem, two_starts(problem))
-    candidate = undominated(problem)
-    bounds, constants = _bounds(problem, incumbent)
-    finite = np.where(candidate[..., None], bounds, np.inf)
-    least = finite.min(axis=2)  # (B, N, K)
+    prices = price_search(problem, EXACT_PRICE_STEPS, keep=True)
+    tried = [*two_starts(problem), *prices.cuts]
+    cells = np.arange(problem.cells)
+    values = problem.value(np.tile(cells, len(tried)), np.concatenate(tried)).reshape(len(tried), -1)
+    first = values.argmin(axis=0)
+    best, limit = np.stack(tried)[first, cells], values[first, cells]
+    cell, cut = _survivors(problem, prices, limit)
+    cost = problem.value(cell, cut)
+    order = np.lexsort((np.arange(len(cell)), cost, cell))
+    first = order[np.unique(cell[order], return_index=True)[1]]
+    better = first[cost[first] <= limit[cell[first]]]
+    best[cell[better]], limit[cell[better]] = cut[better], cost[better]
+    return best, limit
+
+
+def _survivors(problem: SlotProblem, prices: PriceSearch, limit: Array) -> tuple[Array, Array]:
+    """Cells (R,) and cut vectors (R, N), in lexicographic order, that no bound excludes below `limit` (B,)."""
+    terms = problem.terms
+    whole_band = fdma_rate_bps(np.ones_like(terms.snr), problem.scenario.config.bandwidth_hz, terms.snr)[..., None]
+    # one bound more: everyone has the whole band and the whole edge CPU
+    costs = np.stack([terms.own_cost + terms.load + terms.weight / whole_band, *prices.costs], axis=3)
+    ceiling = limit[:, None] * (1.0 + 1e-9) - np.stack([np.zeros(problem.cells), *prices.constants], axis=1)
+    costs = np.where(undominated(problem)[..., None], costs, np.inf)
+    least = costs.min(axis=2)  # (B, N, K)
     rest = np.concatenate([np.cumsum(least[:, ::-1], axis=1)[:, ::-1], np.zeros_like(least[:, :1])], axis=1)
-    ceiling = (limit * (1.0 + 1e-9))[:, None] - constants
     cell = np.arange(problem.cells)
-    prefix, partial = np.empty((problem.cells, 0), np.int64), np.zeros_like(constants)
-    for device in range(candidate.shape[1]):
-        grown = partial[:, None, :] + finite[cell, device]
-        keep = (grown + rest[cell, None, device + 1] <= ceiling[cell, None]).all(axis=2)
-        row, choice = np.nonzero(keep)
+    prefix, partial = np.empty((problem.cells, 0), np.int64), np.zeros_like(ceiling)
+    for device in range(costs.shape[1]):
+        grown = partial[:, None, :] + costs[cell, device]
+        row, choice = np.nonzero((grown + rest[cell, None, device + 1] <= ceiling[cell, None]).all(axis=2))
         prefix = np.concatenate([prefix[row], choice[:, None]], axis=1)
         cell, partial = cell[row], grown[row, choice]
-    values = problem.value(cell, prefix)
-    best, cost = incumbent.copy(), limit.copy()
-    order = np.lexsort((np.arange(len(cell)), values, cell))
-    first = order[np.unique(cell[order], return_index=True)[1]]
-    found, better = cell[first], values[first] <= cost[cell[first]]
-    best[found[better]], cost[found[better]] = prefix[first[better]], values[first[better]]
-    return best, cost
-
-
-def _bounds(problem: SlotProblem, incumbent: Array) -> tuple[Array, Array]:
-    """Separable lower bounds sum cost + constant: cost of every cut (B, N, M+1, K), constants (B, K)."""
-    scenario, terms = problem.scenario, problem.terms
-    whole_band = fdma_rate_bps(np.ones_like(terms.snr), scenario.config.bandwidth_hz, terms.snr)[..., None]
-    costs, constants = [terms.own_cost + terms.load + terms.weight / whole_band], [np.zeros(problem.cells)]
-    price, root = problem.prices(incumbent)
-    scale = scenario.config.delay_weight * scenario.config.num_devices
-    price, root = np.maximum(price, 0.004 * scale), np.maximum(root, np.sqrt(0.002 * scale))
-    for level in (0.25, 0.5, 0.75, 1.0, 1.5):
-        cost, _, _ = _separated(problem, level * price, np.sqrt(level) * root)
-        costs.append(cost)
-        constants.append(-level * price - level * root**2)
-    return np.stack(costs, axis=3), np.stack(constants, axis=1)
+    return cell, prefix
 
 
 class SlotController(CentralController):
