@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from envs.api import Array
+from launch.calculations import Calculated
 from launch.experiment import PointResult
 from launch.plan import FigureSpec, Plan
 from launch.store import Replacing
@@ -48,19 +49,51 @@ def looks(rows: Sequence[Row]) -> dict[str, Look]:
     return found
 
 
-def draw_all(plan: Plan, results: Sequence[PointResult], folder: Path) -> list[tuple[str, Path]]:
-    """Draw the preset's figures as PNG and SVG; returns (caption, path of the SVG)."""
+def draw_all(
+    plan: Plan, results: Sequence[PointResult], calculated: Sequence[Calculated], folder: Path
+) -> list[tuple[str, Path]]:
+    """Draw the preset's figures and its calculations' shares as PNG and SVG; returns (caption, path of the SVG)."""
     drawn = []
     for i, spec in enumerate(plan.preset.figures):
         if spec.kind == "sweep" and len(results) < 2:
             continue
         figure, caption = draw(plan, results, spec)
-        path = folder / f"{i + 1}-{spec.kind}{'-' + spec.metric if spec.metric else ''}"
-        for ending in ("png", "svg"):
-            with Replacing(path.with_suffix(f".{ending}")) as temporary:
-                figure.savefig(temporary, format=ending, dpi=160, metadata={"Date": None} if ending == "svg" else None)
-        drawn.append((spec.caption or caption, path.with_suffix(".svg")))
+        name = "-".join(part for part in (str(i + 1), spec.kind, spec.metric.replace(" ", "_")) if part)
+        drawn.append((spec.caption or caption, _save(figure, folder / name)))
+    for i, found in enumerate(calculated):
+        if found.spec.percent:
+            drawn.append((f"{found.spec.title}.", _save(_draw_calculated(found), folder / f"calculation-{i + 1}")))
     return drawn
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG and SVG; returns the SVG's path."""
+    for ending in ("png", "svg"):
+        with Replacing(path.with_name(f"{path.name}.{ending}")) as temporary:
+            figure.savefig(temporary, format=ending, dpi=160, metadata={"Date": None} if ending == "svg" else None)
+    return path.with_name(f"{path.name}.svg")
+
+
+def _draw_calculated(found: Calculated) -> Figure:
+    """The shares of a calculation over its argument."""
+    import matplotlib as mpl
+
+    with mpl.rc_context(_STYLE):
+        figure = Figure(layout="constrained", figsize=(7.4, 4.2))
+        FigureCanvasAgg(figure)
+        axes = figure.subplots()
+        x = np.array(found.spec.values)
+        for i, name in enumerate(found.spec.percent):
+            y = [100 * row[name] for row in found.rows]
+            axes.plot(x, y, marker=_MARKERS[i], color=_LEARNED[i], lw=1.6, label=found.spec.columns[name])
+        if x.min() > 0 and x.max() / x.min() >= 10:
+            axes.set_xscale("log")
+        axes.set_xticks(x, [f"{v:g}" for v in x])
+        axes.minorticks_off()
+        axes.set_xlabel(found.spec.columns.get(found.spec.argument, found.spec.argument))
+        axes.set_ylabel("%")
+        axes.legend()
+    return figure
 
 
 def draw(plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> tuple[Figure, str]:
@@ -185,7 +218,7 @@ def _sweep(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: Fig
         heights += list(y)
     if numeric and x.min() > 0 and x.max() / x.min() >= 10:
         axes.set_xscale("log")
-    axes.set_xticks(x, [str(v) for v in values])
+    axes.set_xticks(x, [f"{v:g}" if numeric else str(v) for v in values])
     axes.minorticks_off()
     _scale(axes, "y", heights)
     sweep = plan.preset.sweep

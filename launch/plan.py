@@ -55,6 +55,21 @@ class FigureSpec(_Model):
     caption: str = ""
 
 
+class Calculation(_Model):
+    """An exact calculation: a function of the scenario's config over a range of one argument.
+
+    function: "module:function" of agents or marl, which returns name -> number; columns: name -> heading of what is
+    shown; percent: names that are shares.
+    """
+
+    title: str
+    function: str
+    argument: str
+    values: list[float] = Field(min_length=1)
+    columns: dict[str, str] = Field(min_length=1)
+    percent: list[str] = []
+
+
 class Learned(_Model):
     """A controller that is trained before it is compared: how often, and the fields of its training config."""
 
@@ -73,7 +88,7 @@ class Preset(_Model):
         window: slots per point of a learning curve.
         controllers: names of the registry, of `learned`, or paths of training runs.
         baseline, reference: the ends of the gap.
-        calculations: "module:function" of a scenario, which returns rows of a further table.
+        calculations: exact calculations beside the simulation, on the first point's network.
     """
 
     title: str
@@ -90,7 +105,7 @@ class Preset(_Model):
     baseline: str = "random"
     reference: str = ""
     figures: list[FigureSpec] = [FigureSpec(kind="bars"), FigureSpec(kind="curves")]
-    calculations: list[str] = []
+    calculations: list[Calculation] = []
 
 
 @dataclasses.dataclass(frozen=True)

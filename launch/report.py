@@ -16,20 +16,23 @@ import numpy as np
 
 from envs.config import config_fields
 from launch import figures, tables
+from launch.calculations import Calculated, as_summary
 from launch.experiment import Experiment, PointResult
 from launch.plan import Plan
 from launch.store import Replacing, versions
 
 
-def write_all(experiment: Experiment, results: Sequence[PointResult], command: str) -> dict[str, Path]:
+def write_all(
+    experiment: Experiment, results: Sequence[PointResult], calculated: Sequence[Calculated], command: str
+) -> dict[str, Path]:
     """Write everything about finished results; returns name -> path."""
     folder, plan = experiment.folder, experiment.plan
-    drawn = figures.draw_all(plan, results, folder / "figures")
+    drawn = figures.draw_all(plan, results, calculated, folder / "figures")
     paths = {
         "results": write_results(results, folder / "results.parquet"),
-        "summary": write_summary(plan, results, command, folder / "summary.json"),
+        "summary": write_summary(plan, results, calculated, command, folder / "summary.json"),
     }
-    paths["report"] = write_report(plan, results, drawn, command, folder / "report.html")
+    paths["report"] = write_report(plan, results, calculated, drawn, command, folder / "report.html")
     return paths
 
 
@@ -52,7 +55,9 @@ def write_results(results: Sequence[PointResult], path: Path) -> Path:
     return path
 
 
-def write_summary(plan: Plan, results: Sequence[PointResult], command: str, path: Path) -> Path:
+def write_summary(
+    plan: Plan, results: Sequence[PointResult], calculated: Sequence[Calculated], command: str, path: Path
+) -> Path:
     """All numbers with their intervals, versions, seeds and the full config of every point; NaN becomes null."""
     summary = {
         "name": plan.name,
@@ -72,6 +77,7 @@ def write_summary(plan: Plan, results: Sequence[PointResult], command: str, path
             }
             for result in results
         ],
+        "calculations": as_summary(calculated),
     }
     with Replacing(path) as temporary:
         temporary.write_text(json.dumps(_finite(summary), indent=1, default=str) + "\n", encoding="utf-8")
@@ -79,8 +85,9 @@ def write_summary(plan: Plan, results: Sequence[PointResult], command: str, path
 
 
 def write_report(
-    plan: Plan, results: Sequence[PointResult], drawn: Sequence[tuple[str, Path]], command: str, path: Path
-) -> Path:
+    plan: Plan, results: Sequence[PointResult], calculated: Sequence[Calculated],
+    drawn: Sequence[tuple[str, Path]], command: str, path: Path,
+) -> Path:  # fmt: skip
     """One HTML file that needs nothing else: figures and style are inside."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -93,6 +100,7 @@ def write_report(
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         versions=versions(),
         tables=[_table(result) for result in results],
+        calculated=calculated,
         figures=[(caption, _data_url(svg)) for caption, svg in drawn],
         parameters=config_fields(scenario.config),
         sweep_field=plan.preset.sweep.field if plan.preset.sweep else None,

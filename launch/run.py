@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from envs.registry import scenario_class
+from launch.calculations import calculate
 from launch.experiment import Experiment
 from launch.plan import load_preset, make_plan, parse_overrides, preset_names, scenario_preset
 from launch.progress import Bars
-from launch.tables import terminal_table, wide_console
+from launch.tables import calculation_table, terminal_table, wide_console
 
 
 def compare(
@@ -32,15 +33,18 @@ def compare(
     folder = out or Path("results") / named.removesuffix(".yaml")
     with Bars() as bars:
         experiment = Experiment(plan, folder, bars)
+        calculated = calculate(plan, experiment.store, bars)
         results = experiment.run()
         bars("report", 0, 1)
         from launch.report import write_all  # after the first results: drawing libraries take a second to load
 
-        paths = write_all(experiment, results, command)
+        paths = write_all(experiment, results, calculated, command)
         bars("report", 1, 1)
     console = wide_console()
     for result in results:
         console.print(terminal_table(result))
+    for table in calculated:
+        console.print(calculation_table(table))
     if experiment.reused:
         console.print(f"{experiment.reused} finished results of the same settings were taken from {folder}")
     console.print(f"report: {paths['report']}")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from launch.calculations import Calculated
     from launch.experiment import PointResult
 
 WIDTH = 130
@@ -119,6 +120,20 @@ def terminal_table(result: PointResult) -> Table:
             *(significant(row.columns[label].value) for label in shown), duration(row.decision_s),
             f"{row.signalling_bytes:,.0f}", training_time(row), style=styles.get(row.kind),
         )  # fmt: skip
+    return table
+
+
+def calculation_table(calculated: Calculated) -> Table:
+    """A calculation for the terminal."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(calculated.spec.title), title_justify="left", box=box.SIMPLE_HEAD)
+    for heading in calculated.headings():
+        table.add_column(escape(heading), justify="right")
+    for row in calculated.cells():
+        table.add_row(*row)
     return table
 
 

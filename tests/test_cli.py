@@ -332,3 +332,44 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["summary.json"]
     assert time.time() - path.stat().st_mtime < 60
+
+
+CALCULATION = {
+    "title": "A share",
+    "function": "agents.reference.price_of_decentralization:price_of_decentralization",
+    "argument": "num_devices_effective",
+    "values": [1, 50],
+    "columns": {"num_devices_effective": "devices", "decentralized_excess": "excess"},
+    "percent": ["decentralized_excess"],
+}
+
+
+def test_a_calculation_has_its_own_table_and_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from agents.reference import price_of_decentralization as module
+
+    calls = []
+
+    def share(config: Any, num_devices_effective: float) -> dict[str, float]:
+        calls.append(num_devices_effective)
+        return {"num_devices_effective": num_devices_effective, "decentralized_excess": 0.0123 * num_devices_effective}
+
+    monkeypatch.setattr(module, "price_of_decentralization", share)
+    preset = preset_file(tmp_path, figures=[], controllers=["fixed_power"], calculations=[CALCULATION])
+    for _ in range(2):
+        _, table, _ = run("compare", "--preset", preset, "--out", str(tmp_path / "out"), capsys=capsys)
+        assert "1.23%" in table
+    assert calls == [1, 50]  # the second time they are taken from the folder
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["calculations"][0]["rows"][1]["decentralized_excess"] == pytest.approx(0.615)
+    assert (tmp_path / "out" / "figures" / "calculation-1.png").is_file()
+    assert "61.50%" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_calculation_is_a_function_of_the_product(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for function in ("os:getcwd", "agents.reference:nothing"):
+        preset = preset_file(tmp_path, calculations=[{**CALCULATION, "function": function}])
+        code, _, err = run("compare", "--preset", preset, "--out", str(tmp_path / "out"), capsys=capsys)
+        assert code == 2
+        assert "is not a function of agents or marl" in err
