@@ -32,6 +32,7 @@ class Entry:
 _MODULES = {
     "model_partitioning": "agents.teams.model_partitioning",
     "sampling_rate": "agents.teams.sampling_rate",
+    "model_pruning": "agents.teams.model_pruning",
     "sequential_offloading": "agents.teams.sequential_offloading",
     "model_placement": "agents.teams.model_placement",
 }

@@ -357,6 +357,26 @@ def test_learning_signals() -> None:
         scenario.rewards(step, "own cell")
 
 
+def test_episodes_weight_delay_and_accuracy_by_completed_tasks() -> None:
+    scenario = make_scenario("model_pruning", num_devices=30)
+    trace = scenario.sample_trace(np.random.default_rng(3), 1, 3)
+    steps = []
+    for t, offload in enumerate((0, 1, 1)):
+        state = ModelPruningState(trace.next_channel_gain[t], trace.next_criticality_level[t])
+        model = np.full((1, 5), 5 - t)
+        decisions = ModelPruningDecisions(np.full((1, 30), offload), model, np.full((1, 5), 0.2))
+        steps.append(scenario.step(state, decisions, scenario.exogenous(trace, t)))
+    means = {name: np.mean([s.metrics[name] for s in steps], axis=0) for name in steps[0].metrics}
+    episode = scenario.episode_metrics(means)
+    done = [~s.details["dropped"].astype(bool) for s in steps]
+    delays = np.concatenate([s.details["delay_s"][d] for s, d in zip(steps, done, strict=True)])
+    np.testing.assert_allclose(episode["mean_delay_s"], delays.mean())
+    assert abs(means["mean_delay_s"][0] - delays.mean()) > 1e-3  # the plain mean over slots differs
+    weights = [d.sum() for d in done]
+    accuracies = [s.metrics["mean_accuracy"][0] for s in steps]
+    np.testing.assert_allclose(episode["mean_accuracy"], np.average(accuracies, weights=weights))
+
+
 def test_signalling_bytes() -> None:
     def radio(links: Any) -> float:
         return sum(size for link, size in links.items() if link.startswith("radio"))

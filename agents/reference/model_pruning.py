@@ -71,10 +71,11 @@ class NearOptimal(CentralController):
         entry = _within_budget(table.value, share)
         chosen_share, chosen_value = _at(share, entry), _at(table.value, entry)
         surplus = np.maximum(1.0 - (chosen_share.sum(axis=1, keepdims=True) - chosen_share), 0.0)
-        held = self.planner.plan(Cells.of(histogram, uplink, self.network.edge_task_s(surplus)))
+        must_send = not self.network.config.allow_idle_edge_share  # an idle holder would lose its share
+        held = self.planner.plan(Cells.of(histogram, uplink, self.network.edge_task_s(surplus), must_send))
         held_sent = held.sent.reshape(histogram.shape)
         gain = held.value.reshape(surplus.shape) - chosen_value
-        holder = np.where(held_sent.any(axis=2), gain, -np.inf).argmax(axis=1)  # an idle holder would lose its share
+        holder = np.where(histogram.any(axis=2), gain, -np.inf).argmax(axis=1)
         is_holder = np.arange(histogram.shape[1]) == holder[:, None]
         model = np.where(is_holder, held.model.reshape(surplus.shape), _at(table.model, entry))
         sent = np.where(is_holder[..., None], held_sent, _at(table.sent, entry))
@@ -102,9 +103,7 @@ class NearOptimal(CentralController):
 class _Table:
     """Plans of all gateways at several edge times: value and model (B, G, E), sent (B, G, E, K)."""
 
-    def __init__(
-        self, planner: CellPlanner, histogram: Array, uplink: Uplink, edge_s: Array, used: Array
-    ) -> None:
+    def __init__(self, planner: CellPlanner, histogram: Array, uplink: Uplink, edge_s: Array, used: Array) -> None:
         plans = planner.plan(Cells.of(histogram, uplink, edge_s).part(used.ravel()))
         self.value = np.full(edge_s.shape, -np.inf)
         self.model = np.zeros(edge_s.shape, int)
@@ -145,7 +144,7 @@ def _at(table: Array, entry: Array) -> Array:
 
 
 def _within_budget(value: Array, share: Array) -> Array:
-    """(B, G) entry of each gateway's table: the best one, or, where these shares exceed 1, the best at a price of shares.
+    """(B, G) entry of each gateway's table: the best one; where these shares exceed 1, the best at a price of shares.
 
     Args:
         value, share: (B, G, E).
@@ -176,9 +175,9 @@ def _choose(better: Array, new: ModelPruningDecisions, old: ModelPruningDecision
 def upper_bound(network: ModelPruning, state: Any, models: tuple[int, ...] | None = None) -> Array:
     """(B,) what no controller can exceed in this slot, whatever its shares.
 
-    Every gateway takes the edge time that is best for it, as if it were alone; only one of them is held to a share of at
-    least 1/G, which some gateway always has. Edge times beyond the transmission time are left out, except share 0: they
-    only drop what a shorter time could complete, which pays while a completed task is worth more than a dropped one.
+    Every gateway takes the edge time that is best for it, as if it were alone; only one of them is held to a share of
+    at least 1/G, which some gateway always has. Edge times beyond the transmission time are left out, except share 0:
+    they only drop what a shorter time could complete; a completed task must be worth more than a dropped one.
     """
     histogram, uplink = network.histogram(state.criticality_level), network.uplink(state.channel_gain)
     planner = CellPlanner(network, models)

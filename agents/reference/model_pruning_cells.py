@@ -20,6 +20,8 @@ from envs.scenarios.model_pruning import TOLERANCE, ModelPruning, Uplink
 
 CHUNK_ENTRIES = 3_000_000
 """Table entries that are held at once."""
+TIE = 1e-12
+"""Values nearer than this are equal; the first model wins then, as where a gateway keeps no task."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Cells:
         reserved_s: (P,) airtime of one task.
         capacity_tasks: (P,) tasks that fit in one slot.
         edge_s: (P,) edge time of one task: what deadlines are checked against.
-        paid_edge_s: (P,) edge time that enters the reward; equal to `edge_s` except in a bound.
+        must_send: (P,) bool, at least one task goes to the server.
     """
 
     histogram: Array
@@ -40,7 +42,7 @@ class Cells:
     reserved_s: Array
     capacity_tasks: Array
     edge_s: Array
-    paid_edge_s: Array
+    must_send: Array
 
     def __len__(self) -> int:
         return len(self.edge_s)
@@ -49,8 +51,11 @@ class Cells:
         return Cells(*(getattr(self, f.name)[which] for f in fields(self)))
 
     @classmethod
-    def of(cls, histogram: Array, uplink: Uplink, edge_s: Array, paid_edge_s: Array | None = None) -> Cells:
-        """Flatten (.., G) arrays; `edge_s` may have further axes behind, over which the others repeat."""
+    def of(cls, histogram: Array, uplink: Uplink, edge_s: Array, must_send: Array | bool = False) -> Cells:
+        """Flatten (.., G) arrays; `edge_s` may have further axes behind, over which the others repeat.
+
+        `must_send` broadcasts to `edge_s`; a gateway without tasks is exempt.
+        """
         lead = histogram.shape[:-1]
         extra = edge_s.ndim - len(lead)
 
@@ -62,7 +67,7 @@ class Cells:
         spread = np.broadcast_to(histogram.reshape(lead + (1,) * extra + (levels,)), (*edge_s.shape, levels))
         return cls(
             spread.reshape(-1, levels), flat(uplink.transmission_s), flat(uplink.reserved_s),
-            flat(uplink.capacity_tasks), edge_s.ravel(), (edge_s if paid_edge_s is None else paid_edge_s).ravel(),
+            flat(uplink.capacity_tasks), edge_s.ravel(), (must_send & spread.any(axis=-1)).ravel(),
         )  # fmt: skip
 
 
@@ -126,13 +131,12 @@ class _Tables:
     def _sent_value(self, level: int, ahead: Array, sent: Array | int) -> Array:
         """Value of sending `sent` tasks of a level after `ahead` others, broadcast to (P, ..); -inf if it has fewer."""
         p, cells = self.planner, self.cells
-        wait = expected_wait_s(ahead, sent, cells.reserved_s[:, None])
-        delay = wait + (cells.transmission_s + cells.edge_s)[:, None]
+        on_air = (cells.transmission_s + cells.edge_s)[:, None]
+        delay = expected_wait_s(ahead, sent, cells.reserved_s[:, None]) + on_air
         ok = delay <= p.scenario.deadline_s[level] + TOLERANCE
         ok &= (cells.edge_s <= cells.transmission_s + TOLERANCE)[:, None]
         completed = np.minimum(sent, np.maximum(cells.capacity_tasks[:, None] - ahead, 0)) * ok
-        paid = (cells.transmission_s + cells.paid_edge_s)[:, None]
-        earned = paid * p.busy_value_per_s - (wait + paid) * p.delay_price_per_s
+        earned = on_air * p.busy_value_per_s - delay * p.delay_price_per_s
         value = completed * (earned + p.drop_price) - sent * p.drop_price
         return np.where(sent <= cells.histogram[:, level : level + 1], value, -np.inf)
 
@@ -179,9 +183,10 @@ class _Tables:
             value = joint[rows[:, None], served, :, total]  # (P, t, s)
             local = lower[rows[:, None], served][..., None] - total[:, None] + self.sent_states
             value = value + earned[..., None] * local
+            value[:, 0] = np.where(cells.must_send[:, None], -np.inf, value[:, 0])
             flat = value.reshape(len(cells), -1)
             at = flat.argmax(axis=1)
-            better = flat[rows, at] > found
+            better = flat[rows, at] > found + TIE
             t, s = np.divmod(at, self.states)
             found = np.where(better, flat[rows, at], found)
             choice = np.where(better, np.stack([np.full(len(cells), v), served[rows, t], t, s]), choice)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import gymnasium
 import numpy as np
@@ -220,6 +220,14 @@ class ModelPruning(Scenario):
     exogenous_type = ModelPruningExogenous
     decisions_type = ModelPruningDecisions
     reward_modes = ("local", "cell", "team")
+    cost_label = "minus reward per slot"
+    summary_metrics: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "reward": ("reward",),
+        "dropped": ("drop_ratio",),
+        "utilisation": ("utilisation",),
+        "delay s": ("mean_delay_s",),
+        "accuracy": ("mean_accuracy",),
+    }
 
     config: ModelPruningConfig
 
@@ -520,6 +528,17 @@ class ModelPruning(Scenario):
             "mean_accuracy": right / total,
             "offload_ratio": result.count[..., 1].sum(axis=(1, 2)) / n,
             "mean_pruning_rate": np.asarray(c.model_pruning_rates)[decisions.model].mean(axis=1),
+            "completed_ratio": completed.sum(axis=(1, 2)) / n,
+            "delay_per_task_s": waited.sum(axis=1) / n,
+            "accuracy_per_task": right / n,
+        }
+
+    def episode_metrics(self, means: Mapping[str, Array]) -> dict[str, Array]:
+        """Delay and accuracy of an episode's completed tasks: its slots are weighted by the tasks that complete."""
+        completed = np.maximum(means["completed_ratio"], np.finfo(float).tiny)
+        return {
+            "mean_delay_s": means["delay_per_task_s"] / completed,
+            "mean_accuracy": means["accuracy_per_task"] / completed,
         }
 
     def rewards(self, step: Step, mode: str = "local") -> dict[str, Array]:

@@ -1,0 +1,175 @@
+"""Named controllers of `model_pruning`, as teams and role by role."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from agents.api import Controller, Policy, Team
+from agents.heuristics.model_pruning import (
+    AccuracyGuaranteedDelayMinimisation,
+    AccuracyOffload,
+    CellPlan,
+    FixedModel,
+    FixedOffload,
+    PlanFollower,
+    RandomRole,
+    RootShares,
+    StaticShares,
+    mid_model,
+)
+from agents.heuristics.model_pruning_threshold import ThresholdRole
+from agents.reference.model_pruning import NearOptimal
+from agents.reference.model_pruning_grid import ShareGridSearch
+from agents.registry import Entry, RoleBuilder
+from envs.api import Scenario
+from envs.scenarios.model_pruning import ModelPruning
+
+COUNT_BYTES = 4.0
+
+
+class PruningTeam(Team):
+    """A team whose bytes follow from what its server and gateways really exchange.
+
+    The scenario's own signalling is that of a learned server, which reads the tasks per level of every gateway.
+    """
+
+    def message_bytes(self) -> float:
+        """Bytes per slot beside the scenario's signalling; negative where a server rule does not need the counts."""
+        network = self.scenario
+        assert isinstance(network, ModelPruning)
+        gateways, levels = network.config.num_gateways, network.config.num_criticality_levels
+        server, total = self.controllers["server"], 0.0
+        if isinstance(server, StaticShares):
+            total -= COUNT_BYTES * gateways * levels
+            total += COUNT_BYTES * gateways if server.fraction is not None else 0.0
+        elif isinstance(server, RandomRole):
+            total -= COUNT_BYTES * gateways * levels
+        if isinstance(self.controllers["gateway"], CellPlan):  # one broadcast in each cell
+            total += COUNT_BYTES * gateways * levels
+        return total
+
+
+def _team(name: str, device: RoleBuilder, gateway: RoleBuilder, server: RoleBuilder) -> Callable[[Scenario], Policy]:
+    def build(scenario: Scenario) -> Policy:
+        roles = {"server": server(scenario), "gateway": gateway(scenario), "device": device(scenario)}
+        return PruningTeam(name, roles, order=[["server"], ["gateway"], ["device"]])
+
+    return build
+
+
+def _cell_plan(name: str, fraction: float | None, sampled: bool) -> Callable[[Scenario], Policy]:
+    """The plan's devices toss coins where they are told to, or where they do not know their rank."""
+
+    def build(scenario: Scenario) -> Policy:
+        assert isinstance(scenario, ModelPruning)
+        coins = sampled or scenario.config.gateway_broadcast != "rank"
+        announced = fraction is not None
+        return _team(
+            name,
+            lambda _: PlanFollower(coins),
+            lambda _: CellPlan(announced, coins),
+            lambda _: StaticShares(fraction, announced),
+        )(scenario)
+
+    return build
+
+
+def _threshold(name: str, fraction: float | None) -> Callable[[Scenario], Policy]:
+    return _team(
+        name,
+        lambda _: ThresholdRole("device", fraction),
+        lambda _: ThresholdRole("gateway", fraction),
+        lambda _: StaticShares(fraction),
+    )
+
+
+def _near_optimal_one_model(scenario: Scenario) -> Policy:
+    assert isinstance(scenario, ModelPruning)
+    return NearOptimal((mid_model(scenario),), "near_optimal_one_model")
+
+
+def _random(role: str) -> RoleBuilder:
+    return lambda _: RandomRole(role)
+
+
+def _fixed(name: str, bit: int, model: int) -> Callable[[Scenario], Policy]:
+    return _team(name, lambda _: FixedOffload(bit), lambda _: FixedModel(model), lambda _: StaticShares(None))
+
+
+CONTROLLERS: dict[str, Entry] = {
+    "random": Entry(
+        _team("random", *(_random(role) for role in ("device", "gateway", "server"))),
+        "fair coins, any model, any shares",
+        "baseline",
+    ),
+    "all_local": Entry(_fixed("all_local", 0, 0), "nothing is sent; the least pruned model", "baseline"),
+    "all_local_pruned": Entry(_fixed("all_local_pruned", 0, -1), "nothing is sent; the most pruned model", "baseline"),
+    "all_offload": Entry(_fixed("all_offload", 1, 0), "everything is sent; equal shares", "baseline"),
+    "accuracy_rule": Entry(
+        _team("accuracy_rule", lambda _: AccuracyOffload(), lambda _: FixedModel(None), lambda _: RootShares()),
+        "sends what the mid-pruned model would not answer accurately enough",
+        "baseline",
+    ),
+    "agdm": Entry(
+        lambda _: AccuracyGuaranteedDelayMinimisation(), "least delay under requirements that it believes static",
+        "baseline",
+    ),
+    "threshold": Entry(_threshold("threshold", None), "tuned table of own level and channel; equal shares", "baseline"),
+    "threshold_static_50": Entry(
+        _threshold("threshold_static_50", 0.5), "tuned table; edge time half the transmission time", "baseline"
+    ),
+    "cell_plan": Entry(
+        _cell_plan("cell_plan", None, False), "every gateway plans its tasks exactly; equal shares", "baseline"
+    ),
+    "cell_plan_static_50": Entry(
+        _cell_plan("cell_plan_static_50", 0.5, False), "cell plan; edge time half the transmission time", "baseline"
+    ),
+    "cell_plan_static_100": Entry(
+        _cell_plan("cell_plan_static_100", 1.0, False), "cell plan; edge time at its limit", "baseline"
+    ),
+    "cell_plan_sampled": Entry(
+        _cell_plan("cell_plan_sampled", None, True), "cell plan; devices do not know their rank", "baseline"
+    ),
+    "cell_plan_sampled_static_80": Entry(
+        _cell_plan("cell_plan_sampled_static_80", 0.8, True), "the same; edge time 0.8 of the transmission time",
+        "baseline",
+    ),
+    "near_optimal": Entry(lambda _: NearOptimal(), "plans every gateway and the shares jointly", "reference"),
+    "near_optimal_one_model": Entry(
+        _near_optimal_one_model, "the same with the mid-pruned model only (V = 1)", "reference"
+    ),
+    "share_grid": Entry(lambda _: ShareGridSearch(), "exhaustive search with shares in twentieths", "reference"),
+}  # fmt: skip
+REFERENCE = "near_optimal"
+
+
+def _role(build: Callable[[], Controller]) -> RoleBuilder:
+    def of_scenario(scenario: Scenario) -> Controller:
+        return build()
+
+    return of_scenario
+
+
+ROLE_CONTROLLERS: dict[str, dict[str, RoleBuilder]] = {
+    "device": {
+        "random": _role(lambda: RandomRole("device")),
+        "all_local": _role(lambda: FixedOffload(0)),
+        "all_offload": _role(lambda: FixedOffload(1)),
+        "accuracy_rule": _role(AccuracyOffload),
+        "threshold": _role(lambda: ThresholdRole("device", None)),
+    },
+    "gateway": {
+        "random": _role(lambda: RandomRole("gateway")),
+        "least_pruned": _role(lambda: FixedModel(0)),
+        "mid_pruned": _role(lambda: FixedModel(None)),
+        "threshold": _role(lambda: ThresholdRole("gateway", None)),
+    },
+    "server": {
+        "random": _role(lambda: RandomRole("server")),
+        "equal": _role(lambda: StaticShares(None)),
+        "static_50": _role(lambda: StaticShares(0.5)),
+        "static_80": _role(lambda: StaticShares(0.8)),
+        "static_100": _role(lambda: StaticShares(1.0)),
+        "accuracy_rule": _role(RootShares),
+    },
+}
