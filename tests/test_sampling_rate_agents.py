@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from agents.api import Team
 from agents.heuristics.sampling_rate import DeviceRows, Myopic, NominalPopulation
 from agents.heuristics.sampling_rate_static import static_mixed, static_uniform
+from agents.parametric_q.sampling_rate import ParametricQ
 from agents.reference.sampling_rate import (
     ConstantPrice,
     JointMyopic,
@@ -60,6 +62,7 @@ def play(s: SamplingRate, policy: Any, trace: Any) -> dict[str, np.ndarray]:
         exogenous = s.exogenous(trace, t)
         step = s.step(state, policy.decide(state, exogenous, rng), exogenous)
         state = step.state
+        policy.feedback(step.costs)
         for name, values in step.metrics.items():
             sums[name] = sums.get(name, 0.0) + values / trace.slots
     return {**sums, **s.episode_metrics(sums)}
@@ -249,11 +252,11 @@ def test_local_rules_read_their_own_row_only(name: str, share_mode: Any) -> None
     state, exogenous = random_state(s, np.random.default_rng(5), cells)
     policy.reset(s, s.sample_trace(np.random.default_rng(0), cells, 1))
     rows, noise = s.observe(state, exogenous), np.random.default_rng(6)
-    mine = policy.combine(rows, state, exogenous, np.random.default_rng(1))
+    mine = copy.deepcopy(policy).combine(rows, state, exogenous, np.random.default_rng(1))
     for me in (0, 4, 9):
         device = (rows["device"] * noise.uniform(0, 2, rows["device"].shape)).astype(np.float32)
         device[:, me] = rows["device"][:, me]
-        moved = policy.combine({**rows, "device": device}, state, exogenous, np.random.default_rng(1))
+        moved = copy.deepcopy(policy).combine({**rows, "device": device}, state, exogenous, np.random.default_rng(1))
         for field in ("rate_level", "local"):
             np.testing.assert_array_equal(getattr(moved, field)[:, me], getattr(mine, field)[:, me])
         if share_mode == "action":
@@ -362,3 +365,60 @@ def test_joint_controller_knows_or_ignores_fixed_shares() -> None:
     assert (
         play(optimal, JointMyopic(), trace)["service_delay_s"] < play(fixed, JointMyopic(), trace)["service_delay_s"]
     ).all()
+
+
+def test_parametric_q_starts_as_a_myopic_device() -> None:
+    s = SamplingRate()
+    state, exogenous = random_state(s, np.random.default_rng(9), cells=20)
+    state = dataclasses.replace(state, device_queue_bits=np.zeros((20, 10)))
+    rows = s.observe(state, exogenous)["device"]
+    learner, rule = ParametricQ(exploration=0.0), Myopic(social=False)
+    for controller in (learner, rule):
+        controller.reset(s, 20)
+    found, expected = (c.act(rows, np.random.default_rng(0)).actions for c in (learner, rule))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_parametric_q_is_ridge_regression_towards_its_start() -> None:
+    """Recursive least squares equals the closed form: minimise prior |w - w0|^2 + sum (c - w phi)^2 / noise."""
+    s, rng = SamplingRate(), np.random.default_rng(3)
+    learner = ParametricQ(prior_weight=2.0, noise=0.5, exploration=1.0)
+    learner.reset(s, 1)
+    start = learner.weights.copy()
+    samples: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    trace = s.sample_trace(rng, 1, 40)
+    for t in range(40):
+        rows = s.observe(random_state(s, rng, cells=1)[0], s.exogenous(trace, t))["device"]
+        actions = learner.act(rows, rng).actions
+        assert actions is not None
+        costs = rng.normal(size=(1, 10))
+        learner.feedback(costs)
+        samples.append((learner.features(rows)[0], actions[0], costs[0]))
+    learner.act(rows, rng)
+    for n, option in ((0, 1), (7, 6)):
+        mine = [(phi[n], cost[n]) for phi, actions, cost in samples if actions[n] == option]
+        assert mine
+        x, y = np.array([m[0] for m in mine]), np.array([m[1] for m in mine])
+        w0 = start[0, n, option]
+        closed = w0 + np.linalg.solve(2.0 * np.eye(5) + x.T @ x / 0.5, x.T @ (y - x @ w0) / 0.5)
+        np.testing.assert_allclose(learner.weights[0, n, option], closed, rtol=1e-6, atol=1e-9)
+
+
+def test_parametric_q_adds_the_discounted_future() -> None:
+    s, rng = SamplingRate(), np.random.default_rng(3)
+    state, exogenous = random_state(s, rng, cells=1)
+    rows = s.observe(state, exogenous)["device"]
+    learned = []
+    for discount in (0.0, 0.5):
+        learner = ParametricQ(discount=discount, exploration=0.0)
+        learner.reset(s, 1)
+        start = learner.weights.copy()
+        best = np.einsum("bnof,bnf->bno", start, learner.features(rows)).min(axis=2)
+        learner.act(rows, rng)
+        learner.feedback(best * (1 - discount))  # the target is then what the start predicts
+        learner.act(rows, rng)
+        learned.append(np.abs(learner.weights - start).max())
+    np.testing.assert_allclose(learned, 0.0, atol=1e-12)
+    for field, value in (("discount", 1.0), ("noise", 0.0), ("exploration", 2.0)):
+        with pytest.raises(ValueError, match=field):
+            ParametricQ(**{field: value})

@@ -16,6 +16,7 @@ from agents.heuristics.sampling_rate import (
     offload_full,
 )
 from agents.heuristics.sampling_rate_static import static_mixed, static_uniform
+from agents.parametric_q.sampling_rate import ParametricQ
 from agents.reference.sampling_rate import JointMyopic, ProposedFixed, UnawareJoint, WarmReference
 from agents.registry import Builder, Entry
 from envs.api import Scenario
@@ -67,6 +68,11 @@ CONTROLLERS = {
         _team("broadcast_price", BroadcastPrice, NominalServerShares),
         "as social_myopic, at shares that the broadcast deficits and backlogs imply",
         "baseline",
+    ),
+    "parametric_q": Entry(
+        _team("parametric_q", ParametricQ),
+        "each device learns a linear Q-function from its own ledger entry",
+        "learned",
     ),
     "joint_myopic": Entry(lambda scenario: JointMyopic(), "exact minimiser of the slot's cost", "baseline"),
     "joint_unaware": Entry(
