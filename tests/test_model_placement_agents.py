@@ -217,6 +217,20 @@ def test_messages_are_the_bytes_that_the_scenario_counts() -> None:
     assert policy.message_bytes() == 0
 
 
+def test_devices_do_what_their_gateway_plans_and_the_server_hears_of_it() -> None:
+    scenario = ModelPlacement()
+    trace = scenario.sample_trace(np.random.default_rng(0), 1, 1)
+    policy: Any = make_policy(scenario, "cell_plan")
+    policy.reset(scenario, trace)
+    rows = scenario.observe(scenario.initial_state(trace), scenario.exogenous(trace, 0))
+    acts = policy.act(rows, np.random.default_rng(0))
+    told = acts["gateway"].messages["device"][..., 0]
+    choice = acts["device"].actions
+    np.testing.assert_array_equal(told, choice[..., 0] + 2 * choice[..., 1])
+    np.testing.assert_array_equal(acts["device"].messages["server"][:, 0], told)
+    assert 0 < choice[..., 0].mean() < 1 and choice[..., 1].any()
+
+
 def test_static_assignment_fills_the_gateways_cache() -> None:
     assert static_local_count(ModelPlacementConfig()) == 28
     assert static_local_count(scaled(2, 5)) == 4
@@ -242,6 +256,8 @@ CALIBRATION = {  # published means of five traces of 20 slots; the tolerance als
     "static_equal": (0.486, 0.05),
     "static_rule": (0.904, 0.02),
     "static_rule2": (0.930, 0.015),
+    "static_level2": (0.938, 0.012),
+    "cell_plan": (0.944, 0.012),
     "alllocal_light": (0.907, 0.008),
     "plan_used": (0.935, 0.012),
 }

@@ -7,6 +7,7 @@ scenario's signalling already counts. Everything else that a rule uses stands in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -181,6 +182,10 @@ class Prices:
     relay: float = 1.9
     edge_cpu: float = 4.6
 
+    def scaled(self, factor: float) -> Prices:
+        """All prices times a factor."""
+        return Prices(self.band * factor, self.gateway_cpu * factor, self.relay * factor, self.edge_cpu * factor)
+
 
 class PriceDevices(RuleDevices):
     """Devices that weigh accuracy against the price of the shares that a task takes, at constant prices.
@@ -266,7 +271,7 @@ def scores_of(share: Array) -> Array:
     return scores
 
 
-def _keep_scores(keep: Keep, wanted: Array, rng: np.random.Generator) -> Array:
+def keep_scores(keep: Keep, wanted: Array, rng: np.random.Generator) -> Array:
     """Keep scores (..., 2, K) of models (..., K, 2): those wanted at this node now, none, all, or fair coins."""
     if keep == "random":
         flags = rng.uniform(-1.0, 1.0, wanted.shape)
@@ -277,7 +282,7 @@ def _keep_scores(keep: Keep, wanted: Array, rng: np.random.Generator) -> Array:
     return np.moveaxis(flags, -1, -2)
 
 
-def _wanted(here: Array, heavy: Array) -> Array:
+def wanted_models(here: Array, heavy: Array) -> Array:
     return here[..., None] & np.stack([~heavy, heavy], axis=-1)
 
 
@@ -302,7 +307,7 @@ class GatewayRule(PlacementController):
             told = np.zeros((cells, g, k), int)
         local, heavy = (told & LOCAL_BIT) > 0, (told & HEAVY_BIT) > 0
         band, cpu = self._scores(rows, local, heavy, rng)
-        keep = _keep_scores(self.keep, _wanted(local, heavy), rng).reshape(cells, g, 2 * k)
+        keep = keep_scores(self.keep, wanted_models(local, heavy), rng).reshape(cells, g, 2 * k)
         return Act(np.concatenate([band, cpu, keep], axis=-1))
 
     def _scores(self, rows: Rows, local: Array, heavy: Array, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -370,7 +375,7 @@ class ServerRule(PlacementController):
             told = np.full((cells, n), LOCAL_BIT)
         relayed, heavy = (told & LOCAL_BIT) == 0, (told & HEAVY_BIT) > 0
         band, cpu = self._scores(rows, np.repeat(relay, c.devices_per_gateway, axis=1), relayed, heavy, rng)
-        keep = _keep_scores(self.keep, _wanted(relayed, heavy), rng).reshape(cells, 2 * n)
+        keep = keep_scores(self.keep, wanted_models(relayed, heavy), rng).reshape(cells, 2 * n)
         return Act(np.concatenate([band, cpu, keep], axis=-1)[:, None, :])
 
     def _scores(
@@ -398,14 +403,17 @@ class ServerRule(PlacementController):
 
 
 class PlacementTeam(Team):
-    """A team of rules; devices act first, then gateways, then the server."""
+    """A team of rules; by default devices act first, then gateways, then the server."""
 
-    def __init__(self, name: str, device: Controller, gateway: Controller, server: Controller) -> None:
-        super().__init__(
-            name,
-            {"device": device, "gateway": gateway, "server": server},
-            order=[["device"], ["gateway"], ["server"]],
-        )
+    def __init__(
+        self,
+        name: str,
+        device: Controller,
+        gateway: Controller,
+        server: Controller,
+        order: Sequence[Sequence[str]] = (("device",), ("gateway",), ("server",)),
+    ) -> None:
+        super().__init__(name, {"device": device, "gateway": gateway, "server": server}, order=order)
 
     def message_bytes(self) -> float:
         """Zero: the one-byte decisions, the only messages, are part of the scenario's own signalling."""

@@ -8,17 +8,22 @@ from agents.heuristics.model_placement import (
     LocalLightDevices,
     PlacementTeam,
     PriceDevices,
+    Prices,
     RandomDevices,
     ServerRule,
     StagedDevices,
     StaticDevices,
     rule_team,
 )
+from agents.heuristics.placement_cells import cell_team
 from agents.reference.model_placement import PlanController
 from agents.registry import Entry
 
 MARGIN_S = 0.4
 """What the improved staged rule leaves between a model's arrival and the deadline."""
+
+PRICE_FACTOR = 1.3
+"""Prices of `static_level2` over those of `static_level`: the middle of a flat optimum, 1.15 to 1.45."""
 
 CONTROLLERS: dict[str, Entry] = {
     "random": Entry(
@@ -65,6 +70,11 @@ CONTROLLERS: dict[str, Entry] = {
         "static location, level by constant prices, nothing cached",
         "baseline",
     ),
+    "static_level2": Entry(
+        lambda s: rule_team("static_level2", PriceDevices("static", Prices().scaled(PRICE_FACTOR)), IMPROVED, "none"),
+        "static location, level by higher constant prices, improved shares, nothing cached",
+        "baseline",
+    ),
     "price_rule": Entry(
         lambda s: rule_team("price_rule", PriceDevices("free")),
         "location and level by constant prices",
@@ -79,6 +89,14 @@ CONTROLLERS: dict[str, Entry] = {
         lambda s: rule_team("staged2", StagedDevices(MARGIN_S), IMPROVED),
         "staged with a margin for the task itself, improved shares",
         "baseline",
+    ),
+    "cell_plan": Entry(
+        lambda s: cell_team("cell_plan", keep="none"),
+        "every gateway plans its own cell at constant server prices and tells its devices; nothing cached",
+        "baseline",
+    ),
+    "cell_plan_used": Entry(
+        lambda s: cell_team("cell_plan_used", keep="used"), "the same, keeping the models in use", "baseline"
     ),
     "plan_used": Entry(
         lambda s: PlanController("used"), "Lagrangian plan that sees everything, keeps the models in use", "reference"
