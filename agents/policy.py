@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,29 @@ from envs.api import Array, Scenario
 FORMAT = 1
 CENTRAL = "central"
 """The role name of a policy that decides for all agents from the global state."""
+
+
+def pooled_rows(rows: Mapping[str, Array]) -> dict[str, Array]:
+    """Every agent's row with mean and maximum of all agents' rows appended, role by role: a view of the whole cell.
+
+    Args:
+        rows: role -> (B, n, d_r) as `Scenario.observe` gives them.
+
+    Returns:
+        role -> (B, n, d_r + 2 sum of d over the roles) float32; the appended part does not depend on the agents' order.
+    """
+    parts = [pool for values in rows.values() for pool in (values.mean(axis=1), values.max(axis=1))]
+    pool = np.concatenate(parts, axis=1).astype(np.float32)[:, None, :]
+    return {
+        role: np.concatenate([values, np.broadcast_to(pool, (*values.shape[:2], pool.shape[2]))], axis=2)
+        for role, values in rows.items()
+    }
+
+
+def row_size(scenario: Scenario, role: str, pooled: bool) -> int:
+    """Entries of an agent's row, with the pooled rows of all agents if asked."""
+    sizes = {name: int(r.observation_space.shape[0]) for name, r in scenario.roles.items()}
+    return sizes[role] + (2 * sum(sizes.values()) if pooled else 0)
 
 
 class TrainedPolicy:
@@ -60,8 +85,8 @@ class TrainedPolicy:
         if self.role == CENTRAL:
             size, agents = scenario.global_state_space.shape[0], 0
         elif self.role in scenario.roles:
-            role = scenario.roles[self.role]
-            size, agents = role.observation_space.shape[0], role.count
+            size = row_size(scenario, self.role, bool(self.information.get("pooled")))
+            agents = scenario.roles[self.role].count
         else:
             raise ValueError(f"the policy controls role '{self.role}', which decides nothing in this scenario")
         if size != self.spec.observation_size:
@@ -101,7 +126,7 @@ class TrainedPolicy:
             header = json.loads(content["header"])
             network = PolicyNetwork(NetworkSpec.from_dict(header["spec"]))
             network.load_state_dict(content["weights"])
-        except (KeyError, TypeError, RuntimeError, ValueError, EOFError, OSError, AttributeError) as error:
+        except (pickle.UnpicklingError, KeyError, TypeError, RuntimeError, ValueError, EOFError) as error:
             raise ValueError(f"{path} is not a policy file: {error}") from error
         return cls(network, header["scenario"], header["role"], header["information"])
 
@@ -144,6 +169,24 @@ class NetworkCentralController(CentralController):
     def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> Any:
         rows = self.scenario.global_state(state, exogenous)
         return self.scenario.decode_central(state, self.policy.act(rows, rng, self.greedy), exogenous)
+
+
+class PooledCentralController(CentralController):
+    """Trained policies decide for all agents, each from its own row and the pooled rows of all (`pooled_rows`)."""
+
+    def __init__(self, name: str, policies: Mapping[str, TrainedPolicy], greedy: bool = True) -> None:
+        self.name, self.policies, self.greedy = name, dict(policies), greedy
+
+    def reset(self, scenario: Scenario, trace: Any) -> None:
+        for policy in self.policies.values():
+            policy.check(scenario)
+        super().reset(scenario, trace)
+
+    def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> Any:
+        rows = pooled_rows(self.scenario.observe(state, exogenous))
+        masks = self.scenario.action_masks(state, exogenous)
+        actions = {r: p.act(rows[r], rng, self.greedy, masks.get(r)) for r, p in self.policies.items()}
+        return self.scenario.decode(state, actions, exogenous)
 
 
 class GreedyAction(nn.Module):

@@ -21,7 +21,13 @@ import pandas as pd
 import pydantic
 
 from agents.api import Controller, Policy, Team
-from agents.policy import CENTRAL, NetworkCentralController, NetworkController, TrainedPolicy
+from agents.policy import (
+    CENTRAL,
+    NetworkCentralController,
+    NetworkController,
+    PooledCentralController,
+    TrainedPolicy,
+)
 from agents.registry import make_controller
 from envs.api import Scenario
 from envs.config import config_class, quantity, unknown_name
@@ -42,16 +48,17 @@ class TrainConfig:
     algorithm: Algorithm = quantity("ppo", "-", "learning algorithm")
     control: Literal["decentralized", "central"] = quantity("decentralized", "-", "one policy per role, or one for all")
     policies: Literal["shared", "independent"] = quantity("shared", "-", "one network per role, or one per agent")
-    reward: str = quantity("local", "-", "reward mode of the scenario (decentralized control)")
-    fixed: dict[str, str] = pydantic.Field(default_factory=dict, description="role -> controller that is not learned")
-    agent_steps: int = quantity(
-        500_000, "-", "budget: decisions of agents; central control decides for all of them", ge=1
+    central_policy: Literal["pooled", "joint"] = quantity(
+        "pooled", "-", "central control: role networks that see pooled rows of all, or one network for the joint action"
     )
+    reward: str = quantity("local", "-", "reward mode of the scenario (decentralized control; central is team)")
+    fixed: dict[str, str] = pydantic.Field(default_factory=dict, description="role -> controller that is not learned")
+    agent_steps: int = quantity(500_000, "-", "budget: agents' decisions (central: of all agents)", ge=1)
     cells: int = quantity(8, "-", "cells stepped at once by a runner", ge=1)
     slots: int = quantity(50, "-", "slots per iteration", ge=1)
     minibatch: int = quantity(1000, "-", "agent-steps of a minibatch", ge=1)
     epochs: int = quantity(8, "-", "passes over a batch", ge=1)
-    lr: float | None = quantity(None, "-", "first learning rate of Adam: 1e-3, central 3e-4", gt=0)
+    lr: float | None = quantity(None, "-", "first learning rate of Adam: 1e-3, joint central 3e-4", gt=0)
     lr_final: float = quantity(0.1, "-", "share of the learning rate that is left at the end", gt=0, le=1)
     discount: float | None = quantity(None, "-", "per slot; default the scenario's own, else 0.99", ge=0, lt=1)
     gae_lambda: float = quantity(0.9, "-", "weight of longer returns", ge=0, le=1)
@@ -60,7 +67,7 @@ class TrainConfig:
     value_weight: float = quantity(0.5, "-", "weight of the value loss", ge=0)
     gradient_clip: float = quantity(0.5, "-", "largest norm of a gradient", gt=0)
     reward_scale: float | None = quantity(None, "-", "factor on rewards; default the scenario's scale", gt=0)
-    hidden: tuple[int, ...] | None = quantity(None, "-", "widths of the policy's layers: 64, 64; central 256, 256")
+    hidden: tuple[int, ...] | None = quantity(None, "-", "widths of the policy's layers: 64, 64; joint 256, 256")
     critic_hidden: tuple[int, ...] | None = quantity(None, "-", "widths of the critic's layers; default as the policy")
     normalise: bool = quantity(False, "-", "scale observations by running moments")
     log_std: float = quantity(-0.7, "-", "start of the log standard deviation of a Box action", ge=-3, le=1)
@@ -73,16 +80,26 @@ class TrainConfig:
         """The scenario of this run."""
         return make_scenario(self.scenario, **self.set)
 
+    @property
+    def joint(self) -> bool:
+        """Whether one network decides the joint action from the global state."""
+        return self.control == "central" and self.central_policy == "joint"
+
+    @property
+    def pooled(self) -> bool:
+        """Whether networks see the pooled rows of all agents."""
+        return self.control == "central" and self.central_policy == "pooled"
+
     def learned_roles(self) -> tuple[str, ...]:
         """Roles that learn, in the scenario's order, or (CENTRAL,)."""
-        if self.control == "central":
+        if self.joint:
             return (CENTRAL,)
         return tuple(role for role in self.make_scenario().roles if role not in self.fixed)
 
     def learned_agents(self) -> int:
         """Agents of a cell whose decisions are learned; central control decides for all."""
         roles = self.make_scenario().roles
-        return sum(roles[r].count for r in (roles if self.control == "central" else self.learned_roles()))
+        return sum(roles[r].count for r in (roles if self.joint else self.learned_roles()))
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -133,7 +150,7 @@ def check(config: TrainConfig) -> None:
     scenario = config.make_scenario()
     if config.control == "central":
         if config.fixed or config.policies == "independent" or config.algorithm == "mappo":
-            raise ValueError("control = 'central' has one policy: fixed, policies='independent' and mappo do not apply")
+            raise ValueError("control = 'central' decides for all: no fixed role, no independent policies, no mappo")
         return
     if config.reward not in scenario.reward_modes:
         raise ValueError(unknown_name("reward mode", config.reward, scenario.reward_modes))
@@ -219,7 +236,8 @@ class RunFolder:
         os.replace(fresh, self.checkpoint)
         os.replace(temporary, self.curve_file)
         shutil.rmtree(old, ignore_errors=True)
-        information = {"train": config.to_dict(), "agent_steps": rows[-1]["agent_steps"]}
+        steps = rows[-1]["agent_steps"]
+        information = {"train": config.to_dict(), "agent_steps": steps, "pooled": config.pooled}
         for role, network in policy_networks(algorithm).items():
             TrainedPolicy(network, config.scenario, role, information).save(self.policies / f"{role}.pt")
 
@@ -260,9 +278,11 @@ def load_policy(path: Path | str, scenario: Scenario, greedy: bool = True) -> Po
     acting = with_training_interface(scenario, settings)
     for policy in policies.values():
         policy.check(acting)
-    name = f"{settings.algorithm}_{'central' if CENTRAL in policies else settings.policies}"
+    name = f"{settings.algorithm}_{'central' if settings.control == 'central' else settings.policies}"
     if CENTRAL in policies:
         return TrainedCentral(name, policies[CENTRAL], greedy, settings)
+    if settings.pooled:
+        return TrainedPooledCentral(name, policies, greedy, settings)
     members: dict[str, Controller] = {r: NetworkController(policy, greedy) for r, policy in policies.items()}
     for role, controller in settings.fixed.items():
         members[role] = make_controller(acting, role, controller)
@@ -292,6 +312,17 @@ class TrainedCentral(NetworkCentralController):
 
     def __init__(self, name: str, policy: TrainedPolicy, greedy: bool, settings: TrainConfig) -> None:
         super().__init__(name, policy, greedy)
+        self.settings = settings
+
+    def reset(self, scenario: Scenario, trace: Any) -> None:
+        super().reset(with_training_interface(scenario, self.settings), trace)
+
+
+class TrainedPooledCentral(PooledCentralController):
+    """Central policies that observe and act through the settings that they were trained with."""
+
+    def __init__(self, name: str, policies: Mapping[str, TrainedPolicy], greedy: bool, settings: TrainConfig) -> None:
+        super().__init__(name, policies, greedy)
         self.settings = settings
 
     def reset(self, scenario: Scenario, trace: Any) -> None:

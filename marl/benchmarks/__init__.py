@@ -10,6 +10,8 @@ GROUPS: dict[str, str] = {
     "model_partitioning": "marl.benchmarks.model_partitioning:speeds",
     "model_placement": "marl.benchmarks.model_placement:placement_speeds",
     "sampling_rate": "marl.benchmarks.sampling_rate:speeds",
+    "rllib": "marl.benchmarks.rllib:training_speeds",
+    "rllib_independent": "marl.benchmarks.rllib:independent_policies",
 }
 """Group -> "module:function"; the function takes nothing and returns name -> number."""
 

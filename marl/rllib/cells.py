@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 
 from agents.api import Act, Controller, Team
+from agents.policy import CENTRAL, pooled_rows
 from envs.api import Array, Scenario, Step, trace_fields
-
-CENTRAL = "central"
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,7 @@ class Cells:
         stagger: start cells at different slots of their first episode, in multiples of `window` slots if that fits.
         window: slots of one sample.
         with_global_state: compute the global state in every slot.
+        pooled: append the pooled rows of all agents to every row (`agents.policy.pooled_rows`).
         make_trace: replaces `scenario.sample_trace(rng, cells=1)`, for replaying traces.
     """
 
@@ -62,11 +62,12 @@ class Cells:
         stagger: bool = True,
         window: int = 1,
         with_global_state: bool = False,
+        pooled: bool = False,
         make_trace: Callable[[np.random.Generator], Any] | None = None,
     ) -> None:
         self.scenario, self.count, self.learned, self.rng = scenario, cells, learned, rng
         self.central = learned == (CENTRAL,)
-        self.with_global_state = with_global_state
+        self.with_global_state, self.pooled = with_global_state, pooled
         self._make_trace = make_trace or (lambda generator: scenario.sample_trace(generator, cells=1))
         self._given = {role: GivenActions() for role in learned}
         self.team = None if self.central else Team("training", {**self._given, **fixed})
@@ -126,7 +127,9 @@ class Cells:
     def _rows(self, state: Any, exogenous: Any) -> Slot:
         if self.central:
             return Slot({CENTRAL: self.scenario.global_state(state, exogenous)[:, None, :]}, {}, None)
-        rows = self.scenario.observe(state, exogenous)
+        rows: Mapping[str, Array] = self.scenario.observe(state, exogenous)
+        if self.pooled:
+            rows = pooled_rows(rows)
         masks = self.scenario.action_masks(state, exogenous)
         shared = self.scenario.global_state(state, exogenous) if self.with_global_state else None
         return Slot({r: rows[r] for r in self.learned}, {r: masks[r] for r in self.learned if r in masks}, shared)

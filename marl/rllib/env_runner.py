@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import gymnasium
 import numpy as np
 import ray
 import torch
@@ -36,11 +37,12 @@ from ray.rllib.utils.metrics import (
 
 from agents.api import Controller
 from agents.networks import environment_actions, greedy_actions, sampled_actions
+from agents.policy import CENTRAL, row_size
 from agents.registry import make_controller
 from envs.api import Array, Scenario, total_cost
 from envs.registry import make_scenario, register_scenario, scenario_target
 from marl.rllib.advantages import advantages_and_targets
-from marl.rllib.cells import CENTRAL, Cells, Slot
+from marl.rllib.cells import Cells, Slot
 from marl.rllib.modules import ACTION_MASK, GLOBAL_STATE, ActorCriticModule
 
 SCENARIO_METRICS = "scenario"
@@ -63,6 +65,7 @@ class RunnerSettings:
         slots: slots T per sample.
         stagger: start the cells at different slots of their first episode.
         with_global_state: put the global state beside the observations (for a centralized critic).
+        pooled: append the pooled rows of all agents to every row (central control with shared networks).
         output: "advantages" (on-policy batch) or "transitions" (for a replay buffer).
     """
 
@@ -77,6 +80,7 @@ class RunnerSettings:
     slots: int = 50
     stagger: bool = True
     with_global_state: bool = False
+    pooled: bool = False
     output: Literal["advantages", "transitions"] = "advantages"
 
     def to_dict(self) -> dict[str, Any]:
@@ -146,7 +150,8 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         self._noise = noise
         self.cells = Cells(
             self.scenario, self.settings.cells, self.settings.roles, self._fixed_controllers(), traces,
-            self.settings.stagger, self.settings.slots, self.settings.with_global_state, self.make_trace,
+            self.settings.stagger, self.settings.slots, self.settings.with_global_state, self.settings.pooled,
+            self.make_trace,
         )  # fmt: skip
         self._returns = np.zeros(self.settings.cells)
         self._whole = self.cells.clock == 0
@@ -166,8 +171,11 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
             if name == CENTRAL:
                 spaces[name] = (self.scenario.global_state_space, self.scenario.central_space)
             else:
-                role = self.scenario.roles[name]
-                spaces[name] = (role.observation_space, role.action_space)
+                role, size = self.scenario.roles[name], row_size(self.scenario, name, self.settings.pooled)
+                rows = role.observation_space
+                if self.settings.pooled:
+                    rows = gymnasium.spaces.Box(float(rows.low.min()), float(rows.high.max()), (size,), np.float32)
+                spaces[name] = (rows, role.action_space)
         observed, acted = ({role: pair[i] for role, pair in spaces.items()} for i in (0, 1))
         return {INPUT_ENV_SPACES: (observed, acted), **spaces}
 
@@ -229,8 +237,9 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         observations = rows.observations[role]
         batch = {Columns.OBS: torch.from_numpy(observations)}
         if role in rows.masks:
-            rollout.masks.append(rows.masks[role])
-            batch[ACTION_MASK] = torch.from_numpy(rows.masks[role])
+            mask = np.array(rows.masks[role])  # a copy: a scenario may hand out a read-only view
+            rollout.masks.append(mask)
+            batch[ACTION_MASK] = torch.from_numpy(mask)
         parameters = module.forward_exploration(batch)[Columns.ACTION_DIST_INPUTS].numpy()
         spec = module.spec
         chosen = sampled_actions(spec, parameters, self._noise) if explore else greedy_actions(spec, parameters)

@@ -21,8 +21,8 @@ from ray.rllib.utils.metrics import (
 )
 
 from agents.networks import PolicyNetwork, network_spec
+from agents.policy import CENTRAL, row_size
 from envs.api import Scenario
-from marl.rllib.cells import CENTRAL
 from marl.rllib.env_runner import SCENARIO_METRICS, BatchedEnvRunner, RunnerSettings, settings_for
 from marl.rllib.modules import ActorCriticModule
 from marl.rllib.ppo import BatchedPPOConfig
@@ -76,11 +76,12 @@ def runner_settings(config: TrainConfig) -> RunnerSettings:
         overrides=dict(config.set),
         roles=config.learned_roles(),
         fixed=dict(config.fixed),
-        reward=config.reward,
+        reward="team" if config.pooled else config.reward,
         scales=reward_scales(config, scenario),
         cells=config.cells,
         slots=config.slots,
         with_global_state=config.algorithm == "mappo",
+        pooled=config.pooled,
     )
 
 
@@ -88,25 +89,26 @@ def reward_scales(config: TrainConfig, scenario: Scenario) -> dict[str, float]:
     """Learned role -> factor on its reward; sums over a cell (team, central) are divided by its number of agents."""
     agents = sum(scenario.ledger.values())
     scales = {role: float(scenario.learner_scale[role]) for role in scenario.ledger}
-    if config.control == "central":
+    if config.joint:
         return {CENTRAL: config.reward_scale or float(np.mean(list(scales.values()))) / agents}
-    share = agents if config.reward == "team" else 1
+    share = agents if config.reward == "team" or config.pooled else 1
     return {role: config.reward_scale or scales[role] / share for role in config.learned_roles()}
 
 
 def module_specs(config: TrainConfig, scenario: Scenario) -> MultiRLModuleSpec:
     """A module per learned role, or one for central control."""
-    central = config.control == "central"
-    hidden = config.hidden or ((256, 256) if central else (64, 64))
+    hidden = config.hidden or ((256, 256) if config.joint else (64, 64))
     specs = {}
     for name in config.learned_roles():
-        if central:
+        if config.joint:
             observation_space, action_space, agents = scenario.global_state_space, scenario.central_space, 1
+            size = observation_space.shape[0]
         else:
             role = scenario.roles[name]
             observation_space, action_space, agents = role.observation_space, role.action_space, role.count
+            size = row_size(scenario, name, config.pooled)
         spec = network_spec(
-            observation_space.shape[0],
+            size,
             action_space,
             hidden=hidden,
             agents=agents if config.policies == "independent" else 0,
@@ -132,7 +134,7 @@ def ppo_config(config: TrainConfig) -> BatchedPPOConfig:
     scenario = config.make_scenario()
     roles = config.learned_roles()
     agents = config.learned_agents()
-    lr = config.lr or (3e-4 if config.control == "central" else 1e-3)
+    lr = config.lr or (3e-4 if config.joint else 1e-3)
     env_steps = max(1, config.agent_steps // agents)
     return (
         BatchedPPOConfig()

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from agents.policy import TrainedPolicy
+from agents.policy import TrainedPolicy, pooled_rows
 from envs.registry import make_scenario
 from marl.train import TrainConfig, load_policy, train
 
@@ -110,3 +110,34 @@ def test_folder_without_a_policy_is_refused(tmp_path: Path) -> None:
 def test_illegal_runs_are_named(values: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
         train(small(**values), tmp_path)
+
+
+@pytest.mark.parametrize("central_policy", ["pooled", "joint"])
+def test_central_run_gives_a_central_controller(central_policy: str, local_cluster: None, tmp_path: Path) -> None:
+    train(small(control="central", central_policy=central_policy, agent_steps=160), tmp_path)
+    scenario = make_scenario("sequential_offloading", num_devices=3)
+    policy = load_policy(tmp_path, scenario)
+    assert policy.information == "global"
+    trace = scenario.sample_trace(np.random.default_rng(1), cells=2, slots=5)
+    policy.reset(scenario, trace)
+    state, exogenous = scenario.initial_state(trace), scenario.exogenous(trace, 0)
+    step = scenario.step(state, policy.decide(state, exogenous, np.random.default_rng(0)), exogenous)
+    assert np.isfinite(step.metrics["cost"]).all()
+
+
+def test_mappo_trains_a_critic_on_the_global_state_and_a_local_actor(local_cluster: None, tmp_path: Path) -> None:
+    run = train(small(algorithm="mappo", reward="team", agent_steps=160), tmp_path)
+    assert np.isfinite(run.curve["device_vf_loss"]).all()
+    scenario = make_scenario("sequential_offloading", num_devices=9)
+    policy = TrainedPolicy.load(tmp_path / "policy" / "device.pt")
+    assert policy.spec.observation_size == scenario.roles["device"].observation_space.shape[0]
+    assert load_policy(tmp_path, scenario).information == "local"
+
+
+def test_pooled_rows_show_all_agents_in_any_order() -> None:
+    rows = {"device": np.random.default_rng(0).random((2, 4, 3), dtype=np.float32), "server": np.ones((2, 1, 2), "f4")}
+    order = [2, 0, 3, 1]
+    pooled, shuffled = pooled_rows(rows), pooled_rows({**rows, "device": rows["device"][:, order]})
+    assert pooled["device"].shape == (2, 4, 3 + 2 * 5)
+    np.testing.assert_allclose(shuffled["device"], pooled["device"][:, order], rtol=1e-6)
+    np.testing.assert_allclose(pooled["server"][:, 0, 2:5], rows["device"].mean(axis=1), rtol=1e-6)

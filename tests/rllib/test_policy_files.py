@@ -1,0 +1,85 @@
+"""Policy files and exports: what a device takes away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+
+from agents.export import export_policy
+from agents.networks import PolicyNetwork, network_spec
+from agents.policy import GreedyAction, TrainedPolicy
+from envs.registry import make_scenario
+
+BOX = gymnasium.spaces.Box(np.float32([0, -2]), np.float32([1, 6]))
+
+
+def policy(space: gymnasium.Space = BOX, agents: int = 0) -> TrainedPolicy:
+    torch.manual_seed(1)
+    network = PolicyNetwork(network_spec(7, space, agents=agents, normalise=True))
+    for weight in network.body.weights:
+        weight.data.mul_(4.0)  # a fresh output layer puts out nearly nothing
+    return TrainedPolicy(network, "sequential_offloading", "device", {"note": 1})
+
+
+@pytest.mark.parametrize("agents", [0, 3])
+def test_saved_policy_acts_the_same(agents: int, tmp_path: Path) -> None:
+    before = policy(agents=agents)
+    before.save(tmp_path / "device.pt")
+    after = TrainedPolicy.load(tmp_path / "device.pt")
+    rows = np.random.default_rng(0).random((4, 3, 7), dtype=np.float32)
+    for greedy in (True, False):
+        actions = [p.act(rows, np.random.default_rng(2), greedy) for p in (before, after)]
+        np.testing.assert_array_equal(*actions)
+        assert all(BOX.contains(a.astype(np.float32)) for a in actions[0].reshape(-1, 2))
+    assert after.information == {"note": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["device.pt"]
+
+
+def test_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.pt").write_bytes(b"not a policy")
+    with pytest.raises(ValueError, match="not a policy file"):
+        TrainedPolicy.load(tmp_path / "x.pt")
+    with pytest.raises(ValueError, match="does not exist"):
+        TrainedPolicy.load(tmp_path / "missing.pt")
+
+
+def test_independent_policy_needs_the_same_number_of_agents() -> None:
+    with pytest.raises(ValueError, match="each of 3 agents"):
+        policy(agents=3).check(make_scenario("sequential_offloading", num_devices=4, device_action="split"))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "space", "agents"),
+    [(".onnx", BOX, 0), (".ts", BOX, 0), (".ts", BOX, 3), (".ts", gymnasium.spaces.MultiDiscrete([3, 4]), 0)],
+    ids=["onnx", "box", "independent", "discrete"],
+)
+def test_exported_policy_acts_as_the_trained_one(
+    suffix: str, space: gymnasium.Space, agents: int, tmp_path: Path
+) -> None:
+    export_policy(policy(space, agents), tmp_path / f"device{suffix}")
+    assert [p.name for p in tmp_path.iterdir()] == [f"device{suffix}"]
+
+
+def test_exported_file_that_acts_otherwise_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = policy()
+    saved = torch.jit.load
+
+    def broken(path: str) -> torch.nn.Module:
+        other = GreedyAction(policy().network)
+        other.low += 0.1
+        assert saved(path) is not None
+        return other
+
+    monkeypatch.setattr(torch.jit, "load", broken)
+    with pytest.raises(ValueError, match="does not act as"):
+        export_policy(trained, tmp_path / "device.ts")
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_export_format_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unknown export format"):
+        export_policy(policy(), tmp_path / "device.tflite")
