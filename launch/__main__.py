@@ -21,6 +21,9 @@ trace_app = typer.Typer(help="Sample a trace to a file, or describe a file.", no
 app.add_typer(trace_app, name="trace")
 
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a config field.")]
+Storage = Annotated[
+    str | None, typer.Option(metavar="FOLDER|URL", help="Shared folder or fsspec URL (s3://..) that --out is below.")
+]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.")]
 
 
@@ -65,18 +68,23 @@ def train_command(
         list[str] | None, typer.Option("--train", metavar="FIELD=VALUE", help="Change any other training setting.")
     ] = None,
     settings: Settings = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; a run that is there goes on.")] = None,
+    storage: Storage = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Replace the run that is there.")] = False,
     seed: Seed = 0,
 ) -> None:
-    """Train a controller with RLlib; its folder is a controller for `compare`."""
+    """Train a controller with RLlib; its folder is a controller for `compare`.
+
+    The same command again goes on from the run's last checkpoint.
+    """
     from launch import training as runs
 
     if resume is not None:
-        return runs.train_command(runs.saved_config(resume, agent_steps), resume, resume=True)
+        return runs.train_command(runs.saved_config(resume, agent_steps), resume)
     named = {"algorithm": algorithm, "control": control, "policies": policies, "reward": reward}
     config = runs.run_config(scenario, settings or [], training or [], seed, agent_steps=agent_steps, **named)
     folder = out or Path("runs") / f"{scenario}-{config.algorithm}-{config.control}-{seed}"
-    return runs.train_command(config, folder, resume=False)
+    return runs.train_command(config, folder, storage, fresh)
 
 
 @app.command("reproduce")

@@ -26,6 +26,11 @@ class Bars:
         )  # fmt: skip
         self._tasks: dict[str, TaskID] = {}
 
+    @property
+    def terminal(self) -> bool:
+        """Whether a person sees the bars; a job's log does not show them."""
+        return self._progress.console.is_terminal
+
     def __enter__(self) -> Bars:
         return self
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,23 +108,46 @@ def saved_config(folder: Path, agent_steps: int | None) -> TrainConfig:
     return config if agent_steps is None else dataclasses.replace(config, agent_steps=agent_steps)
 
 
-def train_command(config: TrainConfig, folder: Path, resume: bool) -> None:
-    """Train and say where the run is and how to compare it."""
+def train_command(config: TrainConfig, folder: Path, storage: str | None = None, fresh: bool = False) -> None:
+    """Train, or go on with the run that is there, and say where the run is and how to compare it."""
     from rich.console import Console
 
     from launch.progress import Bars
-    from marl.train import train
+    from marl.storage import storage_path, stored_train
 
+    console = Console()
     with Bars() as bars:
+        lines = Lines()
 
         def told(row: Mapping[str, float], share: float) -> None:
             bars("training", round(share * config.agent_steps), config.agent_steps)
+            if not bars.terminal:
+                lines(row, share)
 
         bars("training", 0, config.agent_steps)
-        result = train(config, folder, resume=resume, progress=told)
-    console = Console()
+        result = stored_train(config, str(folder), storage, resume=not fresh, progress=told)
     last = result.curve.iloc[-1]
-    console.print(f"{result.path}: {int(last['agent_steps'])} agent-steps in {result.training_s:.0f} s")
+    where = storage_path(storage, str(folder))
+    console.print(f"{where}: {int(last['agent_steps'])} agent-steps in {result.training_s:.0f} s")
     console.print(
         f"compare it: python -m launch compare --scenario {config.scenario} --controllers random,{result.path}"
     )
+
+
+class Lines:
+    """Progress as lines, for the log of a job: the first iteration, then one every few seconds."""
+
+    every_s = 10.0
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def __call__(self, row: Mapping[str, float], share: float) -> None:
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + self.every_s
+        print(
+            f"iteration {row['iteration']:.0f}: {row['agent_steps']:.0f} agent-steps ({share:.0%}), "
+            f"cost {row['cost']:.6g}, {row['time_s']:.0f} s",
+            flush=True,
+        )

@@ -114,7 +114,13 @@ class TrainResult:
     curve: pd.DataFrame
 
 
-def train(config: TrainConfig, out: Path | str, resume: bool = False, progress: Progress | None = None) -> TrainResult:
+def train(
+    config: TrainConfig,
+    out: Path | str,
+    resume: bool = False,
+    progress: Progress | None = None,
+    saved: Callable[[], None] | None = None,
+) -> TrainResult:
     """Train to the budget of agent-steps.
 
     Args:
@@ -122,6 +128,7 @@ def train(config: TrainConfig, out: Path | str, resume: bool = False, progress: 
         out: its folder.
         resume: continue from the folder's checkpoint if there is one; the learning curve continues too.
         progress: called after every iteration.
+        saved: called after every checkpoint that was written.
 
     Raises:
         ValueError: an illegal configuration, a folder that cannot be written, a checkpoint of another configuration.
@@ -138,7 +145,7 @@ def train(config: TrainConfig, out: Path | str, resume: bool = False, progress: 
             if resume and run.has_checkpoint:
                 algorithm.restore_from_path(str(run.checkpoint.resolve()))
                 rows = run.curve().to_dict("records")  # type: ignore[assignment]
-            _loop(algorithm, config, run, rows, progress)
+            _loop(algorithm, config, run, rows, progress, saved or (lambda: None))
         finally:
             algorithm.stop()
     curve = run.curve()
@@ -163,22 +170,29 @@ def check(config: TrainConfig) -> None:
 
 
 def _loop(
-    algorithm: Any, config: TrainConfig, run: RunFolder, rows: list[dict[str, float]], progress: Progress | None
+    algorithm: Any,
+    config: TrainConfig,
+    run: RunFolder,
+    rows: list[dict[str, float]],
+    progress: Progress | None,
+    saved: Callable[[], None],
 ) -> None:
     from marl.rllib.session import curve_row
 
     before = rows[-1]["time_s"] if rows else 0.0
-    started = saved = time.perf_counter()
+    started = last_save = time.perf_counter()
     while not rows or rows[-1]["agent_steps"] < config.agent_steps:
         row = curve_row(_iteration(algorithm), config)
         row["time_s"] = before + time.perf_counter() - started
         rows.append(row)
         if progress is not None:
             progress(row, min(1.0, row["agent_steps"] / config.agent_steps))
-        if time.perf_counter() - saved > config.checkpoint_s:
+        if time.perf_counter() - last_save > config.checkpoint_s:
             run.save(algorithm, config, rows)
-            saved = time.perf_counter()
+            saved()
+            last_save = time.perf_counter()
     run.save(algorithm, config, rows)
+    saved()
 
 
 def _iteration(algorithm: Any) -> Any:
@@ -207,6 +221,7 @@ class RunFolder:
         """Make the folder; forget an earlier run, or check that it had the same settings."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self._recover()
             if not resume:
                 for old in (self.checkpoint, self.policies):
                     shutil.rmtree(old, ignore_errors=True)
@@ -216,6 +231,21 @@ class RunFolder:
             _write_text(self.config, json.dumps(config.to_dict(), indent=2))
         except OSError as error:
             raise ValueError(f"folder {self.path} cannot be written: {error}") from error
+
+    def _recover(self) -> None:
+        """Finish what a killed run left half done: one checkpoint stays, with the curve that belongs to it."""
+        for old in self.path.glob(".old.*"):
+            if not self.checkpoint.exists():  # killed between the two renames of `save`
+                os.replace(old, self.checkpoint)
+        for rest in [*self.path.glob(".old.*"), *self.path.glob(".checkpoint.*")]:
+            shutil.rmtree(rest, ignore_errors=True)
+        for rest in self.path.glob(".curve.*"):
+            rest.unlink(missing_ok=True)
+        own = self.checkpoint / "curve.parquet"
+        if own.is_file():
+            temporary = self.path / f".curve.{os.getpid()}.parquet"
+            shutil.copyfile(own, temporary)
+            os.replace(temporary, self.curve_file)
 
     def curve(self) -> pd.DataFrame:
         return pd.read_parquet(self.curve_file)

@@ -1,4 +1,4 @@
-"""The files of launch/cluster: Ray accepts them, their versions are the pinned ones."""
+"""The files of launch/cluster: Ray accepts them, their versions are the pinned ones, their commands are ours."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pytest
+import typer
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.runtime_env import RuntimeEnv
+
+from launch.__main__ import app
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "launch" / "cluster"
@@ -74,3 +78,17 @@ def test_rayjob_has_what_kuberay_requires() -> None:
         assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
     accepted = RuntimeEnv(**yaml.safe_load(spec["runtimeEnvYAML"]))
     assert accepted["env_vars"] == load("runtime_env.yaml")["env_vars"]
+
+
+@pytest.mark.parametrize("name", ["rayjob.yaml", "README.md", "../../docs/cluster.md"])
+def test_commands_of_files_and_pages_exist_with_their_options(name: str) -> None:
+    """Every `python -m launch COMMAND --option` of the page is one that the command line knows."""
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    text = (FOLDER / name).read_text().replace("\\\n", " ")
+    if name.endswith(".yaml"):
+        text = yaml.safe_load(text)["spec"]["entrypoint"]
+    found = re.findall(r"python -m launch (\w+)([^`\n]*)", text)
+    assert found
+    for command, rest in found:
+        known = {option for parameter in commands[command].params for option in parameter.opts}
+        assert set(re.findall(r"(?<=\s)--[\w-]+", rest)) <= known, command

@@ -1,0 +1,78 @@
+"""Runs in a storage: a mirrored run goes on elsewhere; a killed run leaves one checkpoint and its curve."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pandas as pd
+import pytest
+
+from marl.storage import ARCHIVE, stored_train
+from marl.train import RunFolder, TrainConfig, load_policy, train
+
+SMALL = {"device_action": "split", "num_devices": 3, "episode_blocks": 20}
+
+
+def small(**values: Any) -> TrainConfig:
+    settings = {"set": SMALL, "cells": 4, "slots": 10, "minibatch": 40, "epochs": 1, "lr_final": 1.0, "seed": 3}
+    return TrainConfig(**{**settings, "agent_steps": 320, **values})
+
+
+@pytest.fixture(scope="module")
+def whole(local_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four iterations without a break."""
+    path = tmp_path_factory.mktemp("whole")
+    train(small(agent_steps=640), path)
+    return path
+
+
+def test_run_in_a_url_goes_on_on_another_machine(whole: Path) -> None:
+    """The second half starts from nothing but the URL, and equals the run without a break."""
+    storage = "memory://runs/deep"
+    first = stored_train(small(), "a", storage)
+    shutil.rmtree(first.path)  # the machine is gone
+    second = stored_train(small(agent_steps=640), "a", storage)
+    pd.testing.assert_series_equal(second.curve["cost"], RunFolder(whole).curve()["cost"])
+    files = fsspec.filesystem("memory")
+    assert {path.rsplit("/", 1)[1] for path in files.ls("/runs/deep/a", detail=False)} == {
+        "config.json", "curve.parquet", "policy", ARCHIVE,
+    }  # fmt: skip
+    with files.open("/runs/deep/a/curve.parquet") as file:
+        assert pd.read_parquet(file)["iteration"].tolist() == [1, 2, 3, 4]
+    assert load_policy(second.path, small().make_scenario()).name
+    shutil.rmtree(second.path)
+
+
+def test_fresh_run_replaces_the_one_in_the_storage(local_cluster: None, tmp_path: Path) -> None:
+    storage = tmp_path.as_uri()
+    for expected in (1, 2):
+        result = stored_train(small(agent_steps=160 * expected), "b", storage, resume=False)
+        assert result.curve["iteration"].tolist() == list(range(1, expected + 1))
+        shutil.rmtree(result.path)
+    assert pd.read_parquet(tmp_path / "b" / "curve.parquet")["iteration"].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("killed", ["between the renames", "before the curve", "while saving"])
+def test_a_kill_while_saving_loses_nothing_that_was_saved(killed: str, whole: Path, tmp_path: Path) -> None:
+    """The three states that a kill in `RunFolder.save` leaves; the run goes on and equals the one without a break."""
+    run = RunFolder(tmp_path / "run")
+    train(small(), run.path)
+    if killed == "between the renames":
+        os.replace(run.checkpoint, run.path / ".old.1")
+        shutil.copytree(run.path / ".old.1", run.path / ".checkpoint.1")
+    elif killed == "before the curve":
+        run.curve().iloc[:1].to_parquet(run.curve_file)
+    else:
+        (run.path / ".checkpoint.1").mkdir()
+    result = train(small(agent_steps=640), run.path, resume=True)
+    pd.testing.assert_series_equal(result.curve["cost"], RunFolder(whole).curve()["cost"])
+    assert not list(run.path.glob(".*"))
+
+
+def test_storage_that_cannot_be_used_is_named() -> None:
+    with pytest.raises(ValueError, match=r"storage nosuch://x cannot be used: .*nosuch"):
+        stored_train(small(), "a", "nosuch://x")
