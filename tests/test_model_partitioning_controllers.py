@@ -25,6 +25,7 @@ from agents.reference.model_partitioning import (
 from agents.registry import controllers, make_policy
 from envs.registry import make_scenario
 from envs.scenarios.model_partitioning import ModelPartitioning, ModelPartitioningDecisions, ModelPartitioningExogenous
+from marl.partitioning_scale import same_state_excess
 from marl.rollout import rollout
 
 RULES = [name for name, entry in controllers("model_partitioning").items() if entry.kind == "baseline"]
@@ -116,7 +117,7 @@ def test_the_references_value_is_the_steps_objective() -> None:
         np.testing.assert_allclose(problem.value(np.arange(6), cut), step.metrics["objective"], rtol=1e-11)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_order_of_the_references(seed: int) -> None:
     """Property 11, with the dual's bound below all of them."""
@@ -263,3 +264,14 @@ def test_references_of_large_cells() -> None:
     cut = policy.decide(state, exogenous, np.random.default_rng(0)).partition_layer
     value, bound = problem.value(np.arange(1), cut), dual_bound(problem)[0]
     assert bound <= value and value <= 1.02 * bound
+
+
+def test_smoothed_prices_stay_near_the_centralized_search_at_the_same_state() -> None:
+    found = same_state_excess(scenario(mean_arrival_rate_hz=2.5).config, 16)
+    assert 0 <= found["central_bound_excess"] < 0.005 and found["bound_excess"] < 0.06
+    assert found["bound_excess"] == pytest.approx(
+        (1 + found["excess"]) * (1 + found["central_bound_excess"]) - 1, abs=1e-3
+    )
+    unsmoothed = same_state_excess(scenario(mean_arrival_rate_hz=2.5, signal_smoothing=1.0).config, 16)
+    assert unsmoothed["excess"] > 0.15 and unsmoothed["swing"] > 4 * found["swing"]
+    assert found["bytes"] < 0.5 * found["central_bytes"] == 14 * 16

@@ -80,13 +80,13 @@ def coordinate_descent(problem: SlotProblem, start: Array, sweeps_max: int = 50)
         cuts (B, N) that no single change improves, and their objective (B,).
     """
     cells, n = start.shape
-    legal = problem.legal
+    worth_trying: Array = np.any(undominated(problem), axis=0)  # another cut is at least as good whatever the others do
     cut, cell = start.copy(), np.arange(cells)
     cost = problem.value(cell, cut)
     for _ in range(sweeps_max):
         changed = False
         for device in range(n):
-            choices = np.flatnonzero(legal[device])
+            choices = np.flatnonzero(worth_trying[device])
             trial = np.repeat(cut[:, None, :], len(choices), axis=1)
             trial[:, :, device] = choices
             values = problem.value(np.repeat(cell, len(choices)), trial.reshape(-1, n)).reshape(cells, -1)

@@ -192,6 +192,7 @@ class ModelPartitioning(Scenario):
         "delay [s]": ("mean_delay_s",),
         "energy [J]": ("mean_energy_j",),
         "energy queue": ("mean_energy_queue",),
+        "memory [B]": ("mean_memory_bytes",),
         "offload ratio": ("offload_ratio",),
     }
 
