@@ -58,7 +58,8 @@ def local_ray(num_env_runners: int) -> Iterator[None]:
 
 def set_up(config: TrainConfig) -> Any:
     """The RLlib algorithm of a training run."""
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    for name in ("ray", "ray.rllib"):  # RLlib sets a level of its own when it is imported
+        logging.getLogger(name).setLevel(logging.ERROR)
     torch.set_num_threads(config.threads)  # PyTorch's default oversubscribes the cores next to runners
     return ppo_config(config).build_algo()
 
