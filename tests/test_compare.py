@@ -63,15 +63,15 @@ def test_the_gap_is_0_for_the_baseline_and_1_for_the_reference() -> None:
     base = rng.normal(40.0, 1.0, 12)
     rows = compare(
         SCENARIO,
-        [outcome("random", base, "baseline"), outcome("half", base - 4), outcome("vi", base - 8, "reference")],
+        [outcome("random", base, "baseline"), outcome("quarter", base - 2), outcome("vi", base - 8, "reference")],
         reference="vi",
     )
     assert rows.row("random").gap_closed == Interval(0.0, 0.0, 0.0)
     assert rows.row("vi").gap_closed == Interval(1.0, 1.0, 1.0)
     assert rows.row("vi").excess == Interval(0.0, 0.0, 0.0)
-    gap = rows.row("half").gap_closed
+    gap = rows.row("quarter").gap_closed
     assert gap is not None
-    assert (gap.value, gap.low, gap.high) == (pytest.approx(0.5), pytest.approx(0.5), pytest.approx(0.5))
+    assert (gap.value, gap.low, gap.high) == (pytest.approx(0.25), pytest.approx(0.25), pytest.approx(0.25))
 
 
 def test_no_gap_where_the_reference_is_no_better_than_the_baseline() -> None:
