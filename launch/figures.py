@@ -283,7 +283,16 @@ def _label(result: PointResult, metric: str) -> str:
 
 
 def _scale(axes: Any, which: str, values: Sequence[float]) -> None:
-    """A logarithmic axis where positive values spread over more than a decade."""
+    """A logarithmic axis with plain numbers where positive values spread over more than a factor of four."""
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
     finite = [v for v in values if np.isfinite(v)]
-    if finite and min(finite) > 0 and max(finite) / min(finite) > 10:
-        (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    if not finite or min(finite) <= 0 or max(finite) / min(finite) < 4:
+        return
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    decades = np.log10(max(finite) / min(finite))
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 3.0, 5.0, 7.0) if decades < 1.3 else (1.0,)))
+    if min(finite) > 1e-3 and max(finite) < 1e5:
+        axis.set_major_formatter(ScalarFormatter())
+    axis.set_minor_formatter(NullFormatter())
