@@ -83,7 +83,6 @@ class ParametricQDevice(OffloadingController):
         self.values[:] = START_SLOPE * DEVICE_GRID[:, None]
         self.updates = 0
         self.started = False
-        self._lookahead_arrivals = np.zeros(self.values.shape[1], np.int64)
         self._memory = np.zeros((2, REPLAY_BLOCKS if self.replay else 0, self.values.shape[1]))
 
     def _prepare_lattice(self, arrivals_max: int) -> None:
@@ -105,11 +104,8 @@ class ParametricQDevice(OffloadingController):
 
     def act(self, observations: Array, rng: np.random.Generator) -> Act:
         rows = read_device_rows(self.scenario.config, observations, self.priced)
-        arrived = rows.arrived_tasks
-        if self.scenario.config.arrival_lookahead:  # the row tells the coming arrivals: those behind are the row before
-            arrived, self._lookahead_arrivals = self._lookahead_arrivals, arrived
         if self.started:
-            self.learn(arrived, rows.gain_per_w, rows.price, rng)
+            self.learn(rows.arrived_tasks, rows.gain_per_w, rows.price, rng)
         self.started = True
         return device_act(self.model, self.decide(rows), self.cells)
 
@@ -123,7 +119,7 @@ class ParametricQDevice(OffloadingController):
         """Move V at all grid points towards the target of the newest pair (and of replayed ones).
 
         Args:
-            arrived_tasks: (B K,) arrivals of the block before.
+            arrived_tasks: (B K,) arrivals of a block: of the one before, or with `arrival_lookahead` of the coming one.
             gain_per_w: (B K,) gain after it.
             price: (B K,) cost per offloaded task that devices see now.
             rng: chooses the replayed blocks, the same ones for all devices.
@@ -196,14 +192,12 @@ class ParametricQDevice(OffloadingController):
             "values": self.values.copy(),
             "updates": self.updates,
             "started": self.started,
-            "lookahead_arrivals": self._lookahead_arrivals.copy(),
             "memory": self._memory[:, : min(self.updates, REPLAY_BLOCKS)].copy(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.values = restored(state, "values", self.values)
         self.updates, self.started = int(state["updates"]), bool(state["started"])
-        self._lookahead_arrivals = restored(state, "lookahead_arrivals", self._lookahead_arrivals)
         memory = np.asarray(state["memory"])
         self._memory[:, : memory.shape[1]] = memory
 

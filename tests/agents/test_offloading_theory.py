@@ -157,7 +157,7 @@ def test_server_value_iteration_against_policies_by_brute_force() -> None:
     for share in (0.3, 0.5, 0.7, 0.9, 1.0):
         costs[share] = _discounted_server_cost(c, lambda s, share=share: share * np.minimum(s, 100.0))
     optimum = _discounted_server_cost(c, lambda s: solved.greedy(s[:1])[0] + 0.0 * s)
-    assert optimum == pytest.approx(promised, rel=2e-3)
+    assert optimum == pytest.approx(promised, rel=3e-4)
     assert optimum < 0.999 * min(costs.values())
 
 
