@@ -143,6 +143,22 @@ def preflight_command(
     preflight(working_dir, runtime_env or (default if default.is_file() else None), largest)
 
 
+@app.command("profile-pruning")
+def profile_pruning_command(
+    model: Annotated[str, typer.Option(metavar="MODULE:FUNCTION", help="Returns a trained torch.nn.Module.")],
+    data: Annotated[str, typer.Option(metavar="MODULE:FUNCTION", help="Returns test batches, or (train, test).")],
+    rates: Annotated[str, typer.Option(help="Pruning rates, with commas.")] = "0.1,0.3,0.5,0.7,0.8,0.9",
+    epochs: Annotated[int, typer.Option(help="Training after pruning, passes over the data.")] = 0,
+    learning_rate: Annotated[float, typer.Option(help="Of that training.")] = 1e-3,
+    out: Annotated[Path, typer.Option(help="YAML file to write, a preset for compare.")] = Path("pruning.yaml"),
+    seed: Seed = 0,
+) -> None:
+    """Prune a network of your own, measure FLOP and accuracy, write the table that model_pruning loads."""
+    from launch.profile_pruning import profile_pruning_command as profile
+
+    profile(model, data, rates, epochs, learning_rate, out, seed)
+
+
 @trace_app.command("sample")
 def trace_sample_command(
     scenario: Annotated[str, typer.Option(help="Scenario whose random processes draw.")],

@@ -9,6 +9,7 @@ GROUPS: dict[str, str] = {
     "sequential_offloading": "marl.benchmarks.sequential_offloading:step_speeds",
     "model_partitioning": "marl.benchmarks.model_partitioning:speeds",
     "model_placement": "marl.benchmarks.model_placement:placement_speeds",
+    "model_pruning": "marl.benchmarks.model_pruning:speeds",
     "sampling_rate": "marl.benchmarks.sampling_rate:speeds",
     "rllib": "marl.benchmarks.rllib:training_speeds",
     "rllib_independent": "marl.benchmarks.rllib:independent_policies",

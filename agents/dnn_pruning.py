@@ -1,0 +1,256 @@
+"""What pruning does to a network of the user's own: FLOP and accuracy at several rates, as `model_pruning` needs them.
+
+As in the model_pruning paper (Sec. II-B): the fraction p of the kernels of every convolution with the smallest L1 norm
+and the fraction p of the smallest weights of every fully connected layer are set to zero; then the network is trained
+again. Accuracies are relative to the full network.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import nn
+from torch.nn.utils import prune
+
+DEGREE = 3
+"""Of the polynomial (1); the paper found higher ones no better."""
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+Batches = Iterable[Any]
+"""Yields (inputs, class indices)."""
+
+
+@dataclass(frozen=True)
+class PrunedModel:
+    """One pruned network.
+
+    Attributes:
+        nominal_rate: fraction of kernels and connections that were removed in every layer.
+        pruning_rate: fraction of the FLOP that are saved: what the scenario calls p.
+        flop: FLOP of one inference.
+        accuracy: share of right answers.
+        relative_accuracy: accuracy over the full network's, at most 1: what the scenario calls A.
+    """
+
+    nominal_rate: float
+    pruning_rate: float
+    flop: float
+    accuracy: float
+    relative_accuracy: float
+
+
+@dataclass(frozen=True)
+class PruningProfile:
+    """The full network's FLOP and accuracy, its pruned versions, and the cubic A(p) of eq. (1) with A(0) = 1.
+
+    Attributes:
+        coefficients: a_0 .. a_3, p as a fraction; fewer where there are fewer models than that.
+        fit_error: largest deviation of the polynomial from the measured accuracies.
+    """
+
+    flop: float
+    accuracy: float
+    models: tuple[PrunedModel, ...]
+    coefficients: tuple[float, ...]
+    fit_error: float
+
+    def config_fields(self) -> dict[str, list[float]]:
+        """The fields of `model_pruning` that the measurement gives."""
+        return {
+            "model_pruning_rates": [round(m.pruning_rate, 6) for m in self.models],
+            "model_accuracies": [round(m.relative_accuracy, 6) for m in self.models],
+        }
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """Training after pruning: Adam on the cross entropy.
+
+    Attributes:
+        epochs: passes over the training data; 0: none.
+        learning_rate: of Adam.
+    """
+
+    epochs: int = 0
+    learning_rate: float = 1e-3
+
+
+def profile_pruning(
+    model: nn.Module,
+    test: Batches,
+    rates: Sequence[float],
+    train: Batches | None = None,
+    tuning: FineTuning | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> PruningProfile:
+    """Prune copies of a trained network and measure them; the given one is left as it is.
+
+    Args:
+        model: a trained classifier whose convolutions and linear layers are pruned.
+        test: batches on which accuracy is measured.
+        rates: nominal pruning rates, rising, each in [0, 1).
+        train: batches for training after pruning.
+        tuning: how long; default not at all.
+        progress: called with (done, total).
+
+    Raises:
+        ValueError: illegal rates or epochs, fine-tuning without data, nothing to prune, a network that is never right.
+    """
+    tuning = tuning or FineTuning()
+    _check(model, rates, train, tuning)
+    batch = next(iter(test))[0]
+    flop, accuracy = count_flop(model, batch), measured_accuracy(model, test)
+    if accuracy == 0.0:
+        raise ValueError("the full network answers nothing right: relative accuracies do not exist; is it trained?")
+    models = []
+    for i, rate in enumerate(rates):
+        if progress is not None:
+            progress(i, len(rates))
+        pruned = pruned_copy(model, rate)
+        if train is not None and tuning.epochs:
+            fine_tune(pruned, train, tuning)
+        cost, right = count_flop(pruned, batch), measured_accuracy(pruned, test)
+        models.append(PrunedModel(rate, 1.0 - cost / flop, cost, right, min(1.0, right / accuracy)))
+    if progress is not None:
+        progress(len(rates), len(rates))
+    coefficients, error = fitted_polynomial(
+        [m.pruning_rate for m in models], [m.relative_accuracy for m in models]
+    )  # fmt: skip
+    return PruningProfile(flop, accuracy, tuple(models), coefficients, error)
+
+
+def _check(model: nn.Module, rates: Sequence[float], train: Batches | None, tuning: FineTuning) -> None:
+    if not rates or any(not 0.0 <= r < 1.0 for r in rates) or list(rates) != sorted(set(rates)):
+        raise ValueError(f"rates = {list(rates)} is not legal: must rise and be >= 0 and < 1")
+    if tuning.epochs < 0 or tuning.learning_rate <= 0.0:
+        raise ValueError(
+            f"epochs = {tuning.epochs}, learning_rate = {tuning.learning_rate:g} are not legal: must be >= 0 and > 0"
+        )
+    if tuning.epochs and train is None:
+        raise ValueError(f"epochs = {tuning.epochs} needs training data: the data factory must return (train, test)")
+    if not _layers(model):
+        raise ValueError(f"{type(model).__name__} has no convolution and no linear layer: nothing can be pruned")
+
+
+def _layers(model: nn.Module) -> list[nn.Module]:
+    return [m for m in model.modules() if isinstance(m, (*CONVOLUTIONS, nn.Linear))]
+
+
+def pruned_copy(model: nn.Module, rate: float) -> nn.Module:
+    """A copy without the given fraction of kernels (smallest L1 norm) and connections (smallest weight), masks held."""
+    found = copy.deepcopy(model)
+    for layer in _layers(found):
+        if isinstance(layer, nn.Linear):
+            prune.l1_unstructured(layer, "weight", amount=rate)
+            continue
+        prune.ln_structured(layer, "weight", amount=rate, n=1, dim=0)
+        if layer.bias is not None:  # a kernel that is gone has no output
+            mask = layer.get_buffer("weight_mask").flatten(1).amax(dim=1)
+            prune.custom_from_mask(layer, "bias", mask)
+    return found
+
+
+def fine_tune(model: nn.Module, train: Batches, tuning: FineTuning) -> None:
+    """Train in place; pruned weights stay zero."""
+    model.train()
+    optimiser = torch.optim.Adam(model.parameters(), lr=tuning.learning_rate)
+    for _ in range(tuning.epochs):
+        for inputs, labels in train:
+            optimiser.zero_grad()
+            nn.functional.cross_entropy(model(inputs), labels).backward()
+            optimiser.step()
+
+
+def measured_accuracy(model: nn.Module, test: Batches) -> float:
+    """Share of inputs whose largest output is the right class."""
+    model.eval()
+    right = seen = 0
+    with torch.no_grad():
+        for inputs, labels in test:
+            right += int((model(inputs).argmax(dim=1) == labels).sum())
+            seen += len(labels)
+    return right / seen
+
+
+def count_flop(model: nn.Module, inputs: torch.Tensor) -> float:
+    """FLOP of one inference: two for every weight that is not zero and every place where it is used."""
+    total = 0.0
+
+    def count(layer: nn.Module, _: Any, output: torch.Tensor) -> None:
+        nonlocal total
+        outputs_per_channel = output[0].numel() / (
+            output.shape[-1] if isinstance(layer, nn.Linear) else output.shape[1]
+        )
+        total += 2.0 * float(torch.count_nonzero(layer.weight)) * outputs_per_channel
+
+    hooks = [layer.register_forward_hook(count) for layer in _layers(model)]
+    model.eval()
+    with torch.no_grad():
+        model(inputs[:1])
+    for hook in hooks:
+        hook.remove()
+    return total
+
+
+def fitted_polynomial(rates: Sequence[float], accuracies: Sequence[float]) -> tuple[tuple[float, ...], float]:
+    """Least-squares cubic of eq. (1) through the measured points and (0, 1): a_0 .. a_3 and the largest deviation."""
+    p, a = np.append(0.0, rates), np.append(1.0, accuracies)
+    degree = min(DEGREE, len(np.unique(p)) - 1)
+    polynomial = np.polynomial.Polynomial.fit(p, a, degree).convert()
+    return tuple(float(c) for c in polynomial.coef), float(np.abs(polynomial(p) - a).max())
+
+
+# --- factories and files ------------------------------------------------------------------------------------------
+
+
+def load_factory(path: str) -> Callable[[], Any]:
+    """The function that "module:attribute" names; modules of the working folder are found.
+
+    Raises:
+        ValueError: not of this form, a module that cannot be imported, an attribute that is not there or not callable.
+    """
+    module, colon, name = path.partition(":")
+    if not colon or not name:
+        raise ValueError(f"factory {path} is not legal: must be module:function")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"factory {path} cannot be loaded: {error}") from None
+    if not callable(found):
+        raise ValueError(f"factory {path} is a {type(found).__name__}, must be a function without arguments")
+    factory: Callable[[], Any] = found
+    return factory
+
+
+def write_profile(profile: PruningProfile, path: Path, title: str) -> None:
+    """Write the table as an experiment that `compare --preset FILE` runs; its `set` holds the scenario's fields."""
+    experiment = {
+        "title": title,
+        "description": f"Full network: {profile.flop:.6g} FLOP, accuracy {profile.accuracy:.4f}.",
+        "scenario": "model_pruning",
+        "set": {**profile.config_fields(), "gateway_broadcast": "rank"},
+        "seeds": 5,
+        "slots": 20,
+        "window": 5,
+        "controllers": ["random", "threshold", "cell_plan_static_100", "near_optimal"],
+    }
+    temporary = path.with_name(f"{path.name}.part")
+    temporary.write_text(yaml.safe_dump(experiment, sort_keys=False), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def load_profile(path: Path) -> dict[str, Any]:
+    """The scenario's fields in a file of `write_profile`: `make_scenario("model_pruning", **load_profile(path))`."""
+    fields: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["set"]
+    return fields

@@ -1,0 +1,171 @@
+"""Pruning profile of a user's network: what is removed, how FLOP are counted, the table that the scenario loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from agents.bearing_signals import bearing_signals
+from agents.dnn_pruning import (
+    FineTuning,
+    count_flop,
+    fitted_polynomial,
+    load_factory,
+    load_profile,
+    measured_accuracy,
+    profile_pruning,
+    pruned_copy,
+)
+from envs import make_scenario
+from envs.scenarios.model_pruning import ModelPruningConfig
+from launch.__main__ import main
+from launch.plan import load_preset, make_plan
+
+Batches = list[tuple[torch.Tensor, torch.Tensor]]
+
+
+def small_cnn() -> nn.Module:
+    """A CNN whose answer is the loudest of four channels; it need not be trained."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(
+            nn.Conv1d(4, 8, 3, padding=1, groups=4), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, 4)
+        )
+    scale = torch.tensor([1.0, 0.1])  # two kernels for each class, of which the second is small
+    with torch.no_grad():
+        model[0].weight.copy_(scale.repeat(4)[:, None, None].expand(8, 1, 3) / 3)
+        model[0].bias.zero_()
+        model[4].weight.fill_(1e-3)
+        for label in range(4):
+            model[4].weight[label, 2 * label : 2 * label + 2] = torch.tensor([1.0, 0.5])
+        model[4].bias.zero_()
+    return model
+
+
+def loud_batches(count: int = 120) -> Batches:
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 4, count)
+    signal = rng.random((count, 4, 16)) * (0.3 + 1.2 * (np.arange(4) == label[:, None]))[..., None]
+    return [(torch.as_tensor(signal, dtype=torch.float32), torch.as_tensor(label))]
+
+
+def loud_train_and_test() -> tuple[Batches, Batches]:
+    return loud_batches(), loud_batches()
+
+
+def not_a_network() -> str:
+    return "network"
+
+
+def test_flop_are_two_for_every_weight_and_place() -> None:
+    dense = 2 * (8 * 3 * 16) + 2 * (8 * 4)
+    model = small_cnn()
+    with torch.no_grad():
+        model[4].weight.fill_(1.0)
+    assert count_flop(model, torch.zeros(1, 4, 16)) == dense
+    half = pruned_copy(model, 0.5)
+    assert count_flop(half, torch.zeros(1, 4, 16)) == dense / 2  # linear in the rate
+    picture = nn.Conv2d(3, 5, 3)
+    assert count_flop(picture, torch.zeros(2, 3, 8, 8)) == 2 * 5 * 27 * 36
+
+
+def test_the_smallest_kernels_and_connections_go() -> None:
+    model = small_cnn()
+    half = pruned_copy(model, 0.5)
+    kept = half[0].weight.flatten(1).abs().sum(dim=1) > 0
+    np.testing.assert_array_equal(kept, [True, False] * 4)
+    assert torch.count_nonzero(half[4].weight_mask) == 16
+    assert torch.count_nonzero(model[0].weight) == 24  # the given network is left as it is
+    assert measured_accuracy(model, loud_batches()) == measured_accuracy(half, loud_batches()) == 1.0
+
+
+def test_fine_tuning_recovers_accuracy_and_keeps_what_was_removed() -> None:
+    train, test = loud_train_and_test()
+    plain = profile_pruning(small_cnn(), test, [0.5, 0.75])
+    tuned = profile_pruning(small_cnn(), test, [0.5, 0.75], train, FineTuning(60, 0.05))
+    assert plain.models[1].relative_accuracy < 0.8
+    assert tuned.models[1].relative_accuracy > plain.models[1].relative_accuracy
+    assert [m.flop for m in tuned.models] == [m.flop for m in plain.models]
+    assert plain.models[0].pruning_rate == pytest.approx(1 - plain.models[0].flop / plain.flop)
+
+
+def test_the_cubic_of_eq_1_is_found_again() -> None:
+    rates = np.linspace(0.1, 0.9, 6)
+    coefficients, error = fitted_polynomial(list(rates), list(1 - 0.1 * rates + 0.3 * rates**2 - 0.4 * rates**3))
+    np.testing.assert_allclose(coefficients, [1.0, -0.1, 0.3, -0.4], atol=1e-9)
+    assert error < 1e-12
+    _, error = fitted_polynomial(ModelPruningConfig().model_pruning_rates, ModelPruningConfig().model_accuracies)
+    assert error < 0.012  # the paper's own table is near a cubic
+
+
+def test_the_command_writes_an_experiment_that_the_scenario_loads(tmp_path: Path) -> None:
+    out = tmp_path / "mine.yaml"
+    here = f"{__name__}:"
+    with pytest.raises(SystemExit) as done:
+        main(["profile-pruning", "--model", here + "small_cnn", "--data", here + "loud_train_and_test", "--rates",
+              "0.25,0.5,0.75", "--out", str(out)])  # fmt: skip
+    assert done.value.code == 0
+    config = make_scenario("model_pruning", **load_profile(out)).config
+    assert len(config.model_pruning_rates) == 3 and config.model_pruning_rates[1] == pytest.approx(0.5, abs=0.1)
+    assert config.model_accuracies[1] == 1.0 and config.model_accuracies[2] < 1.0
+    plan = make_plan("mine", load_preset(str(out)), overrides={})
+    assert plan.points[0].scenario.config == config
+    assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--rates", "0.5,0.1"], "rates"),
+        (["--rates", "a"], "rates"),
+        (["--rates", "1.0"], "rates"),
+        (["--epochs", "-1"], "epochs"),
+        (["--model", "no_such_module:f"], "no_such_module"),
+        (["--model", "agents.dnn_pruning:nothing"], "nothing"),
+        (["--model", "agents.dnn_pruning"], "module:function"),
+        (["--model", f"{__name__}:not_a_network"], "torch.nn.Module"),
+        (["--data", f"{__name__}:loud_batches", "--epochs", "1"], "training data"),
+        (["--out", "profile.txt"], "profile.txt"),
+    ],
+)
+def test_bad_options_are_named(
+    options: list[str], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = f"{__name__}:"
+    given = {"--model": here + "small_cnn", "--data": here + "loud_train_and_test", "--out": str(tmp_path / "o.yaml")}
+    given |= dict(zip(options[::2], options[1::2], strict=True))
+    with pytest.raises(SystemExit) as done:
+        main(["profile-pruning", *(word for pair in given.items() for word in pair)])
+    assert done.value.code == 2 and named in capsys.readouterr().err
+
+
+def test_a_network_without_layers_cannot_be_pruned() -> None:
+    with pytest.raises(ValueError, match="nothing can be pruned"):
+        profile_pruning(nn.Flatten(), loud_batches(), [0.5])
+    silent = small_cnn()
+    with torch.no_grad():
+        silent[4].weight.zero_()
+        silent[4].bias.copy_(torch.tensor([0.0, 0.0, 0.0, 1.0]))
+    wrong = [(x[y < 3], y[y < 3]) for x, y in loud_batches()]
+    with pytest.raises(ValueError, match="answers nothing right"):
+        profile_pruning(silent, wrong, [0.5])
+
+
+def test_faults_repeat_at_their_own_rate() -> None:
+    """The envelope's spectrum of a faulty bearing has its line at the fault's repetition rate, a healthy one not."""
+    signal, label = bearing_signals(np.random.default_rng(0), 400)
+    assert signal.dtype == np.float32 and set(label) == {0, 1, 2, 3}
+    spectrum = np.abs(np.fft.rfft(np.abs(np.diff(signal[:, 0], n=2)), axis=1)) ** 2
+    frequency = np.fft.rfftfreq(signal.shape[2] - 2, 1 / 4000.0)
+    for fault, per_revolution in ((1, 3.58), (2, 5.42), (3, 2.36)):
+        line = np.abs(frequency - 30.0 * per_revolution).argmin()
+        near = spectrum[:, line - 1 : line + 2].max(axis=1)
+        assert near[label == fault].mean() > 2 * near[label == 0].mean()
+
+
+def test_factories_are_found_by_path() -> None:
+    assert load_factory("agents.bearing_signals:bearing_cnn").__name__ == "bearing_cnn"
