@@ -190,7 +190,8 @@ def count_flop(model: nn.Module, inputs: torch.Tensor) -> float:
         outputs_per_channel = output[0].numel() / (
             output.shape[-1] if isinstance(layer, nn.Linear) else output.shape[1]
         )
-        total += 2.0 * float(torch.count_nonzero(layer.weight)) * outputs_per_channel
+        weight: Any = layer.weight
+        total += 2.0 * float(torch.count_nonzero(weight)) * outputs_per_channel
 
     hooks = [layer.register_forward_hook(count) for layer in _layers(model)]
     model.eval()
