@@ -286,7 +286,7 @@ class Scenario(ABC):
 
     @abstractmethod
     def initial_state(self, trace: Any) -> Any:
-        """The state before the first slot: the card's values, or what the trace drew."""
+        """The state before the first slot: the scenario's values, or what the trace drew."""
 
     def exogenous(self, trace: Any, t: int) -> Any:
         """Slot t of the trace, fields (B, ...); per-episode fields repeat in every slot."""
