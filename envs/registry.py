@@ -9,11 +9,11 @@ from envs.api import Scenario
 from envs.config import unknown_name
 
 _SCENARIOS = {
+    "sequential_offloading": "envs.scenarios.sequential_offloading:SequentialOffloading",
+    "sampling_rate": "envs.scenarios.sampling_rate:SamplingRate",
     "model_partitioning": "envs.scenarios.model_partitioning:ModelPartitioning",
     "model_pruning": "envs.scenarios.model_pruning:ModelPruning",
-    "sequential_offloading": "envs.scenarios.sequential_offloading:SequentialOffloading",
     "model_placement": "envs.scenarios.model_placement:ModelPlacement",
-    "sampling_rate": "envs.scenarios.sampling_rate:SamplingRate",
 }
 
 

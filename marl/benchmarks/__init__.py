@@ -7,6 +7,7 @@ from importlib import import_module
 
 GROUPS: dict[str, str] = {
     "sequential_offloading": "marl.benchmarks.sequential_offloading:step_speeds",
+    "parametric_q": "marl.benchmarks.q_updates:speeds",
     "model_partitioning": "marl.benchmarks.model_partitioning:speeds",
     "model_placement": "marl.benchmarks.model_placement:placement_speeds",
     "model_pruning": "marl.benchmarks.model_pruning:speeds",

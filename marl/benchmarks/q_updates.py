@@ -39,6 +39,11 @@ def q_updates_per_s(devices: int = 500, repeats: int = 12, features: str = "hat"
     return devices / float(np.mean(fastest))
 
 
+def speeds() -> dict[str, float]:
+    """Key `q_updates_per_s`: 500 devices, the default features."""
+    return {"q_updates_per_s": q_updates_per_s()}
+
+
 def recorded_rows(scenario: Scenario) -> list[Array]:
     """Rows of the devices (1, K, d) while the learner plays one cell, block by block."""
     trace = scenario.sample_trace(np.random.default_rng(0), 1, BLOCKS)
