@@ -341,6 +341,11 @@ def test_accuracy_prices() -> None:
     assert accuracy_prices_s(printed_config()) == (5.22, 6.48)
     assert accuracy_prices_s(scaled(default_config(), (50, 50))) == pytest.approx((140.5, 129.0))
     assert accuracy_prices_s(SamplingRateConfig(arrival_mean=0.62)) == (9.98, 9.15)
+    assert accuracy_prices_s(SamplingRateConfig(arrival_mean=0.75, server_hz=1.1e9)) == (11.72, 10.61)
+    three = {"raw_task_bits": (1e5,) * 3, "device_cycles_per_bit": (80,) * 3, "server_cycles_per_bit": (200,) * 3}
+    accuracies = {n: (0.9,) * 3 for n in ("device_model_accuracy", "server_model_accuracy", "accuracy_target")}
+    other = SamplingRateConfig(devices_per_service=(4, 3, 3), **three, **accuracies)
+    assert accuracy_prices_s(other) == pytest.approx((13.475,) * 3)
     assert accuracy_prices_s(SamplingRateConfig(accuracy_price_s=(1.0, 2.0))) == (1.0, 2.0)
 
 
