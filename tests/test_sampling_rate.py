@@ -343,7 +343,7 @@ def test_accuracy_prices() -> None:
     assert accuracy_prices_s(SamplingRateConfig(arrival_mean=0.62)) == (9.98, 9.15)
     assert accuracy_prices_s(SamplingRateConfig(arrival_mean=0.75, server_hz=1.1e9)) == (11.72, 10.61)
     three = {"raw_task_bits": (1e5,) * 3, "device_cycles_per_bit": (80,) * 3, "server_cycles_per_bit": (200,) * 3}
-    accuracies = {n: (0.9,) * 3 for n in ("device_model_accuracy", "server_model_accuracy", "accuracy_target")}
+    accuracies = dict.fromkeys(("device_model_accuracy", "server_model_accuracy", "accuracy_target"), (0.9,) * 3)
     other = SamplingRateConfig(devices_per_service=(4, 3, 3), **three, **accuracies)
     assert accuracy_prices_s(other) == pytest.approx((13.475,) * 3)
     assert accuracy_prices_s(SamplingRateConfig(accuracy_price_s=(1.0, 2.0))) == (1.0, 2.0)
@@ -375,3 +375,15 @@ def test_episode_metrics_price_missed_accuracy() -> None:
 def test_bad_config_names_the_field(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=field):
         make_scenario("sampling_rate", **{field: value})
+
+
+def test_portrait_shows_load_links_and_backlog() -> None:
+    s = SamplingRate()
+    trace = s.sample_trace(np.random.default_rng(0), 2, 1)
+    exogenous = s.exogenous(trace, 0)
+    state = dataclasses.replace(s.initial_state(trace), server_queue_bits=np.array([[5e6, 0.0], [0.0, 2.5e6]]))
+    portraits = s.portrait(state, exogenous)
+    np.testing.assert_allclose(portraits["server"].level, [[1.0], [1.0]])
+    np.testing.assert_allclose(portraits["device"].level[:, 0], 768e3 * 80 * exogenous.arrival_rate[:, 0] / 1e8)
+    link = portraits["device"].link
+    assert link is not None and (link[exogenous.channel_gain == 6e-13] == 1).all() and (link > 0).all()

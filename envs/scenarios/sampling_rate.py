@@ -17,7 +17,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from envs.api import Array, Role, Scenario, Signalling, Step, Trace, checked_actions, drawn
+from envs.api import Array, Portrait, Role, Scenario, Signalling, Step, Trace, checked_actions, drawn
 from envs.physics.allocation import proportional_shares, softmax_shares, square_root_shares
 from envs.physics.processes import markov_channel, uniform_arrivals
 from envs.physics.queueing import QueueSlot, finite_queue, virtual_queue
@@ -245,6 +245,21 @@ class SamplingRate(Scenario):
         deficit, backlog = self._broadcast(state)
         row: Array = np.concatenate([*self._own(state, exogenous), backlog, deficit], axis=1).astype(np.float32)
         return row
+
+    def portrait(self, state: Any, exogenous: Any) -> dict[str, Portrait]:
+        c = self.config
+        work = (state.device_queue_bits + self.raw_bits(exogenous.arrival_rate)) / self.device_bits_per_slot
+        backlog = (state.server_queue_bits / self.server_bits_per_slot).sum(axis=1, keepdims=True)
+        return {
+            "device": Portrait(
+                work,
+                "backlog and full batch [slot of own CPU]",
+                2.0,
+                link=np.minimum(self.link_rate_bps(exogenous.channel_gain) / self.rate_bps_max, 1.0),
+                link_label=f"rate of {c.bandwidth_hz / c.num_devices / 1e6:g} MHz",
+            ),
+            "server": Portrait(backlog, "server backlog [slot]", 1.0),
+        }
 
     # --- actions ----------------------------------------------------------------------------------------------------
 
