@@ -199,9 +199,14 @@ def _against(name: str, best: str, costs: Mapping[str, Array], seed: int, resamp
 
 
 def signalling_bytes(scenario: Scenario, outcome: Outcome) -> float:
-    """Bytes per slot and cell: the scenario's own for this kind of information, and the policy's messages."""
+    """Bytes per slot and cell: the scenario's own for this kind of information, and the policy's messages.
+
+    A scenario whose decentralized signalling follows from the decisions counts it in the metric `signalling_bytes`.
+    """
     signalling = scenario.signalling()
     own = signalling.centralized_bytes if outcome.information == "global" else signalling.decentralized_bytes
+    if outcome.information != "global" and "signalling_bytes" in outcome.metrics:
+        own = float(np.mean(outcome.metrics["signalling_bytes"]))
     return own + outcome.message_bytes
 
 
