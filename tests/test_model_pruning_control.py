@@ -35,6 +35,7 @@ from envs.scenarios.model_pruning import (
     ModelPruningState,
     preset,
 )
+from launch.plan import load_preset, make_plan
 from marl.compare import Outcome, signalling_bytes
 from marl.rollout import rollout
 
@@ -360,3 +361,18 @@ def test_bytes_of_teams() -> None:
 def test_rules_of_this_scenario_refuse_others() -> None:
     with pytest.raises(ValueError, match="model_pruning"):
         StaticShares(None).reset(make_scenario("sequential_offloading"), 1)
+
+
+@pytest.mark.parametrize("name", ["fig9", "light", "contended", "qos", "scale"])
+def test_experiments_use_the_named_configs(name: str) -> None:
+    """`launch/presets/model_pruning`: fields typed in YAML against the presets of the scenario."""
+    named = {"fig9": "printed", "scale": "scaled"}.get(name, name)
+    plan = make_plan(name, load_preset(f"model_pruning/{name}"), overrides={})
+    for point in plan.points:
+        want = preset(named, num_devices=point.value, gateway_broadcast="rank")
+        for field in dataclasses.fields(want):
+            value, expected = getattr(point.scenario.config, field.name), getattr(want, field.name)
+            if isinstance(expected, float):
+                assert value == pytest.approx(expected, rel=1e-12), (point.label, field.name)
+            else:
+                assert value == expected, (point.label, field.name)

@@ -495,12 +495,14 @@ class ModelPruning(Scenario):
         cost = np.where(gone, gone_cost, kept_cost).take(place)
         dropped = gone.take(place).astype(np.int64)
         overflow = (result.count[..., 1] > result.room) & ~gone[..., 1]
-        if overflow.any():  # the lowest indices keep their place in the slot
+        full = np.flatnonzero(overflow.any(axis=(1, 2)))
+        if full.size:  # the lowest indices keep their place in the slot
             room = np.full(result.count.shape, c.num_devices)
             room[..., 1] = np.where(overflow, result.room, c.num_devices)
-            late = rank_within(key) >= room.take(place)
+            late = np.zeros(key.shape, bool)
+            late[full] = rank_within(key[full]) >= room.take(place[full])
             dropped[late] = 1
-            cost[late] = np.broadcast_to(gone_cost, result.count.shape).take(place)[late]
+            cost[late] = np.broadcast_to(gone_cost, result.count.shape).take(place[late])
         return dropped, cost, result.delay_s.take(place)
 
     def _metrics(
