@@ -8,6 +8,7 @@ tasks in the order of what they gain at those prices while the resources last.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from envs.scenarios.model_placement import (
     HEAVY,
     LIGHT,
     ModelPlacement,
+    ModelPlacementConfig,
     ModelPlacementDecisions,
     ModelPlacementState,
 )
@@ -218,18 +220,27 @@ def empty_state(exogenous: Any) -> ModelPlacementState:
     return ModelPlacementState(np.zeros(exogenous.model_bits.shape), np.zeros(exogenous.model_bits.shape))
 
 
-def bound_rows(scenario: ModelPlacement, cells: int = 5, slots: int = 20, seed: int = 0) -> list[dict[str, float]]:
-    """Bounds on the mean accuracy per cell, on the traces that a comparison of this many seeds and slots plays.
+def network_bounds(config: ModelPlacementConfig, network: float = 0, seed: int = 0) -> dict[str, float]:
+    """Bounds on the mean accuracy over an episode of one of the networks that a comparison plays.
+
+    Args:
+        config: of the comparison; its traces are `episode_slots` long.
+        network: index of the network, a whole number >= 0.
+        seed: of the comparison.
 
     Returns:
-        a row for each cell: `clairvoyant`, the mean over slots of the bound for every policy, and `no_caching`, of
-        the bound for every policy that empties its caches in each slot.
+        `clairvoyant`, valid for every policy, and `no_caching`, for every policy that empties its caches each slot.
     """
-    trace = scenario.sample_trace(np.random.default_rng(np.random.SeedSequence([seed, 1])), cells, slots)
-    played = [scenario.exogenous(trace, t) for t in range(slots)]
-    every = np.mean([clairvoyant_bound(scenario, exogenous) for exogenous in played], axis=0)
-    empty = np.mean([upper_bound(scenario, empty_state(exogenous), exogenous) for exogenous in played], axis=0)
-    return [{"clairvoyant": float(a), "no_caching": float(b)} for a, b in zip(every, empty, strict=True)]
+    scenario, at = ModelPlacement(config), int(network)
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
+    trace = scenario.sample_trace(rng, at + 1, config.episode_slots).select([at])
+    played = [scenario.exogenous(trace, t) for t in range(config.episode_slots)]
+    names = [f.name for f in dataclasses.fields(played[0])]
+    slots = type(played[0])(**{name: np.concatenate([getattr(slot, name) for slot in played]) for name in names})
+    return {
+        "clairvoyant": float(clairvoyant_bound(scenario, slots).mean()),
+        "no_caching": float(upper_bound(scenario, empty_state(slots), slots).mean()),
+    }
 
 
 @dataclass(frozen=True)
