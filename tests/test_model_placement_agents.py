@@ -9,7 +9,7 @@ import cvxpy as cp
 import numpy as np
 import pytest
 
-from agents.heuristics.model_placement import static_local_count
+from agents.heuristics.model_placement import Prices, static_local_count
 from agents.reference.model_placement import (
     NOWHERE,
     clairvoyant_bound,
@@ -229,6 +229,13 @@ def test_devices_do_what_their_gateway_plans_and_the_server_hears_of_it() -> Non
     np.testing.assert_array_equal(told, choice[..., 0] + 2 * choice[..., 1])
     np.testing.assert_array_equal(acts["device"].messages["server"][:, 0], told)
     assert 0 < choice[..., 0].mean() < 1 and choice[..., 1].any()
+
+
+def test_a_resource_is_worth_more_the_more_devices_share_it() -> None:
+    prices = Prices(1.0, 2.0, 3.0, 4.0)
+    assert prices.shared_by(ModelPlacementConfig()) == prices
+    assert prices.shared_by(scaled(20, 35)) == Prices(1.0, 2.0, 6.0, 8.0)
+    assert prices.shared_by(scaled(10, 70)) == Prices(2.0, 4.0, 6.0, 8.0)
 
 
 def test_static_assignment_fills_the_gateways_cache() -> None:

@@ -175,7 +175,7 @@ class StagedDevices(RuleDevices):
 
 @dataclass(frozen=True)
 class Prices:
-    """Prices of a gateway's band and CPU and of the server's band and CPU, accuracy per whole resource."""
+    """Prices of a gateway's band and CPU and of the server's, accuracy per whole resource of the full network."""
 
     band: float = 9.0
     gateway_cpu: float = 2.6
@@ -186,13 +186,20 @@ class Prices:
         """All prices times a factor."""
         return Prices(self.band * factor, self.gateway_cpu * factor, self.relay * factor, self.edge_cpu * factor)
 
+    def shared_by(self, config: ModelPlacementConfig) -> Prices:
+        """Prices of a network of another size: a whole resource is worth more, the more devices share it."""
+        full = ModelPlacementConfig()
+        here = config.devices_per_gateway / full.devices_per_gateway
+        there = config.num_devices / full.num_devices
+        return Prices(self.band * here, self.gateway_cpu * here, self.relay * there, self.edge_cpu * there)
+
 
 class PriceDevices(RuleDevices):
     """Devices that weigh accuracy against the price of the shares that a task takes, at constant prices.
 
     Args:
         location: "static" keeps the static assignment and chooses the level only; "free" takes the best of four.
-        prices: broadcast once.
+        prices: those of the full network, broadcast once.
     """
 
     def __init__(self, location: Literal["static", "free"] = "static", prices: Prices | None = None) -> None:
@@ -212,7 +219,7 @@ class PriceDevices(RuleDevices):
 
         A device does not see its gateway's channel: the server's side is valued at a typical one.
         """
-        c, p = self.config, self.prices
+        c, p = self.config, self.prices.shared_by(self.config)
         rows = device_rows(c, observations)
         accuracy = observations[..., 12:14].astype(np.float64)
         deadline_s = rows.deadline_s[..., None]

@@ -46,7 +46,7 @@ class CellPlan:
     Attributes:
         iterations: multiplicative price steps.
         candidates: last assignments among which the best is taken.
-        server: prices of the server's band and CPU; the gateway's own follow from its load.
+        server: prices of the server's band and CPU in the full network; the gateway's own follow from its load.
         rule: constants of the sharing by deadline.
     """
 
@@ -125,7 +125,8 @@ class TalkingGateways(PlacementController):
         cells, g = p.free_gateway.shape
         price, capacity = np.full((3, cells, g + 1), PRICE_START), np.ones((3, cells, g + 1))
         price[2], capacity[2, :, :-1] = 1.0, p.free_gateway
-        price[:, :, -1] = np.array([self.plan.server.relay, self.plan.server.edge_cpu, PRICE_RANGE[0]])[:, None]
+        server = self.plan.server.shared_by(self.config)
+        price[:, :, -1] = np.array([server.relay, server.edge_cpu, PRICE_RANGE[0]])[:, None]
         roots = np.sqrt(p.first_s), np.sqrt(p.second_s), np.sqrt(p.cpu_s)
         kept = []
         for t in range(self.plan.iterations):
@@ -161,7 +162,8 @@ class TalkingGateways(PlacementController):
             values.reshape(-1, k) for values in (band_s, cpu_s, time_s, fetch, member, local, burden)
         ))  # fmt: skip
         rest_s = (1.0 - rule.first_hop) * deadline
-        root = np.sqrt(self.plan.server.relay * p.second_s) + np.sqrt(self.plan.server.edge_cpu * cpu_s)
+        server = self.plan.server.shared_by(self.config)
+        root = np.sqrt(server.relay * p.second_s) + np.sqrt(server.edge_cpu * cpu_s)
         worth = np.where(shares.served.reshape(shape), accuracy - np.where(local, 0.0, root * root / rest_s), 0.0)
         chosen = worth.sum(axis=-1).argmax(axis=0)[None, ..., None]
 
