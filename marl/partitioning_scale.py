@@ -9,7 +9,8 @@ import numpy as np
 
 from agents.reference.model_partitioning import SlotProblem, dual_bound
 from agents.registry import make_policy
-from envs.scenarios.model_partitioning import ModelPartitioning, ModelPartitioningConfig, scaled_resources
+from envs.scenarios.model_partitioning import ModelPartitioning
+from envs.scenarios.model_partitioning_config import ModelPartitioningConfig, scaled_resources
 
 WARMUP_SLOTS, SAMPLED_SLOTS, EVERY = 60, 5, 8
 

@@ -111,7 +111,7 @@ def test_bandwidth_extremes() -> None:
     np.testing.assert_array_equal(fdma_shares([[0.0, 0.0]], [[1.0, 1.0]]), [[0.0, 0.0]])
     np.testing.assert_allclose(fdma_shares(np.full((1, 4), 3.0), np.full((1, 4), 20.0)), 0.25, rtol=1e-14)
     # where every ratio is tiny the rate no longer depends on the share of the band, and shares follow sqrt(c)
-    np.testing.assert_allclose(fdma_shares([[1.0, 4.0]], [[1e-9, 1e-9]]), [[1 / 3, 2 / 3]], rtol=1e-6)
+    np.testing.assert_allclose(fdma_shares([[1.0, 4.0]], [[1e-12, 1e-12]]), [[1 / 3, 2 / 3]], rtol=1e-9)
     assert fdma_price(0.0, 1.0, 0.0, BAND_HZ) == 0.0
 
 

@@ -17,8 +17,8 @@ from envs.scenarios.model_partitioning import (
     ModelPartitioning,
     ModelPartitioningDecisions,
     ModelPartitioningExogenous,
-    scaled_resources,
 )
+from envs.scenarios.model_partitioning_config import scaled_resources
 
 seeds = st.integers(0, 2**32 - 1)
 few = settings(max_examples=30, deadline=None)
