@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 from collections.abc import Callable
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, TypeVar, dataclass_transform, get_origin
 
 import pydantic
 import pydantic.dataclasses
@@ -66,12 +67,23 @@ def config_class(cls: type[C]) -> type[C]:
         if unknown:
             raise ValueError(unknown_name("field", unknown[0], decorated.__pydantic_fields__))
         try:
-            validated_init(self, **values)
+            validated_init(self, **{name: _parsed(value, decorated, name) for name, value in values.items()})
         except ValidationError as error:
             raise ValueError(_readable(error, decorated)) from None
 
     decorated.__init__ = __init__
     return decorated
+
+
+def _parsed(value: Any, cls: Any, name: str) -> Any:
+    """Command-line text of a vector or matrix, `1,2` or `[[1,0],[0,1]]`, as lists; anything else unchanged."""
+    if not isinstance(value, str) or get_origin(cls.__pydantic_fields__[name].annotation) is not tuple:
+        return value
+    text = value.strip()
+    try:
+        return json.loads(text if text.startswith("[") else f"[{text}]")
+    except json.JSONDecodeError:
+        return value  # the validator names the field and what is legal
 
 
 def unknown_name(kind: str, name: str, known: Any) -> str:
@@ -112,6 +124,8 @@ def legal_range(info: FieldInfo) -> str:
         if hasattr(entry, key)
     ]
     kind = getattr(info.annotation, "__name__", str(info.annotation)).replace("typing.", "")
+    if get_origin(info.annotation) is tuple:
+        kind = str(info.annotation)
     if kind == "Literal" or "Literal[" in str(info.annotation):
         return "one of " + ", ".join(repr(v) for v in getattr(info.annotation, "__args__", ()))
     return " and ".join([kind, *bounds])

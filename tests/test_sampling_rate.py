@@ -387,3 +387,13 @@ def test_portrait_shows_load_links_and_backlog() -> None:
     np.testing.assert_allclose(portraits["device"].level[:, 0], 768e3 * 80 * exogenous.arrival_rate[:, 0] / 1e8)
     link = portraits["device"].link
     assert link is not None and (link[exogenous.channel_gain == 6e-13] == 1).all() and (link > 0).all()
+
+
+def test_vectors_from_the_command_line() -> None:
+    same = make_scenario("sampling_rate", devices_per_service="10, 12", channel_gains="[5e-13,3e-13,1e-13]").config
+    assert same.devices_per_service == (10, 12) and same.channel_gains == (5e-13, 3e-13, 1e-13)
+    chain = make_scenario("sampling_rate", channel_transition="[[0,1,0],[0,0,1],[1,0,0]]").config.channel_transition
+    assert chain == ((0, 1, 0), (0, 0, 1), (1, 0, 0))
+    for text in ("10;12", "ten", "1.5,2"):
+        with pytest.raises(ValueError, match=r"devices_per_service = .*must be tuple"):
+            make_scenario("sampling_rate", devices_per_service=text)
