@@ -21,6 +21,7 @@ from agents.reference.model_partitioning import (
     many_starts,
     slot_optimum,
     two_starts,
+    undominated,
 )
 from agents.registry import controllers, make_policy
 from envs.registry import make_scenario
@@ -275,3 +276,33 @@ def test_smoothed_prices_stay_near_the_centralized_search_at_the_same_state() ->
     unsmoothed = same_state_excess(scenario(mean_arrival_rate_hz=2.5, signal_smoothing=1.0).config, 16)
     assert unsmoothed["excess"] > 0.15 and unsmoothed["swing"] > 4 * found["swing"]
     assert found["bytes"] < 0.5 * found["central_bytes"] == 14 * 16
+
+
+def growing_networks(rng: np.random.Generator) -> dict[str, Any]:
+    """Networks whose feature maps grow, as a decoder's: the earlier cut sends less, the later one spares the server."""
+    networks = {}
+    for name in ("a", "b", "c"):
+        layers = int(rng.integers(2, 5))
+        sizes = np.sort(rng.integers(100, 20_000, layers)).tolist()
+        networks[name] = {
+            "input_elements": float(sizes[0] // 2 + 1), "macs": (10 ** rng.uniform(7, 9.5, layers)).tolist(),
+            "parameters": [0] * layers, "output_elements": sizes, "energy_budget_j": 0.05, "memory_budget_bytes": 3e7,
+        }  # fmt: skip
+    return networks
+
+
+@pytest.mark.parametrize("seed", [*range(20), 31, 71, 124, 128])
+def test_a_dominated_cut_is_never_needed(seed: int) -> None:
+    """Whatever the other devices do, some undominated cut is at least as good."""
+    rng = np.random.default_rng(seed)
+    made = scenario(
+        num_devices=3, model_pattern="a,b,c", profiles=growing_networks(rng), bandwidth_hz=1e9,
+        edge_cpu_hz=10 ** rng.uniform(9, 10.3),
+    )  # fmt: skip
+    problem, _, _ = random_problem(made, rng, 1)
+    vectors = all_vectors(made)
+    values = problem.value(np.zeros(len(vectors), int), vectors).reshape(made.layers + 1)
+    for device in range(3):
+        kept = undominated(problem)[0, device, : made.layers[device] + 1]
+        best, best_kept = values.min(axis=device), values.compress(kept, axis=device).min(axis=device)
+        np.testing.assert_allclose(best_kept, best, rtol=1e-11)
