@@ -39,6 +39,8 @@ class NetworkSpec:
         agents: 0 for one network that all agents share, n for one network per agent.
         normalise: scale observations by the running mean and variance of the training data.
         log_std: start value of the free log standard deviation of a Box action, kept in [log_std_min, log_std_max].
+        state_std: the network also puts out the log standard deviation (then `log_std` has no effect).
+        squash: how a Box action is kept in [-1, 1]: "clip" (a Gaussian, cut) or "tanh" (a squashed Gaussian).
     """
 
     observation_size: int
@@ -54,6 +56,8 @@ class NetworkSpec:
     log_std: float = -0.7
     log_std_min: float = -3.0
     log_std_max: float = 1.0
+    state_std: bool = False
+    squash: Literal["clip", "tanh"] = "clip"
 
     @property
     def outputs(self) -> int:
@@ -169,8 +173,9 @@ class PolicyNetwork(nn.Module):
         super().__init__()
         self.spec = spec
         self.normaliser = Normaliser(spec.observation_size, spec.agents) if spec.normalise else None
-        self.body = Perceptron(spec.observation_size, spec.hidden, spec.outputs, spec.agents, output_gain=0.01)
-        if spec.kind == "box":
+        outputs = spec.outputs * (2 if spec.state_std else 1)
+        self.body = Perceptron(spec.observation_size, spec.hidden, outputs, spec.agents, output_gain=0.01)
+        if spec.kind == "box" and not spec.state_std:
             shape = (spec.agents, spec.outputs) if spec.agents else (spec.outputs,)
             self.log_std = nn.Parameter(torch.full(shape, spec.log_std))
 
@@ -184,8 +189,9 @@ class PolicyNetwork(nn.Module):
         x = observations if self.normaliser is None else self.normaliser(observations)
         out: torch.Tensor = self.body(x)
         if self.spec.kind == "box":
-            log_std = torch.clamp(self.log_std, self.spec.log_std_min, self.spec.log_std_max)
-            return torch.cat([out, log_std.expand(out.shape)], dim=-1)
+            mean, log_std = torch.chunk(out, 2, dim=-1) if self.spec.state_std else (out, self.log_std)
+            log_std = torch.clamp(log_std, self.spec.log_std_min, self.spec.log_std_max)
+            return torch.cat([mean, log_std.expand(mean.shape)], dim=-1)
         return out if mask is None else torch.where(mask.bool(), out, torch.full_like(out, MASKED_LOGIT))
 
 
@@ -221,7 +227,8 @@ def environment_actions(spec: NetworkSpec, actions: Any) -> Array:
 def greedy_actions(spec: NetworkSpec, parameters: Array) -> Array:
     """The mode of the distribution: means (..., a), or indices (...,) for Discrete, (..., a) for MultiDiscrete."""
     if spec.kind == "box":
-        return parameters[..., : spec.outputs]
+        mean = parameters[..., : spec.outputs]
+        return np.tanh(mean) if spec.squash == "tanh" else mean
     picks = [part.argmax(axis=-1) for part in np.split(parameters, np.cumsum(spec.choices)[:-1], axis=-1)]
     return picks[0] if spec.kind == "discrete" else np.stack(picks, axis=-1)
 
@@ -231,6 +238,7 @@ def sampled_actions(spec: NetworkSpec, parameters: Array, rng: np.random.Generat
     if spec.kind == "box":
         mean, log_std = np.split(parameters, 2, axis=-1)
         noise = rng.standard_normal(mean.shape, dtype=np.float32)
-        return mean + np.exp(log_std) * noise
+        drawn: Array = mean + np.exp(log_std) * noise
+        return np.tanh(drawn) if spec.squash == "tanh" else drawn
     gumbel = -np.log(rng.standard_exponential(parameters.shape, dtype=np.float32))
     return greedy_actions(spec, parameters + gumbel)

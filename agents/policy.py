@@ -74,7 +74,7 @@ class TrainedPolicy:
     ) -> Array:
         """Raw actions (B, n, ...) for observations (B, n, d) float32; one forward pass for all agents."""
         rows = torch.from_numpy(np.ascontiguousarray(observations, np.float32))
-        parameters = self.network(rows, None if mask is None else torch.from_numpy(mask)).numpy()
+        parameters = self.network(rows, None if mask is None else torch.from_numpy(np.array(mask))).numpy()
         picked = greedy_actions(self.spec, parameters) if greedy else sampled_actions(self.spec, parameters, rng)
         return environment_actions(self.spec, picked)
 
@@ -141,13 +141,14 @@ class NetworkController(Controller):
 
     def __init__(self, policy: TrainedPolicy, greedy: bool = True) -> None:
         self.policy, self.greedy = policy, greedy
+        self.mask: Array | None = None  # (B, n, choices), set by the team where the scenario has one
 
     def reset(self, scenario: Scenario, cells: int) -> None:
         self.policy.check(scenario)
         super().reset(scenario, cells)
 
     def act(self, observations: Array, rng: np.random.Generator) -> Act:
-        return Act(actions=self.policy.act(observations, rng, self.greedy))
+        return Act(actions=self.policy.act(observations, rng, self.greedy, self.mask))
 
     def state_dict(self) -> dict[str, Any]:
         return {name: value.numpy().copy() for name, value in self.policy.network.state_dict().items()}
@@ -206,7 +207,9 @@ class GreedyAction(nn.Module):
         spec = self.network.spec
         out = self.network(observations)
         if spec.kind == "box":
-            return self.low + (torch.clamp(out[..., : spec.outputs], -1.0, 1.0) + 1.0) / 2.0 * self.span
+            mean = out[..., : spec.outputs]
+            unit = torch.tanh(mean) if spec.squash == "tanh" else torch.clamp(mean, -1.0, 1.0)
+            return self.low + (unit + 1.0) / 2.0 * self.span
         parts = torch.split(out, list(spec.choices), dim=-1)
         picks = [torch.argmax(part, dim=-1) + first for part, first in zip(parts, spec.start, strict=True)]
         return picks[0] if spec.kind == "discrete" else torch.stack(picks, dim=-1)

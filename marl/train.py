@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import gymnasium
+import numpy as np
 import pandas as pd
 import pydantic
 
@@ -36,7 +38,7 @@ from envs.registry import make_scenario
 Progress = Callable[[Mapping[str, float], float], None]
 """Called after every iteration with the curve's newest row and the share of the budget that is used."""
 
-Algorithm = Literal["ppo", "mappo"]
+Algorithm = Literal["ppo", "mappo", "dqn", "sac"]
 
 
 @config_class
@@ -69,6 +71,11 @@ class TrainConfig:
     reward_scale: float | None = quantity(None, "-", "factor on rewards; default the scenario's scale", gt=0)
     hidden: tuple[int, ...] | None = quantity(None, "-", "widths of the policy's layers: 64, 64; joint 256, 256")
     critic_hidden: tuple[int, ...] | None = quantity(None, "-", "widths of the critic's layers; default as the policy")
+    replay: int = quantity(200_000, "-", "agent-steps that dqn and sac remember per role", ge=1)
+    updates: int = quantity(50, "-", "gradient steps of dqn and sac per iteration", ge=1)
+    target_rate: float = quantity(0.005, "-", "rate at which target networks follow (dqn, sac)", gt=0, le=1)
+    epsilon: float = quantity(0.05, "-", "final share of random actions (dqn)", ge=0, le=1)
+    exploration: float = quantity(0.3, "-", "share of the budget over which epsilon falls from 1", gt=0, le=1)
     normalise: bool = quantity(False, "-", "scale observations by running moments")
     log_std: float = quantity(-0.7, "-", "start of the log standard deviation of a Box action", ge=-3, le=1)
     seed: int = quantity(0, "-", "seed of weights, traces and exploration", ge=0)
@@ -155,6 +162,19 @@ def train(
 def check(config: TrainConfig) -> None:
     """Raise `ValueError` for what the fields' own checks cannot see."""
     scenario = config.make_scenario()
+    if config.algorithm in ("dqn", "sac") and config.normalise:
+        raise ValueError("normalise = True is not legal with dqn and sac: their target networks would lag behind")
+    for role in () if config.joint else config.learned_roles():
+        box = isinstance(scenario.roles[role].action_space, gymnasium.spaces.Box)
+        discrete = isinstance(scenario.roles[role].action_space, gymnasium.spaces.Discrete)
+        if (config.algorithm == "sac" and not box) or (config.algorithm == "dqn" and not discrete):
+            needed = "continuous (Box)" if config.algorithm == "sac" else "Discrete"
+            raise ValueError(
+                f"{config.algorithm} needs {needed} actions; role '{role}' has {scenario.roles[role].action_space}: "
+                "name a controller for it in fixed, or use ppo"
+            )
+    if config.joint and config.algorithm == "dqn":
+        raise ValueError("dqn does not decide a joint action: use central_policy='pooled'")
     if config.control == "central":
         if config.fixed or config.policies == "independent" or config.algorithm == "mappo":
             raise ValueError("control = 'central' decides for all: no fixed role, no independent policies, no mappo")
@@ -335,6 +355,13 @@ class TrainedTeam(Team):
 
     def reset(self, scenario: Scenario, trace: Any) -> None:
         super().reset(with_training_interface(scenario, self.settings), trace)
+
+    def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> Any:
+        for role, mask in self.scenario.action_masks(state, exogenous).items():
+            member = self.controllers[role]
+            if isinstance(member, NetworkController):
+                member.mask = mask
+        return super().decide(state, exogenous, rng)
 
 
 class TrainedCentral(NetworkCentralController):

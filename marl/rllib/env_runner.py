@@ -43,7 +43,7 @@ from envs.api import Array, Scenario, total_cost
 from envs.registry import make_scenario, register_scenario, scenario_target
 from marl.rllib.advantages import advantages_and_targets
 from marl.rllib.cells import Cells, Slot
-from marl.rllib.modules import ACTION_MASK, GLOBAL_STATE, ActorCriticModule
+from marl.rllib.modules import ACTION_MASK, GLOBAL_STATE, NEXT_ACTION_MASK, ActorCriticModule
 
 SCENARIO_METRICS = "scenario"
 CELLS_STATE = "cells"
@@ -108,7 +108,7 @@ class Rollout:
     """T slots of B cells of one module, slot first: what a forward pass needs and what it chose."""
 
     observations: list[Array] = field(default_factory=list)  # (B, n, d), T+1 entries
-    masks: list[Array] = field(default_factory=list)  # (B, n, choices)
+    masks: list[Array] = field(default_factory=list)  # (B, n, choices), T+1 entries
     parameters: list[Array] = field(default_factory=list)  # (B, n, p)
     actions: list[Array] = field(default_factory=list)  # (B, n, ...) as the network puts them out
     rewards: list[Array] = field(default_factory=list)  # (B, n)
@@ -223,6 +223,8 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
             rows = cells.slot()
         for role, rollout in rollouts.items():
             rollout.observations.append(rows.observations[role])
+            if role in rows.masks:
+                rollout.masks.append(np.array(rows.masks[role]))
         if rows.global_state is not None:
             shared.append(rows.global_state)
         self._log(slots * cells.count, totals)
@@ -278,7 +280,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
             Postprocessing.VALUE_TARGETS: targets,
         }
         if rollout.masks:
-            columns[ACTION_MASK] = np.stack(rollout.masks)
+            columns[ACTION_MASK] = np.stack(rollout.masks[:-1])
         return _rows(columns, shared[:-1], module.has_agent_axis)
 
     def _values(
@@ -320,6 +322,12 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
             Columns.REWARDS: rewards,
             Columns.TERMINATEDS: np.zeros(rewards.shape, bool),
         }
+        if rollout.masks:
+            masks = np.stack(rollout.masks)
+            next_masks = masks[1:].copy()
+            for t, rows in last_rows.items():
+                next_masks[t, ends[t]] = rows.masks[role][ends[t]]
+            columns[NEXT_ACTION_MASK] = next_masks
         return _rows(columns, shared[:-1], self.module[role].has_agent_axis)
 
     # --- metrics -----------------------------------------------------------------------------------------------------

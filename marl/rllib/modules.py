@@ -22,6 +22,7 @@ from agents.networks import NetworkSpec, PolicyNetwork, ValueNetwork
 
 GLOBAL_STATE = "global_state"
 ACTION_MASK = "action_mask"
+NEXT_ACTION_MASK = "next_action_mask"
 
 
 class ActorCriticModule(TorchRLModule, ValueFunctionAPI):

@@ -29,7 +29,7 @@ from ray.rllib.utils.metrics import (
 )
 
 from envs.api import Array
-from marl.rllib.modules import GLOBAL_STATE, ActorCriticModule
+from marl.rllib.modules import GLOBAL_STATE
 
 logger = logging.getLogger(__name__)
 
@@ -174,8 +174,58 @@ def _taken(rows: SampleBatch, indices: Array) -> SampleBatch:
     return SampleBatch({name: values[index] for name, values in rows.items()})
 
 
-class BatchedPPOLearner(PPOTorchLearner):
-    """RLlib's PPO loss on batches with an agent axis; independent networks neither share a loss nor a gradient norm."""
+class IndependentNetworks:
+    """For RLlib's torch Learners: networks stacked in one module neither share a loss nor a gradient norm."""
+
+    config: Any
+    module: Any
+    _module_optimizers: Any
+    get_optimizer: Any
+
+    def apply_gradients(self, gradients_dict: Any) -> None:
+        """One check of all gradients instead of two per parameter; a step with NaN or infinity is left out."""
+        gradients = [g for g in gradients_dict.values() if g is not None]
+        if not torch.isfinite(torch.stack(torch._foreach_norm(gradients))).all():
+            logger.warning("a gradient holds NaN or infinity: this minibatch is left out")
+            return
+        for parameter, gradient in gradients_dict.items():
+            parameter.grad = gradient
+        for module_id, names in self._module_optimizers.items():
+            for name in names:
+                self.get_optimizer(module_id, name).step()
+
+    def compute_loss_for_module(self, *, module_id: str, config: Any, batch: Any, fwd_out: Any) -> torch.Tensor:
+        loss = super().compute_loss_for_module(  # type: ignore[misc]
+            module_id=module_id, config=config, batch=batch, fwd_out=fwd_out
+        )
+        # the loss is a mean over rows and agents: n times it, an agent's gradient is that of its own separate module
+        return loss * max(self._networks(module_id), 1)
+
+    def postprocess_gradients_for_module(
+        self, *, module_id: str, config: Any = None, module_gradients_dict: Any
+    ) -> dict[Any, Any]:
+        agents = self._networks(module_id)
+        if not agents or config.grad_clip is None or config.grad_clip_by != "global_norm":
+            return dict(
+                super().postprocess_gradients_for_module(  # type: ignore[misc]
+                    module_id=module_id, config=config, module_gradients_dict=module_gradients_dict
+                )
+            )
+        module = self.module[module_id].unwrapped()
+        critic = getattr(module, "critic", None)
+        shared = {id(p) for p in critic.parameters()} if critic is not None and critic.of_global_state else set()
+        gradients = {ref: g for ref, g in module_gradients_dict.items() if g is not None}
+        clip_per_agent([g for ref, g in gradients.items() if id(ref) not in shared], agents, config.grad_clip)
+        clip_per_agent([g[None] for ref, g in gradients.items() if id(ref) in shared], 1, config.grad_clip)
+        return dict(module_gradients_dict)
+
+    def _networks(self, module_id: str) -> int:
+        module = self.module[module_id].unwrapped()
+        return int(module.spec.agents)
+
+
+class BatchedPPOLearner(IndependentNetworks, PPOTorchLearner):
+    """RLlib's PPO loss on whole arrays, with as many minibatches for every module."""
 
     def _create_iterator_if_necessary(
         self, *, training_data: Any, num_epochs: int = 1, minibatch_size: int | None = None, **kwargs: Any
@@ -191,44 +241,6 @@ class BatchedPPOLearner(PPOTorchLearner):
         self.register_optimizer(
             module_id=module_id, optimizer=optimizer, params=parameters, lr_or_lr_schedule=config.lr
         )
-
-    def apply_gradients(self, gradients_dict: Any) -> None:
-        """One check of all gradients instead of two per parameter; a step with NaN or infinity is left out."""
-        gradients = [g for g in gradients_dict.values() if g is not None]
-        if not torch.isfinite(torch.stack(torch._foreach_norm(gradients))).all():
-            logger.warning("a gradient holds NaN or infinity: this minibatch is left out")
-            return
-        for parameter, gradient in gradients_dict.items():
-            parameter.grad = gradient
-        for module_id, names in self._module_optimizers.items():
-            for name in names:
-                self.get_optimizer(module_id, name).step()
-
-    def compute_loss_for_module(self, *, module_id: str, config: Any, batch: Any, fwd_out: Any) -> torch.Tensor:
-        loss = super().compute_loss_for_module(module_id=module_id, config=config, batch=batch, fwd_out=fwd_out)
-        # the loss is a mean over rows and agents: n times it, an agent's gradient is that of its own separate module
-        return loss * max(self._networks(module_id), 1)
-
-    def postprocess_gradients_for_module(
-        self, *, module_id: str, config: Any = None, module_gradients_dict: Any
-    ) -> dict[Any, Any]:
-        agents = self._networks(module_id)
-        if not agents or config.grad_clip is None or config.grad_clip_by != "global_norm":
-            return dict(
-                super().postprocess_gradients_for_module(
-                    module_id=module_id, config=config, module_gradients_dict=module_gradients_dict
-                )
-            )
-        module: ActorCriticModule = self.module[module_id].unwrapped()
-        shared = {id(p) for p in module.critic.parameters()} if module.critic.of_global_state else set()
-        gradients = {ref: g for ref, g in module_gradients_dict.items() if g is not None}
-        clip_per_agent([g for ref, g in gradients.items() if id(ref) not in shared], agents, config.grad_clip)
-        clip_per_agent([g[None] for ref, g in gradients.items() if id(ref) in shared], 1, config.grad_clip)
-        return dict(module_gradients_dict)
-
-    def _networks(self, module_id: str) -> int:
-        module: ActorCriticModule = self.module[module_id].unwrapped()
-        return module.spec.agents
 
 
 def clip_per_agent(gradients: list[torch.Tensor], agents: int, norm: float) -> None:

@@ -25,9 +25,13 @@ from agents.policy import CENTRAL, row_size
 from envs.api import Scenario
 from marl.rllib.env_runner import SCENARIO_METRICS, BatchedEnvRunner, RunnerSettings, settings_for
 from marl.rllib.modules import ActorCriticModule
+from marl.rllib.off_policy import BatchedDQNConfig, BatchedSACConfig, QModule, SACModule
 from marl.rllib.ppo import BatchedPPOConfig
 from marl.train import TrainConfig
 
+SQUASHED: dict[str, Any] = {"state_std": True, "squash": "tanh", "log_std_min": -5.0, "log_std_max": 1.0}
+"""SAC's policy: RLlib's squashed Gaussian with a standard deviation that depends on the state."""
+START_ATTEMPTS = 4
 OBJECT_STORE_BYTES = 200 * 1024**2
 
 
@@ -41,19 +45,31 @@ def local_ray(num_env_runners: int) -> Iterator[None]:
     if os.environ.get("RAY_ADDRESS"):
         ray.init(log_to_driver=False)
     else:
-        ray.init(
-            num_cpus=num_env_runners + 1,
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _node_ip_address="127.0.0.1",
-            runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}} if num_env_runners else None,
-        )
+        _start_node(num_env_runners)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _start_node(num_env_runners: int) -> None:
+    """A small Ray node bound to this machine; a start that times out because the machine is busy is repeated."""
+    for attempt in range(1, START_ATTEMPTS + 1):
+        try:
+            ray.init(
+                num_cpus=num_env_runners + 1,
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _node_ip_address="127.0.0.1",
+                runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}} if num_env_runners else None,
+            )
+            return
+        except Exception as error:  # Ray raises no narrower class
+            if attempt == START_ATTEMPTS or "timed out" not in str(error):
+                raise
+            ray.shutdown()
 
 
 def set_up(config: TrainConfig) -> Any:
@@ -61,7 +77,8 @@ def set_up(config: TrainConfig) -> Any:
     for name in ("ray", "ray.rllib"):  # RLlib sets a level of its own when it is imported
         logging.getLogger(name).setLevel(logging.ERROR)
     torch.set_num_threads(config.threads)  # PyTorch's default oversubscribes the cores next to runners
-    return ppo_config(config).build_algo()
+    build = off_policy_config if config.algorithm in ("dqn", "sac") else ppo_config
+    return build(config).build_algo()
 
 
 def default_discount(config: TrainConfig, scenario: Scenario) -> float:
@@ -83,6 +100,7 @@ def runner_settings(config: TrainConfig) -> RunnerSettings:
         slots=config.slots,
         with_global_state=config.algorithm == "mappo",
         pooled=config.pooled,
+        output="transitions" if config.algorithm in ("dqn", "sac") else "advantages",
     )
 
 
@@ -112,12 +130,13 @@ def module_specs(config: TrainConfig, scenario: Scenario) -> MultiRLModuleSpec:
             size,
             action_space,
             hidden=hidden,
-            agents=agents if config.policies == "independent" else 0,
+            agents=agents if config.policies == "independent" and agents > 1 else 0,
             normalise=config.normalise,
             log_std=config.log_std,
+            **SQUASHED if config.algorithm == "sac" else {},
         )
         specs[name] = RLModuleSpec(
-            module_class=ActorCriticModule,
+            module_class={"dqn": QModule, "sac": SACModule}.get(config.algorithm, ActorCriticModule),
             observation_space=observation_space,
             action_space=action_space,
             model_config={
@@ -168,6 +187,45 @@ def ppo_config(config: TrainConfig) -> BatchedPPOConfig:
     )
 
 
+def off_policy_config(config: TrainConfig) -> Any:
+    """RLlib's configuration of a DQN or SAC run."""
+    scenario = config.make_scenario()
+    roles = config.learned_roles()
+    agents = config.learned_agents()
+    lr = config.lr or (3e-4 if config.joint else 1e-3)
+    env_steps = max(1, config.agent_steps // agents)
+    schedule = [[0, lr], [env_steps, lr * config.lr_final]]
+    built = (
+        (BatchedDQNConfig() if config.algorithm == "dqn" else BatchedSACConfig())
+        .environment(env_config=runner_settings(config).to_dict())
+        .env_runners(env_runner_cls=BatchedEnvRunner, num_env_runners=config.num_env_runners, sample_timeout_s=600.0)
+        .fault_tolerance(restart_failed_env_runners=True)
+        .learners(num_learners=0)
+        .multi_agent(policies=set(roles), policy_mapping_fn=_module_of)
+        .rl_module(rl_module_spec=module_specs(config, scenario))
+        .debugging(seed=config.seed, log_level="ERROR")
+        .training(
+            gamma=default_discount(config, scenario),
+            tau=config.target_rate,
+            target_network_update_freq=0,
+            grad_clip=config.gradient_clip,
+            grad_clip_by="global_norm",
+            num_steps_sampled_before_learning_starts=0,
+        )
+    )
+    if config.algorithm == "dqn":
+        built.training(lr=schedule, double_q=True, dueling=False, num_atoms=1)
+    else:
+        built.training(
+            actor_lr=schedule, critic_lr=schedule, alpha_lr=schedule, initial_alpha=0.1, twin_q=True, lr=None
+        )
+    largest = max(1 if config.joint else scenario.roles[r].count for r in roles)
+    built.replay_rows = max(config.replay // (largest if config.policies == "independent" else 1), 1)
+    built.replay_batch, built.updates_per_step = config.minibatch, config.updates
+    built.exploration_steps, built.epsilon_final = max(1, int(config.exploration * env_steps)), config.epsilon
+    return built
+
+
 def _module_of(agent_id: str, episode: Any = None, **_: Any) -> str:
     """`device_3` -> `device`: the modules are the roles."""
     return agent_id.split("_")[0]
@@ -186,8 +244,8 @@ def curve_row(result: dict[str, Any], config: TrainConfig) -> dict[str, float]:
     }
     row.update({name: float(value) for name, value in sampled.get(SCENARIO_METRICS, {}).items()})
     for role in roles:
-        losses = result[LEARNER_RESULTS].get(role, {})
-        for name in ("policy_loss", "vf_loss", "entropy", "default_optimizer_learning_rate"):
+        losses = result.get(LEARNER_RESULTS, {}).get(role, {})
+        for name in ("policy_loss", "vf_loss", "qf_loss", "entropy", "default_optimizer_learning_rate"):
             if name in losses:
                 row[f"{role}_{name}"] = float(losses[name])
     return row

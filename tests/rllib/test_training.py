@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from ray.rllib.policy.sample_batch import SampleBatch
 
 from agents.policy import TrainedPolicy, pooled_rows
 from envs.registry import make_scenario
+from marl.rllib.off_policy import ReplayBuffer
 from marl.train import TrainConfig, load_policy, train
 
 SMALL = {"device_action": "split", "num_devices": 3, "episode_blocks": 20}
@@ -141,3 +143,47 @@ def test_pooled_rows_show_all_agents_in_any_order() -> None:
     assert pooled["device"].shape == (2, 4, 3 + 2 * 5)
     np.testing.assert_allclose(shuffled["device"], pooled["device"][:, order], rtol=1e-6)
     np.testing.assert_allclose(pooled["server"][:, 0, 2:5], rows["device"].mean(axis=1), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "scenario", "settings", "role"),
+    [
+        ("sac", "sequential_offloading", SMALL, "device"),
+        ("dqn", "model_partitioning", {"num_devices": 3}, "device"),
+        ("dqn", "sampling_rate", {"devices_per_service": (2, 2)}, "device"),
+    ],
+)
+@pytest.mark.parametrize("policies", ["shared", "independent"])
+def test_off_policy_algorithms_train(
+    algorithm: str,
+    scenario: str,
+    settings: dict[str, Any],
+    role: str,
+    policies: str,
+    local_cluster: None,
+    tmp_path: Path,
+) -> None:
+    config = small(
+        algorithm=algorithm, scenario=scenario, set=settings, policies=policies, updates=3, replay=500, agent_steps=480
+    )
+    curve = train(config, tmp_path).curve
+    assert np.isfinite(curve[f"{role}_qf_loss"]).all()
+    game = make_scenario(scenario, **settings)
+    policy = load_policy(tmp_path, game)
+    trace = game.sample_trace(np.random.default_rng(1), cells=2, slots=3)
+    policy.reset(game, trace)
+    state, exogenous = game.initial_state(trace), game.exogenous(trace, 0)
+    step = game.step(state, policy.decide(state, exogenous, np.random.default_rng(0)), exogenous)
+    assert all(np.isfinite(cost).all() for cost in step.costs.values())
+
+
+def test_algorithm_of_another_action_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="dqn needs Discrete actions"):
+        train(small(algorithm="dqn"), tmp_path)
+
+
+def test_replay_buffer_keeps_the_newest_rows() -> None:
+    buffer = ReplayBuffer(5)
+    for first in (0, 3, 6):
+        buffer.add(SampleBatch({"x": np.arange(first, first + 3)}))
+    assert set(buffer.sample(200, np.random.default_rng(0))["x"]) == {4, 5, 6, 7, 8}

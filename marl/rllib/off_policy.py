@@ -1,0 +1,281 @@
+"""DQN and SAC on the batched runner: RLlib's Learners and losses, fed from a replay buffer of whole arrays.
+
+Sources of the losses: Mnih et al. (Nature 2015) with double Q-learning (arXiv:1509.06461); Haarnoja et al.
+(arXiv:1812.05905), as RLlib implements them. One ring buffer per role, not per agent. The buffer is not part of a
+checkpoint: a resumed run refills it before it learns on.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import torch
+from ray.rllib.algorithms.dqn import DQN, DQNConfig
+from ray.rllib.algorithms.dqn.torch.dqn_torch_learner import DQNTorchLearner
+from ray.rllib.algorithms.sac import SAC, SACConfig
+from ray.rllib.algorithms.sac.torch.sac_torch_learner import SACTorchLearner
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.distribution.torch.torch_distribution import TorchCategorical, TorchSquashedGaussian
+from ray.rllib.core.rl_module.apis import QNetAPI, TargetNetworkAPI
+from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
+from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
+from ray.rllib.utils.metrics import (
+    ENV_RUNNER_RESULTS,
+    LEARNER_RESULTS,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    TD_ERROR_KEY,
+)
+from torch import nn
+
+from agents.networks import NetworkSpec, Perceptron, PolicyNetwork
+from envs.api import Array
+from marl.rllib.modules import ACTION_MASK, NEXT_ACTION_MASK
+from marl.rllib.ppo import IndependentNetworks, joined, sample_runners
+
+
+class ReplayBuffer:
+    """The last `capacity` transitions of a role, in preallocated arrays; rows are drawn uniformly."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity, self.count, self._next = capacity, 0, 0
+        self._columns: dict[str, Array] = {}
+
+    def add(self, rows: SampleBatch) -> None:
+        """Append rows; the oldest give way."""
+        index = (self._next + np.arange(len(rows))) % self.capacity
+        for name, values in rows.items():
+            if name not in self._columns:
+                self._columns[name] = np.empty((self.capacity, *values.shape[1:]), values.dtype)
+            self._columns[name][index] = values
+        self._next = int((self._next + len(rows)) % self.capacity)
+        self.count = min(self.count + len(rows), self.capacity)
+
+    def sample(self, rows: int, rng: np.random.Generator) -> dict[str, Array]:
+        """Rows drawn with replacement."""
+        index = rng.integers(0, self.count, rows)
+        return {name: values[index] for name, values in self._columns.items()}
+
+
+class QModule(TorchRLModule, QNetAPI, TargetNetworkAPI):
+    """Action values of a Discrete role; explores by epsilon-greedy, epsilon travels with the weights."""
+
+    epsilon: torch.Tensor
+
+    def setup(self) -> None:
+        self.spec = NetworkSpec.from_dict(self.model_config["spec"])
+        self.policy = PolicyNetwork(self.spec)
+        self.register_buffer("epsilon", torch.ones(()))
+
+    @property
+    def has_agent_axis(self) -> bool:
+        return bool(self.spec.agents)
+
+    def make_target_networks(self) -> None:
+        self.target = deepcopy(self.policy).requires_grad_(False)
+
+    def get_target_network_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+        return [(self.policy, self.target)]
+
+    def forward_target(self, batch: dict[str, Any], **_: Any) -> torch.Tensor:
+        return self.target(batch[Columns.NEXT_OBS], batch.get(NEXT_ACTION_MASK))
+
+    def compute_q_values(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        return {"qf_preds": self.policy(batch[Columns.OBS])}
+
+    def _forward(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
+        return {Columns.ACTION_DIST_INPUTS: self.policy(batch[Columns.OBS], batch.get(ACTION_MASK))}
+
+    @torch.no_grad()
+    def _forward_exploration(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """Log-probabilities of the epsilon-greedy choice."""
+        values = self.policy(batch[Columns.OBS], batch.get(ACTION_MASK))
+        allowed = batch[ACTION_MASK].to(values.dtype) if ACTION_MASK in batch else torch.ones_like(values)
+        best = nn.functional.one_hot(values.argmax(dim=-1), values.shape[-1])
+        spread = allowed / allowed.sum(dim=-1, keepdim=True)
+        return {Columns.ACTION_DIST_INPUTS: torch.log((1.0 - self.epsilon) * best + self.epsilon * spread + 1e-30)}
+
+    def _forward_train(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
+        with torch.no_grad():
+            following = self.policy(batch[Columns.NEXT_OBS], batch.get(NEXT_ACTION_MASK))
+            target = self.forward_target(batch)
+        return {**self.compute_q_values(batch), "qf_next_preds": following, "qf_target_next_preds": target}
+
+    def get_inference_action_dist_cls(self) -> Any:
+        return TorchCategorical
+
+
+class SACModule(TorchRLModule, QNetAPI, TargetNetworkAPI):
+    """Squashed Gaussian policy and twin critics of a Box role; RLlib's Learner finds its parts by these names."""
+
+    def setup(self) -> None:
+        self.spec = NetworkSpec.from_dict(self.model_config["spec"])
+        self.policy = PolicyNetwork(self.spec)
+        inputs, hidden = self.spec.observation_size + self.spec.outputs, self.model_config["critic_hidden"]
+        self.qf = Perceptron(inputs, hidden, 1, self.spec.agents)
+        self.qf_twin = Perceptron(inputs, hidden, 1, self.spec.agents)
+        self.pi_encoder, self.qf_encoder, self.qf_twin_encoder = nn.Identity(), nn.Identity(), nn.Identity()
+
+    @property
+    def pi(self) -> PolicyNetwork:
+        return self.policy
+
+    @property
+    def has_agent_axis(self) -> bool:
+        return bool(self.spec.agents)
+
+    def make_target_networks(self) -> None:
+        self.target_qf = deepcopy(self.qf).requires_grad_(False)
+        self.target_qf_twin = deepcopy(self.qf_twin).requires_grad_(False)
+
+    def get_target_network_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+        return [(self.qf, self.target_qf), (self.qf_twin, self.target_qf_twin)]
+
+    def forward_target(self, batch: dict[str, Any], **_: Any) -> torch.Tensor:
+        inputs = torch.cat([batch[Columns.OBS], batch[Columns.ACTIONS]], dim=-1)
+        return torch.min(self.target_qf(inputs), self.target_qf_twin(inputs))[..., 0]
+
+    def compute_q_values(self, batch: dict[str, Any]) -> Any:
+        inputs = torch.cat([batch[Columns.OBS], batch[Columns.ACTIONS]], dim=-1)
+        return torch.min(self.qf(inputs), self.qf_twin(inputs))[..., 0]
+
+    def _forward(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
+        return {Columns.ACTION_DIST_INPUTS: self.policy(batch[Columns.OBS])}
+
+    def _forward_train(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
+        taken = torch.cat([batch[Columns.OBS], batch[Columns.ACTIONS]], dim=-1)
+        now = self.policy(batch[Columns.OBS])
+        drawn, logp = TorchSquashedGaussian.from_logits(now).rsample_and_logp()
+        critics = [*self.qf.parameters(), *self.qf_twin.parameters()]
+        for p in critics:  # the actor's loss passes through the critics without moving them
+            p.requires_grad = False
+        value = self.compute_q_values({Columns.OBS: batch[Columns.OBS], Columns.ACTIONS: drawn})
+        for p in critics:
+            p.requires_grad = True
+        with torch.no_grad():
+            next_drawn, next_logp = TorchSquashedGaussian.from_logits(
+                self.policy(batch[Columns.NEXT_OBS])
+            ).sample_and_logp()
+            target = self.forward_target({Columns.OBS: batch[Columns.NEXT_OBS], Columns.ACTIONS: next_drawn})
+        return {
+            Columns.ACTION_DIST_INPUTS: now,
+            "qf_preds": self.qf(taken)[..., 0],
+            "qf_twin_preds": self.qf_twin(taken)[..., 0],
+            "logp_resampled": logp,
+            "q_curr": value,
+            "q_target_next": target,
+            "logp_next_resampled": next_logp,
+        }
+
+    def get_inference_action_dist_cls(self) -> Any:
+        return TorchSquashedGaussian
+
+
+class OffPolicy:
+    """`training_step` of an off-policy algorithm: sample, remember, update several times, hand on the weights."""
+
+    config: Any
+    metrics: Any
+    learner_group: Any
+    env_runner_group: Any
+    _buffers: dict[str, ReplayBuffer]
+
+    def _create_local_replay_buffer_if_necessary(self, config: Any) -> None:
+        """RLlib's buffers hold episode objects; ours hold arrays."""
+        self._buffers = {}
+
+    def training_step(self) -> None:
+        batches = sample_runners(self)
+        if not batches:
+            return  # every runner failed; RLlib restarts them before the next step
+        for module, rows in joined(batches).policy_batches.items():
+            self._buffers.setdefault(module, ReplayBuffer(self.config.replay_rows)).add(rows)
+        steps = int(self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME)))
+        self._set_epsilon(steps)
+        rng = np.random.default_rng([int(self.config.seed or 0), steps])
+        for _ in range(self.config.updates_per_step):
+            results = self.learner_group.update(
+                batch=self._drawn(rng), timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: steps}
+            )
+            for result in results:
+                for values in result.values():
+                    values.pop(TD_ERROR_KEY, None)  # one number per row, of use to prioritised replay only
+            self.metrics.aggregate(results, key=LEARNER_RESULTS)
+        self.env_runner_group.sync_weights(
+            from_worker_or_learner_group=self.learner_group, policies=list(self._buffers), inference_only=True
+        )
+
+    def _drawn(self, rng: np.random.Generator) -> MultiAgentBatch:
+        modules = {}
+        for module, buffer in self._buffers.items():
+            agents = self.config.rl_module_spec.rl_module_specs[module].model_config["spec"]["agents"]
+            rows = buffer.sample(max(2, self.config.replay_batch // max(agents, 1)), rng)
+            ones = np.ones(rows[Columns.REWARDS].shape, np.float32)
+            modules[module] = SampleBatch({**rows, "weights": ones, "n_step": ones})
+        return MultiAgentBatch(modules, self.config.replay_batch)
+
+    def _set_epsilon(self, steps: int) -> None:
+        """Linear from 1 to the final share of random actions, over the first part of the budget."""
+        share = min(1.0, steps / self.config.exploration_steps)
+        epsilon = 1.0 + share * (self.config.epsilon_final - 1.0)
+
+        def fill(learner: Any, **_: Any) -> None:
+            for module in learner.module.values():
+                if hasattr(module.unwrapped(), "epsilon"):
+                    module.unwrapped().epsilon.fill_(epsilon)
+
+        self.learner_group.foreach_learner(fill)
+
+
+class _Settings:
+    """What the replay needs beside RLlib's own settings."""
+
+    replay_rows = 100_000
+    replay_batch = 1000
+    updates_per_step = 50
+    exploration_steps = 10_000
+    epsilon_final = 0.05
+
+    def validate(self) -> None:
+        """RLlib's checks concern its own replay buffers."""
+
+
+class BatchedDQNLearner(IndependentNetworks, DQNTorchLearner):
+    """RLlib's double-DQN loss on whole arrays."""
+
+
+class BatchedSACLearner(SACTorchLearner):
+    """RLlib's SAC losses on whole arrays."""
+
+
+class BatchedDQN(OffPolicy, DQN):
+    """DQN whose runners return arrays of transitions."""
+
+    @classmethod
+    def get_default_config(cls) -> Any:
+        return BatchedDQNConfig()
+
+
+class BatchedSAC(OffPolicy, SAC):
+    """SAC whose runners return arrays of transitions."""
+
+    @classmethod
+    def get_default_config(cls) -> Any:
+        return BatchedSACConfig()
+
+
+class BatchedDQNConfig(_Settings, DQNConfig):
+    def __init__(self, algo_class: Any = None) -> None:
+        super().__init__(algo_class=algo_class or BatchedDQN)
+
+    def get_default_learner_class(self) -> Any:
+        return BatchedDQNLearner
+
+
+class BatchedSACConfig(_Settings, SACConfig):
+    def __init__(self, algo_class: Any = None) -> None:
+        super().__init__(algo_class=algo_class or BatchedSAC)
+
+    def get_default_learner_class(self) -> Any:
+        return BatchedSACLearner
