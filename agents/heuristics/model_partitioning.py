@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,9 +78,9 @@ class CutController(Controller):
             raise ValueError(f"{type(self).__name__} plays model_partitioning, not {scenario.name}")
         self.network = scenario
 
+    @abstractmethod
     def choose(self, observations: Array, rng: np.random.Generator) -> Array:
         """Cut (B, N) of every device from its own row (B, N, 7)."""
-        raise NotImplementedError
 
     def act(self, observations: Array, rng: np.random.Generator) -> Act:
         cut = np.minimum(self.choose(observations, rng), self.network.layers)

@@ -7,6 +7,7 @@ scenario's signalling already counts. Everything else that a rule uses stands in
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -115,9 +116,9 @@ class RuleDevices(PlacementController):
         told = {"gateway": code.reshape(-1, c.num_gateways, c.devices_per_gateway), "server": code[:, None, :]}
         return Act(np.stack([local, heavy], axis=-1).astype(np.int64), messages=told)
 
+    @abstractmethod
     def choose(self, observations: Array) -> tuple[Array, Array]:
         """(m, n) as two bool arrays (B, N)."""
-        raise NotImplementedError
 
     def assigned_local(self, observations: Array) -> Array:
         """(B, N) bool: the static assignment, by a device's own index k."""

@@ -6,6 +6,8 @@ Both work as fast as a device can and leave the fewest whole tasks behind; they 
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import numpy as np
 
 from agents.api import Act
@@ -33,9 +35,9 @@ class FullEffortDevice(OffloadingController):
         )
         return device_act(self.model, work / config.task_cycles, self.cells)
 
+    @abstractmethod
     def residual_cycles(self, rows: DeviceRows, rng: np.random.Generator) -> Array:
         """Target residual (N,) in cycles."""
-        raise NotImplementedError
 
 
 class RandomDevice(FullEffortDevice):

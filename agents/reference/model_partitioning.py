@@ -7,6 +7,7 @@ asks for; it is not a bound on the return of an episode, since queues couple the
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -251,9 +252,9 @@ class SlotController(CentralController):
             raise ValueError(f"{self.name} plays model_partitioning, not {scenario.name}")
         self.network = scenario
 
+    @abstractmethod
     def solve(self, problem: SlotProblem) -> Array:
         """Cuts (B, N)."""
-        raise NotImplementedError
 
     def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> ModelPartitioningDecisions:
         cut = self.solve(SlotProblem.of(self.network, state, exogenous))
