@@ -21,6 +21,9 @@ trace_app = typer.Typer(help="Sample a trace to a file, or describe a file.", no
 app.add_typer(trace_app, name="trace")
 
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a config field.")]
+Training = Annotated[
+    list[str] | None, typer.Option("--train", metavar="FIELD=VALUE", help="Change any other training setting.")
+]
 Storage = Annotated[
     str | None, typer.Option(metavar="FOLDER|URL", help="Shared folder or fsspec URL (s3://..) that --out is below.")
 ]
@@ -64,9 +67,7 @@ def train_command(
     policies: Annotated[str | None, typer.Option(help="shared (one per role) or independent (one per agent).")] = None,
     reward: Annotated[str | None, typer.Option(help="Reward mode of the scenario, such as local or team.")] = None,
     agent_steps: Annotated[int | None, typer.Option(help="Budget: decisions of learned agents.")] = None,
-    training: Annotated[
-        list[str] | None, typer.Option("--train", metavar="FIELD=VALUE", help="Change any other training setting.")
-    ] = None,
+    training: Training = None,
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; a run that is there goes on.")] = None,
     storage: Storage = None,
@@ -126,6 +127,33 @@ def profile_command(
     from launch.profile import profile
 
     profile(target, inputs, csv, out, repeats, energy_budget_j, memory_budget_bytes, settings or [])
+
+
+@app.command("sweep")
+def sweep_command(
+    scenario: Annotated[str, typer.Option(help="Scenario to train on.")] = "sequential_offloading",
+    controllers: Annotated[
+        str, typer.Option(help="Of shared, independent, mappo, central, with commas; or a YAML file.")
+    ] = "shared,central",
+    sizes: Annotated[
+        list[str] | None, typer.Option("--sizes", metavar="FIELD=V1,V2", help="Config field that takes these values.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Training seeds of each.")] = 3,
+    agent_steps: Annotated[int | None, typer.Option(help="Budget of a run: decisions of learned agents.")] = None,
+    training: Training = None,
+    settings: Settings = None,
+    out: Annotated[Path, typer.Option(help="Folder of the runs; finished ones are kept, others go on.")] = Path(
+        "runs/sweep"
+    ),
+    storage: Storage = None,
+    concurrent: Annotated[int | None, typer.Option(min=1, help="Runs at once; default: what the CPUs allow.")] = None,
+) -> int:
+    """Train controllers over seeds and sizes through Ray Tune; the curves of all runs in one sweep.parquet."""
+    from launch.sweep import sweep
+    from launch.training import training_fields
+
+    fields = training_fields(training or [], agent_steps=agent_steps)
+    return sweep(scenario, controllers, sizes or [], seeds, fields, settings or [], out, storage, concurrent)
 
 
 @app.command("preflight")

@@ -82,15 +82,20 @@ def loaded_policy(path: Path, scenario: Scenario) -> tuple[Policy, float | None]
 
 
 def run_config(scenario: str, settings: Sequence[str], training: Sequence[str], seed: int, **named: Any) -> TrainConfig:
-    """A training config from the command line; values of `--train field=value` are read as YAML."""
+    """A training config from the command line."""
     from marl.train import TrainConfig
 
+    fields = training_fields(training, **named)
+    return TrainConfig(**{"scenario": scenario, "set": dict(parse_overrides(settings)), "seed": seed, **fields})
+
+
+def training_fields(training: Sequence[str], **named: Any) -> dict[str, Any]:
+    """Training settings from `--train field=value`, whose values are read as YAML, and from options of their own."""
     try:
         fields = {name: yaml.safe_load(value) for name, value in parse_overrides(training).items()}
     except yaml.YAMLError as error:
         raise ValueError(f"--train {' '.join(training)}: {' '.join(str(error).split())}") from None
-    fields |= {name: value for name, value in named.items() if value is not None}
-    return TrainConfig(scenario=scenario, set=dict(parse_overrides(settings)), seed=seed, **fields)
+    return fields | {name: value for name, value in named.items() if value is not None}
 
 
 def saved_config(folder: Path, agent_steps: int | None) -> TrainConfig:

@@ -1,0 +1,116 @@
+"""`sweep`: training runs over seeds, controllers and sizes, on this machine or a cluster; results in one file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from envs.config import unknown_name
+from launch.plan import parse_overrides
+from launch.progress import Bars
+from launch.store import Replacing
+from launch.tables import significant
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CONTROLLERS: Mapping[str, Mapping[str, Any]] = {
+    "shared": {},
+    "independent": {"policies": "independent"},
+    "mappo": {"algorithm": "mappo"},
+    "central": {"control": "central"},
+}
+"""Controllers by name; a YAML file of the same form replaces them."""
+
+LAST_SHARE = 0.1
+"""Share of a learning curve, at its end, whose mean cost the table gives."""
+
+
+def chosen_controllers(text: str) -> dict[str, Mapping[str, Any]]:
+    """Controllers from names with commas, or from a YAML file: name -> fields of the training config.
+
+    Raises:
+        ValueError: an unknown name, or a file that is not such a mapping.
+    """
+    if text.endswith((".yaml", ".yml")):
+        try:
+            found = yaml.safe_load(Path(text).read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise ValueError(f"controllers {text} cannot be read: {' '.join(str(error).split())}") from None
+        if not isinstance(found, dict) or not found or not all(isinstance(v, dict | None) for v in found.values()):
+            raise ValueError(f"controllers {text} is not legal: must map names to training settings")
+        return {str(name): fields or {} for name, fields in found.items()}
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in CONTROLLERS:
+            raise ValueError(unknown_name("controller", name, CONTROLLERS))
+    return {name: CONTROLLERS[name] for name in names}
+
+
+def chosen_sizes(settings: Sequence[str]) -> dict[str, list[Any]]:
+    """`field=v1,v2` texts as field -> values, read as YAML."""
+    return {
+        field: [yaml.safe_load(value) for value in values.split(",")]
+        for field, values in parse_overrides(settings).items()
+    }
+
+
+def sweep(
+    scenario: str,
+    controllers: str,
+    sizes: Sequence[str],
+    seeds: int,
+    training: Mapping[str, Any],
+    settings: Sequence[str],
+    out: Path,
+    storage: str | None,
+    concurrent: int | None,
+) -> int:
+    """Train what is not finished, write `sweep.parquet` and print a table.
+
+    Returns:
+        exit code: 1 if a trial failed.
+
+    Raises:
+        ValueError: a misspelt or illegal setting; found before anything runs.
+    """
+    from marl.storage import storage_path
+    from marl.sweep import make_trials, run_sweep
+
+    base = {"scenario": scenario, "set": dict(parse_overrides(settings)), **training}
+    trials = make_trials(base, chosen_controllers(controllers), chosen_sizes(sizes), range(seeds))
+    with Bars() as bars:
+        found, errors = run_sweep(
+            trials, str(out), storage, concurrent, lambda done, total: bars("trials", done, total)
+        )
+    where = storage_path(storage, str(out))
+    console = Console()
+    if len(found):
+        file = f"{where}/sweep.parquet"
+        if "://" in file:
+            found.to_parquet(file, index=False)
+        else:
+            with Replacing(Path(file)) as temporary:
+                found.to_parquet(temporary, index=False)
+        console.print(results_table(found, list(chosen_sizes(sizes))))
+        console.print(f"{file}: {found['trial'].nunique()} runs, {len(found)} rows")
+    for name, error in errors.items():
+        console.print(f"failed: {name}: {error}", style="red")
+    return 1 if errors else 0
+
+
+def results_table(found: pd.DataFrame, sizes: Sequence[str]) -> Table:
+    """Controller and size -> the mean cost at the end of training, over seeds, and its spread."""
+    last = found["agent_steps"] >= (1 - LAST_SHARE) * found.groupby("trial")["agent_steps"].transform("max")
+    per_run = found[last].groupby([*sizes, "controller", "seed"], sort=False)["cost"].mean()
+    table = Table(*sizes, "controller", "seeds", "cost at the end", "standard deviation")
+    for key, costs in per_run.groupby([*sizes, "controller"], sort=False):
+        labels = key if isinstance(key, tuple) else (key,)
+        spread = significant(float(costs.std())) if len(costs) > 1 else "-"
+        table.add_row(*map(str, labels), str(len(costs)), significant(float(costs.mean())), spread)
+    return table

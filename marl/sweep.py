@@ -1,0 +1,175 @@
+"""Sweeps through Ray Tune: training runs as trials, each of them a run that resumes; results in one table.
+
+Every trial trains in its own folder of the storage, so that a sweep that was interrupted goes on when it is started
+again: finished runs are read, the others continue from their checkpoints. Tune places the trials and starts a trial
+again whose node was lost.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from ray import tune
+
+from marl.storage import is_url, storage_path, stored_train
+from marl.train import RESUMABLE, TrainConfig, check
+
+Notify = Callable[[int, int], None]
+"""Called with the trials that have ended and the trials in all."""
+
+RESTARTS = 3
+"""How often a trial that broke off is started again; it goes on from its checkpoint."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training run of a sweep: its controller's name, its point of the sizes and its settings."""
+
+    controller: str
+    sizes: Mapping[str, Any]
+    config: TrainConfig
+
+    @property
+    def name(self) -> str:
+        """Folder of the run: readable, and another one for other settings."""
+        fields = {name: value for name, value in self.config.to_dict().items() if name not in RESUMABLE}
+        digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
+        sizes = [f"{field}{value}" for field, value in self.sizes.items()]
+        return "-".join([self.controller, *sizes, f"seed{self.config.seed}", digest])
+
+
+def make_trials(
+    base: Mapping[str, Any],
+    controllers: Mapping[str, Mapping[str, Any]],
+    sizes: Mapping[str, Sequence[Any]],
+    seeds: Iterable[int],
+) -> list[Trial]:
+    """Every controller at every point of the sizes with every seed.
+
+    Args:
+        base: fields of `TrainConfig` that all trials share.
+        controllers: name -> further fields.
+        sizes: config field of the scenario -> values; all their combinations.
+        seeds: seeds of training.
+
+    Raises:
+        ValueError: a combination that is not legal.
+    """
+    trials = []
+    every = itertools.product(itertools.product(*sizes.values()), controllers.items(), list(seeds))
+    for values, (controller, fields), seed in every:
+        point = dict(zip(sizes, values, strict=True))
+        merged = {**base, **fields, "seed": seed}
+        merged["set"] = {**base.get("set", {}), **fields.get("set", {}), **point}
+        config = TrainConfig(**merged)
+        check(config)
+        checked = config.make_scenario().config  # "20" from the command line and 20 from a file are one trial
+        config = dataclasses.replace(config, set={field: getattr(checked, field) for field in config.set})
+        trials.append(Trial(controller, point, config))
+    return trials
+
+
+def run_sweep(
+    trials: Sequence[Trial], out: str, storage: str | None, concurrent: int | None, notify: Notify
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Run what is not finished yet, as many trials at once as the cluster allows, or `concurrent`.
+
+    Returns:
+        learning curves of the finished trials, a row per trial and iteration; name -> error of the others.
+    """
+    where = storage_path(storage, out)
+    where = where if is_url(where) else str(Path(where).resolve())
+    rest = [trial for trial in trials if finished_curve(trial, where) is None]
+    notify(len(trials) - len(rest), len(trials))
+    errors = _tune(rest, where, concurrent, lambda ended: notify(len(trials) - len(rest) + ended, len(trials)))
+    tables = []
+    for trial in trials:
+        curve = finished_curve(trial, where)
+        if curve is None:
+            errors.setdefault(trial.name, "did not finish")
+        else:
+            tables.append(labelled(trial, curve))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(), errors
+
+
+def finished_curve(trial: Trial, where: str) -> pd.DataFrame | None:
+    """The learning curve of a finished trial."""
+    try:
+        curve = pd.read_parquet(f"{where}/{trial.name}/curve.parquet")
+    except FileNotFoundError:
+        return None
+    return curve if curve["agent_steps"].iloc[-1] >= trial.config.agent_steps else None
+
+
+def labelled(trial: Trial, curve: pd.DataFrame) -> pd.DataFrame:
+    """A curve with the columns that say whose it is: trial, controller, seed, sizes."""
+    labels = {"trial": trial.name, "controller": trial.controller, "seed": trial.config.seed, **trial.sizes}
+    return curve.assign(**labels)[[*labels, *[column for column in curve if column not in labels]]]
+
+
+def _tune(trials: Sequence[Trial], where: str, concurrent: int | None, ended: Callable[[int], None]) -> dict[str, str]:
+    """Run trials under Ray Tune; name -> error of those that failed for good."""
+    if not trials:
+        return {}
+    from marl.rllib.session import local_ray
+
+    largest = max(trial.config.num_env_runners for trial in trials)
+    with tempfile.TemporaryDirectory() as scratch, local_ray(max(largest, (os.cpu_count() or 1) - 1)):
+        grid = [{"name": t.name, "config": t.config.to_dict(), "where": where} for t in trials]
+        tuner = tune.Tuner(
+            tune.with_resources(_trial, _resources),
+            param_space={"run": tune.grid_search(grid)},
+            tune_config=tune.TuneConfig(max_concurrent_trials=concurrent, metric="cost", mode="min"),
+            run_config=tune.RunConfig(
+                name="sweep", storage_path=scratch, verbose=0, callbacks=[Ended(ended)],
+                failure_config=tune.FailureConfig(max_failures=RESTARTS),
+            ),
+        )  # fmt: skip
+        results = tuner.fit()
+        return {
+            result.config["run"]["name"]: str(result.error).strip().splitlines()[-1]
+            for result in results
+            if result.error is not None and result.config is not None
+        }
+
+
+class Ended(tune.Callback):
+    """Counts trials that have ended, well or not."""
+
+    def __init__(self, ended: Callable[[int], None]) -> None:
+        self.count, self.ended = 0, ended
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.count += 1
+        self.ended(self.count)
+
+    on_trial_error = on_trial_complete
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune saves callbacks with the experiment, and a progress bar cannot be saved."""
+        return {}
+
+
+def _resources(config: dict[str, Any]) -> Any:
+    """A CPU for the trial, which learns, and one for each of its runners."""
+    return tune.PlacementGroupFactory([{"CPU": 1}] * (1 + config["run"]["config"]["num_env_runners"]))
+
+
+def _trial(config: dict[str, Any]) -> None:
+    """What a trial's process does."""
+    import torch
+
+    torch.set_num_threads(1)
+    run = config["run"]
+    result = stored_train(TrainConfig(**run["config"]), run["name"], run["where"])
+    tune.report({"cost": float(result.curve["cost"].iloc[-1])})
