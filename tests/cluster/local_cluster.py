@@ -167,10 +167,15 @@ class LocalCluster:
         """End the cluster and remove its folder; fails if a process is left."""
         if not self.folder.exists():
             return
-        _kill(self.processes())
+
+        def ended() -> bool:
+            left = self.processes()
+            _kill(left)  # again and again: a raylet may start a worker while it is being ended
+            return not left
+
+        wait_for(ended, "the cluster's processes end", 30.0, lambda: str(self.processes()))
         for process in self.nodes.values():
             process.wait()
-        wait_for(lambda: not self.processes(), "the cluster's processes end", 30.0, lambda: str(self.processes()))
         shutil.rmtree(self.folder)
 
     # --- jobs --------------------------------------------------------------------------------------------------------
