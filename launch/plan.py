@@ -198,11 +198,18 @@ def make_plan(
     for controller in preset.controllers:
         if controller not in known and controller not in preset.learned and not Path(controller).exists():
             raise ValueError(unknown_name("controller", controller, [*known, *preset.learned]))
-    reference = preset.reference or reference_name(preset.scenario)
-    plan = Plan(name, preset, points, seed, trace_file, reference)
+    plan = Plan(name, preset, points, seed, trace_file, preset.reference or _reference(preset))
     if preset.warmup >= plan.slots and trace_file is None:
         raise ValueError(f"warmup = {preset.warmup} slots is not legal: must be below the {plan.slots} slots played")
     return plan
+
+
+def _reference(preset: Preset) -> str:
+    """The scenario's best reference, or the last one that is compared if that one is not."""
+    known = controllers(preset.scenario)
+    best = reference_name(preset.scenario)
+    compared = [name for name in preset.controllers if name in known and known[name].kind == "reference"]
+    return best if best in compared or not compared else compared[-1]
 
 
 def _points(preset: Preset, overrides: Mapping[str, Any]) -> tuple[Point, ...]:

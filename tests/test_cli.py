@@ -19,7 +19,7 @@ import yaml
 
 from envs.registry import make_scenario, scenario_names
 from launch.__main__ import main
-from launch.plan import load_preset, make_plan, preset_names
+from launch.plan import load_preset, make_plan, preset_names, scenario_preset
 from marl.traces import save_trace
 
 ROOT = Path(__file__).parent.parent
@@ -373,3 +373,10 @@ def test_a_calculation_is_a_function_of_the_product(tmp_path: Path, capsys: pyte
         code, _, err = run("compare", "--preset", preset, "--out", str(tmp_path / "out"), capsys=capsys)
         assert code == 2
         assert "is not a function of agents or marl" in err
+
+
+def test_gap_ends_at_a_reference_that_is_compared() -> None:
+    """Without the scenario's best reference the gap ends at the one that was asked for."""
+    preset = scenario_preset("sequential_offloading")
+    for chosen, reference in ((["random", "vi"], "vi"), (["vi", "vi_priced"], "vi_priced"), (["random"], "vi_priced")):
+        assert make_plan("x", preset, overrides={}, chosen=chosen).reference == reference
