@@ -21,6 +21,7 @@ from torch import nn
 from envs.api import Array
 
 ActionKind = Literal["box", "discrete", "multidiscrete"]
+Activation = Literal["tanh", "relu"]
 MASKED_LOGIT = -1e9
 OBSERVATION_CLIP = 10.0
 
@@ -35,7 +36,8 @@ class NetworkSpec:
         shape: shape of one raw action.
         low, high: bounds of a Box, flattened; a network output in [-1, 1] is mapped onto them.
         choices, start: sizes and first values of the discrete parts (one part for Discrete).
-        hidden: widths of the hidden layers (tanh).
+        hidden: widths of the hidden layers.
+        activation: of the hidden layers.
         agents: 0 for one network that all agents share, n for one network per agent.
         normalise: scale observations by the running mean and variance of the training data.
         log_std: start value of the free log standard deviation of a Box action, kept in [log_std_min, log_std_max].
@@ -51,6 +53,7 @@ class NetworkSpec:
     choices: tuple[int, ...] = ()
     start: tuple[int, ...] = ()
     hidden: tuple[int, ...] = (64, 64)
+    activation: Activation = "tanh"
     agents: int = 0
     normalise: bool = False
     log_std: float = -0.7
@@ -101,12 +104,19 @@ def network_spec(observation_size: int, space: gymnasium.Space[Any], **settings:
 
 
 class Perceptron(nn.Module):
-    """A perceptron with tanh layers, orthogonal start, zero biases; shared (..., d) or stacked (M, n, d)."""
+    """A perceptron with orthogonal start and zero biases; shared (..., d) or stacked (M, n, d)."""
 
     def __init__(
-        self, inputs: int, hidden: Sequence[int], outputs: int, agents: int = 0, output_gain: float = 1.0
+        self,
+        inputs: int,
+        hidden: Sequence[int],
+        outputs: int,
+        agents: int = 0,
+        output_gain: float = 1.0,
+        activation: Activation = "tanh",
     ) -> None:
         super().__init__()
+        self.activate = {"tanh": torch.tanh, "relu": torch.relu}[activation]
         sizes = [inputs, *hidden, outputs]
         self.agents = agents
         self.weights = nn.ParameterList()
@@ -128,7 +138,7 @@ class Perceptron(nn.Module):
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             x = torch.baddbmm(bias, x, weight) if self.agents else nn.functional.linear(x, weight, bias)
             if i < last:
-                x = torch.tanh(x)
+                x = self.activate(x)
         return x.transpose(0, 1) if self.agents else x
 
 
@@ -174,7 +184,9 @@ class PolicyNetwork(nn.Module):
         self.spec = spec
         self.normaliser = Normaliser(spec.observation_size, spec.agents) if spec.normalise else None
         outputs = spec.outputs * (2 if spec.state_std else 1)
-        self.body = Perceptron(spec.observation_size, spec.hidden, outputs, spec.agents, output_gain=0.01)
+        self.body = Perceptron(
+            spec.observation_size, spec.hidden, outputs, spec.agents, output_gain=0.01, activation=spec.activation
+        )
         if spec.kind == "box" and not spec.state_std:
             shape = (spec.agents, spec.outputs) if spec.agents else (spec.outputs,)
             self.log_std = nn.Parameter(torch.full(shape, spec.log_std))
