@@ -58,6 +58,35 @@ def compare_command(
     compare(preset, scenario, controllers, trace, seeds, settings or [], out, seed, context.obj)
 
 
+@app.command("scale")
+def scale_command(
+    context: typer.Context,
+    devices: Annotated[str, typer.Option(help="Sizes of the network, with commas.")] = "10,50,100,200,500",
+    scenario: Annotated[str, typer.Option(help="Scenario that grows.")] = "sequential_offloading",
+    field: Annotated[str, typer.Option(help="Config field that counts devices.")] = "num_devices",
+    controllers: Annotated[str | None, typer.Option(help="Names, with commas; also ppo_independent.")] = None,
+    agent_steps: Annotated[int | None, typer.Option(help="Training budget of a run: decisions of agents.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Training ends after this time, if not before.")] = None,
+    seeds: Annotated[int, typer.Option(help="Training seeds of each trained controller.")] = 1,
+    networks: Annotated[int | None, typer.Option(help="Networks to compare on, each drawn on its own.")] = None,
+    within: Annotated[float, typer.Option(help="Percent above the reference that `time to` asks for.")] = 10.0,
+    scaled_above: Annotated[
+        int, typer.Option(help="Larger networks have a server that grows with them; the default one carries 140.")
+    ] = 140,
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results; finished ones are kept.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Compare decentralized and centralized control as the network grows: cost, speed, memory, signalling."""
+    from launch.scale import Options, scale
+
+    names = [name.strip() for name in (controllers or "").split(",") if name.strip()]
+    options = Options(
+        scenario, field, names, agent_steps, minutes, seeds, networks, within / 100, scaled_above, settings or [], seed
+    )
+    scale(devices, options, out, context.obj)
+
+
 @app.command("train")
 def train_command(
     scenario: Annotated[str, typer.Option(help="Scenario to train on.")] = "sequential_offloading",

@@ -44,8 +44,11 @@ class PointResult:
 
 
 @dataclass(frozen=True)
-class _Job:
-    """One rollout: a controller at a point, from one training seed (0 where nothing is trained)."""
+class Job:
+    """One rollout: a controller at a point, from one training seed (0 where nothing is trained).
+
+    `run` is the folder of its training run, if it has one.
+    """
 
     point: Point
     controller: str
@@ -53,6 +56,7 @@ class _Job:
     seed: int
     make: Callable[[], tuple[Policy, float | None]]
     settings: dict[str, Any]
+    run: Path | None = None
 
 
 class Experiment:
@@ -81,7 +85,7 @@ class Experiment:
             if slots <= warmup:
                 raise ValueError(f"{plan.trace_file} holds {slots} steps; warmup = {warmup} needs more")
 
-        self._jobs_at = {point.label: list(self._jobs(point)) for point in plan.points}
+        self.jobs_at = {point.label: list(self._jobs(point)) for point in plan.points}
         for path in (c for c in plan.preset.controllers if not self._is_named(c)):
             loaded_policy(Path(path), plan.points[0].scenario)  # a run of another scenario fails now, not after an hour
 
@@ -94,7 +98,7 @@ class Experiment:
         for point in self.plan.points:
             parts: dict[str, list[Part]] = {}
             kinds = {}
-            for job in self._jobs_at[point.label]:
+            for job in self.jobs_at[point.label]:
                 parts.setdefault(job.controller, []).append(self._part(job))
                 kinds[job.controller] = job.kind
             outcomes = [_outcome(name, kinds[name], found) for name, found in parts.items()]
@@ -112,20 +116,20 @@ class Experiment:
         slots = self.plan.preset.slots or scenario.horizon
         return SampledTraces(scenario, np.random.SeedSequence([self.plan.seed, 1]), self.plan.preset.seeds, slots)
 
-    def _jobs(self, point: Point) -> Iterator[_Job]:
+    def _jobs(self, point: Point) -> Iterator[Job]:
         preset, scenario = self.plan.preset, point.scenario
         known = controllers(scenario.name)
         for name in preset.controllers:
             if name in preset.learned:
                 yield from self._trained_jobs(point, name)
             elif name in known:
-                yield _Job(point, name, known[name].kind, 0, partial(_built, scenario, name), {})
+                yield Job(point, name, known[name].kind, 0, partial(_built, scenario, name), {})
             else:
                 path = Path(name)
                 settings = {"run": digest({file.name: _file_digest(file) for file in path.glob("policy/*")})}
-                yield _Job(point, path.name, "learned", 0, partial(loaded_policy, path, scenario), settings)
+                yield Job(point, path.name, "learned", 0, partial(loaded_policy, path, scenario), settings, path)
 
-    def _trained_jobs(self, point: Point, name: str) -> Iterator[_Job]:
+    def _trained_jobs(self, point: Point, name: str) -> Iterator[Job]:
         """A job for each training seed of a learned controller."""
         learned = self.plan.preset.learned[name]
         for seed in range(learned.seeds):
@@ -134,9 +138,9 @@ class Experiment:
             folder = self.folder / "runs" / f"{name}-{seed}-{digest_of(settings)}"
             label = _label("train " + name, point, seed if learned.seeds > 1 else None)
             make = partial(trained_policy, config, folder, point.scenario, label, self.notify)
-            yield _Job(point, name, "learned", seed, make, settings)
+            yield Job(point, name, "learned", seed, make, settings, folder)
 
-    def _settings(self, job: _Job) -> dict[str, Any]:
+    def _settings(self, job: Job) -> dict[str, Any]:
         preset, scenario = self.plan.preset, job.point.scenario
         return {
             "scenario": scenario.name, "config": dataclasses.asdict(scenario.config), "controller": job.controller,
@@ -145,7 +149,7 @@ class Experiment:
             "trace": None if self.plan.trace_file is None else _file_digest(self.plan.trace_file),
         }  # fmt: skip
 
-    def _part(self, job: _Job) -> Part:
+    def _part(self, job: Job) -> Part:
         path = self.store.path(job.point.label, job.controller, job.seed)
         mark = digest(self._settings(job))
         several = job.controller in self.plan.preset.learned and self.plan.preset.learned[job.controller].seeds > 1
@@ -154,11 +158,11 @@ class Experiment:
         if found is not None:
             self.reused += 1
             return found
-        part = self._play(job, label)
+        part = self.play(job, label)
         self.store.write(path, part, mark)
         return part
 
-    def _play(self, job: _Job, label: str) -> Part:
+    def play(self, job: Job, label: str) -> Part:
         scenario, preset = job.point.scenario, self.plan.preset
         source = self.traces(scenario)
         total, done = source.cells * source.slots, 0

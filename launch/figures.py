@@ -21,6 +21,7 @@ from marl.compare import Interval, Row
 _LEARNED = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#6A3D9A", "#B15928", "#1B9E9E", "#A6761D")
 _BASELINE = ("#8C8C8C", "#E69F00", "#56B4E9", "#B2A300", "#A0A0D0", "#C49C94", "#9BC995", "#D4A6C8")
 _REFERENCE = ("#000000", "#5A5A5A", "#8A8A8A")
+DECISION, SIGNALLING = "decision per slot [ms]", "signalling [byte/slot]"
 _MARKERS = "osD^vP*Xhd"
 _STYLE: Any = {
     "font.size": 10, "axes.titlesize": 11, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
@@ -55,7 +56,7 @@ def draw_all(
     """Draw the preset's figures and its calculations' shares as PNG and SVG; returns (caption, path of the SVG)."""
     drawn = []
     for i, spec in enumerate(plan.preset.figures):
-        if spec.kind == "sweep" and len(results) < 2:
+        if spec.kind in ("sweep", "scaling") and len(results) < 2:
             continue
         figure, caption = draw(plan, results, spec)
         name = "-".join(part for part in (str(i + 1), spec.kind, spec.metric.replace(" ", "_")) if part)
@@ -100,7 +101,7 @@ def draw(plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> tuple[
     """One figure and its caption."""
     import matplotlib as mpl
 
-    painters = {"bars": _bars, "curves": _curves, "sweep": _sweep, "tradeoff": _tradeoff}
+    painters = {"bars": _bars, "curves": _curves, "sweep": _sweep, "tradeoff": _tradeoff, "scaling": _scaling}
     with mpl.rc_context(_STYLE):
         figure = Figure(layout="constrained")
         FigureCanvasAgg(figure)
@@ -201,13 +202,40 @@ def _percent_scale(axes: Any, heights: Sequence[float]) -> None:
 def _sweep(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> str:
     figure.set_size_inches(8.4, 4.6)
     axes = figure.subplots()
+    _draw_sweep(axes, plan, results, spec.metric)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=9)
+    return f"{axes.get_ylabel().capitalize()} against {axes.get_xlabel() or 'the sweep'}, 95% intervals."
+
+
+def _scaling(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> str:
+    """A panel for the cost, for its excess, for every measured column, for decision time and for signalling."""
+    rows = [row for result in results for row in result.comparison.rows]
+    names = ["cost", "excess", *results[0].comparison.rows[0].columns, DECISION, SIGNALLING]
+    shown = [name for name in names if any(np.isfinite(_value(row, name).value) for row in rows)]
+    columns = min(len(shown), 4)
+    rows_of_panels = -(-len(shown) // columns)
+    figure.set_size_inches(4.0 * columns + 1.6, 3.2 * rows_of_panels)
+    panels = figure.subplots(rows_of_panels, columns, squeeze=False).reshape(-1)
+    for panel in panels[len(shown) :]:
+        panel.set_axis_off()
+    for axes, name in zip(panels, shown, strict=False):
+        _draw_sweep(axes, plan, results, name, always_log=True)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=9)
+    return (
+        f"Cost, speed, memory and signalling against {panels[0].get_xlabel()}, logarithmic axes (the excess over "
+        f"{results[0].comparison.reference} is linear). Bars: 95% intervals of costs, range over seeds elsewhere. No "
+        "point: nothing to measure, or not reached."
+    )
+
+
+def _draw_sweep(axes: Any, plan: Plan, results: Sequence[PointResult], metric: str, always_log: bool = False) -> None:
     values = [result.point.value for result in results]
     numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
     x = np.asarray(values, float) if numeric else np.arange(len(values))
     look = looks(results[0].comparison.rows)
     heights = []
     for row in results[0].comparison.rows:
-        found = [_value(result.comparison.row(row.controller), spec.metric) for result in results]
+        found = [_value(result.comparison.row(row.controller), metric) for result in results]
         y = np.array([f.value for f in found])
         bars = np.nan_to_num(np.abs(np.array([[f.value - f.low, f.high - f.value] for f in found]).T))
         style = look[row.controller]
@@ -216,17 +244,14 @@ def _sweep(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: Fig
             label=row.controller,
         )  # fmt: skip
         heights += list(y)
-    if numeric and x.min() > 0 and x.max() / x.min() >= 10:
+    if numeric and x.min() > 0 and (always_log or x.max() / x.min() >= 10):
         axes.set_xscale("log")
     axes.set_xticks(x, [f"{v:g}" if numeric else str(v) for v in values])
     axes.minorticks_off()
-    _scale(axes, "y", heights)
+    _scale(axes, "y", heights, 1.0 if always_log and metric != "excess" else 4.0)
     sweep = plan.preset.sweep
-    label = _label(results[0], spec.metric)
     axes.set_xlabel((sweep.label or sweep.field) if sweep else "")
-    axes.set_ylabel(label)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=9)
-    return f"{label.capitalize()} against {(sweep.label or sweep.field) if sweep else 'the sweep'}, 95% intervals."
+    axes.set_ylabel(_label(results[0], metric))
 
 
 def _tradeoff(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> str:
@@ -264,6 +289,10 @@ def _value(row: Row, metric: str) -> Interval:
             if row.excess is None
             else Interval(*(100 * v for v in (row.excess.value, row.excess.low, row.excess.high)))
         )
+    if metric == DECISION:
+        return Interval(*[1e3 * row.decision_s] * 3)
+    if metric == SIGNALLING:
+        return Interval(*[row.signalling_bytes] * 3)
     for label, value in row.columns.items():
         if label.startswith(metric):
             return value
@@ -282,12 +311,12 @@ def _label(result: PointResult, metric: str) -> str:
     return next((label for label in result.comparison.rows[0].columns if label.startswith(metric)), metric)
 
 
-def _scale(axes: Any, which: str, values: Sequence[float]) -> None:
-    """A logarithmic axis with plain numbers where positive values spread over more than a factor of four."""
+def _scale(axes: Any, which: str, values: Sequence[float], factor: float = 4.0) -> None:
+    """A logarithmic axis with plain numbers where positive values spread over at least a factor."""
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
     finite = [v for v in values if np.isfinite(v)]
-    if not finite or min(finite) <= 0 or max(finite) / min(finite) < 4:
+    if not finite or min(finite) <= 0 or max(finite) / min(finite) < factor:
         return
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
     axis = axes.xaxis if which == "x" else axes.yaxis

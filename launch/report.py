@@ -23,16 +23,27 @@ from launch.store import Replacing, versions
 
 
 def write_all(
-    experiment: Experiment, results: Sequence[PointResult], calculated: Sequence[Calculated], command: str
-) -> dict[str, Path]:
-    """Write everything about finished results; returns name -> path."""
+    experiment: Experiment, results: Sequence[PointResult], calculated: Sequence[Calculated], command: str,
+    *, notes: Sequence[tuple[str, str]] = (), findings: Sequence[str] = (),
+) -> dict[str, Path]:  # fmt: skip
+    """Write everything about finished results; returns name -> path.
+
+    Args:
+        experiment: what was run, and the folder.
+        results: one per point.
+        calculated: exact calculations beside them.
+        command: as the user typed it.
+        notes: further terms that the page explains.
+        findings: further sentences of its head.
+    """
     folder, plan = experiment.folder, experiment.plan
     drawn = figures.draw_all(plan, results, calculated, folder / "figures")
     paths = {
         "results": write_results(results, folder / "results.parquet"),
         "summary": write_summary(plan, results, calculated, command, folder / "summary.json"),
     }
-    paths["report"] = write_report(plan, results, calculated, drawn, command, folder / "report.html")
+    said = [*headline(results), *findings]
+    paths["report"] = write_report(plan, results, calculated, drawn, command, folder / "report.html", said, notes)
     return paths
 
 
@@ -48,6 +59,7 @@ def write_results(results: Sequence[PointResult], path: Path) -> Path:
                 lead = {
                     "point": result.point.label, "controller": controller, "information": part.about["information"],
                     "training_seed": part.about["seed"], "cell": np.arange(len(frame)),
+                    **part.about.get("measured", {}),
                 }  # fmt: skip
                 frames.append(pd.concat([pd.DataFrame(lead, index=frame.index), frame], axis=1))
     with Replacing(path) as temporary:
@@ -86,7 +98,8 @@ def write_summary(
 
 def write_report(
     plan: Plan, results: Sequence[PointResult], calculated: Sequence[Calculated],
-    drawn: Sequence[tuple[str, Path]], command: str, path: Path,
+    drawn: Sequence[tuple[str, Path]], command: str, path: Path, said: Sequence[str],
+    notes: Sequence[tuple[str, str]],
 ) -> Path:  # fmt: skip
     """One HTML file that needs nothing else: figures and style are inside."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -104,7 +117,8 @@ def write_report(
         figures=[(caption, _data_url(svg)) for caption, svg in drawn],
         parameters=config_fields(scenario.config),
         sweep_field=plan.preset.sweep.field if plan.preset.sweep else None,
-        headline=headline(results),
+        headline=said,
+        notes=notes,
     )
     with Replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

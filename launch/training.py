@@ -66,7 +66,7 @@ def finished_s(config: TrainConfig, folder: Path) -> float | None:
     if json.loads(run.config.read_text()) != json.loads(json.dumps(config.to_dict())):
         return None
     last = run.curve().iloc[-1]
-    return float(last["time_s"]) if last["agent_steps"] >= config.agent_steps else None
+    return float(last["time_s"]) if config.finished_at(last) else None
 
 
 def loaded_policy(path: Path, scenario: Scenario) -> tuple[Policy, float | None]:

@@ -81,6 +81,7 @@ class TrainConfig:
     seed: int = quantity(0, "-", "seed of weights, traces and exploration", ge=0)
     threads: int = quantity(1, "-", "threads of the learning process; more pay for large networks only", ge=1)
     num_env_runners: int = quantity(0, "-", "remote runners; 0 samples in this process", ge=0)
+    minutes: float | None = quantity(None, "min", "wall-clock time after which training ends below its budget", gt=0)
     checkpoint_s: float = quantity(60.0, "s", "time between checkpoints", gt=0)
 
     def make_scenario(self) -> Scenario:
@@ -107,6 +108,11 @@ class TrainConfig:
         """Agents of a cell whose decisions are learned; central control decides for all."""
         roles = self.make_scenario().roles
         return sum(roles[r].count for r in (roles if self.joint else self.learned_roles()))
+
+    def finished_at(self, row: Any) -> bool:
+        """Whether a row of the learning curve uses up the budget of agent-steps or of time."""
+        late = self.minutes is not None and row["time_s"] >= 60.0 * self.minutes
+        return bool(row["agent_steps"] >= self.agent_steps or late)
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -201,7 +207,7 @@ def _loop(
 
     before = rows[-1]["time_s"] if rows else 0.0
     started = last_save = time.perf_counter()
-    while not rows or rows[-1]["agent_steps"] < config.agent_steps:
+    while not rows or not config.finished_at(rows[-1]):
         row = curve_row(_iteration(algorithm), config)
         row["time_s"] = before + time.perf_counter() - started
         rows.append(row)
@@ -294,7 +300,7 @@ class RunFolder:
 
 ATTEMPTS = 30
 """Iterations without any sample after which a run gives up."""
-RESUMABLE = ("agent_steps", "checkpoint_s", "num_env_runners", "threads")
+RESUMABLE = ("agent_steps", "minutes", "checkpoint_s", "num_env_runners", "threads")
 """Settings that a resumed run may change: its budget, how often it saves, on how many runners it samples."""
 
 

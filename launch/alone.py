@@ -1,0 +1,176 @@
+"""An experiment each of whose results comes from a fresh process of its own, so that its memory can be measured."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import pickle
+import signal
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from agents.api import Policy
+from launch.experiment import Experiment, Job
+from launch.plan import Plan
+from launch.store import Part
+from launch.training import Notify
+
+STOP_S = 10.0
+"""Time that a process has for an orderly end after Ctrl-C, in s."""
+
+
+class AloneExperiment(Experiment):
+    """Plays every job in a fresh process; `about` of its parts has `measured` (name -> number) and `curve`.
+
+    measured: `agent_steps_per_s` (training; playing and learning of an online learner), `peak_memory_bytes` of the
+    process, `checkpoint_bytes` and `policy_bytes` on disk. curve: lists `agent_steps`, `time_s` and `cost`, the latter
+    as the scenario's cost metric. Entries that a controller does not have are absent.
+    """
+
+    def _settings(self, job: Job) -> dict[str, Any]:
+        return {**super()._settings(job), "alone": True}
+
+    def play(self, job: Job, label: str) -> Part:
+        """As `Experiment.play`, elsewhere.
+
+        Raises:
+            ValueError: what the other process found wrong.
+            RuntimeError: the other process ended without a result.
+        """
+        context = multiprocessing.get_context("spawn")  # nothing of this process is in the other's memory
+        receiver, sender = context.Pipe(duplex=False)
+        preset = self.plan.preset.model_copy(update={"controllers": [self._asked_for(job)], "sweep": None})
+        plan = dataclasses.replace(self.plan, preset=preset, points=(job.point,))
+        process = context.Process(target=_play, args=(plan, self.folder, job.seed, label, sender), name=label)
+        process.start()
+        sender.close()
+        try:
+            while True:
+                kind, found = receiver.recv()
+                if kind == "part":
+                    part: Part = found
+                    process.join()
+                    return part
+                if kind == "error":
+                    raise ValueError(found)
+                self.notify(*found)
+        except EOFError:
+            process.join()
+            raise RuntimeError(f"{label}: the process ended with exit code {process.exitcode}") from None
+        finally:
+            _end(process)
+
+    def _asked_for(self, job: Job) -> str:
+        """The controller's name in the preset; a run's folder has a shorter one in tables."""
+        names = self.plan.preset.controllers
+        return next(name for name in names if job.controller in (name, Path(name).name))
+
+
+def _end(process: Any) -> None:
+    """Let a process end by itself, as it does after Ctrl-C on a terminal; else ask it, else end it."""
+    process.join(STOP_S if process.exitcode is None else 0)
+    for number in (signal.SIGINT, signal.SIGKILL):
+        if process.exitcode is None:
+            os.kill(process.pid, number)
+            process.join(STOP_S)
+
+
+def _play(plan: Plan, folder: Path, seed: int, label: str, sender: Connection) -> None:
+    """The other process: its only job, measured."""
+    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError), contextlib.closing(sender):
+        try:
+            notify: Notify = lambda text, done, total: sender.send(("progress", (text, done, total)))  # noqa: E731
+            experiment = Experiment(plan, folder, notify)
+            job = next(job for job in experiment.jobs_at[plan.points[0].label] if job.seed == seed)
+            sender.send(("part", measured_part(experiment, job, label)))
+        except ValueError as error:
+            sender.send(("error", str(error)))
+
+
+def measured_part(experiment: Experiment, job: Job, label: str) -> Part:
+    """The part that a job gives, with what this process can measure about it."""
+    made: list[Policy] = []
+
+    def make() -> tuple[Policy, float | None]:
+        policy, training_s = job.make()
+        made.append(policy)
+        return policy, training_s
+
+    part = experiment.play(dataclasses.replace(job, make=make), label)
+    agents = sum(role.count for role in job.point.scenario.roles.values())
+    measured: dict[str, float] = {}
+    curve: dict[str, list[float]] = {}
+    if job.run is not None:
+        curve = _training_curve(job.run, job.point.scenario.cost_metric)
+        measured = {"agent_steps_per_s": _rate(curve), **_sizes(job.run)} if curve else _sizes(job.run)
+    elif job.kind == "learned":
+        seconds = part.about["decision_batched_s"] + part.about["step_s"]
+        measured["agent_steps_per_s"] = agents / seconds
+        # of one network: the latency measurement played one last
+        measured["checkpoint_bytes"] = float(len(pickle.dumps(made[0].state_dict())))
+        curve = _online_curve(part, agents, experiment.plan.preset.window, experiment.plan.slots)
+    measured["peak_memory_bytes"] = float(peak_memory_bytes())
+    return dataclasses.replace(part, about={**part.about, "measured": measured, "curve": curve})
+
+
+def _training_curve(run: Path, cost_metric: str) -> dict[str, list[float]]:
+    from marl.train import RunFolder
+
+    files = RunFolder(run)
+    if not files.curve_file.is_file():
+        return {}
+    curve = files.curve()
+    names = {"agent_steps": "agent_steps", "time_s": "time_s", "cost": cost_metric}
+    return {name: [float(v) for v in curve[column]] for name, column in names.items() if column in curve}
+
+
+def _online_curve(part: Part, agents: int, window: int, slots: int) -> dict[str, list[float]]:
+    """The learning curve of a controller that learns while it runs; its time is that of deciding and learning."""
+    ends = [min(slots, (w + 1) * window) for w in range(part.cost_windows.shape[1])]
+    return {
+        "agent_steps": [float(end * agents) for end in ends],
+        "time_s": [end * part.about["decision_s"] for end in ends],
+        "cost": [float(cost) for cost in part.cost_windows.mean(axis=0)],
+    }
+
+
+def _rate(curve: dict[str, list[float]]) -> float:
+    """Agent-steps per second after the first iteration, in which PyTorch warms up, where there is another one."""
+    steps, times = curve["agent_steps"], curve["time_s"]
+    if len(steps) > 1 and times[-1] > times[0]:
+        return (steps[-1] - steps[0]) / (times[-1] - times[0])
+    return steps[-1] / times[-1]
+
+
+def _sizes(run: Path) -> dict[str, float]:
+    """Bytes on disk: what training goes on from, and what acts."""
+    found = {}
+    for name, folder in (("checkpoint_bytes", run / "checkpoint"), ("policy_bytes", run / "policy")):
+        if folder.is_dir():
+            found[name] = float(sum(file.stat().st_size for file in _files(folder)))
+    return found
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file())
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident memory of this process so far.
+
+    Where the kernel tells it, by `VmHWM`: `ru_maxrss` counts the parent's memory at the moment of the fork too.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,239 @@
+"""Scaling studies: sizes and resources, what is measured, each result from a process of its own and kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import launch.alone
+from agents.networks import PolicyNetwork, network_spec
+from agents.policy import TrainedPolicy
+from launch.__main__ import main
+from launch.alone import AloneExperiment, measured_part
+from launch.experiment import Experiment
+from launch.plan import Learned
+from launch.scale import Options, first_below, make_study, parse_sizes, sized, target_cost
+from launch.training import learned_config
+
+ROOT = Path(__file__).parent.parent
+TINY = ["--devices", "2,3", "--controllers", "parametric_q,vi_priced", "--networks", "2"]
+
+
+def run(*arguments: str) -> int:
+    """Exit code of a command."""
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    return int(stop.value.code or 0)
+
+
+BAD = {
+    "not a number": (["--devices", "10,x"], "--devices 10,x is not legal"),
+    "twice": (["--devices", "10,10"], "different integers"),
+    "no device": (["--devices", "0"], "integers >= 1"),
+    "misspelt controller": (["--controllers", "ppo_shard"], "did you mean 'ppo_shared'"),
+    "unknown scenario": (["--scenario", "offloading"], "unknown scenario 'offloading'"),
+    "a field that counts nothing": (["--field", "bandwidth_hz"], "'bandwidth_hz'. Known: num_devices"),
+    "no such count": (["--scenario", "sampling_rate"], "of scenario 'sampling_rate' 'num_devices'"),
+    "misspelt setting": (["--set", "bandwith_hz=1"], "did you mean 'bandwidth_hz'"),
+    "no budget": (["--agent-steps", "0"], "agent_steps = 0"),
+    "no time": (["--minutes", "-1"], "minutes = -1.0 min"),
+    "no seed": (["--seeds", "0"], "seeds = 0"),
+    "no network": (["--networks", "0"], "networks = 0"),
+    "no margin": (["--within", "0"], "within = 0 %"),
+    "negative limit": (["--scaled-above", "-1"], "scaled_above = -1"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_gives_one_line(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments, expected = BAD[name]
+    assert run("scale", *arguments, "--out", str(tmp_path / "out")) == 2
+    err = capsys.readouterr().err
+    assert expected in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_sizes_rise() -> None:
+    assert parse_sizes("50, 10,200") == (10, 50, 200)
+
+
+@pytest.mark.parametrize(("above", "grown"), [(140, (200,)), (0, (50, 100, 200)), (1000, ())])
+def test_large_networks_have_a_server_that_grows(above: int, grown: tuple[int, ...]) -> None:
+    study = make_study((50, 100, 200), Options(scaled_above=above))
+    for plan, size in zip(study.sizes, (50, 100, 200), strict=True):
+        factor = size / 50 if size in grown else 1.0
+        config = plan.points[0].scenario.config
+        assert config.num_devices == size
+        assert config.server_cpu_hz_max == pytest.approx(1e11 * factor)
+        assert config.server_capacitance == pytest.approx(1e-29 / factor**2)
+    told = dict(study.remarks)["Resources"]
+    assert ("200" in told) == bool(grown)
+    assert [point.value for point in study.plan.points] == [50, 100, 200]
+
+
+def test_a_setting_of_the_server_is_scaled_too() -> None:
+    study = make_study((100,), Options(scaled_above=0, settings=["server_cpu_hz_max=2e11"]))
+    assert study.plan.points[0].scenario.config.server_cpu_hz_max == pytest.approx(4e11)
+
+
+def test_budgets_reach_every_training_run() -> None:
+    study = make_study((10, 500), Options(agent_steps=77, minutes=2.0, seeds=3))
+    for plan, cells in zip(study.sizes, (8, 1), strict=True):
+        learned = plan.preset.learned["ppo_central"]
+        config = learned_config("sequential_offloading", learned, plan.points[0], 0)
+        assert learned.seeds == 3
+        assert (config.agent_steps, config.minutes, config.cells, config.control) == (77, 2.0, cells, "central")
+    assert sized(Learned(train={"cells": 5}), 500).train["cells"] == 5
+
+
+def test_another_scenario_is_studied_with_its_own_learners() -> None:
+    study = make_study((5, 10), Options(scenario="model_partitioning", scaled_above=5))
+    config = study.sizes[1].points[0].scenario.config
+    assert (config.num_devices, config.bandwidth_hz) == (10, 10e6)
+    assert {"ppo_shared", "ppo_central", "random"} <= set(study.plan.preset.controllers)
+    assert study.plan.reference in study.plan.preset.controllers
+
+
+def test_time_to_a_cost_is_read_from_the_smoothed_curve() -> None:
+    # 3 agents, 10 slots of a cell per iteration
+    curve = {"agent_steps": [30.0, 60, 90, 120, 150], "time_s": [1.0, 2, 3, 4, 5], "cost": [9.0, 1, 9, 3, 1]}
+    assert first_below(curve, 2.0, smooth_slots=0, agents=3) == (60, 2.0)
+    assert first_below(curve, 2.0, smooth_slots=20, agents=3) == (150, 5.0)  # (3 + 1) / 2
+    assert first_below(curve, 0.5, smooth_slots=20, agents=3) == (math.inf, math.inf)
+
+
+def test_a_training_run_is_measured(tmp_path: Path) -> None:
+    study = make_study((2,), Options(controllers=["ppo_shared"], agent_steps=600, networks=2))
+    plan = study.sizes[0]
+    experiment = Experiment(plan, tmp_path)
+    (job,) = experiment.jobs_at[plan.points[0].label]
+    assert job.run is not None
+    config = learned_config("sequential_offloading", plan.preset.learned["ppo_shared"], plan.points[0], 0)
+    torch.manual_seed(0)
+    for name, role in config.make_scenario().roles.items():
+        network = PolicyNetwork(network_spec(role.observation_space.shape[0], role.action_space))
+        TrainedPolicy(network, config.scenario, name, {"train": config.to_dict()}).save(
+            job.run / "policy" / f"{name}.pt"
+        )
+    (job.run / "checkpoint").mkdir()
+    (job.run / "checkpoint" / "state").write_bytes(b"x" * 1000)
+    (job.run / "config.json").write_text(json.dumps(config.to_dict()))
+    curve = pd.DataFrame({"agent_steps": [200, 400, 600], "time_s": [9.0, 10.0, 11.0], "cost": [8.0, 6.0, 4.0]})
+    curve.to_parquet(job.run / "curve.parquet")
+    about = measured_part(experiment, job, "").about
+    assert about["measured"]["agent_steps_per_s"] == 200.0  # the first iteration is left out
+    assert about["measured"]["checkpoint_bytes"] == 1000
+    assert about["measured"]["policy_bytes"] == sum(f.stat().st_size for f in (job.run / "policy").iterdir())
+    assert about["measured"]["peak_memory_bytes"] > 2**20
+    assert about["curve"]["cost"] == [8.0, 6.0, 4.0]
+    assert about["training_s"] == 11.0
+
+
+def test_peak_memory_is_that_of_the_process_alone() -> None:
+    ballast = np.ones(50_000_000)  # 400 MB here must not count there
+    code = (
+        "import numpy as np; from launch.alone import peak_memory_bytes; a = peak_memory_bytes(); "
+        "np.ones(15_000_000); print(a, peak_memory_bytes())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    before, after = map(int, done.stdout.split())
+    assert before < ballast.nbytes
+    assert 100e6 < after - before < 160e6
+
+
+def _dies(*arguments: Any) -> None:
+    os._exit(3)
+
+
+def _complains(*arguments: Any) -> None:
+    arguments[-1].send(("error", "bandwidth_hz = 0 Hz is not legal"))
+
+
+@pytest.mark.parametrize(
+    ("target", "error", "message"), [(_dies, RuntimeError, "exit code 3"), (_complains, ValueError, "= 0 Hz")]
+)
+def test_what_goes_wrong_in_the_other_process_is_told(
+    target: Any, error: type[Exception], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch.alone, "_play", target)
+    study = make_study((2,), Options(controllers=["random"], networks=2))
+    with pytest.raises(error, match=message):
+        AloneExperiment(study.sizes[0], tmp_path).run()
+    assert not list((tmp_path / "parts").iterdir())
+
+
+def test_a_study_writes_everything_and_keeps_what_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run("scale", *TINY, "--out", str(out)) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    assert [point["value"] for point in summary["points"]] == [2, 3]
+    for point in summary["points"]:
+        rows = {row["controller"]: row for row in point["comparison"]["rows"]}
+        columns = rows["parametric_q"]["columns"]
+        assert columns["agent-steps/s"]["value"] > 0
+        assert columns["peak memory [MiB]"]["value"] > 20
+        assert columns["checkpoint [KiB]"]["value"] > 0
+        assert rows["vi_priced"]["columns"]["time to 10% [s]"]["value"] is None  # nothing is learned
+        assert rows["parametric_q"]["signalling_bytes"] == 4 * point["value"]
+    table = pd.read_parquet(out / "results.parquet")
+    assert len(table) == 2 * 2 * 2  # sizes, controllers, networks
+    assert (table["peak_memory_bytes"] > 2**20).all()
+    assert (out / "figures" / "1-scaling.png").is_file()
+    page = (out / "report.html").read_text()
+    assert "data:image/svg+xml" in page
+    assert "python -m launch scale --devices 2,3" in page
+    assert 'src="http' not in page
+    before = {path.name: path.stat().st_mtime_ns for path in (out / "parts").iterdir()}
+    monkeypatch.setattr(launch.alone, "_play", _dies)
+    assert run("scale", *TINY, "--out", str(out)) == 0  # nothing is played again
+    assert {path.name: path.stat().st_mtime_ns for path in (out / "parts").iterdir()} == before
+    capsys.readouterr()
+
+
+def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "launch", "scale", "--devices", "2,300", "--networks", "200", "--out", str(out)]
+    process = subprocess.Popen(
+        [*command, "--controllers", "random,parametric_q"], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not list(out.glob("parts/*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: both processes
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "finished results are kept" in err
+    assert "Traceback" not in err
+    assert list(out.glob("parts/*random*.parquet"))
+    assert not list(out.glob("parts/.*"))
+
+
+def test_the_target_is_over_an_episode_from_empty_queues(tmp_path: Path) -> None:
+    study = make_study((2,), Options(controllers=["vi_priced"], networks=2))
+    plan = study.sizes[0]
+    experiment = Experiment(plan, tmp_path)
+    (result,) = experiment.run()
+    part = result.parts["vi_priced"][0]
+    windows = np.arange(1.0, part.cost_windows.shape[1] + 1)  # 1, 2, .. : an episode is 8 windows of 25 slots
+    changed = dataclasses.replace(part, cost_windows=np.stack([windows, windows]))
+    result = dataclasses.replace(
+        result, comparison=dataclasses.replace(result.comparison, reference="vi_priced"), parts={"vi_priced": [changed]}
+    )
+    assert target_cost(result, 0.1, plan.preset.window) == pytest.approx(1.1 * 4.5)
