@@ -400,8 +400,7 @@ class SequentialOffloading(Scenario):
         block = np.empty((4, *queue.shape))
         work, residual, power, local_j = block
         np.minimum(decisions.local_work_cycles, queue, out=work)
-        np.minimum(work, self._work_limits[1], out=work)
-        np.maximum(work, self._work_limits[0], out=work)
+        np.clip(work, 0.0, c.device_work_cycles_max, out=work)
         billed = work
         if c.idle_energy_charged and decisions.device_cpu_hz is not None:
             billed = np.clip(decisions.device_cpu_hz, 0.0, c.device_cpu_hz_max) * c.block_s
@@ -493,11 +492,6 @@ class SequentialOffloading(Scenario):
     @cached_property
     def _ones(self) -> Array:
         return np.ones(self.config.num_devices)
-
-    @cached_property
-    def _work_limits(self) -> Array:
-        """(2, K): smallest and largest work; rows are several times faster to compare with than scalars."""
-        return np.stack([0.0 * self._ones, self.config.device_work_cycles_max * self._ones])
 
     def signalling(self) -> Signalling:
         c = self.config
