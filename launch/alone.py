@@ -46,7 +46,8 @@ class AloneExperiment(Experiment):
         preset = self.plan.preset.model_copy(update={"controllers": [self._asked_for(job)], "sweep": None})
         plan = dataclasses.replace(self.plan, preset=preset, points=(job.point,))
         process = context.Process(target=_play, args=(plan, self.folder, job.seed, label, sender), name=label)
-        process.start()
+        with _sigint_ignored():  # inherited, so that a Ctrl-C while the other process starts leaves no traceback
+            process.start()
         sender.close()
         try:
             while True:
@@ -70,6 +71,15 @@ class AloneExperiment(Experiment):
         return next(name for name in names if job.controller in (name, Path(name).name))
 
 
+@contextlib.contextmanager
+def _sigint_ignored() -> Iterator[None]:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _end(process: Any) -> None:
     """Let a process end by itself, as it does after Ctrl-C on a terminal; else ask it, else end it."""
     process.join(STOP_S if process.exitcode is None else 0)
@@ -82,6 +92,7 @@ def _end(process: Any) -> None:
 def _play(plan: Plan, folder: Path, seed: int, label: str, sender: Connection) -> None:
     """The other process: its only job, measured."""
     with contextlib.suppress(KeyboardInterrupt, BrokenPipeError), contextlib.closing(sender):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             notify: Notify = lambda text, done, total: sender.send(("progress", (text, done, total)))  # noqa: E731
             experiment = Experiment(plan, folder, notify)

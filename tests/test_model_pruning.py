@@ -172,7 +172,7 @@ def test_repaired_shares_are_a_split(raw: list[float], busy: list[bool]) -> None
     if any(busy):
         assert not share[~active[0]].any()
     else:
-        np.testing.assert_array_equal(share, kept)
+        np.testing.assert_allclose(share, kept, rtol=1e-12)
     ratio = kept * max(max(raw), 0.0) - np.maximum(raw, 0.0) * kept.max()
     assert max(raw) <= 0 or np.abs(ratio).max() <= 1e-9 * max(raw)
 
