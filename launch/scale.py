@@ -188,7 +188,7 @@ def sized(learned: Learned, size: int) -> Learned:
 
 
 def _budget(options: Options, plan: Plan) -> str:
-    from marl.train import TrainConfig
+    from marl.train_config import TrainConfig
 
     steps = options.agent_steps or TrainConfig().agent_steps
     minutes = "" if options.minutes is None else f", or {options.minutes:g} minutes if they are over sooner"

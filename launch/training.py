@@ -16,7 +16,7 @@ from envs.api import Scenario
 from launch.plan import Learned, Point, parse_overrides
 
 if TYPE_CHECKING:
-    from marl.train import TrainConfig
+    from marl.train_config import TrainConfig
 
 Notify = Callable[[str, int, int], None]
 """Called with what is being done, units done and units in all."""
@@ -28,7 +28,7 @@ def learned_config(scenario: str, learned: Learned, point: Point, seed: int) -> 
     Raises:
         ValueError: a misspelt or illegal field.
     """
-    from marl.train import TrainConfig
+    from marl.train_config import TrainConfig
 
     fields = dict(learned.train)
     own = fields.pop("set", {})
@@ -83,7 +83,7 @@ def loaded_policy(path: Path, scenario: Scenario) -> tuple[Policy, float | None]
 
 def run_config(scenario: str, settings: Sequence[str], training: Sequence[str], seed: int, **named: Any) -> TrainConfig:
     """A training config from the command line."""
-    from marl.train import TrainConfig
+    from marl.train_config import TrainConfig
 
     fields = training_fields(training, **named)
     return TrainConfig(**{"scenario": scenario, "set": dict(parse_overrides(settings)), "seed": seed, **fields})
@@ -104,7 +104,7 @@ def saved_config(folder: Path, agent_steps: int | None) -> TrainConfig:
     Raises:
         ValueError: the folder holds no run.
     """
-    from marl.train import TrainConfig
+    from marl.train_config import TrainConfig
 
     file = folder / "config.json"
     if not file.is_file():

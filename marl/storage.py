@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from marl.train import Progress, RunFolder, TrainConfig, TrainResult, train
+from marl.train import Progress, RunFolder, TrainResult, train
+from marl.train_config import TrainConfig
 
 ARCHIVE = "run.tar"
 """The whole run in one object, which is replaced at once: an upload that breaks off leaves the one before."""

@@ -22,7 +22,8 @@ import pandas as pd
 from ray import tune
 
 from marl.storage import is_url, storage_path, stored_train
-from marl.train import RESUMABLE, TrainConfig, check
+from marl.train import RESUMABLE
+from marl.train_config import TrainConfig, check
 
 Notify = Callable[[int, int], None]
 """Called with the trials that have ended and the trials in all."""

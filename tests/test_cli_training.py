@@ -16,7 +16,8 @@ import marl.train
 from agents.networks import PolicyNetwork, network_spec
 from agents.policy import TrainedPolicy
 from launch.__main__ import main
-from marl.train import TrainConfig, TrainResult
+from marl.train import TrainResult
+from marl.train_config import TrainConfig
 
 TINY = {"device_action": "split", "num_devices": 2}
 

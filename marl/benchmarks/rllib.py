@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from marl.train import TrainConfig
+from marl.train_config import TrainConfig
 
 EPOCHS, MINIBATCH = 4, 4000
 ENV_STEPS = {20: 200, 100: 200, 500: 40}

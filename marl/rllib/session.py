@@ -27,7 +27,7 @@ from marl.rllib.env_runner import SCENARIO_METRICS, BatchedEnvRunner, RunnerSett
 from marl.rllib.modules import ActorCriticModule
 from marl.rllib.off_policy import BatchedDQNConfig, BatchedSACConfig, QModule, SACModule
 from marl.rllib.ppo import BatchedPPOConfig
-from marl.train import TrainConfig
+from marl.train_config import TrainConfig
 
 SQUASHED: dict[str, Any] = {"state_std": True, "squash": "tanh", "log_std_min": -5.0, "log_std_max": 1.0}
 """SAC's policy: RLlib's squashed Gaussian with a standard deviation that depends on the state."""

@@ -14,7 +14,7 @@ from marl.rllib.advantages import advantages_and_targets
 from marl.rllib.env_runner import BatchedEnvRunner
 from marl.rllib.modules import GLOBAL_STATE
 from marl.rllib.session import ppo_config
-from marl.train import TrainConfig
+from marl.train_config import TrainConfig
 
 CELLS, SLOTS = 3, 4
 CONTROLS: dict[str, dict[str, str]] = {

@@ -26,7 +26,7 @@ from agents.networks import (
 from marl.rllib.modules import ActorCriticModule
 from marl.rllib.ppo import BatchedPPOLearner
 from marl.rllib.session import module_specs, ppo_config
-from marl.train import TrainConfig
+from marl.train_config import TrainConfig
 
 AGENTS, ROWS = 3, 40
 CONFIG = TrainConfig(

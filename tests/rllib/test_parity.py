@@ -14,7 +14,7 @@ from ray.tune.registry import register_env
 from marl.rllib.env_runner import BatchedEnvRunner
 from marl.rllib.multi_agent_env import ScenarioMultiAgentEnv
 from marl.rllib.session import module_specs, ppo_config
-from marl.train import TrainConfig
+from marl.train_config import TrainConfig
 
 SLOTS, HORIZON, DEVICES = 30, 20, 3  # a sample spans the end of an episode
 GAMMA, LAMBDA = 0.95, 0.9

@@ -10,7 +10,7 @@ import pytest
 import ray
 
 from marl.rllib.session import set_up
-from marl.train import TrainConfig
+from marl.train_config import TrainConfig
 
 CONFIG = TrainConfig(
     set={"device_action": "split", "num_devices": 3, "episode_blocks": 20}, cells=4, slots=10, minibatch=80, epochs=1,

@@ -14,7 +14,8 @@ from ray.rllib.policy.sample_batch import SampleBatch
 from agents.policy import TrainedPolicy, pooled_rows
 from envs.registry import make_scenario
 from marl.rllib.off_policy import ReplayBuffer
-from marl.train import TrainConfig, load_policy, train
+from marl.train import load_policy, train
+from marl.train_config import TrainConfig
 
 SMALL = {"device_action": "split", "num_devices": 3, "episode_blocks": 20}
 

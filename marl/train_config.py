@@ -1,0 +1,124 @@
+"""What a training run is told: the fields of its configuration, with their units and legal ranges, and their check."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+import gymnasium
+import pydantic
+
+from agents.policy import CENTRAL
+from agents.registry import make_controller
+from envs.api import Scenario
+from envs.config import config_class, quantity, unknown_name
+from envs.registry import make_scenario
+
+Algorithm = Literal["ppo", "mappo", "dqn", "sac"]
+
+
+@config_class
+class TrainConfig:
+    """A training run; defaults are the recipe of docs/algorithms.md, `None` is the recipe's value for the control."""
+
+    scenario: str = quantity("sequential_offloading", "-", "registered scenario")
+    set: dict[str, Any] = pydantic.Field(default_factory=dict, description="config fields of the scenario to replace")
+    algorithm: Algorithm = quantity("ppo", "-", "learning algorithm")
+    control: Literal["decentralized", "central"] = quantity("decentralized", "-", "one policy per role, or one for all")
+    policies: Literal["shared", "independent"] = quantity("shared", "-", "one network per role, or one per agent")
+    central_policy: Literal["pooled", "joint"] = quantity(
+        "pooled", "-", "central control: role networks that see pooled rows of all, or one network for the joint action"
+    )
+    reward: str = quantity("local", "-", "reward mode of the scenario (decentralized control; central is team)")
+    fixed: dict[str, str] = pydantic.Field(default_factory=dict, description="role -> controller that is not learned")
+    agent_steps: int = quantity(500_000, "-", "budget: agents' decisions (central: of all agents)", ge=1)
+    cells: int = quantity(8, "-", "cells stepped at once by a runner", ge=1)
+    slots: int = quantity(50, "-", "slots per iteration", ge=1)
+    minibatch: int = quantity(1000, "-", "agent-steps of a minibatch", ge=1)
+    epochs: int = quantity(8, "-", "passes over a batch", ge=1)
+    lr: float | None = quantity(None, "-", "first learning rate of Adam: 1e-3, joint central 3e-4", gt=0)
+    lr_final: float = quantity(0.1, "-", "share of the learning rate that is left at the end", gt=0, le=1)
+    discount: float | None = quantity(None, "-", "per slot; default the scenario's own, else 0.99", ge=0, lt=1)
+    gae_lambda: float = quantity(0.9, "-", "weight of longer returns", ge=0, le=1)
+    clip: float = quantity(0.2, "-", "clip range of the probability ratio", gt=0)
+    entropy: float = quantity(0.0, "-", "entropy bonus", ge=0)
+    value_weight: float = quantity(0.5, "-", "weight of the value loss", ge=0)
+    gradient_clip: float = quantity(0.5, "-", "largest norm of a gradient", gt=0)
+    reward_scale: float | None = quantity(None, "-", "factor on rewards; default the scenario's scale", gt=0)
+    hidden: tuple[int, ...] | None = quantity(None, "-", "widths of the policy's layers: 64, 64; joint 256, 256")
+    critic_hidden: tuple[int, ...] | None = quantity(None, "-", "widths of the critic's layers; default as the policy")
+    replay: int = quantity(200_000, "-", "agent-steps that dqn and sac remember per role", ge=1)
+    updates: int = quantity(50, "-", "gradient steps of dqn and sac per iteration", ge=1)
+    target_rate: float = quantity(0.005, "-", "rate at which target networks follow (dqn, sac)", gt=0, le=1)
+    epsilon: float = quantity(0.05, "-", "final share of random actions (dqn)", ge=0, le=1)
+    exploration: float = quantity(0.3, "-", "share of the budget over which epsilon falls from 1", gt=0, le=1)
+    normalise: bool = quantity(False, "-", "scale observations by running moments")
+    log_std: float = quantity(-0.7, "-", "start of the log standard deviation of a Box action", ge=-3, le=1)
+    seed: int = quantity(0, "-", "seed of weights, traces and exploration", ge=0)
+    threads: int = quantity(1, "-", "threads of the learning process; more pay for large networks only", ge=1)
+    num_env_runners: int = quantity(0, "-", "remote runners; 0 samples in this process", ge=0)
+    minutes: float | None = quantity(None, "min", "wall-clock time after which training ends below its budget", gt=0)
+    checkpoint_s: float = quantity(60.0, "s", "time between checkpoints", gt=0)
+
+    def make_scenario(self) -> Scenario:
+        """The scenario of this run."""
+        return make_scenario(self.scenario, **self.set)
+
+    @property
+    def joint(self) -> bool:
+        """Whether one network decides the joint action from the global state."""
+        return self.control == "central" and self.central_policy == "joint"
+
+    @property
+    def pooled(self) -> bool:
+        """Whether networks see the pooled rows of all agents."""
+        return self.control == "central" and self.central_policy == "pooled"
+
+    def learned_roles(self) -> tuple[str, ...]:
+        """Roles that learn, in the scenario's order, or (CENTRAL,)."""
+        if self.joint:
+            return (CENTRAL,)
+        return tuple(role for role in self.make_scenario().roles if role not in self.fixed)
+
+    def learned_agents(self) -> int:
+        """Agents of a cell whose decisions are learned; central control decides for all."""
+        roles = self.make_scenario().roles
+        return sum(roles[r].count for r in (roles if self.joint else self.learned_roles()))
+
+    def finished_at(self, row: Any) -> bool:
+        """Whether a row of the learning curve uses up the budget of agent-steps or of time."""
+        late = self.minutes is not None and row["time_s"] >= 60.0 * self.minutes
+        return bool(row["agent_steps"] >= self.agent_steps or late)
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def check(config: TrainConfig) -> None:
+    """Raise `ValueError` for what the fields' own checks cannot see."""
+    scenario = config.make_scenario()
+    if config.algorithm in ("dqn", "sac") and config.normalise:
+        raise ValueError("normalise = True is not legal with dqn and sac: their target networks would lag behind")
+    for role in () if config.joint else config.learned_roles():
+        box = isinstance(scenario.roles[role].action_space, gymnasium.spaces.Box)
+        discrete = isinstance(scenario.roles[role].action_space, gymnasium.spaces.Discrete)
+        if (config.algorithm == "sac" and not box) or (config.algorithm == "dqn" and not discrete):
+            needed = "continuous (Box)" if config.algorithm == "sac" else "Discrete"
+            raise ValueError(
+                f"{config.algorithm} needs {needed} actions; role '{role}' has {scenario.roles[role].action_space}: "
+                "name a controller for it in fixed, or use ppo"
+            )
+    if config.joint and config.algorithm == "dqn":
+        raise ValueError("dqn does not decide a joint action: use central_policy='pooled'")
+    if config.control == "central":
+        if config.fixed or config.policies == "independent" or config.algorithm == "mappo":
+            raise ValueError("control = 'central' decides for all: no fixed role, no independent policies, no mappo")
+        return
+    if config.reward not in scenario.reward_modes:
+        raise ValueError(unknown_name("reward mode", config.reward, scenario.reward_modes))
+    for role, name in config.fixed.items():
+        if role not in scenario.roles:
+            raise ValueError(unknown_name("role", role, scenario.roles))
+        make_controller(scenario, role, name)
+    if not config.learned_roles():
+        raise ValueError("fixed names every role: nothing is left to learn")
