@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from envs.api import Array, Scenario, trace_fields
+from envs.api import Array, Scenario, Step, trace_fields
 from envs.config import unknown_name
 
 Information = Literal["local", "global"]
@@ -92,6 +92,20 @@ class Controller(ABC):
         """Receive the own ledger entries (B, n) of the slot just played; learners without a model use it."""
         return
 
+    def charges(self, messages: Mapping[str, Array], step: Step) -> Mapping[str, Array]:
+        """What these messages of this controller make the receivers pay for the slot just played, if they are prices.
+
+        A policy that is trained beside this controller counts the charge as its own cost; the ledger does not hold it.
+
+        Args:
+            messages: receiving role -> (B, n_receivers, m), as they stood in the receivers' rows.
+            step: the slot.
+
+        Returns:
+            receiving role -> (B, n_receivers) in the ledger's unit.
+        """
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that was learned, as arrays and plain values."""
         return {}
@@ -141,6 +155,8 @@ class Team:
         controllers: role -> controller, for every role of the scenario.
         order: groups of roles that act one after another within the slot; default: all at once.
         information: "global" only if a member is a reference that looks beyond its row.
+
+    `inbox` holds the newest messages: receiving role -> sending role -> (B, n_receivers, m).
     """
 
     def __init__(
@@ -163,7 +179,7 @@ class Team:
         if missing:
             raise ValueError(f"team '{self.name}' has no controller for role '{missing[0]}'")
         self.scenario = scenario
-        self._inbox: dict[str, dict[str, Array]] = {role: {} for role in self.controllers}
+        self.inbox: dict[str, dict[str, Array]] = {role: {} for role in self.controllers}
         statistics = {n: getattr(trace, n) for n, m in trace_fields(type(trace)).items() if m["kind"] == "episode"}
         for role, controller in self.controllers.items():
             controller.reset(scenario, trace.cells)
@@ -171,7 +187,7 @@ class Team:
                 controller.know_statistics(statistics)
             for receiver, entries in controller.messages.items():
                 count = scenario.roles[receiver].count
-                self._inbox[receiver][role] = np.zeros((trace.cells, count, entries), np.float32)
+                self.inbox[receiver][role] = np.zeros((trace.cells, count, entries), np.float32)
 
     def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> Any:
         """The scenario's decisions: raw actions are decoded, physical decisions of a role replace decoded ones."""
@@ -198,17 +214,34 @@ class Team:
         acts: dict[str, Act] = {}
         for group in self.order:
             for role in group:
-                inbox = [self._inbox[role][sender] for sender in self.controllers if sender in self._inbox[role]]
-                row = observations[role]
-                acts[role] = self.controllers[role].act(np.concatenate([row, *inbox], axis=2) if inbox else row, rng)
+                acts[role] = self.controllers[role].act(self.row(role, observations[role]), rng)
             for role in group:
                 for receiver, message in acts[role].messages.items():
-                    self._inbox[receiver][role] = np.asarray(message, np.float32)
+                    self.inbox[receiver][role] = np.asarray(message, np.float32)
         return acts
+
+    def row(self, role: str, observations: Array) -> Array:
+        """Rows (B, n, d) of a role with the messages that it received appended, sender by sender in the team's order."""
+        inbox = [self.inbox[role][sender] for sender in self.controllers if sender in self.inbox[role]]
+        return np.concatenate([observations, *inbox], axis=2) if inbox else observations
 
     def feedback(self, costs: Mapping[str, Array]) -> None:
         for role, controller in self.controllers.items():
             controller.feedback(costs[role])
+
+    def charges(self, shown: Mapping[str, Mapping[str, Array]], step: Step) -> dict[str, Array]:
+        """Role -> (B, n), what messages made its agents pay for a slot, summed over senders (`Controller.charges`).
+
+        Args:
+            shown: the inbox as it was when the agents decided.
+            step: the slot.
+        """
+        total: dict[str, Array] = {}
+        for sender, controller in self.controllers.items():
+            sent = {receiver: found[sender] for receiver, found in shown.items() if sender in found}
+            for receiver, charge in controller.charges(sent, step).items() if sent else ():
+                total[receiver] = total[receiver] + charge if receiver in total else charge
+        return total
 
     def message_bytes(self) -> float:
         """Bytes per slot of all messages (4 per entry; a broadcast counts once)."""

@@ -86,6 +86,7 @@ class TrainedPolicy:
             size, agents = scenario.global_state_space.shape[0], 0
         elif self.role in scenario.roles:
             size = row_size(scenario, self.role, bool(self.information.get("pooled")))
+            size += int(self.information.get("message_entries", {}).get(self.role, 0))
             agents = scenario.roles[self.role].count
         else:
             raise ValueError(f"the policy controls role '{self.role}', which decides nothing in this scenario")

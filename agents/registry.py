@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -81,6 +81,17 @@ def make_controller(scenario: Scenario, role: str, name: str) -> Controller:
     if name not in known[role]:
         raise ValueError(unknown_name(f"controller of role '{role}'", name, known[role]))
     return known[role][name](scenario)
+
+
+def message_entries(scenario: Scenario, controllers: Mapping[str, str]) -> dict[str, int]:
+    """Role -> entries that messages of the named controllers (role -> name) add to each of its rows."""
+    entries = dict.fromkeys(scenario.roles, 0)
+    for role, name in controllers.items():
+        controller = make_controller(scenario, role, name)
+        controller.reset(scenario, 1)  # some know only now whom they tell how much
+        for receiver, size in controller.messages.items():
+            entries[receiver] += size
+    return entries
 
 
 def make_policy(scenario: Scenario, name: str) -> Policy:

@@ -28,7 +28,7 @@ from agents.policy import (
     PooledCentralController,
     TrainedPolicy,
 )
-from agents.registry import make_controller
+from agents.registry import make_controller, message_entries
 from envs.api import Scenario
 from marl.train_config import TrainConfig, check
 
@@ -181,7 +181,10 @@ class RunFolder:
         os.replace(temporary, self.curve_file)
         shutil.rmtree(old, ignore_errors=True)
         steps = rows[-1]["agent_steps"]
-        information = {"train": config.to_dict(), "agent_steps": steps, "pooled": config.pooled}
+        information = {
+            "train": config.to_dict(), "agent_steps": steps, "pooled": config.pooled,
+            "message_entries": message_entries(config.make_scenario(), config.fixed),
+        }  # fmt: skip
         for role, network in policy_networks(algorithm).items():
             TrainedPolicy(network, config.scenario, role, information).save(self.policies / f"{role}.pt")
 

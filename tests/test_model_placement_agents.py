@@ -200,7 +200,7 @@ def test_a_rule_reads_its_own_row_and_its_messages_only(name: str) -> None:
     rows = scenario.observe(state, exogenous)
     policy.act(rows, np.random.default_rng(0))
     for role, controller in policy.controllers.items():
-        told = [policy._inbox[role][sender] for sender in policy.controllers if sender in policy._inbox[role]]
+        told = [policy.inbox[role][sender] for sender in policy.controllers if sender in policy.inbox[role]]
         own = np.concatenate([rows[role], *told], axis=2)
         base = controller.act(own, np.random.default_rng(5)).actions
         for i in range(own.shape[1]):

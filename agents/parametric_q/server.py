@@ -11,7 +11,7 @@ from agents.api import Act
 from agents.parametric_q.device import OffloadingController, restored
 from agents.parametric_q.model import PRICE_SCALE, ServerModel
 from agents.parametric_q.values import ValueFunction, step_size
-from envs.api import Array, Scenario
+from envs.api import Array, Scenario, Step
 from envs.scenarios.sequential_offloading import SequentialOffloadingConfig
 
 SERVER_GRID = np.concatenate([np.arange(15) / 10.0, np.arange(6, 25) / 4.0])
@@ -87,6 +87,12 @@ class ParametricQServer(OffloadingController):
         self._update_price((queue - served) / k)
         message = np.repeat(self.price[:, None] / PRICE_SCALE, k, axis=1)[..., None]
         return Act(decisions=decisions, messages={"device": message.astype(np.float32)})
+
+    def charges(self, messages: Mapping[str, Array], step: Step) -> Mapping[str, Array]:
+        """lambda per offloaded task of every device."""
+        task_cycles = self.scenario.config.task_cycles
+        price = messages["device"][..., 0].astype(np.float64) * PRICE_SCALE
+        return {"device": price * step.details["residual_cycles"] / task_cycles}
 
     def _greedy(self, queue_tasks: Array, table: Any) -> Array:
         """Served tasks (B,); the value is a function of the queue per device."""

@@ -39,6 +39,8 @@ class GivenActions(Controller):
 class Cells:
     """Cells, their clocks and traces.
 
+    Messages that fixed controllers send to learned roles are appended to their rows, as `Team` does when it plays.
+
     Args:
         scenario: the scenario.
         cells: B.
@@ -50,6 +52,8 @@ class Cells:
         with_global_state: compute the global state in every slot.
         pooled: append the pooled rows of all agents to every row (`agents.policy.pooled_rows`).
         make_trace: replaces `scenario.sample_trace(rng, cells=1)`, for replaying traces.
+
+    After a step `charges` holds what fixed controllers charge for it: role -> (B, n) (`agents.api.Controller.charges`).
     """
 
     def __init__(
@@ -71,15 +75,13 @@ class Cells:
         self._make_trace = make_trace or (lambda generator: scenario.sample_trace(generator, cells=1))
         self._given = {role: GivenActions() for role in learned}
         self.team = None if self.central else Team("training", {**self._given, **fixed})
-        for role, controller in fixed.items():
-            if controller.messages:
-                raise ValueError(f"fixed controller of role '{role}' sends messages, which a learner cannot receive")
         self.traces: list[Any] = [self._make_trace(rng) for _ in range(cells)]
         self.clock = np.zeros(cells, np.int64)
         if stagger:
             offsets = np.arange(cells) * scenario.horizon // cells
             self.clock = offsets // window * window if window < scenario.horizon else offsets
         self.state = scenario.initial_state(self._merged())
+        self.charges: Mapping[str, Array] = {}
         self._start_team()
         self._align()
 
@@ -106,9 +108,11 @@ class Cells:
             for role in self.learned:
                 self._given[role].actions = actions[role]
             observations = self.scenario.observe(self.state, exogenous)
+            shown = {role: dict(senders) for role, senders in self.team.inbox.items()}
             decisions = self.team.combine(observations, self.state, exogenous, self.rng)
         step = self.scenario.step(self.state, decisions, exogenous)
         if self.team is not None:
+            self.charges = self.team.charges(shown, step)
             self.team.feedback(step.costs)
         self.state = step.state
         self.clock = self.clock + 1
@@ -130,6 +134,8 @@ class Cells:
         rows: Mapping[str, Array] = self.scenario.observe(state, exogenous)
         if self.pooled:
             rows = pooled_rows(rows)
+        elif self.team is not None:
+            rows = {role: self.team.row(role, rows[role]) for role in self.learned}
         masks = self.scenario.action_masks(state, exogenous)
         shared = self.scenario.global_state(state, exogenous) if self.with_global_state else None
         return Slot({r: rows[r] for r in self.learned}, {r: masks[r] for r in self.learned if r in masks}, shared)
@@ -191,6 +197,7 @@ class Cells:
             "traces": [_arrays(trace) for trace in self.traces],
             "state": _arrays(self.state),
             "team": {} if self.team is None else self.team.state_dict(),
+            "inbox": {} if self.team is None else {role: dict(found) for role, found in self.team.inbox.items()},
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -205,6 +212,7 @@ class Cells:
         self._start_team()
         if self.team is not None:
             self.team.load_state_dict(state["team"])
+            self.team.inbox = {role: dict(found) for role, found in state["inbox"].items()}
         self._align()
 
 

@@ -38,7 +38,7 @@ from ray.rllib.utils.metrics import (
 from agents.api import Controller
 from agents.networks import environment_actions, greedy_actions, sampled_actions
 from agents.policy import CENTRAL, row_size
-from agents.registry import make_controller
+from agents.registry import make_controller, message_entries
 from envs.api import Array, Scenario, total_cost
 from envs.registry import make_scenario, register_scenario, scenario_target
 from marl.rllib.advantages import advantages_and_targets
@@ -167,14 +167,17 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
 
     def get_spaces(self) -> dict[str, Any]:
         spaces: dict[str, Any] = {}
+        entries = message_entries(self.scenario, self.settings.fixed)
         for name in self.settings.roles:
             if name == CENTRAL:
                 spaces[name] = (self.scenario.global_state_space, self.scenario.central_space)
             else:
                 role, size = self.scenario.roles[name], row_size(self.scenario, name, self.settings.pooled)
-                rows = role.observation_space
-                if self.settings.pooled:
-                    rows = gymnasium.spaces.Box(float(rows.low.min()), float(rows.high.max()), (size,), np.float32)
+                rows, heard = role.observation_space, entries[name]
+                if self.settings.pooled or heard:
+                    low = [float(rows.low.min())] * size + [-np.inf] * heard
+                    high = [float(rows.high.max())] * size + [np.inf] * heard
+                    rows = gymnasium.spaces.Box(np.array(low, np.float32), np.array(high, np.float32))
                 spaces[name] = (rows, role.action_space)
         observed, acted = ({role: pair[i] for role, pair in spaces.items()} for i in (0, 1))
         return {INPUT_ENV_SPACES: (observed, acted), **spaces}
@@ -255,6 +258,9 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         if self.settings.roles == (CENTRAL,):
             return {CENTRAL: -scales[CENTRAL] * total_cost(step)[:, None]}
         per_role = self.scenario.rewards(step, self.settings.reward)
+        if self.settings.reward == "local":  # a price is there to tell what a selfish learner does not see
+            assert self.cells is not None
+            per_role = {r: reward - self.cells.charges.get(r, 0.0) for r, reward in per_role.items()}
         return {role: per_role[role] * scales[role] for role in self.settings.roles}
 
     # --- batches -----------------------------------------------------------------------------------------------------

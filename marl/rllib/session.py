@@ -22,6 +22,7 @@ from ray.rllib.utils.metrics import (
 
 from agents.networks import PolicyNetwork, network_spec
 from agents.policy import CENTRAL, row_size
+from agents.registry import message_entries
 from envs.api import Scenario
 from marl.rllib.env_runner import SCENARIO_METRICS, BatchedEnvRunner, RunnerSettings, settings_for
 from marl.rllib.modules import ActorCriticModule
@@ -117,6 +118,7 @@ def reward_scales(config: TrainConfig, scenario: Scenario) -> dict[str, float]:
 def module_specs(config: TrainConfig, scenario: Scenario) -> MultiRLModuleSpec:
     """A module per learned role, or one for central control."""
     hidden = config.hidden or ((256, 256) if config.joint else (64, 64))
+    entries = message_entries(scenario, config.fixed)
     specs = {}
     for name in config.learned_roles():
         if config.joint:
@@ -125,7 +127,7 @@ def module_specs(config: TrainConfig, scenario: Scenario) -> MultiRLModuleSpec:
         else:
             role = scenario.roles[name]
             observation_space, action_space, agents = role.observation_space, role.action_space, role.count
-            size = row_size(scenario, name, config.pooled)
+            size = row_size(scenario, name, config.pooled) + entries.get(name, 0)
         spec = network_spec(
             size,
             action_space,

@@ -76,14 +76,14 @@ def test_a_restored_policy_acts_identically(name: str, controller: str) -> None:
     other.reset(scenario, trace)
     other.load_state_dict(copy.deepcopy(policy.state_dict()))
     if isinstance(policy, Team) and isinstance(other, Team):
-        other._inbox = copy.deepcopy(policy._inbox)  # messages are in the air, not in anybody's memory
+        other.inbox = copy.deepcopy(policy.inbox)  # messages are in the air, not in anybody's memory
     other_rng, other_state = copy.deepcopy(rng), state
     for t in (BLOCKS, BLOCKS + 1):
         state = advance(policy, scenario, trace, state, t, rng)
         other_state = advance(other, scenario, trace, other_state, t, other_rng)
         assert_same(state, other_state)
         if isinstance(policy, Team) and isinstance(other, Team):
-            assert_same(policy._inbox, other._inbox)
+            assert_same(policy.inbox, other.inbox)
 
 
 @pytest.mark.parametrize(("name", "controller"), ALL)

@@ -63,8 +63,9 @@ def test_cells_are_staggered_and_episodes_bring_new_topologies() -> None:
     assert all((a != trace.mean_gain_per_w).all() for a, trace in zip(before, cells.traces, strict=True))
 
 
-def test_state_continues_the_same_stream() -> None:
-    first, second = runner(set=SHORT, seed=4), runner(set=SHORT, seed=4)
+@pytest.mark.parametrize("fixed", [{}, {"server": "parametric_q_priced"}])
+def test_state_continues_the_same_stream(fixed: dict[str, str]) -> None:
+    first, second = runner(set=SHORT, seed=4, fixed=fixed), runner(set=SHORT, seed=4, fixed=fixed)
     for _ in range(3):
         first.sample()
     second.set_state(first.get_state())
@@ -87,3 +88,24 @@ def test_an_ended_episode_is_bootstrapped_with_its_own_last_row() -> None:
 def test_fixed_role_is_played_and_not_learned() -> None:
     batch = runner(set=SHORT, fixed={"server": "parametric_q"}).sample()
     assert list(batch.policy_batches) == ["device"]
+
+
+def test_a_learner_sees_the_price_of_the_slot_before_and_pays_it() -> None:
+    """Price lambda/10 is the row's last entry, one block old; the reward is -0.1 (cost + lambda residual/W)."""
+    sampler = runner(set=SHORT, fixed={"server": "parametric_q_priced"}, cells=2, slots=1)
+    sampler.make_env()
+    cells = sampler.cells
+    assert cells is not None and cells.team is not None
+    server: Any = cells.team.controllers["server"]
+    entries = sampler.scenario.roles["device"].observation_space.shape[0]
+    price = np.zeros(2)
+    for _ in range(8):
+        rows = cells.slot().observations["device"]
+        assert rows.shape == (2, 2, entries + 1)
+        np.testing.assert_allclose(rows[..., -1], np.repeat(price[:, None] / 10.0, 2, axis=1), rtol=1e-6)
+        step, _, _ = cells.step({"device": np.full((2, 2, 2), 0.4)})
+        paid = price[:, None] * step.details["residual_cycles"] / 5e8
+        np.testing.assert_allclose(sampler._rewards(step)["device"], -0.1 * (step.costs["device"] + paid), rtol=1e-5)
+        price = server.price.copy()
+    assert (price > 0.1).all() and paid.any()
+    assert sampler.sample()["device"][Columns.OBS].shape == (4, entries + 1)

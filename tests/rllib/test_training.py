@@ -128,6 +128,19 @@ def test_central_run_gives_a_central_controller(central_policy: str, local_clust
     assert np.isfinite(step.metrics["cost"]).all()
 
 
+def test_a_policy_trained_under_a_price_plays_with_it(local_cluster: None, tmp_path: Path) -> None:
+    train(small(fixed={"server": "parametric_q_priced"}, agent_steps=120), tmp_path)
+    scenario = make_scenario("sequential_offloading", num_devices=5)
+    policy = load_policy(tmp_path, scenario)
+    trace = scenario.sample_trace(np.random.default_rng(1), cells=2, slots=5)
+    policy.reset(scenario, trace)
+    state, exogenous = scenario.initial_state(trace), scenario.exogenous(trace, 0)
+    step = scenario.step(state, policy.decide(state, exogenous, np.random.default_rng(0)), exogenous)
+    assert np.isfinite(step.metrics["cost"]).all()
+    assert policy.message_bytes() == 4.0
+    assert TrainedPolicy.load(tmp_path / "policy" / "device.pt").spec.observation_size == 8
+
+
 def test_mappo_trains_a_critic_on_the_global_state_and_a_local_actor(local_cluster: None, tmp_path: Path) -> None:
     run = train(small(algorithm="mappo", reward="team", agent_steps=160), tmp_path)
     assert np.isfinite(run.curve["device_vf_loss"]).all()
