@@ -221,7 +221,7 @@ class Team:
         return acts
 
     def row(self, role: str, observations: Array) -> Array:
-        """Rows (B, n, d) of a role with the messages that it received appended, sender by sender in the team's order."""
+        """Rows (B, n, d) of a role with the messages that it received appended, in the team's order of senders."""
         inbox = [self.inbox[role][sender] for sender in self.controllers if sender in self.inbox[role]]
         return np.concatenate([observations, *inbox], axis=2) if inbox else observations
 

@@ -29,7 +29,7 @@ class TrainConfig:
     central_policy: Literal["pooled", "joint"] = quantity(
         "pooled", "-", "central control: role networks that see pooled rows of all, or one network for the joint action"
     )
-    reward: str = quantity("local", "-", "reward mode of the scenario (decentralized control; central is team)")
+    reward: str | None = quantity(None, "-", "reward mode of the scenario: local, of central control team")
     fixed: dict[str, str] = pydantic.Field(default_factory=dict, description="role -> controller that is not learned")
     agent_steps: int = quantity(500_000, "-", "budget: agents' decisions (central: of all agents)", ge=1)
     cells: int = quantity(8, "-", "cells stepped at once by a runner", ge=1)
@@ -74,6 +74,11 @@ class TrainConfig:
         """Whether networks see the pooled rows of all agents."""
         return self.control == "central" and self.central_policy == "pooled"
 
+    @property
+    def reward_mode(self) -> str:
+        """The reward mode that agents learn from."""
+        return self.reward or ("team" if self.control == "central" else "local")
+
     def learned_roles(self) -> tuple[str, ...]:
         """Roles that learn, in the scenario's order, or (CENTRAL,)."""
         if self.joint:
@@ -110,12 +115,14 @@ def check(config: TrainConfig) -> None:
             )
     if config.joint and config.algorithm == "dqn":
         raise ValueError("dqn does not decide a joint action: use central_policy='pooled'")
+    if config.reward_mode not in scenario.reward_modes:
+        raise ValueError(unknown_name("reward mode", config.reward_mode, scenario.reward_modes))
+    if config.joint and config.reward_mode != "team":
+        raise ValueError(f"reward = '{config.reward}' is not legal: a joint action is judged by 'team'")
     if config.control == "central":
         if config.fixed or config.policies == "independent" or config.algorithm == "mappo":
             raise ValueError("control = 'central' decides for all: no fixed role, no independent policies, no mappo")
         return
-    if config.reward not in scenario.reward_modes:
-        raise ValueError(unknown_name("reward mode", config.reward, scenario.reward_modes))
     for role, name in config.fixed.items():
         if role not in scenario.roles:
             raise ValueError(unknown_name("role", role, scenario.roles))

@@ -162,6 +162,7 @@ class SequentialOffloading(Scenario):
     trace_type = SequentialOffloadingTrace
     exogenous_type = SequentialOffloadingExogenous
     decisions_type = SequentialOffloadingDecisions
+    reward_modes = ("local", "coupled", "team")
     cost_label = "cost per device and block"
     summary_metrics = MappingProxyType(
         {
@@ -208,6 +209,13 @@ class SequentialOffloading(Scenario):
     @property
     def learner_scale(self) -> dict[str, float]:
         return {"device": 0.1, "server": 0.1}
+
+    def rewards(self, step: Step, mode: str = "local") -> dict[str, Array]:
+        """As the contract; "coupled": a device's own entry and the server's, which is all that it has an effect on."""
+        if mode != "coupled":
+            return super().rewards(step, mode)
+        server = -step.costs["server"]
+        return {"device": server - step.costs["device"], "server": server}
 
     # --- randomness ------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -95,7 +96,7 @@ def runner_settings(config: TrainConfig) -> RunnerSettings:
         overrides=dict(config.set),
         roles=config.learned_roles(),
         fixed=dict(config.fixed),
-        reward="team" if config.pooled else config.reward,
+        reward=config.reward_mode,
         scales=reward_scales(config, scenario),
         cells=config.cells,
         slots=config.slots,
@@ -106,12 +107,15 @@ def runner_settings(config: TrainConfig) -> RunnerSettings:
 
 
 def reward_scales(config: TrainConfig, scenario: Scenario) -> dict[str, float]:
-    """Learned role -> factor on its reward; sums over a cell (team, central) are divided by its number of agents."""
+    """Learned role -> factor on its reward.
+
+    Sums over a cell (team) are divided by its number of agents; "coupled", whose noise grows with its root, by that.
+    """
     agents = sum(scenario.ledger.values())
     scales = {role: float(scenario.learner_scale[role]) for role in scenario.ledger}
     if config.joint:
         return {CENTRAL: config.reward_scale or float(np.mean(list(scales.values()))) / agents}
-    share = agents if config.reward == "team" or config.pooled else 1
+    share = {"team": agents, "coupled": math.sqrt(agents)}.get(config.reward_mode, 1)
     return {role: config.reward_scale or scales[role] / share for role in config.learned_roles()}
 
 
