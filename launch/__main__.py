@@ -9,7 +9,12 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
+
+from launch import interrupt
+
+if __name__ == "__main__":
+    interrupt.exit_at_once()
 
 import typer
 
@@ -244,27 +249,39 @@ def trace_describe_command(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; bad input gives one line on stderr and exit code 2."""
+    """Run the command line; bad input gives one line on stderr and exit code 2, Ctrl-C one line and 130."""
     words = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        interrupt.raise_interrupts()
     try:
-        # the command as it was typed is for the report
-        code = app(args=words, standalone_mode=False, obj=shlex.join(["python", "-m", "launch", *words]))
-    except (KeyboardInterrupt, typer.Abort):
-        code = 130
-    except ValueError as error:
-        if os.environ.get("EDGEMARL_DEBUG"):
-            raise
-        _fail(str(error), 2)
-    except Exception as error:
-        if not hasattr(error, "format_message"):  # not an error of the command line's parser
-            raise
-        _fail(error.format_message(), 2)
-    if code == 130:  # the parser's answer to Ctrl-C
-        _fail("stopped; finished results are kept, the same command goes on from there", 130)
+        code = _exit_code(words)
+    except KeyboardInterrupt:
+        code = interrupt.EXIT_CODE
+    if arguments is None:
+        interrupt.exit_at_once()
+    if code == interrupt.EXIT_CODE:
+        interrupt.stopped()
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _fail(message: str, code: int) -> None:
+def _exit_code(words: list[str]) -> Any:
+    """What the command returns; the parser gives 130 after Ctrl-C."""
+    try:
+        # the command as it was typed is for the report
+        return app(args=words, standalone_mode=False, obj=shlex.join(["python", "-m", "launch", *words]))
+    except typer.Abort:
+        return interrupt.EXIT_CODE
+    except Exception as error:
+        if interrupt.came():
+            return interrupt.EXIT_CODE
+        if isinstance(error, ValueError) and not os.environ.get("EDGEMARL_DEBUG"):
+            _fail(str(error), 2)
+        if hasattr(error, "format_message"):  # an error of the command line's parser
+            _fail(error.format_message(), 2)
+        raise
+
+
+def _fail(message: str, code: int) -> NoReturn:
     sys.stderr.write("edgemarl: " + " ".join(message.split()) + "\n")
     sys.exit(code)
 

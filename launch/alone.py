@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import multiprocessing
-import os
 import pickle
-import signal
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -15,12 +13,13 @@ from typing import Any
 
 from agents.api import Policy
 from launch.experiment import Experiment, Job
+from launch.interrupt import held
 from launch.plan import Plan
 from launch.store import Part
 from launch.training import Notify
 
 STOP_S = 10.0
-"""Time that a process has for an orderly end after Ctrl-C, in s."""
+"""Time that a process has to end when it is asked to, in s."""
 
 
 class AloneExperiment(Experiment):
@@ -46,10 +45,10 @@ class AloneExperiment(Experiment):
         preset = self.plan.preset.model_copy(update={"controllers": [self._asked_for(job)], "sweep": None})
         plan = dataclasses.replace(self.plan, preset=preset, points=(job.point,))
         process = context.Process(target=_play, args=(plan, self.folder, job.seed, label, sender), name=label)
-        with _sigint_ignored():  # inherited, so that a Ctrl-C while the other process starts leaves no traceback
-            process.start()
-        sender.close()
         try:
+            with held():  # Ctrl-C is for this process, which ends the other one
+                process.start()
+            sender.close()
             while True:
                 kind, found = receiver.recv()
                 if kind == "part":
@@ -71,28 +70,18 @@ class AloneExperiment(Experiment):
         return next(name for name in names if job.controller in (name, Path(name).name))
 
 
-@contextlib.contextmanager
-def _sigint_ignored() -> Iterator[None]:
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def _end(process: Any) -> None:
-    """Let a process end by itself, as it does after Ctrl-C on a terminal; else ask it, else end it."""
-    process.join(STOP_S if process.exitcode is None else 0)
-    for number in (signal.SIGINT, signal.SIGKILL):
-        if process.exitcode is None:
-            os.kill(process.pid, number)
-            process.join(STOP_S)
+    """End a process if it still runs: nobody waits for its result. Ray ends what it started when it is asked to."""
+    with held():
+        for stop in (process.terminate, process.kill):
+            if process.pid is not None and process.exitcode is None:
+                stop()
+                process.join(STOP_S)
 
 
 def _play(plan: Plan, folder: Path, seed: int, label: str, sender: Connection) -> None:
     """The other process: its only job, measured."""
-    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError), contextlib.closing(sender):
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    with contextlib.suppress(BrokenPipeError), contextlib.closing(sender):  # broken: the process that asked is gone
         try:
             notify: Notify = lambda text, done, total: sender.send(("progress", (text, done, total)))  # noqa: E731
             experiment = Experiment(plan, folder, notify)

@@ -124,6 +124,8 @@ def _tune(trials: Sequence[Trial], where: str, concurrent: int | None, ended: Ca
         return {}
     from marl.rllib.session import local_ray
 
+    # by default Tune ends as if all was done; here what is left goes on when the sweep is started again
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     largest = max(trial.config.num_env_runners for trial in trials)
     with tempfile.TemporaryDirectory() as scratch, local_ray(max(largest, (os.cpu_count() or 1) - 1)):
         grid = [{"name": t.name, "config": t.config.to_dict(), "where": where} for t in trials]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -206,18 +208,46 @@ def test_a_study_writes_everything_and_keeps_what_is_done(
     capsys.readouterr()
 
 
+def _slow(*arguments: Any) -> None:
+    time.sleep(600)
+
+
+@pytest.mark.parametrize("when", ["while the other process starts", "while it works"])
+def test_ctrl_c_ends_the_other_process_too(when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signal goes to this process; on a terminal the other one gets it too, and leaves it to this one."""
+    monkeypatch.setattr(launch.alone, "_play", _slow)
+    experiment = AloneExperiment(make_study((2,), Options(controllers=["random"], networks=2)).sizes[0], tmp_path)
+    start = SpawnProcess.start
+
+    def started(process: SpawnProcess) -> None:
+        if when == "while the other process starts":
+            signal.raise_signal(signal.SIGINT)
+        start(process)
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGINT)
+        if when == "while it works":
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(SpawnProcess, "start", started)
+    with pytest.raises(KeyboardInterrupt):
+        experiment.run()
+    assert multiprocessing.active_children() == []
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
 def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "launch", "scale", "--devices", "2,300", "--networks", "200", "--out", str(out)]
+    command = [sys.executable, "-m", "launch", "scale", "--devices", "300", "--networks", "40", "--out", str(out)]
     process = subprocess.Popen(
-        [*command, "--controllers", "random,parametric_q"], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+        [*command, "--controllers", "random,parametric_q"],  # the second takes minutes, if it isn't stopped
+        cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
         text=True, start_new_session=True,
     )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while not list(out.glob("parts/*.parquet")) and time.monotonic() < deadline:
+    while not list(out.glob("parts/[!.]*.parquet")) and process.poll() is None:
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: both processes
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=600)
     assert process.returncode == 130
     assert "finished results are kept" in err
     assert "Traceback" not in err
