@@ -63,11 +63,13 @@ class Controller(ABC):
     Attributes:
         messages: receiving role -> entries that this controller appends to each receiver's row (float32, 4 bytes).
         broadcast: True if one message serves all receivers, so that its bytes count once.
+        signalled: receivers whose messages the scenario's own signalling already counts.
         needs_statistics: True if an agent must know its own long-run statistics (the trace's per-episode fields).
     """
 
     messages: Mapping[str, int] = {}
     broadcast = True
+    signalled: frozenset[str] = frozenset()
     needs_statistics = False
 
     def reset(self, scenario: Scenario, cells: int) -> None:
@@ -248,6 +250,8 @@ class Team:
         total = 0
         for controller in self.controllers.values():
             for receiver, entries in controller.messages.items():
+                if receiver in controller.signalled:
+                    continue
                 total += 4 * entries * (1 if controller.broadcast else self.scenario.roles[receiver].count)
         return float(total)
 

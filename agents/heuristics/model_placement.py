@@ -105,6 +105,8 @@ class RandomDevices(PlacementController):
 class RuleDevices(PlacementController):
     """Devices with a rule for (m, n); they tell it to their gateway and, through it, to the server."""
 
+    signalled = frozenset({"gateway", "server"})
+
     def reset(self, scenario: Scenario, cells: int) -> None:
         super().reset(scenario, cells)
         self.messages = {"gateway": self.config.devices_per_gateway, "server": self.config.num_devices}
@@ -366,6 +368,19 @@ class GatewayRule(PlacementController):
         return ready, np.where(local, fetch_s, 0.0)
 
 
+@dataclass(frozen=True)
+class RelayedTasks:
+    """All tasks of a network in the server's eyes, (B, N) each."""
+
+    relayed: Array
+    heavy: Array
+    member: Array  # relayed, and the model is there or arrives by the deadline
+    band_s: Array  # seconds at the whole relay band; infinite on a dead link
+    cpu_s: Array  # seconds at the whole server CPU
+    deadline_s: Array
+    rest_s: Array  # what the first hop leaves of the deadline
+
+
 class ServerRule(PlacementController):
     """The server, sharing the relay band and its CPU among relayed tasks; arguments as for `GatewayRule`."""
 
@@ -373,40 +388,48 @@ class ServerRule(PlacementController):
         self.how, self.keep, self.rule = shares, keep, rule
 
     def act(self, observations: Array, rng: np.random.Generator) -> Act:
+        tasks = self.relayed_tasks(observations)
+        band, cpu = self._scores(tasks, rng)
+        keep = keep_scores(self.keep, wanted_models(tasks.relayed, tasks.heavy), rng).reshape(len(observations), -1)
+        return Act(np.concatenate([band, cpu, keep], axis=-1)[:, None, :])
+
+    def relayed_tasks(self, observations: Array) -> RelayedTasks:
+        """The slot's tasks as the server sees them and is told about them."""
         c = self.config
         cells, n, g = len(observations), c.num_devices, c.num_gateways
         row = observations[:, 0]
         rows = server_rows(c, row[:, : SERVER_ROW * n].reshape(cells, n, SERVER_ROW))
         relay = row[:, SERVER_ROW * n : SERVER_ROW * n + g].astype(np.float64) * c.spectral_efficiency_scale
-        told = np.rint(row[:, SERVER_ROW * n + g + 1 :]).astype(int)
+        told = np.rint(row[:, SERVER_ROW * n + g + 1 : SERVER_ROW * n + g + 1 + n]).astype(int)
         if not told.shape[-1]:
             told = np.full((cells, n), LOCAL_BIT)
         relayed, heavy = (told & LOCAL_BIT) == 0, (told & HEAVY_BIT) > 0
-        band, cpu = self._scores(rows, np.repeat(relay, c.devices_per_gateway, axis=1), relayed, heavy, rng)
-        keep = keep_scores(self.keep, wanted_models(relayed, heavy), rng).reshape(cells, 2 * n)
-        return Act(np.concatenate([band, cpu, keep], axis=-1)[:, None, :])
+        with np.errstate(divide="ignore"):
+            band_s = rows.task_bits / (np.repeat(relay, c.devices_per_gateway, axis=1) * c.relay_bandwidth_hz)
+        cycles = at_level(rows.model_cycles, heavy)
+        bits, there = at_level(rows.model_bits, heavy), at_level(rows.cached_edge, heavy)
+        in_time = self.scenario.edge_fetch_s(bits, there) <= rows.deadline_s
+        rest_s = (1.0 - self.first_hop(row[:, SERVER_ROW * n + g + 1 + n :])) * rows.deadline_s
+        return RelayedTasks(relayed, heavy, relayed & in_time, band_s, cycles / c.edge_cpu_hz, rows.deadline_s, rest_s)
 
-    def _scores(
-        self, rows: Rows, relay: Array, relayed: Array, heavy: Array, rng: np.random.Generator
-    ) -> tuple[Array, Array]:
-        shape = relayed.shape
+    def first_hop(self, told: Array) -> Array:
+        """Part of a deadline that the first hop takes, from further messages (B, m); broadcasts to (B, N)."""
+        return np.array(self.rule.first_hop)
+
+    def _scores(self, tasks: RelayedTasks, rng: np.random.Generator) -> tuple[Array, Array]:
+        shape = tasks.relayed.shape
         if self.how == "random":
             return rng.uniform(-1.0, 1.0, shape), rng.uniform(-1.0, 1.0, shape)
         if self.how == "equal":
             return np.zeros(shape), np.zeros(shape)
-        c, cycles = self.config, at_level(rows.model_cycles, heavy)
         if self.how == "need":
-            per_s = rows.task_bits / rows.deadline_s * relayed
-            band = np.divide(per_s, relay, out=np.zeros(shape), where=relay > 0)
-            return scores_of(band), scores_of(cycles / rows.deadline_s * relayed)
-        with np.errstate(divide="ignore"):
-            band_s = rows.task_bits / (relay * c.relay_bandwidth_hz)
-        cpu_s = cycles / c.edge_cpu_hz
-        bits, there = at_level(rows.model_bits, heavy), at_level(rows.cached_edge, heavy)
-        member = relayed & (self.scenario.edge_fetch_s(bits, there) <= rows.deadline_s)
-        burden = (self.rule.band_burden * band_s + cpu_s) / rows.deadline_s
-        rest_s = (1.0 - self.rule.first_hop) * rows.deadline_s
-        found = deadline_shares(band_s, cpu_s, rest_s, np.zeros(shape), member, relayed, burden)
+            alive = tasks.relayed & np.isfinite(tasks.band_s)
+            band = np.where(alive, tasks.band_s, 0.0) / tasks.deadline_s
+            return scores_of(band), scores_of(tasks.cpu_s / tasks.deadline_s * tasks.relayed)
+        burden = (self.rule.band_burden * tasks.band_s + tasks.cpu_s) / tasks.deadline_s
+        found = deadline_shares(
+            tasks.band_s, tasks.cpu_s, tasks.rest_s, np.zeros(shape), tasks.member, tasks.relayed, burden
+        )
         return scores_of(found.band), scores_of(found.cpu)
 
 
@@ -422,10 +445,6 @@ class PlacementTeam(Team):
         order: Sequence[Sequence[str]] = (("device",), ("gateway",), ("server",)),
     ) -> None:
         super().__init__(name, {"device": device, "gateway": gateway, "server": server}, order=order)
-
-    def message_bytes(self) -> float:
-        """Zero: the one-byte decisions, the only messages, are part of the scenario's own signalling."""
-        return 0.0
 
 
 def rule_team(name: str, devices: Controller, shares: DeadlineRule = PRINTED, keep: Keep = "used") -> PlacementTeam:

@@ -32,7 +32,7 @@ from agents.heuristics.model_placement import (
     wanted_models,
 )
 from agents.reference.model_placement import PRICE_RANGE, PRICE_START, STEP_MAX, Options, Problem
-from envs.api import Array
+from envs.api import Array, Scenario
 from envs.physics.deadlines import deadline_shares
 from envs.scenarios.model_placement.scenario import GATEWAY_ROW
 
@@ -59,16 +59,24 @@ class CellPlan:
 class TalkingGateways(PlacementController):
     """Plans of all gateways, each from its own row; they tell their devices (m, n)."""
 
+    signalled = frozenset({"device"})
+
     def __init__(self, plan: CellPlan | None = None, keep: Keep = "none") -> None:
         self.plan, self.keep = plan or CellPlan(), keep
         self.messages = {"device": 1}
         self.broadcast = False
 
+    def reset(self, scenario: Scenario, cells: int) -> None:
+        super().reset(scenario, cells)
+        constant = self.plan.server.shared_by(self.config)
+        shape = (cells, self.config.num_gateways, 1)
+        self.server_prices = np.tile([constant.relay, constant.edge_cpu], shape)
+
     def act(self, observations: Array, rng: np.random.Generator) -> Act:
         c = self.config
         cells, g, k = len(observations), c.num_gateways, c.devices_per_gateway
-        p = self._problem(observations)
-        option, band, cpu = self._best(p, self._assignments(p))
+        p = self._problem(observations.reshape(cells * g, 1, -1))
+        option, band, cpu = (v.reshape(cells, g, k) for v in self._best(p, *self._assignments(p)))
         local, heavy = option < 2, option % 2 == 1
         told = (LOCAL_BIT * local + HEAVY_BIT * heavy).astype(np.float32)
         keep = keep_scores(self.keep, wanted_models(local, heavy), rng).reshape(cells, g, 2 * k)
@@ -76,9 +84,9 @@ class TalkingGateways(PlacementController):
         return Act(actions, messages={"device": told.reshape(cells, g * k, 1)})
 
     def _problem(self, observations: Array) -> Problem:
-        """The slot as the gateways see it; accuracies are those of an average model."""
+        """The slot in the eyes of single gateways, rows (B G, 1, d); accuracies are those of an average model."""
         c = self.config
-        cells, g, k = len(observations), c.num_gateways, c.devices_per_gateway
+        cells, g, k = len(observations), 1, c.devices_per_gateway
         row = observations[..., : GATEWAY_ROW * k].reshape(cells, g, k, GATEWAY_ROW)
         rows = device_rows(c, row)
         relay = observations[..., -3:-2].astype(np.float64) * c.spectral_efficiency_scale
@@ -120,13 +128,12 @@ class TalkingGateways(PlacementController):
             free_edge=observations[:, 0, -1].astype(np.float64),
         )
 
-    def _assignments(self, p: Problem) -> Array:
-        """(C, B, G, K) best options at the last iterates of every gateway's own prices."""
+    def _assignments(self, p: Problem) -> tuple[Array, Options]:
+        """(C, B G, 1, K) best options at the last iterates of a gateway's own prices, and the options at the last."""
         cells, g = p.free_gateway.shape
         price, capacity = np.full((3, cells, g + 1), PRICE_START), np.ones((3, cells, g + 1))
         price[2], capacity[2, :, :-1] = 1.0, p.free_gateway
-        server = self.plan.server.shared_by(self.config)
-        price[:, :, -1] = np.array([server.relay, server.edge_cpu, PRICE_RANGE[0]])[:, None]
+        price[:2, :, -1], price[2, :, -1] = self.server_prices.reshape(-1, 2).T, PRICE_RANGE[0]
         roots = np.sqrt(p.first_s), np.sqrt(p.second_s), np.sqrt(p.cpu_s)
         kept = []
         for t in range(self.plan.iterations):
@@ -139,10 +146,14 @@ class TalkingGateways(PlacementController):
             step = np.exp(np.clip(excess, -STEP_MAX, STEP_MAX) / (1.0 + t / 15.0))
             price = price.copy()
             price[..., :-1] = np.clip(price[..., :-1] * step, *PRICE_RANGE)
-        return np.stack(kept)
+        return np.stack(kept), options
 
-    def _best(self, p: Problem, options: Array) -> tuple[Array, Array, Array]:
-        """Of the candidate assignments of each gateway the one whose shares serve most: option, band, CPU (B, G, K)."""
+    def first_hop(self, options: Options) -> Array:
+        """Part of a relayed task's deadline that its first hop may take; broadcasts to (B G, 1, K)."""
+        return np.array(self.plan.rule.first_hop)
+
+    def _best(self, p: Problem, options: Array, last: Options) -> tuple[Array, Array, Array]:
+        """Of the candidate assignments of a gateway the one whose shares serve most: option, band, CPU (B G, 1, K)."""
         many, shape = len(options), options.shape
         rule, k = self.plan.rule, options.shape[-1]
 
@@ -157,13 +168,14 @@ class TalkingGateways(PlacementController):
         fits = np.cumsum(np.where(local, pick(p.cache), 0.0), axis=-1) <= p.free_gateway[..., None]
         member = np.isfinite(accuracy) & (fits | ~local)
         burden = rule.band_burden * band_s / deadline + np.where(local, cpu_s / deadline, 0.0)
-        time_s = np.where(local, deadline, rule.first_hop * deadline)
+        first_hop = self.first_hop(last)
+        time_s = np.where(local, deadline, first_hop * deadline)
         shares = deadline_shares(*(
             values.reshape(-1, k) for values in (band_s, cpu_s, time_s, fetch, member, local, burden)
         ))  # fmt: skip
-        rest_s = (1.0 - rule.first_hop) * deadline
-        server = self.plan.server.shared_by(self.config)
-        root = np.sqrt(server.relay * p.second_s) + np.sqrt(server.edge_cpu * cpu_s)
+        rest_s = (1.0 - first_hop) * deadline
+        relay_price, cpu_price = self.server_prices.reshape(-1, 2).T[..., None, None]
+        root = np.sqrt(relay_price * p.second_s) + np.sqrt(cpu_price * cpu_s)
         worth = np.where(shares.served.reshape(shape), accuracy - np.where(local, 0.0, root * root / rest_s), 0.0)
         chosen = worth.sum(axis=-1).argmax(axis=0)[None, ..., None]
 

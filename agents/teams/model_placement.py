@@ -16,6 +16,7 @@ from agents.heuristics.model_placement import (
     rule_team,
 )
 from agents.heuristics.placement_cells import cell_team
+from agents.heuristics.placement_prices import priced_team
 from agents.reference.model_placement import PlanController
 from agents.registry import Entry
 
@@ -97,6 +98,14 @@ CONTROLLERS: dict[str, Entry] = {
     ),
     "cell_plan_used": Entry(
         lambda s: cell_team("cell_plan_used", keep="used"), "the same, keeping the models in use", "baseline"
+    ),
+    "cell_plan_priced": Entry(
+        lambda s: priced_team("cell_plan_priced", keep="none"),
+        "gateways plan their own cells at prices that the server learns and broadcasts; nothing cached",
+        "learned",
+    ),
+    "cell_plan_priced_used": Entry(
+        lambda s: priced_team("cell_plan_priced_used", keep="used"), "the same, keeping the models in use", "learned"
     ),
     "plan_used": Entry(
         lambda s: PlanController("used"), "Lagrangian plan that sees everything, keeps the models in use", "reference"

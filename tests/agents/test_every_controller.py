@@ -14,8 +14,12 @@ from agents.api import Act, Policy, Team
 from agents.registry import controllers, make_policy, reference_name, role_controllers, scenarios_with_controllers
 from envs import make_scenario
 from envs.api import Scenario
+from envs.scenarios.model_placement import scaled
 
-SMALL: dict[str, dict[str, Any]] = {"sequential_offloading": {"num_devices": 3}}
+SMALL: dict[str, dict[str, Any]] = {
+    "sequential_offloading": {"num_devices": 3},
+    "model_placement": dataclasses.asdict(scaled(2, 5)),
+}
 BLOCKS = 8
 ALL = [(scenario, name) for scenario in scenarios_with_controllers() for name in controllers(scenario)]
 
