@@ -122,6 +122,18 @@ def train_command(
     return runs.train_command(config, folder, storage, fresh)
 
 
+@app.command("export")
+def export_command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training run, or a policy file in it.")],
+    form: Annotated[str, typer.Option("--format", help="onnx or torchscript.")] = "onnx",
+    out: Annotated[Path | None, typer.Option(help="Folder of the files; default: export in the run's.")] = None,
+) -> None:
+    """Write a run's policies as files that act on a device without Ray and without this project."""
+    from launch.export import export
+
+    export(run, form, out)
+
+
 @app.command("reproduce")
 def reproduce_command(
     scenario: Annotated[str, typer.Argument(help="Scenario whose presets are run.")],

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -73,6 +74,31 @@ def test_a_run_of_another_scenario_is_refused(tmp_path: Path, capsys: pytest.Cap
     err = capsys.readouterr().err
     assert "is of scenario 'sequential_offloading', not of 'sampling_rate'" in err
     assert err.count("\n") == 1
+
+
+def test_a_run_is_exported_for_a_device(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_run(tmp_path / "mine", TrainConfig(set=TINY))
+    assert run("export", str(path), "--format", "torchscript") == 0
+    rows = torch.rand(3, TrainedPolicy.load(path / "policy" / "device.pt").spec.observation_size)
+    actions = torch.jit.load(str(path / "export" / "device.ts"))(rows).detach().numpy()
+    expected = TrainedPolicy.load(path / "policy" / "device.pt").act(rows.numpy(), np.random.default_rng(0))
+    np.testing.assert_allclose(actions, expected, atol=1e-5)
+    assert sorted(file.name for file in (path / "export").iterdir()) == ["device.ts", "server.ts"]
+    assert "observations float32 (M, 7) of role 'device'" in capsys.readouterr().out
+
+
+def test_what_cannot_be_exported_is_said_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_run(tmp_path / "mine", TrainConfig(set=TINY))
+    (tmp_path / "file").touch()
+    for words, told in [
+        ([str(path), "--format", "onxx"], "did you mean 'onnx'?"),
+        ([str(tmp_path)], "holds no trained policy"),
+        ([str(path), "--format", "torchscript", "--out", str(tmp_path / "file" / "x")], "cannot be written"),
+    ]:
+        assert run("export", *words) == 2
+        err = capsys.readouterr().err
+        assert told in err
+        assert err.count("\n") == 1
 
 
 @pytest.fixture

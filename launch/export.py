@@ -1,0 +1,46 @@
+"""`export`: the policies of a training run as files that run without this project and without Ray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agents.export import FORMATS, export_policy
+from agents.policy import TrainedPolicy
+from envs.config import unknown_name
+
+
+def export(run: Path, form: str, out: Path | None) -> None:
+    """Export every role's policy of a run and say what goes in and what comes out.
+
+    Args:
+        run: folder of a training run, or one policy file of it.
+        form: `onnx` or `torchscript`.
+        out: folder of the files; default: `export` in the run's folder.
+
+    Raises:
+        ValueError: unknown format, no policy there, a folder that cannot be written.
+    """
+    suffixes = {name: suffix for suffix, name in FORMATS.items()}
+    if form not in suffixes:
+        raise ValueError(unknown_name("export format", form, suffixes))
+    files = [run] if run.is_file() else sorted((run / "policy").glob("*.pt"))
+    if not files:
+        raise ValueError(f"{run} holds no trained policy (no policy/*.pt)")
+    folder = out or (run.parent.parent if run.is_file() else run) / "export"
+    for policy, file in [(TrainedPolicy.load(file), file) for file in files]:
+        target = folder / (file.stem + suffixes[form])
+        try:
+            export_policy(policy, target)
+        except OSError as error:
+            raise ValueError(f"output folder {folder} cannot be written: {error.strerror or error}") from None
+        print(f"{target}: {interface(policy)}")
+
+
+def interface(policy: TrainedPolicy) -> str:
+    """What the exported function takes and gives."""
+    spec = policy.spec
+    rows = f"(M, {spec.agents}, {spec.observation_size})" if spec.agents else f"(M, {spec.observation_size})"
+    kind = "actions" if spec.kind == "box" else "indices"
+    return (
+        f"observations float32 {rows} of role '{policy.role}' in '{policy.scenario}' -> {kind}, {spec.action_size} each"
+    )
