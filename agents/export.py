@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import warnings
 from collections.abc import Callable
@@ -64,6 +65,7 @@ def _onnx(module: GreedyAction, rows: torch.Tensor, path: Path) -> Callable[[Arr
         raise ValueError(
             f"export to ONNX needs the extra 'export' (pip install 'edgemarl[export]'): {error}"
         ) from error
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which nothing here uses
     program = torch.onnx.export(
         module,
         (rows,),
