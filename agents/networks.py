@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from agents.layers import perceptron
 from envs.api import Array
 
 ActionKind = Literal["box", "discrete", "multidiscrete"]
@@ -116,7 +117,7 @@ class Perceptron(nn.Module):
         activation: Activation = "tanh",
     ) -> None:
         super().__init__()
-        self.activate = {"tanh": torch.tanh, "relu": torch.relu}[activation]
+        self.activation = activation
         sizes = [inputs, *hidden, outputs]
         self.agents = agents
         self.weights = nn.ParameterList()
@@ -132,14 +133,10 @@ class Perceptron(nn.Module):
                 self.biases.append(nn.Parameter(torch.zeros(columns)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        last = len(self.weights) - 1
-        if self.agents:
-            x = x.transpose(0, 1)  # agent first: one batched product per layer
-        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            x = torch.baddbmm(bias, x, weight) if self.agents else nn.functional.linear(x, weight, bias)
-            if i < last:
-                x = self.activate(x)
-        return x.transpose(0, 1) if self.agents else x
+        if self.agents:  # agent first: one batched product per layer
+            return perceptron(x.transpose(0, 1), [*self.weights], [*self.biases], self.activation).transpose(0, 1)
+        out = perceptron(x.reshape(-1, x.shape[-1]), [*self.weights], [*self.biases], self.activation)
+        return out.reshape(*x.shape[:-1], out.shape[-1])
 
 
 class Normaliser(nn.Module):

@@ -171,7 +171,7 @@ class MiniBatches:
 
 def _taken(rows: SampleBatch, indices: Array) -> SampleBatch:
     index = torch.from_numpy(indices)
-    return SampleBatch({name: values[index] for name, values in rows.items()})
+    return SampleBatch({name: values.index_select(0, index) for name, values in rows.items()})
 
 
 class IndependentNetworks:
@@ -204,19 +204,22 @@ class IndependentNetworks:
     def postprocess_gradients_for_module(
         self, *, module_id: str, config: Any = None, module_gradients_dict: Any
     ) -> dict[Any, Any]:
-        agents = self._networks(module_id)
-        if not agents or config.grad_clip is None or config.grad_clip_by != "global_norm":
+        if config.grad_clip is None or config.grad_clip_by != "global_norm":
             return dict(
                 super().postprocess_gradients_for_module(  # type: ignore[misc]
                     module_id=module_id, config=config, module_gradients_dict=module_gradients_dict
                 )
             )
+        agents = self._networks(module_id)
+        gradients = {ref: g for ref, g in module_gradients_dict.items() if g is not None}
+        if not agents:
+            clip_together(list(gradients.values()), config.grad_clip)
+            return dict(module_gradients_dict)
         module = self.module[module_id].unwrapped()
         critic = getattr(module, "critic", None)
         shared = {id(p) for p in critic.parameters()} if critic is not None and critic.of_global_state else set()
-        gradients = {ref: g for ref, g in module_gradients_dict.items() if g is not None}
         clip_per_agent([g for ref, g in gradients.items() if id(ref) not in shared], agents, config.grad_clip)
-        clip_per_agent([g[None] for ref, g in gradients.items() if id(ref) in shared], 1, config.grad_clip)
+        clip_together([g for ref, g in gradients.items() if id(ref) in shared], config.grad_clip)
         return dict(module_gradients_dict)
 
     def _networks(self, module_id: str) -> int:
@@ -241,6 +244,13 @@ class BatchedPPOLearner(IndependentNetworks, PPOTorchLearner):
         self.register_optimizer(
             module_id=module_id, optimizer=optimizer, params=parameters, lr_or_lr_schedule=config.lr
         )
+
+
+def clip_together(gradients: list[torch.Tensor], norm: float) -> None:
+    """Scale gradients in place so that the norm over all of them is at most `norm`."""
+    if gradients:
+        total = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        torch._foreach_mul_(gradients, torch.clamp(norm / (total + 1e-6), max=1.0))
 
 
 def clip_per_agent(gradients: list[torch.Tensor], agents: int, norm: float) -> None:

@@ -14,9 +14,11 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.evaluation.postprocessing import Postprocessing
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
+from agents.layers import _plain, perceptron
 from agents.networks import (
     NetworkSpec,
     Normaliser,
+    Perceptron,
     PolicyNetwork,
     environment_actions,
     greedy_actions,
@@ -135,6 +137,25 @@ def test_stacked_network_equals_separate_networks() -> None:
         alone = PolicyNetwork(NetworkSpec(4, "box", (2,), (0.0, 0.0), (1.0, 1.0)))
         alone.load_state_dict(own_part(whole, i))
         torch.testing.assert_close(out[:, i], alone(x[:, i]))
+
+
+@pytest.mark.parametrize("agents", [0, AGENTS])
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_gradients_of_the_fused_layers_equal_those_of_autograd(agents: int, activation: Any) -> None:
+    """Values, and gradients of weights, biases and inputs, against PyTorch's operations one by one, in float64."""
+    network = Perceptron(4, (8, 6), 3, agents, activation=activation).double()
+    shape = (agents, 50, 4) if agents else (50, 4)
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    parts = [*network.weights, *network.biases]
+    layers = ([*network.weights], [*network.biases], activation)
+    expected, found = _plain(x, *layers), perceptron(x, *layers)
+    torch.testing.assert_close(found, expected)
+    pull = torch.randn_like(expected)
+    for ours, theirs in zip(*(torch.autograd.grad(out, [x, *parts], pull) for out in (found, expected)), strict=True):
+        assert ours.is_contiguous()
+        torch.testing.assert_close(ours, theirs)
+    with torch.no_grad():
+        torch.testing.assert_close(perceptron(x, *layers), expected)
 
 
 @pytest.mark.parametrize(
