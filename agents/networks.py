@@ -24,6 +24,8 @@ from envs.api import Array
 ActionKind = Literal["box", "discrete", "multidiscrete"]
 Activation = Literal["tanh", "relu"]
 MASKED_LOGIT = -1e9
+GRID_POINTS_MAX = 1000
+"""Most points of a grid that stands in for a Box action; each is an output of the network."""
 OBSERVATION_CLIP = 10.0
 
 
@@ -44,6 +46,8 @@ class NetworkSpec:
         log_std: start value of the free log standard deviation of a Box action, kept in [log_std_min, log_std_max].
         state_std: the network also puts out the log standard deviation (then `log_std` has no effect).
         squash: how a Box action is kept in [-1, 1]: "clip" (a Gaussian, cut) or "tanh" (a squashed Gaussian).
+        grid: points per entry of a Box that is decided as one discrete choice among all grid points; evenly spaced,
+            bounds included, the last entry changes fastest.
     """
 
     observation_size: int
@@ -62,6 +66,7 @@ class NetworkSpec:
     log_std_max: float = 1.0
     state_std: bool = False
     squash: Literal["clip", "tanh"] = "clip"
+    grid: tuple[int, ...] = ()
 
     @property
     def outputs(self) -> int:
@@ -82,17 +87,26 @@ class NetworkSpec:
         return cls(**parts)
 
 
-def network_spec(observation_size: int, space: gymnasium.Space[Any], **settings: Any) -> NetworkSpec:
-    """The spec for an action space.
+def network_spec(
+    observation_size: int, space: gymnasium.Space[Any], grid: tuple[int, ...] = (), **settings: Any
+) -> NetworkSpec:
+    """The spec for an action space; with a grid a Box becomes a discrete choice among its points.
 
     Raises:
-        ValueError: a space that is not a bounded Box, Discrete or MultiDiscrete.
+        ValueError: a space that is not a bounded Box, Discrete or MultiDiscrete; a grid that does not fit the space.
     """
     shape = tuple(int(n) for n in space.shape or ())
+    if grid and not isinstance(space, gymnasium.spaces.Box):
+        raise ValueError(f"a grid divides a Box, not the action space {space}")
     if isinstance(space, gymnasium.spaces.Box):
         if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
             raise ValueError(f"action space {space} is not bounded; a policy network needs finite low and high")
         low, high = (tuple(float(v) for v in bound.ravel()) for bound in (space.low, space.high))
+        if grid:
+            points = grid_points(grid, len(low))
+            return NetworkSpec(
+                observation_size, "discrete", shape, low, high, choices=(points,), start=(0,), grid=grid, **settings
+            )
         return NetworkSpec(observation_size, "box", shape, low, high, **settings)
     if isinstance(space, gymnasium.spaces.Discrete):
         return NetworkSpec(
@@ -102,6 +116,20 @@ def network_spec(observation_size: int, space: gymnasium.Space[Any], **settings:
         choices, start = (tuple(int(v) for v in part) for part in (space.nvec, space.start))
         return NetworkSpec(observation_size, "multidiscrete", shape, choices=choices, start=start, **settings)
     raise ValueError(f"action space {space} is not supported: must be a bounded Box, Discrete or MultiDiscrete")
+
+
+def grid_points(grid: tuple[int, ...], entries: int) -> int:
+    """Points of a grid over a Box of so many entries.
+
+    Raises:
+        ValueError: another number of entries, fewer than 2 points in one, more than `GRID_POINTS_MAX` in all.
+    """
+    if len(grid) != entries or min(grid) < 2 or math.prod(grid) > GRID_POINTS_MAX:
+        raise ValueError(
+            f"grid = {list(grid)} points is not legal for an action of {entries} entries: must be {entries} integers "
+            f">= 2 with a product of at most {GRID_POINTS_MAX}"
+        )
+    return math.prod(grid)
 
 
 class Perceptron(nn.Module):
@@ -224,6 +252,9 @@ class ValueNetwork(nn.Module):
 def environment_actions(spec: NetworkSpec, actions: Any) -> Array:
     """Network actions (..., a) or (...,) -> raw actions of the space: [-1, 1] onto a Box, indices onto choices."""
     values = np.asarray(actions)
+    if spec.grid:
+        points = grid_values(spec)[values.astype(np.int64)]
+        return points.reshape(*values.shape, *spec.shape)
     if spec.kind == "box":
         low, high = np.asarray(spec.low), np.asarray(spec.high)
         scaled = low + (np.clip(values.astype(np.float64), -1.0, 1.0) + 1.0) / 2.0 * (high - low)
@@ -231,6 +262,12 @@ def environment_actions(spec: NetworkSpec, actions: Any) -> Array:
     start = spec.start[0] if spec.kind == "discrete" else np.asarray(spec.start)
     shifted: Array = values.astype(np.int64) + start
     return shifted
+
+
+def grid_values(spec: NetworkSpec) -> Array:
+    """Raw actions (points, entries) of a grid's choices."""
+    axes = [np.linspace(a, b, n) for a, b, n in zip(spec.low, spec.high, spec.grid, strict=True)]
+    return np.stack([part.ravel() for part in np.meshgrid(*axes, indexing="ij")], axis=-1)
 
 
 def greedy_actions(spec: NetworkSpec, parameters: Array) -> Array:

@@ -17,7 +17,14 @@ import torch
 from torch import nn
 
 from agents.api import Act, CentralController, Controller
-from agents.networks import NetworkSpec, PolicyNetwork, environment_actions, greedy_actions, sampled_actions
+from agents.networks import (
+    NetworkSpec,
+    PolicyNetwork,
+    environment_actions,
+    greedy_actions,
+    grid_values,
+    sampled_actions,
+)
 from envs.api import Array, Scenario
 
 FORMAT = 1
@@ -196,6 +203,7 @@ class GreedyAction(nn.Module):
 
     low: torch.Tensor
     span: torch.Tensor
+    points: torch.Tensor
 
     def __init__(self, network: PolicyNetwork) -> None:
         super().__init__()
@@ -203,6 +211,8 @@ class GreedyAction(nn.Module):
         spec = network.spec
         self.register_buffer("low", torch.tensor(spec.low))
         self.register_buffer("span", torch.tensor(spec.high) - torch.tensor(spec.low))
+        points = grid_values(spec).astype(np.float32) if spec.grid else np.empty((0, 0), np.float32)
+        self.register_buffer("points", torch.from_numpy(points))
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         spec = self.network.spec
@@ -211,6 +221,8 @@ class GreedyAction(nn.Module):
             mean = out[..., : spec.outputs]
             unit = torch.tanh(mean) if spec.squash == "tanh" else torch.clamp(mean, -1.0, 1.0)
             return self.low + (unit + 1.0) / 2.0 * self.span
+        if spec.grid:
+            return self.points[torch.argmax(out, dim=-1)]
         parts = torch.split(out, list(spec.choices), dim=-1)
         picks = [torch.argmax(part, dim=-1) + first for part, first in zip(parts, spec.start, strict=True)]
         return picks[0] if spec.kind == "discrete" else torch.stack(picks, dim=-1)

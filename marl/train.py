@@ -197,10 +197,10 @@ RESUMABLE = ("agent_steps", "minutes", "checkpoint_s", "num_env_runners", "threa
 
 def _same_run(saved: Mapping[str, Any], config: TrainConfig) -> None:
     now = json.loads(json.dumps(config.to_dict()))
-    for name, value in now.items():
-        if name not in RESUMABLE and saved.get(name) != value:
+    for name in [*now, *(name for name in saved if name not in now)]:
+        if name not in RESUMABLE and saved.get(name) != now.get(name):
             raise ValueError(
-                f"the checkpoint was trained with {name} = {saved.get(name)!r}, not {value!r}: only "
+                f"the checkpoint was trained with {name} = {saved.get(name)!r}, not {now.get(name)!r}: only "
                 f"{', '.join(RESUMABLE)} may change when a run is resumed"
             )
 

@@ -6,8 +6,10 @@ import dataclasses
 from typing import Any, Literal
 
 import gymnasium
+import numpy as np
 import pydantic
 
+from agents.networks import network_spec
 from agents.policy import CENTRAL
 from agents.registry import make_controller
 from envs.api import Scenario
@@ -31,6 +33,10 @@ class TrainConfig:
     )
     reward: str | None = quantity(None, "-", "reward mode of the scenario: local, of central control team")
     fixed: dict[str, str] = pydantic.Field(default_factory=dict, description="role -> controller that is not learned")
+    grid: dict[str, int | tuple[int, ...]] = pydantic.Field(
+        default_factory=dict,
+        description="role -> points per entry of its Box action, then one discrete choice",
+    )
     agent_steps: int = quantity(500_000, "-", "budget: agents' decisions (central: of all agents)", ge=1)
     cells: int = quantity(8, "-", "cells stepped at once by a runner", ge=1)
     slots: int = quantity(50, "-", "slots per iteration", ge=1)
@@ -95,8 +101,20 @@ class TrainConfig:
         late = self.minutes is not None and row["time_s"] >= 60.0 * self.minutes
         return bool(row["agent_steps"] >= self.agent_steps or late)
 
+    def grid_of(self, role: str) -> tuple[int, ...]:
+        """Points per entry of a role's action, () if it has no grid."""
+        points = self.grid.get(role, ())
+        entries = int(np.prod(self.make_scenario().roles[role].action_space.shape or ()))
+        return (points,) * entries if isinstance(points, int) else points
+
     def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """Plain values; settings that came later are left out at their default, so that older runs are recognised."""
+        values = dataclasses.asdict(self)
+        return {name: value for name, value in values.items() if name not in LATER or value != LATER[name]}
+
+
+LATER: dict[str, Any] = {"grid": {}}
+"""Settings that earlier versions did not have, with their defaults."""
 
 
 def check(config: TrainConfig) -> None:
@@ -104,15 +122,7 @@ def check(config: TrainConfig) -> None:
     scenario = config.make_scenario()
     if config.algorithm in ("dqn", "sac") and config.normalise:
         raise ValueError("normalise = True is not legal with dqn and sac: their target networks would lag behind")
-    for role in () if config.joint else config.learned_roles():
-        box = isinstance(scenario.roles[role].action_space, gymnasium.spaces.Box)
-        discrete = isinstance(scenario.roles[role].action_space, gymnasium.spaces.Discrete)
-        if (config.algorithm == "sac" and not box) or (config.algorithm == "dqn" and not discrete):
-            needed = "continuous (Box)" if config.algorithm == "sac" else "Discrete"
-            raise ValueError(
-                f"{config.algorithm} needs {needed} actions; role '{role}' has {scenario.roles[role].action_space}: "
-                "name a controller for it in fixed, or use ppo"
-            )
+    _check_actions(config, scenario)
     if config.joint and config.algorithm == "dqn":
         raise ValueError("dqn does not decide a joint action: use central_policy='pooled'")
     if config.reward_mode not in scenario.reward_modes:
@@ -129,3 +139,22 @@ def check(config: TrainConfig) -> None:
         make_controller(scenario, role, name)
     if not config.learned_roles():
         raise ValueError("fixed names every role: nothing is left to learn")
+
+
+def _check_actions(config: TrainConfig, scenario: Scenario) -> None:
+    """Whether the algorithm can decide the roles' actions."""
+    learned = () if config.joint else config.learned_roles()
+    for role in config.grid:
+        if role not in learned:
+            raise ValueError(unknown_name("learned role", role, learned))
+    for role in learned:
+        space, grid = scenario.roles[role].action_space, config.grid_of(role)
+        network_spec(1, space, grid)  # raises for a grid that does not fit
+        discrete = bool(grid) or isinstance(space, gymnasium.spaces.Discrete)
+        box = isinstance(space, gymnasium.spaces.Box) and not grid
+        if (config.algorithm == "sac" and not box) or (config.algorithm == "dqn" and not discrete):
+            needed = "continuous (Box)" if config.algorithm == "sac" else "Discrete"
+            raise ValueError(
+                f"{config.algorithm} needs {needed} actions; role '{role}' has {space}: name a controller for it in "
+                + ("fixed, or points for it in grid, or use ppo" if box else "fixed, or use ppo")
+            )

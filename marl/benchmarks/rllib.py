@@ -1,18 +1,25 @@
 """Sampling and training through the batched runner against RLlib's own multi-agent runner.
 
 Both sides run in this process on one thread, on the same scenario, with equal networks (64, 64), agent-steps per
-batch, minibatch and epochs; time is CPU time of the process, the best of several iterations. RLlib's side steps several
-environments per runner, which was its fastest setting.
+batch, minibatch and epochs; time is CPU time of the process, the best of several iterations. The sides take turns, so
+that a busy machine slows both. RLlib's side steps several environments per runner, which was its fastest setting.
+
+A third side is the gradient work alone (`bare_gradient_work`): PyTorch's own layers and the PPO loss on tensors
+that lie ready. RLlib's time over this one is the speed-up of a runner and learner that cost nothing.
 """
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
 
 from marl.train_config import TrainConfig
 
@@ -26,15 +33,21 @@ def training_speeds() -> dict[str, float]:
     """Speed-ups of training with one shared policy at 20, 100 and 500 devices, and of sampling at 100."""
     from marl.rllib.session import local_ray
 
-    found = {}
+    found: dict[str, float] = {}
     with local_ray(0):
         for devices in (20, 100, 500):
-            with _ours(devices) as ours, _theirs(devices) as theirs:
-                found[f"rllib_train_speedup_{devices}"] = _seconds(theirs.train, 1) / _seconds(ours.train, 4)
-                if devices == 100:
-                    found["rllib_sample_speedup_100"] = _seconds(
-                        lambda: theirs.env_runner.sample(num_timesteps=ENV_STEPS[100]), 1
-                    ) / _seconds(lambda: ours.env_runner.sample(num_timesteps=ENV_STEPS[100]), 5)
+            found |= _shared_policy(devices)
+    return found
+
+
+def _shared_policy(devices: int) -> dict[str, float]:
+    rows = ENV_STEPS[devices] * devices
+    with _ours(devices) as ours, _theirs(devices) as theirs:
+        times = _seconds(theirs.train, ours.train, ours.env_runner.sample, bare_gradient_work(rows))
+        found = _named(str(devices), rows, *times)
+        if devices == 100:
+            alone = _seconds(lambda: theirs.env_runner.sample(num_timesteps=ENV_STEPS[devices]), ours.env_runner.sample)
+            found["rllib_sample_speedup_100"] = alone[0] / alone[1]
     return found
 
 
@@ -42,18 +55,75 @@ def independent_policies() -> dict[str, float]:
     """Speed-up with a policy per agent at 100 devices; files of a checkpoint at 300; growth from 20 to 1000 devices."""
     from marl.rllib.session import local_ray
 
-    found = {}
     with local_ray(0):
         with _ours(100, policies="independent") as ours, _theirs(100, independent=True) as theirs:
-            found["rllib_train_speedup_independent_100"] = _seconds(theirs.train, 2) / _seconds(ours.train, 4)
+            rows = ENV_STEPS[100] * 100
+            bare = bare_gradient_work(rows, agents=100)
+            times = _seconds(theirs.train, ours.train, ours.env_runner.sample, bare, rounds=2)
+            found = _named("independent_100", rows, *times)
         with _ours(300, policies="independent") as ours, tempfile.TemporaryDirectory() as folder:
             ours.train()
             ours.save_to_path(str(Path(folder) / "checkpoint"))
             found["checkpoint_files_independent_300"] = sum(file.is_file() for file in Path(folder).rglob("*"))
         # the same agent-steps per iteration: 8 x 50 cells of 20 devices, 8 cells of 1000
         with _ours(20, cells=50 * CELLS, slots=5) as few, _ours(1000, cells=CELLS, slots=5) as many:
-            found["rllib_growth_20_to_1000"] = _seconds(many.train, 4) / _seconds(few.train, 4)
+            large, small = _seconds(many.train, few.train)
+            found["rllib_growth_20_to_1000"] = large / small
     return found
+
+
+def _named(name: str, rows: int, theirs: float, ours: float, sampling: float, bare: float) -> dict[str, float]:
+    """Keys of an iteration of `rows` agent-steps, from seconds: RLlib, ours, our sampling, gradient work alone."""
+    return {
+        f"rllib_train_speedup_{name}": theirs / ours,
+        f"rllib_train_speedup_limit_{name}": theirs / bare,
+        f"rllib_train_agent_steps_per_s_{name}": rows / ours,
+        f"rllib_sample_share_{name}": sampling / ours,
+        f"rllib_gradient_share_{name}": bare / ours,
+    }
+
+
+def bare_gradient_work(rows: int, agents: int = 0) -> Callable[[], None]:
+    """An iteration's gradient steps with nothing around them: policy and value network, PPO's loss, Adam.
+
+    Args:
+        rows: agent-steps of a batch.
+        agents: networks in the batch (batched products), 0 for one that all rows share.
+    """
+    size, rate = 7, 1e-3
+    count = max(1, agents)
+    shape = (count, MINIBATCH // count) if agents else (MINIBATCH,)
+    tensors = [torch.randn(*shape, n) for n in (size, 2, 1, 1, 1)]
+    networks = [
+        [torch.randn(count, a, b).mul_(0.1).requires_grad_() for a, b in itertools.pairwise((size, 64, 64, outputs))]
+        for outputs in (2, 1)
+    ]
+    biases = [[torch.zeros(count, 1, w.shape[2], requires_grad=True) for w in network] for network in networks]
+    log_std = torch.zeros(2, requires_grad=True)
+    parameters = [p for part in (*networks, *biases) for p in part]
+    optimizer = torch.optim.Adam([*parameters, log_std], lr=rate, fused=True)
+
+    def forward(x: torch.Tensor, weights: list[torch.Tensor], offsets: list[torch.Tensor]) -> torch.Tensor:
+        for i, (w, b) in enumerate(zip(weights, offsets, strict=True)):
+            x = torch.baddbmm(b, x, w) if agents else torch.addmm(b[0], x, w[0])
+            x = torch.tanh(x) if i < len(weights) - 1 else x
+        return x
+
+    def step() -> None:
+        observations, actions, old, advantages, targets = tensors
+        distribution = torch.distributions.Normal(forward(observations, networks[0], biases[0]), log_std.exp())
+        ratio = torch.exp(distribution.log_prob(actions).sum(-1, keepdim=True) - old)
+        surrogate = torch.min(advantages * ratio, advantages * torch.clamp(ratio, 0.8, 1.2))
+        value = forward(observations, networks[1], biases[1])
+        optimizer.zero_grad()
+        (0.5 * (value - targets).square() - surrogate).mean().backward()
+        optimizer.step()
+
+    def run() -> None:
+        for _ in range(EPOCHS * max(1, round(rows / MINIBATCH))):
+            step()
+
+    return run
 
 
 def _config(devices: int, **values: Any) -> TrainConfig:
@@ -123,12 +193,11 @@ def _theirs(devices: int, independent: bool = False) -> Iterator[Any]:
         built.stop()
 
 
-def _seconds(run: Callable[[], Any], repeats: int) -> float:
-    """Least CPU time of several runs after one that warms up."""
-    run()
-    found = []
-    for _ in range(repeats):
+def _seconds(*runs: Callable[[], Any], rounds: int = 3) -> tuple[float, ...]:
+    """Least CPU time of each of several things that take turns, after one round that warms up."""
+    found = np.full((rounds + 1, len(runs)), np.inf)
+    for i, j in itertools.product(range(rounds + 1), range(len(runs))):
         started = time.process_time()
-        run()
-        found.append(time.process_time() - started)
-    return min(found)
+        runs[j]()
+        found[i, j] = time.process_time() - started
+    return tuple(float(least) for least in found[1:].min(axis=0))

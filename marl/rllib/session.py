@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import gymnasium
 import numpy as np
 import ray
 import torch
@@ -139,8 +140,11 @@ def module_specs(config: TrainConfig, scenario: Scenario) -> MultiRLModuleSpec:
             agents=agents if config.policies == "independent" and agents > 1 else 0,
             normalise=config.normalise,
             log_std=config.log_std,
+            grid=() if config.joint else config.grid_of(name),
             **SQUASHED if config.algorithm == "sac" else {},
         )
+        if spec.grid:
+            action_space = gymnasium.spaces.Discrete(spec.outputs)
         specs[name] = RLModuleSpec(
             module_class={"dqn": QModule, "sac": SACModule}.get(config.algorithm, ActorCriticModule),
             observation_space=observation_space,

@@ -186,6 +186,22 @@ def test_actions_lie_in_their_space_and_follow_the_distribution(space: gymnasium
         assert np.all(greedy_actions(spec, parameters).ravel()[0] == logits.argmax())
 
 
+def test_a_grid_makes_one_choice_of_a_box() -> None:
+    """Every point is reached, corners are the bounds, and each action has the Box's shape."""
+    box = gymnasium.spaces.Box(np.float32([[0], [-2]]), np.float32([[1], [6]]))
+    spec = network_spec(3, box, grid=(2, 5))
+    assert (spec.kind, spec.outputs, spec.action_size) == ("discrete", 10, 1)
+    actions = environment_actions(spec, np.arange(10).reshape(2, 5))
+    assert actions.shape == (2, 5, 2, 1)
+    expected = [[a, b] for a in (0.0, 1.0) for b in (-2.0, 0.0, 2.0, 4.0, 6.0)]
+    np.testing.assert_allclose(actions.reshape(10, 2), expected)
+    for wrong in ((2,), (1, 5), (40, 40)):
+        with pytest.raises(ValueError, match="grid"):
+            network_spec(3, box, grid=wrong)
+    with pytest.raises(ValueError, match="grid divides a Box"):
+        network_spec(3, gymnasium.spaces.Discrete(3), grid=(3,))
+
+
 def test_masked_choices_are_never_taken() -> None:
     spec = network_spec(3, gymnasium.spaces.Discrete(4))
     network = PolicyNetwork(spec)

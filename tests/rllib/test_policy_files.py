@@ -17,17 +17,17 @@ from envs.registry import make_scenario
 BOX = gymnasium.spaces.Box(np.float32([0, -2]), np.float32([1, 6]))
 
 
-def policy(space: gymnasium.Space = BOX, agents: int = 0) -> TrainedPolicy:
+def policy(space: gymnasium.Space = BOX, agents: int = 0, grid: tuple[int, ...] = ()) -> TrainedPolicy:
     torch.manual_seed(1)
-    network = PolicyNetwork(network_spec(7, space, agents=agents, normalise=True))
+    network = PolicyNetwork(network_spec(7, space, grid, agents=agents, normalise=True))
     for weight in network.body.weights:
         weight.data.mul_(4.0)  # a fresh output layer puts out nearly nothing
     return TrainedPolicy(network, "sequential_offloading", "device", {"note": 1})
 
 
-@pytest.mark.parametrize("agents", [0, 3])
-def test_saved_policy_acts_the_same(agents: int, tmp_path: Path) -> None:
-    before = policy(agents=agents)
+@pytest.mark.parametrize(("agents", "grid"), [(0, ()), (3, ()), (0, (4, 3))], ids=["shared", "independent", "grid"])
+def test_saved_policy_acts_the_same(agents: int, grid: tuple[int, ...], tmp_path: Path) -> None:
+    before = policy(agents=agents, grid=grid)
     before.save(tmp_path / "device.pt")
     after = TrainedPolicy.load(tmp_path / "device.pt")
     rows = np.random.default_rng(0).random((4, 3, 7), dtype=np.float32)
@@ -53,14 +53,20 @@ def test_independent_policy_needs_the_same_number_of_agents() -> None:
 
 
 @pytest.mark.parametrize(
-    ("suffix", "space", "agents"),
-    [(".onnx", BOX, 0), (".ts", BOX, 0), (".ts", BOX, 3), (".ts", gymnasium.spaces.MultiDiscrete([3, 4]), 0)],
-    ids=["onnx", "box", "independent", "discrete"],
+    ("suffix", "space", "agents", "grid"),
+    [
+        (".onnx", BOX, 0, ()),
+        (".onnx", BOX, 0, (4, 3)),
+        (".ts", BOX, 0, ()),
+        (".ts", BOX, 3, ()),
+        (".ts", gymnasium.spaces.MultiDiscrete([3, 4]), 0, ()),
+    ],
+    ids=["onnx", "grid", "box", "independent", "discrete"],
 )
 def test_exported_policy_acts_as_the_trained_one(
-    suffix: str, space: gymnasium.Space, agents: int, tmp_path: Path
+    suffix: str, space: gymnasium.Space, agents: int, grid: tuple[int, ...], tmp_path: Path
 ) -> None:
-    export_policy(policy(space, agents), tmp_path / f"device{suffix}")
+    export_policy(policy(space, agents, grid), tmp_path / f"device{suffix}")
     assert [p.name for p in tmp_path.iterdir()] == [f"device{suffix}"]
 
 

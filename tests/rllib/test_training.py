@@ -108,6 +108,9 @@ def test_folder_without_a_policy_is_refused(tmp_path: Path) -> None:
         ({"reward": "temporal"}, "unknown reward mode"),
         ({"control": "central", "policies": "independent"}, "central"),
         ({"set": {"num_device": 3}}, "num_devices"),
+        ({"grid": {"devices": 3}}, "device"),
+        ({"grid": {"device": [3]}}, "2 integers"),
+        ({"grid": {"device": 3}, "algorithm": "sac"}, "sac needs continuous"),
     ],
 )
 def test_illegal_runs_are_named(values: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -163,6 +166,7 @@ def test_pooled_rows_show_all_agents_in_any_order() -> None:
     ("algorithm", "scenario", "settings", "role"),
     [
         ("sac", "sequential_offloading", SMALL, "device"),
+        ("dqn", "sequential_offloading", SMALL, "device"),
         ("dqn", "model_partitioning", {"num_devices": 3}, "device"),
         ("dqn", "sampling_rate", {"devices_per_service": (2, 2)}, "device"),
     ],
@@ -178,8 +182,9 @@ def test_off_policy_algorithms_train(
     tmp_path: Path,
 ) -> None:
     config = small(
-        algorithm=algorithm, scenario=scenario, set=settings, policies=policies, updates=3, replay=500, agent_steps=480
-    )
+        algorithm=algorithm, scenario=scenario, set=settings, policies=policies, updates=3, replay=500, agent_steps=480,
+        grid={"device": [3, 4], "server": 5} if (algorithm, scenario) == ("dqn", "sequential_offloading") else {},
+    )  # fmt: skip
     curve = train(config, tmp_path).curve
     assert np.isfinite(curve[f"{role}_qf_loss"]).all()
     game = make_scenario(scenario, **settings)
