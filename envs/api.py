@@ -185,6 +185,11 @@ class Scenario(ABC):
     """The compared number in words, for tables and figures; after division by `cost_divisor`."""
     summary_metrics: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Further columns of comparison tables: label with its unit -> metrics that are added up."""
+    controller_fields: ClassVar[tuple[str, ...]] = ()
+    """Config fields that each controller brings along, such as who sets a quantity; all others are the network's.
+
+    A trained policy is played under the values it was trained with, on the traces that everybody meets.
+    """
 
     def __init__(self, config: Any = None) -> None:
         self.config = self.config_type() if config is None else config

@@ -13,6 +13,7 @@ import yaml
 
 from agents.api import Policy
 from envs.api import Scenario
+from envs.registry import scenario_class
 from launch.plan import Learned, Point, parse_overrides
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def train_command(config: TrainConfig, folder: Path, storage: str | None = None,
 
     console = Console()
     with Bars() as bars:
-        lines = Lines()
+        lines = Lines(scenario_class(config.scenario).cost_metric)
 
         def told(row: Mapping[str, float], share: float) -> None:
             bars("training", round(share * config.agent_steps), config.agent_steps)
@@ -144,15 +145,17 @@ class Lines:
 
     every_s = 10.0
 
-    def __init__(self) -> None:
-        self._next = 0.0
+    def __init__(self, cost_metric: str) -> None:
+        self.cost_metric, self._next = cost_metric, 0.0
 
     def __call__(self, row: Mapping[str, float], share: float) -> None:
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + self.every_s
+        # a cost of whole episodes is not in the row
+        shown = self.cost_metric if self.cost_metric in row else "episode_return"
         print(
             f"iteration {row['iteration']:.0f}: {row['agent_steps']:.0f} agent-steps ({share:.0%}), "
-            f"cost {row['cost']:.6g}, {row['time_s']:.0f} s",
+            f"{shown} {row[shown]:.6g}, {row['time_s']:.0f} s",
             flush=True,
         )

@@ -243,6 +243,13 @@ def with_training_interface(scenario: Scenario, settings: TrainConfig) -> Scenar
     return type(scenario)(dataclasses.replace(scenario.config, **{n: getattr(trained, n) for n in fields}))
 
 
+def training_world(scenario: Scenario, settings: TrainConfig) -> Scenario:
+    """The scenario with the fields that a controller brings along as in the training run."""
+    trained = settings.make_scenario().config
+    fields = {name: getattr(trained, name) for name in scenario.controller_fields}
+    return type(scenario)(dataclasses.replace(scenario.config, **fields)) if fields else scenario
+
+
 class TrainedTeam(Team):
     """A team that observes and acts through the settings that it was trained with."""
 
@@ -252,6 +259,9 @@ class TrainedTeam(Team):
 
     def reset(self, scenario: Scenario, trace: Any) -> None:
         super().reset(with_training_interface(scenario, self.settings), trace)
+
+    def world(self, scenario: Scenario) -> Scenario:
+        return training_world(scenario, self.settings)
 
     def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> Any:
         for role, mask in self.scenario.action_masks(state, exogenous).items():
@@ -271,6 +281,9 @@ class TrainedCentral(NetworkCentralController):
     def reset(self, scenario: Scenario, trace: Any) -> None:
         super().reset(with_training_interface(scenario, self.settings), trace)
 
+    def world(self, scenario: Scenario) -> Scenario:
+        return training_world(scenario, self.settings)
+
 
 class TrainedPooledCentral(PooledCentralController):
     """Central policies that observe and act through the settings that they were trained with."""
@@ -281,6 +294,9 @@ class TrainedPooledCentral(PooledCentralController):
 
     def reset(self, scenario: Scenario, trace: Any) -> None:
         super().reset(with_training_interface(scenario, self.settings), trace)
+
+    def world(self, scenario: Scenario) -> Scenario:
+        return training_world(scenario, self.settings)
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -84,7 +84,8 @@ class ModelPartitioning(Scenario):
     trace_type = ModelPartitioningTrace
     exogenous_type = ModelPartitioningExogenous
     decisions_type = ModelPartitioningDecisions
-    reward_modes = ("local", "team", "device_local")
+    reward_modes = ("local", "team", "device_local", "difference")
+    controller_fields = ("local_cpu_rule", "bandwidth_rule", "edge_cpu_rule", "signal_smoothing")
     cost_metric = "objective"
     cost_label = "objective per slot and 5 devices"
     summary_metrics: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -153,6 +154,12 @@ class ModelPartitioning(Scenario):
         penalty = c.delay_weight * self.total_cycles / c.device_cpu_hz
         return penalty / self.energy_budget_j, penalty / (self.memory_budget_bytes / c.memory_unit_bytes)
 
+    @cached_property
+    def model_marks(self) -> Array:
+        """(N, networks) float32: which network of `model_pattern` a device runs, one-hot."""
+        names = tuple(dict.fromkeys(self.config.model_pattern))
+        return np.array([[model == name for name in names] for model in self.config.device_models], np.float32)
+
     @property
     def price_reference(self) -> float:
         """Price that an observation shows as 1/2."""
@@ -168,7 +175,8 @@ class ModelPartitioning(Scenario):
     def roles(self) -> dict[str, Role]:
         c = self.config
         action = _unit_box(2) if c.local_cpu_rule == "action" else gymnasium.spaces.Discrete(int(self.layers.max()) + 1)
-        roles = {"device": Role("device", c.num_devices, _row_box(4 + SIGNALS), action)}
+        marks = self.model_marks.shape[1] if c.show_model else 0
+        roles = {"device": Role("device", c.num_devices, _row_box(4 + SIGNALS + marks), action)}
         if self._server_decides:
             roles["server"] = Role("server", 1, _row_box(5 * c.num_devices), _unit_box(2 * c.num_devices))
         return roles
@@ -249,12 +257,14 @@ class ModelPartitioning(Scenario):
     def observe(self, state: Any, exogenous: Any) -> dict[str, Array]:
         own = self._own_entries(state, exogenous)
         cells, n = own[0].shape
-        row = np.empty((cells, n, 4 + SIGNALS), np.float32)
+        row = np.empty((cells, n, *self.roles["device"].observation_space.shape), np.float32)
         for i, entry in enumerate(own):
             row[..., i] = entry
         row[..., 4] = state.crowd[:, None]
         for i, price in enumerate((state.bandwidth_price_mean, state.edge_cpu_price_mean)):
             row[..., 5 + i] = (price / (price + self.price_reference))[:, None]
+        if self.config.show_model:
+            row[..., 4 + SIGNALS :] = self.model_marks
         rows = {"device": _clipped(row)}
         if self._server_decides:
             parts = [own[0], own[1], state.last_sent_fraction, state.last_edge_fraction, own[2]]
@@ -390,7 +400,8 @@ class ModelPartitioning(Scenario):
         edge_s = cuts.edge_cycles / np.where(at_edge, x * c.edge_cpu_hz, 1.0)
 
         transmit_j = transmission_s * rate_hz * (c.transmit_power_w * c.slot_s)
-        cost = local.cost + state.energy_queue * transmit_j + c.delay_weight * (transmission_s + edge_s)
+        transmission_cost = state.energy_queue * transmit_j + c.delay_weight * transmission_s
+        cost = local.cost + transmission_cost + c.delay_weight * edge_s
         details = {
             "partition_layer": layer,
             "device_cpu_hz": local.cpu_hz,
@@ -400,6 +411,8 @@ class ModelPartitioning(Scenario):
             "device_delay_s": local.delay_s,
             "transmission_delay_s": transmission_s,
             "edge_delay_s": edge_s,
+            "transmission_cost": transmission_cost,
+            "full_band_snr": snr,
             "energy_j": local.energy_j + transmit_j,
             "memory_bytes": cuts.memory_bytes,
         }
@@ -493,10 +506,24 @@ class ModelPartitioning(Scenario):
         )
 
     def rewards(self, step: Step, mode: str = "local") -> dict[str, Array]:
-        """As the contract; "device_local": a device's own entry, and the sum for the server, which books no cost."""
-        if mode != "device_local":
+        """As the contract, and two modes in which the server, which books no cost, is paid by the sum.
+
+        "device_local": a device's own entry. "difference": also what its shares cost the others (`displaced_cost`), so
+        that it earns what the sum gains by it (D. Wolpert, K. Tumer, Adv. Complex Syst. 4, 2001).
+        """
+        if mode not in ("device_local", "difference"):
             return super().rewards(step, mode)
-        return {"device": -step.costs["device"], "server": -total_cost(step)[:, None]}
+        caused = self.displaced_cost(step) if mode == "difference" else 0.0
+        return {"device": -(step.costs["device"] + caused), "server": -total_cost(step)[:, None]}
+
+    def displaced_cost(self, step: Step) -> Array:
+        """(B, N) what a device's shares cost the others, who would divide them in proportion to what they hold.
+
+        Exact for the edge CPU and for every rule but the optimal band, whose shares would move a little further.
+        """
+        d, v = step.details, self.config.delay_weight
+        edge = allocation.displaced_cost(v * d["edge_delay_s"], d["edge_cpu_share"])
+        return edge + allocation.fdma_displaced_cost(d["transmission_cost"], d["bandwidth_share"], d["full_band_snr"])
 
 
 def _mean_over(values: Array, taking_part: Array) -> Array:

@@ -1,0 +1,111 @@
+"""What learners of `model_partitioning` need: rows, rewards, and a comparison under a policy's own rules."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from agents.networks import PolicyNetwork, network_spec
+from agents.policy import CENTRAL, TrainedPolicy
+from envs.registry import make_scenario
+from envs.scenarios.model_partitioning import ModelPartitioning, ModelPartitioningDecisions
+from marl.compare import Outcome, signalling_bytes
+from marl.rollout import rollout
+from marl.train import load_policy
+from marl.train_config import TrainConfig
+
+ACTED = {"local_cpu_rule": "action", "bandwidth_rule": "action", "edge_cpu_rule": "action"}
+
+
+def scenario(**fields: Any) -> ModelPartitioning:
+    made = make_scenario("model_partitioning", **fields)
+    assert isinstance(made, ModelPartitioning)
+    return made
+
+
+def some_slot(made: ModelPartitioning, cells: int = 40) -> tuple[Any, Any, ModelPartitioningDecisions]:
+    """A state with filled queues, exogenous values, and cuts of which half are local."""
+    rng, n = np.random.default_rng(0), made.config.num_devices
+    trace = made.sample_trace(rng, cells, 1)
+    state = dataclasses.replace(made.initial_state(trace), energy_queue=rng.exponential(25, (cells, n)))
+    cut = np.where(rng.random((cells, n)) < 0.5, made.layers, rng.integers(0, made.layers + 1, (cells, n)))
+    weights = 0.01 + rng.random((2, cells, n))
+    return state, made.exogenous(trace, 0), ModelPartitioningDecisions(cut, None, *weights)
+
+
+@pytest.mark.parametrize(("rule", "tolerance"), [("equal", 1e-12), ("action", 1e-12), ("optimal", 1e-3)])
+def test_a_difference_reward_is_what_the_sum_gains_by_a_device(rule: str, tolerance: float) -> None:
+    """Sum of the ledger with a device's offload, less what the others would have paid if it had stayed local."""
+    made = scenario(bandwidth_rule=rule, edge_cpu_rule=rule)
+    state, exogenous, decisions = some_slot(made)
+    step = made.step(state, decisions, exogenous)
+    rewards = made.rewards(step, "difference")
+    for n in range(made.config.num_devices):
+        cut = step.details["partition_layer"].copy()
+        cut[:, n] = made.layers[n]
+        without = made.step(state, dataclasses.replace(decisions, partition_layer=cut), exogenous)
+        others = np.arange(made.config.num_devices) != n
+        gain = step.metrics["objective"] - without.costs["device"][:, others].sum(axis=1)
+        np.testing.assert_allclose(-rewards["device"][:, n], gain, rtol=tolerance)
+        if rule == "optimal":  # others who share anew can only gain more from a withdrawal
+            assert (-rewards["device"][:, n] <= gain * (1 + 1e-9)).all()
+    np.testing.assert_array_equal(rewards["server"][:, 0], -step.metrics["objective"])
+
+
+def test_rows_can_name_the_network() -> None:
+    plain, marked = scenario(num_devices=7), scenario(num_devices=7, show_model=True)
+    state, exogenous, _ = some_slot(plain)
+    rows = {made: made.observe(state, exogenous)["device"] for made in (plain, marked)}
+    np.testing.assert_array_equal(rows[marked][..., :7], rows[plain])
+    is_alexnet = [1, 1, 0, 0, 0, 1, 1]
+    np.testing.assert_array_equal(rows[marked][0, :, 7:], np.stack([is_alexnet, np.logical_not(is_alexnet)], axis=1))
+    assert marked.roles["device"].observation_space.contains(rows[marked][0, 0])
+
+
+def central_run(folder: Path, **fields: Any) -> Path:
+    """The folder of a training run that never trained: a random central policy."""
+    torch.manual_seed(0)
+    made = scenario(**fields)
+    config = TrainConfig(
+        scenario=made.name, set=fields, control="central", central_policy="joint", agent_steps=1
+    )  # fmt: skip
+    network = PolicyNetwork(network_spec(made.global_state_space.shape[0], made.central_space))
+    network.body.weights[-1].data.mul_(100.0)  # a fresh output layer puts out nearly nothing
+    TrainedPolicy(network, made.name, CENTRAL, {"train": config.to_dict()}).save(folder / "policy" / f"{CENTRAL}.pt")
+    return folder
+
+
+def test_a_policy_is_compared_under_its_own_rules_on_the_same_traces(tmp_path: Path) -> None:
+    """4N actions in a comparison whose own rule for all resources is the optimum."""
+    compared, own = scenario(), scenario(**ACTED)
+    trace = compared.sample_trace(np.random.default_rng(1), 3, 20)
+    policy = load_policy(central_run(tmp_path, **ACTED), compared)
+    found = rollout(policy, compared, trace, np.random.default_rng(0))
+    state, objective = own.initial_state(trace), []
+    network = policy.policy  # type: ignore[attr-defined]
+    for t in range(trace.slots):
+        exogenous = own.exogenous(trace, t)
+        action = network.act(own.global_state(state, exogenous), np.random.default_rng(0))
+        step = own.step(state, own.decode_central(state, action, exogenous), exogenous)
+        objective.append(step.metrics["objective"])
+        state = step.state
+    np.testing.assert_allclose(found.means["objective"], np.mean(objective, axis=0), rtol=1e-12)
+    outcome = Outcome("ppo", "learned", found.information, found.means, message_bytes=found.message_bytes)
+    assert signalling_bytes(compared, outcome) == 32 * 5  # the card's table: 32 N against 28 N of LyMDO
+
+
+def test_smoothing_of_signals_comes_with_the_policy(tmp_path: Path) -> None:
+    compared, own = scenario(), scenario(signal_smoothing=1.0)
+    trace = compared.sample_trace(np.random.default_rng(1), 2, 5)
+    policy = load_policy(central_run(tmp_path, signal_smoothing=1.0), compared)
+    world = policy.world(compared)  # type: ignore[attr-defined]
+    assert world.config == own.config
+    assert policy.world(scenario(mean_arrival_rate_hz=0.5)).config.mean_arrival_rate_hz == 0.5  # type: ignore[attr-defined]
+    found = rollout(policy, compared, trace, np.random.default_rng(0))
+    plain = rollout(load_policy(central_run(tmp_path / "plain"), compared), compared, trace, np.random.default_rng(0))
+    np.testing.assert_array_equal(found.means["objective"], plain.means["objective"])  # it changes no cost
