@@ -48,6 +48,9 @@ class NetworkSpec:
         squash: how a Box action is kept in [-1, 1]: "clip" (a Gaussian, cut) or "tanh" (a squashed Gaussian).
         grid: points per entry of a Box that is decided as one discrete choice among all grid points; evenly spaced,
             bounds included, the last entry changes fastest.
+        deterministic: a Box policy without a standard deviation (DDPG); what explores belongs to its learner.
+        output_gain: gain of the last layer at the start.
+        price: fields of `agents.priced_network.PriceSpec` where the network sets its own price.
     """
 
     observation_size: int
@@ -67,6 +70,9 @@ class NetworkSpec:
     state_std: bool = False
     squash: Literal["clip", "tanh"] = "clip"
     grid: tuple[int, ...] = ()
+    deterministic: bool = False
+    output_gain: float = 0.01
+    price: dict[str, Any] | None = None
 
     @property
     def outputs(self) -> int:
@@ -201,7 +207,8 @@ class Normaliser(nn.Module):
 class PolicyNetwork(nn.Module):
     """Observations -> parameters of the action distribution.
 
-    Output (..., 2 a) means and log standard deviations for a Box of a entries, else the logits of all choices.
+    Output (..., 2 a) means and log standard deviations for a Box of a entries, (..., a) means of a deterministic
+    policy; else the logits of all choices.
     """
 
     def __init__(self, spec: NetworkSpec) -> None:
@@ -210,9 +217,14 @@ class PolicyNetwork(nn.Module):
         self.normaliser = Normaliser(spec.observation_size, spec.agents) if spec.normalise else None
         outputs = spec.outputs * (2 if spec.state_std else 1)
         self.body = Perceptron(
-            spec.observation_size, spec.hidden, outputs, spec.agents, output_gain=0.01, activation=spec.activation
+            spec.observation_size,
+            spec.hidden,
+            outputs,
+            spec.agents,
+            output_gain=spec.output_gain,
+            activation=spec.activation,
         )
-        if spec.kind == "box" and not spec.state_std:
+        if spec.kind == "box" and not spec.state_std and not spec.deterministic:
             shape = (spec.agents, spec.outputs) if spec.agents else (spec.outputs,)
             self.log_std = nn.Parameter(torch.full(shape, spec.log_std))
 
@@ -225,11 +237,15 @@ class PolicyNetwork(nn.Module):
         """
         x = observations if self.normaliser is None else self.normaliser(observations)
         out: torch.Tensor = self.body(x)
-        if self.spec.kind == "box":
+        if self.spec.kind == "box" and not self.spec.deterministic:
             mean, log_std = torch.chunk(out, 2, dim=-1) if self.spec.state_std else (out, self.log_std)
             log_std = torch.clamp(log_std, self.spec.log_std_min, self.spec.log_std_max)
             return torch.cat([mean, log_std.expand(mean.shape)], dim=-1)
-        return out if mask is None else torch.where(mask.bool(), out, torch.full_like(out, MASKED_LOGIT))
+        return (
+            out
+            if mask is None or self.spec.kind == "box"
+            else torch.where(mask.bool(), out, torch.full_like(out, MASKED_LOGIT))
+        )
 
 
 class ValueNetwork(nn.Module):
@@ -281,6 +297,8 @@ def greedy_actions(spec: NetworkSpec, parameters: Array) -> Array:
 
 def sampled_actions(spec: NetworkSpec, parameters: Array, rng: np.random.Generator) -> Array:
     """A draw from the distribution: Gaussian, or categorical by the Gumbel-max rule; shapes as `greedy_actions`."""
+    if spec.deterministic:
+        return greedy_actions(spec, parameters)
     if spec.kind == "box":
         mean, log_std = np.split(parameters, 2, axis=-1)
         noise = rng.standard_normal(mean.shape, dtype=np.float32)

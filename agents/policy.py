@@ -19,12 +19,12 @@ from torch import nn
 from agents.api import Act, CentralController, Controller
 from agents.networks import (
     NetworkSpec,
-    PolicyNetwork,
     environment_actions,
     greedy_actions,
     grid_values,
     sampled_actions,
 )
+from agents.priced_network import ActingNetwork, policy_network
 from envs.api import Array, Scenario
 
 FORMAT = 1
@@ -66,7 +66,7 @@ class TrainedPolicy:
     """
 
     def __init__(
-        self, network: PolicyNetwork, scenario: str, role: str, information: dict[str, Any] | None = None
+        self, network: ActingNetwork, scenario: str, role: str, information: dict[str, Any] | None = None
     ) -> None:
         self.network, self.scenario, self.role = network.eval(), scenario, role
         self.information = information or {}
@@ -132,7 +132,7 @@ class TrainedPolicy:
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
             header = json.loads(content["header"])
-            network = PolicyNetwork(NetworkSpec.from_dict(header["spec"]))
+            network = policy_network(NetworkSpec.from_dict(header["spec"]))
             network.load_state_dict(content["weights"])
         except (pickle.UnpicklingError, KeyError, TypeError, RuntimeError, ValueError, EOFError) as error:
             raise ValueError(f"{path} is not a policy file: {error}") from error
@@ -205,7 +205,7 @@ class GreedyAction(nn.Module):
     span: torch.Tensor
     points: torch.Tensor
 
-    def __init__(self, network: PolicyNetwork) -> None:
+    def __init__(self, network: ActingNetwork) -> None:
         super().__init__()
         self.network = network
         spec = network.spec

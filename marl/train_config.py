@@ -16,7 +16,11 @@ from envs.api import Scenario
 from envs.config import config_class, quantity, unknown_name
 from envs.registry import make_scenario
 
-Algorithm = Literal["ppo", "mappo", "dqn", "sac"]
+Algorithm = Literal["ppo", "mappo", "dqn", "sac", "ddpg", "td3", "priced_dqn"]
+OFF_POLICY = ("dqn", "sac", "ddpg", "td3", "priced_dqn")
+DETERMINISTIC = ("ddpg", "td3")
+DISCRETE, CONTINUOUS = ("dqn", "priced_dqn"), ("sac", "ddpg", "td3")
+"""Algorithms that need a role with choices, or with a Box."""
 
 
 @config_class
@@ -42,20 +46,33 @@ class TrainConfig:
     slots: int = quantity(50, "-", "slots per iteration", ge=1)
     minibatch: int = quantity(1000, "-", "agent-steps of a minibatch", ge=1)
     epochs: int = quantity(8, "-", "passes over a batch", ge=1)
-    lr: float | None = quantity(None, "-", "first learning rate of Adam: 1e-3, joint central 3e-4", gt=0)
+    lr: float | None = quantity(
+        None, "-", "first learning rate of Adam: 1e-3, joint central 3e-4; actor of ddpg 1e-4, of td3 3e-4", gt=0
+    )
+    critic_lr: float | None = quantity(None, "-", "the same of the critics of ddpg, 1e-3, and td3, 3e-4", gt=0)
     lr_final: float = quantity(0.1, "-", "share of the learning rate that is left at the end", gt=0, le=1)
     discount: float | None = quantity(None, "-", "per slot; default the scenario's own, else 0.99", ge=0, lt=1)
     gae_lambda: float = quantity(0.9, "-", "weight of longer returns", ge=0, le=1)
     clip: float = quantity(0.2, "-", "clip range of the probability ratio", gt=0)
     entropy: float = quantity(0.0, "-", "entropy bonus", ge=0)
     value_weight: float = quantity(0.5, "-", "weight of the value loss", ge=0)
-    gradient_clip: float = quantity(0.5, "-", "largest norm of a gradient", gt=0)
+    gradient_clip: float | None = quantity(0.5, "-", "largest norm of a gradient; null: any", gt=0)
+    reward_offset: float = quantity(0.0, "-", "added to rewards before their factor")
     reward_scale: float | None = quantity(None, "-", "factor on rewards; default the scenario's scale", gt=0)
     hidden: tuple[int, ...] | None = quantity(None, "-", "widths of the policy's layers: 64, 64; joint 256, 256")
     critic_hidden: tuple[int, ...] | None = quantity(None, "-", "widths of the critic's layers; default as the policy")
-    replay: int = quantity(200_000, "-", "agent-steps that dqn and sac remember per role", ge=1)
-    updates: int = quantity(50, "-", "gradient steps of dqn and sac per iteration", ge=1)
-    target_rate: float = quantity(0.005, "-", "rate at which target networks follow (dqn, sac)", gt=0, le=1)
+    activation: Literal["tanh", "relu"] | None = quantity(None, "-", "of hidden layers: tanh; ddpg, td3 relu")
+    output_gain: float | None = quantity(None, "-", "gain of the policy's last layer at the start: .01; ddpg, td3 .1")
+    replay: int = quantity(200_000, "-", "agent-steps that an off-policy algorithm remembers per role", ge=1)
+    updates: int = quantity(50, "-", "gradient steps per iteration (off-policy)", ge=1)
+    target_rate: float = quantity(0.005, "-", "rate at which target networks follow (off-policy)", gt=0, le=1)
+    price_updates: int = quantity(30, "-", "gradient steps of the price network per iteration (priced_dqn)", ge=1)
+    random_steps: int = quantity(1000, "-", "cell-slots with random actions, played first (ddpg, td3)", ge=0)
+    noise: float = quantity(0.2, "-", "deviation of the noise on actions in [-1, 1] (ddpg, td3)", ge=0)
+    noise_final: float | None = quantity(None, "-", "the same at the end of the budget, linear; default constant", ge=0)
+    action_penalty: float = quantity(
+        0.0, "-", "weight of the mean squared actor output before tanh in its loss (ddpg, td3)", ge=0
+    )
     epsilon: float = quantity(0.05, "-", "final share of random actions (dqn)", ge=0, le=1)
     exploration: float = quantity(0.3, "-", "share of the budget over which epsilon falls from 1", gt=0, le=1)
     normalise: bool = quantity(False, "-", "scale observations by running moments")
@@ -113,18 +130,23 @@ class TrainConfig:
         return {name: value for name, value in values.items() if name not in LATER or value != LATER[name]}
 
 
-LATER: dict[str, Any] = {"grid": {}}
+LATER: dict[str, Any] = {
+    "grid": {}, "critic_lr": None, "reward_offset": 0.0, "activation": None, "output_gain": None, "price_updates": 30,
+    "random_steps": 1000, "noise": 0.2, "noise_final": None, "action_penalty": 0.0,
+}  # fmt: skip
 """Settings that earlier versions did not have, with their defaults."""
 
 
 def check(config: TrainConfig) -> None:
     """Raise `ValueError` for what the fields' own checks cannot see."""
     scenario = config.make_scenario()
-    if config.algorithm in ("dqn", "sac") and config.normalise:
-        raise ValueError("normalise = True is not legal with dqn and sac: their target networks would lag behind")
+    if config.algorithm in OFF_POLICY and config.normalise:
+        raise ValueError(f"normalise = True is not legal with {config.algorithm}: its target networks would lag behind")
     _check_actions(config, scenario)
-    if config.joint and config.algorithm == "dqn":
-        raise ValueError("dqn does not decide a joint action: use central_policy='pooled'")
+    if config.joint and config.algorithm in DISCRETE:
+        raise ValueError(f"{config.algorithm} does not decide a joint action: use central_policy='pooled'")
+    if config.algorithm == "priced_dqn":
+        _check_priced(config, scenario)
     if config.reward_mode not in scenario.reward_modes:
         raise ValueError(unknown_name("reward mode", config.reward_mode, scenario.reward_modes))
     if config.joint and config.reward_mode != "team":
@@ -143,6 +165,10 @@ def check(config: TrainConfig) -> None:
 
 def _check_actions(config: TrainConfig, scenario: Scenario) -> None:
     """Whether the algorithm can decide the roles' actions."""
+    if config.joint and config.algorithm in CONTINUOUS and not isinstance(scenario.central_space, gymnasium.spaces.Box):
+        raise ValueError(
+            f"{config.algorithm} needs continuous (Box) actions; the joint one has {scenario.central_space}: use ppo"
+        )
     learned = () if config.joint else config.learned_roles()
     for role in config.grid:
         if role not in learned:
@@ -152,9 +178,18 @@ def _check_actions(config: TrainConfig, scenario: Scenario) -> None:
         network_spec(1, space, grid)  # raises for a grid that does not fit
         discrete = bool(grid) or isinstance(space, gymnasium.spaces.Discrete)
         box = isinstance(space, gymnasium.spaces.Box) and not grid
-        if (config.algorithm == "sac" and not box) or (config.algorithm == "dqn" and not discrete):
-            needed = "continuous (Box)" if config.algorithm == "sac" else "Discrete"
+        if (config.algorithm in CONTINUOUS and not box) or (config.algorithm in DISCRETE and not discrete):
+            needed = "continuous (Box)" if config.algorithm in CONTINUOUS else "Discrete"
             raise ValueError(
                 f"{config.algorithm} needs {needed} actions; role '{role}' has {space}: name a controller for it in "
                 + ("fixed, or points for it in grid, or use ppo" if box else "fixed, or use ppo")
             )
+
+
+def _check_priced(config: TrainConfig, scenario: Scenario) -> None:
+    """Whether the scenario has something to price, and the run is of the kind that learns it."""
+    from marl.priced_games import priced_game
+
+    priced_game(scenario)
+    if config.control == "central" or config.policies == "independent" or config.discount != 0.0 or config.fixed:
+        raise ValueError("priced_dqn is decentralized, shared and without discount: set discount = 0, fix no role")

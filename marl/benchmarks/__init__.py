@@ -13,6 +13,7 @@ GROUPS: dict[str, str] = {
     "model_pruning": "marl.benchmarks.model_pruning:speeds",
     "sampling_rate": "marl.benchmarks.sampling_rate:speeds",
     "rllib": "marl.benchmarks.rllib:training_speeds",
+    "ddpg": "marl.benchmarks.rllib:ddpg_speed",
     "rllib_independent": "marl.benchmarks.rllib:independent_policies",
 }
 """Group -> "module:function"; the function takes nothing and returns name -> number."""

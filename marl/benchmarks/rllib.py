@@ -51,6 +51,24 @@ def _shared_policy(devices: int) -> dict[str, float]:
     return found
 
 
+def ddpg_speed() -> dict[str, float]:
+    """Updates per second of centralized DDPG on the default `sampling_rate` (64, 32; batch 64), sampling left out."""
+    from marl.rllib.session import local_ray, set_up
+
+    config = TrainConfig(
+        scenario="sampling_rate", algorithm="ddpg", control="central", central_policy="joint", agent_steps=10**8,
+        hidden=(64, 32), minibatch=64, updates=200, random_steps=400, gradient_clip=None, discount=0.85,
+    )  # fmt: skip
+    with local_ray(0):
+        algorithm = set_up(config)
+        try:
+            algorithm.train()
+            rng = np.random.default_rng(0)
+            return {"ddpg_updates_per_s": config.updates / _seconds(lambda: algorithm._learn(rng, 1000))[0]}
+        finally:
+            algorithm.stop()
+
+
 def independent_policies() -> dict[str, float]:
     """Speed-up with a policy per agent at 100 devices; files of a checkpoint at 300; growth from 20 to 1000 devices."""
     from marl.rllib.session import local_ray

@@ -89,7 +89,7 @@ class Cells:
 
     def slot(self) -> Slot:
         """Rows of the present slot."""
-        return self._rows(self.state, self._exogenous)
+        return self._rows(self.state, self.exogenous)
 
     def step(self, actions: Mapping[str, Array]) -> tuple[Step, Slot | None, Array]:
         """Play one slot.
@@ -100,7 +100,7 @@ class Cells:
         Returns:
             the step, the rows after it before any reset (None if no episode ended), and ended (B,) bool.
         """
-        exogenous = self._exogenous
+        exogenous = self.exogenous
         if self.central:
             decisions = self.scenario.decode_central(self.state, actions[CENTRAL][:, 0], exogenous)
         else:
@@ -120,12 +120,13 @@ class Cells:
         ended = self.clock >= [trace.slots for trace in self.traces]
         if not ended.any():
             return step, None, ended
-        last = self._rows(self.state, self._exogenous)
+        last = self._rows(self.state, self.exogenous)
         self._restart(np.flatnonzero(ended))
         return step, last, ended
 
     @property
-    def _exogenous(self) -> Any:
+    def exogenous(self) -> Any:
+        """Of the present slot."""
         return self.scenario.exogenous(self._aligned, self._offset)
 
     def _rows(self, state: Any, exogenous: Any) -> Slot:

@@ -1,91 +1,60 @@
 """RLModule of deterministic policy gradients: a tanh actor, one or two critics, their targets, exploration noise.
 
-Actions are in [-1, 1] here and in the replay buffer; RLlib's connector maps them onto the bounds of the action space.
+Actions are in [-1, 1] here and in the replay buffer; `agents.networks.environment_actions` maps them onto the bounds.
+Rows are agent-steps, or cell-steps with an agent axis (M, n, ...) where every agent has networks of its own.
 """
 
 from __future__ import annotations
 
+from copy import deepcopy
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.spaces import Box
 from ray.rllib.core.columns import Columns
-from ray.rllib.core.learner.utils import make_target_network
-from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, QNetAPI, TargetNetworkAPI
+from ray.rllib.core.rl_module.apis import QNetAPI, TargetNetworkAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
-from ray.rllib.utils.schedules.scheduler import Scheduler
 from torch import nn
 
-from agents.networks import Perceptron
+from agents.networks import NetworkSpec, Perceptron, PolicyNetwork
+from envs.api import Array
 
 QF_PREDS, QF_TWIN_PREDS, Q_CURRENT, Q_TARGET_NEXT = "qf_preds", "qf_twin_preds", "q_curr", "q_target_next"
+ACTOR_OUTPUT = "actor_output"
 
 
-class ExplorationNoise:
-    """Noise that is added to actions: independent Gaussian, or an Ornstein-Uhlenbeck process per environment.
-
-    The latter is scale x u with u' = (1 - theta) u + n, n standard Gaussian and u = 0 first (Lillicrap et al.,
-    arXiv:1509.02971, Sec. 7, time step 1); its standard deviation settles at scale / sqrt(2 theta - theta^2). It runs
-    on over the ends of episodes.
-
-    Args:
-        kind: "gaussian" or "ornstein_uhlenbeck".
-        scale: a number, or [[env step, scale], ...] from step 0 on, linear in between.
-        theta: rate of return to zero, per step.
-    """
-
-    def __init__(self, kind: str, scale: Any, theta: float) -> None:
-        self.kind, self.theta = kind, theta
-        self.schedule = Scheduler(fixed_value_or_schedule=scale, framework="torch")
-        self._process = torch.zeros(0)
-
-    def draw(self, shape: torch.Size, env_steps: int) -> torch.Tensor:
-        """Noise of a shape (environments, entries of the action) after so many steps of all environments."""
-        scale = float(self.schedule.update(env_steps))
-        fresh = torch.randn(shape)
-        if self.kind == "gaussian":
-            return scale * fresh
-        if self._process.shape != shape:
-            self._process = torch.zeros(shape)
-        self._process = (1.0 - self.theta) * self._process + fresh
-        return scale * self._process
-
-
-class DDPGModule(TorchRLModule, InferenceOnlyAPI, QNetAPI, TargetNetworkAPI):
+class DDPGModule(TorchRLModule, QNetAPI, TargetNetworkAPI):
     """Actor mu(s) and critics Q(s, a).
 
-    `model_config` entries are the settings of the same names of `DDPGConfig`.
-
-    Raises:
-        ValueError: observations that are not a flat Box, actions that are not a flat bounded Box.
+    `model_config` entries: `spec` (of a deterministic `NetworkSpec`, as dict), `critic_hidden` (widths), and the
+    settings `twin_q`, `policy_delay`, `target_noise`, `target_noise_clip` of `DDPGConfig`.
     """
 
     updates: torch.Tensor
+    noise_scale: torch.Tensor
+    random_share: torch.Tensor
 
     def setup(self) -> None:
-        settings, observations, actions = self.model_config, self.observation_space, self.action_space
-        if not isinstance(observations, Box) or len(observations.shape) != 1:
-            raise ValueError(f"observation space {observations} is not supported: must be a Box of one dimension")
-        bounded = isinstance(actions, Box) and np.isfinite([actions.low, actions.high]).all()
-        if not bounded or len(actions.shape) != 1:
-            raise ValueError(f"action space {actions} is not supported: must be a bounded Box of one dimension")
-        size, entries = observations.shape[0], actions.shape[0]
-        self.actor = Perceptron(
-            size, settings["actor_hidden"], entries, output_gain=settings["actor_output_gain"], activation="relu"
-        )
-        self.noise = ExplorationNoise(settings["noise"], settings["noise_scale"], settings["noise_theta"])
-        self.random_steps = int(settings["random_steps"])
-        self.twin_q = bool(settings["twin_q"])
-        if self.inference_only:
-            return
+        settings = self.model_config
+        self.spec = NetworkSpec.from_dict(settings["spec"])
+        self.policy = PolicyNetwork(self.spec)
+        inputs = self.spec.observation_size + self.spec.outputs
         for name in self.critic_names:
-            self.add_module(name, Perceptron(size + entries, settings["critic_hidden"], 1, activation="relu"))
+            critic = Perceptron(inputs, settings["critic_hidden"], 1, self.spec.agents, activation=self.spec.activation)
+            self.add_module(name, critic)
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("noise_scale", torch.zeros(()))  # these two travel to the runners with the weights
+        self.register_buffer("random_share", torch.ones(()))
+
+    @property
+    def has_agent_axis(self) -> bool:
+        """Whether rows are cell-steps (M, n, ...) and not agent-steps."""
+        return bool(self.spec.agents)
 
     @property
     def critic_names(self) -> tuple[str, ...]:
-        return ("qf", "qf_twin") if self.twin_q else ("qf",)
+        return ("qf", "qf_twin") if self.model_config["twin_q"] else ("qf",)
 
     @property
     def policy_is_due(self) -> bool:
@@ -93,49 +62,55 @@ class DDPGModule(TorchRLModule, InferenceOnlyAPI, QNetAPI, TargetNetworkAPI):
         return (int(self.updates) + 1) % int(self.model_config["policy_delay"]) == 0
 
     def make_target_networks(self) -> None:
-        for name in ("actor", *self.critic_names):
-            self.add_module(f"target_{name}", make_target_network(self.get_submodule(name)))
+        for name in ("policy", *self.critic_names):
+            self.add_module(f"target_{name}", deepcopy(self.get_submodule(name)).requires_grad_(False))
 
     def get_target_network_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
-        names = ("actor", *self.critic_names)
+        names = ("policy", *self.critic_names)
         return [(self.get_submodule(name), self.get_submodule(f"target_{name}")) for name in names]
 
-    def get_non_inference_attributes(self) -> list[str]:
-        critics = self.critic_names
-        return [*critics, "updates", "target_actor", *(f"target_{name}" for name in critics)]
+    @cached_property
+    def target_parameters(self) -> list[torch.Tensor]:
+        """Parameters of all targets, in the order of `followed_parameters`; listed once, not in every update."""
+        return [p for _, target in self.get_target_network_pairs() for p in target.parameters()]
+
+    @cached_property
+    def followed_parameters(self) -> list[torch.Tensor]:
+        return [p for network, _ in self.get_target_network_pairs() for p in network.parameters()]
 
     def _forward(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
-        return {Columns.ACTIONS: torch.tanh(self.actor(batch[Columns.OBS]))}
+        """Actor's output (..., a) before tanh; what makes it an action is `explored` or the greedy choice."""
+        return {Columns.ACTION_DIST_INPUTS: self.policy(batch[Columns.OBS])}
 
-    @torch.no_grad()
-    def _forward_exploration(self, batch: dict[str, Any], t: int = 0, **_: Any) -> dict[str, Any]:
-        """Actions with noise, clipped to [-1, 1]; uniform ones in the first `random_steps` env steps."""
-        actions = torch.tanh(self.actor(batch[Columns.OBS]))
-        if t < self.random_steps:
-            return {Columns.ACTIONS: 2.0 * torch.rand_like(actions) - 1.0}
-        noise = self.noise.draw(actions.shape, t).to(actions.device)
-        return {Columns.ACTIONS: torch.clamp(actions + noise, -1.0, 1.0)}
+    def explored(self, outputs: Array, rng: np.random.Generator) -> Array:
+        """Actions of actor outputs (..., a): tanh with Gaussian noise, kept in [-1, 1]; a share of rows uniform."""
+        noise = float(self.noise_scale) * rng.standard_normal(outputs.shape, dtype=np.float32)
+        actions: Array = np.clip(np.tanh(outputs) + noise, -1.0, 1.0)
+        share = float(self.random_share)
+        if share > 0.0:
+            drawn = rng.random((*outputs.shape[:-1], 1)) < share
+            actions = np.where(drawn, rng.uniform(-1.0, 1.0, outputs.shape).astype(np.float32), actions)
+        return actions
 
     def _forward_train(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
-        """Critics' values (M,) of the batch, target values (M,) of the next states, and, if due, Q(s, mu(s))."""
+        """Critics' values of the batch and, if due, Q(s, mu(s)) with the actor's output; (M,) or (M, n)."""
         observations, taken = batch[Columns.OBS], batch[Columns.ACTIONS]
-        output = {Q_TARGET_NEXT: self.forward_target({Columns.OBS: batch[Columns.NEXT_OBS]})}
-        output[QF_PREDS] = self._values(self.get_submodule("qf"), observations, taken)
-        if self.twin_q:
+        output = {QF_PREDS: self._values(self.get_submodule("qf"), observations, taken)}
+        if self.model_config["twin_q"]:
             output[QF_TWIN_PREDS] = self._values(self.get_submodule("qf_twin"), observations, taken)
         if self.policy_is_due:
-            first = self.get_submodule("qf")
-            first.requires_grad_(False)  # the actor's loss passes through the critic without moving it
-            output[Q_CURRENT] = self._values(first, observations, torch.tanh(self.actor(observations)))
-            first.requires_grad_(True)
+            output[ACTOR_OUTPUT] = self.policy(observations)
+            acted = torch.tanh(output[ACTOR_OUTPUT])
+            output[Q_CURRENT] = self._values(self.get_submodule("qf"), observations, acted)
         return output
 
     @torch.no_grad()
     def forward_target(self, batch: dict[str, Any], **_: Any) -> torch.Tensor:
-        """Smallest target value (M,) of the target actor's smoothed actions at observations (M, d)."""
-        actions = self.smoothed(torch.tanh(self.get_submodule("target_actor")(batch[Columns.OBS])))
-        critics = [self.get_submodule(f"target_{name}") for name in self.critic_names]
-        return torch.stack([self._values(critic, batch[Columns.OBS], actions) for critic in critics]).amin(dim=0)
+        """Smallest target value of the target actor's smoothed actions at `NEXT_OBS`; (M,) or (M, n)."""
+        following = batch[Columns.NEXT_OBS]
+        actions = self.smoothed(torch.tanh(self.get_submodule("target_policy")(following)))
+        values = [self._values(self.get_submodule(f"target_{n}"), following, actions) for n in self.critic_names]
+        return values[0] if len(values) == 1 else torch.minimum(values[0], values[1])
 
     def smoothed(self, actions: torch.Tensor) -> torch.Tensor:
         """Target policy smoothing (Fujimoto et al., Eq. 14): clipped Gaussian noise; actions stay in [-1, 1]."""
@@ -146,7 +121,7 @@ class DDPGModule(TorchRLModule, InferenceOnlyAPI, QNetAPI, TargetNetworkAPI):
         return torch.clamp(actions + noise, -1.0, 1.0)
 
     def compute_q_values(self, batch: dict[str, Any]) -> Any:
-        """First critic's values (M,) of observations (M, d) and actions (M, a) in [-1, 1]."""
+        """First critic's values of observations (..., d) and actions (..., a) in [-1, 1]."""
         return self._values(self.get_submodule("qf"), batch[Columns.OBS], batch[Columns.ACTIONS])
 
     @staticmethod

@@ -61,6 +61,7 @@ class RunnerSettings:
         fixed: role -> name of the controller that plays it (`agents.registry.make_controller`).
         reward: reward mode of the scenario.
         scales: learned role -> factor on its reward.
+        offset: added to every reward before its factor.
         cells: cells B per runner.
         slots: slots T per sample.
         stagger: start the cells at different slots of their first episode.
@@ -76,6 +77,7 @@ class RunnerSettings:
     fixed: Mapping[str, str] = field(default_factory=dict)
     reward: str = "local"
     scales: Mapping[str, float] = field(default_factory=dict)
+    offset: float = 0.0
     cells: int = 8
     slots: int = 50
     stagger: bool = True
@@ -247,21 +249,25 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
             batch[ACTION_MASK] = torch.from_numpy(mask)
         parameters = module.forward_exploration(batch)[Columns.ACTION_DIST_INPUTS].numpy()
         spec = module.spec
-        chosen = sampled_actions(spec, parameters, self._noise) if explore else greedy_actions(spec, parameters)
+        draw = getattr(module, "explored", None)  # a module of a deterministic policy brings its own noise
+        if not explore:
+            chosen = greedy_actions(spec, parameters)
+        else:
+            chosen = sampled_actions(spec, parameters, self._noise) if draw is None else draw(parameters, self._noise)
         rollout.observations.append(observations)
         rollout.parameters.append(parameters)
         rollout.actions.append(chosen)
         return environment_actions(spec, chosen)
 
     def _rewards(self, step: Any) -> dict[str, Array]:
-        scales = self.settings.scales
+        scales, offset = self.settings.scales, self.settings.offset
         if self.settings.roles == (CENTRAL,):
-            return {CENTRAL: -scales[CENTRAL] * total_cost(step)[:, None]}
+            return {CENTRAL: scales[CENTRAL] * (offset - total_cost(step)[:, None])}
         per_role = self.scenario.rewards(step, self.settings.reward)
         if self.settings.reward == "local":  # a price is there to tell what a selfish learner does not see
             assert self.cells is not None
             per_role = {r: reward - self.cells.charges.get(r, 0.0) for r, reward in per_role.items()}
-        return {role: per_role[role] * scales[role] for role in self.settings.roles}
+        return {role: scales[role] * (per_role[role] + offset) for role in self.settings.roles}
 
     # --- batches -----------------------------------------------------------------------------------------------------
 

@@ -52,6 +52,10 @@ class ReplayBuffer:
         self._next = int((self._next + len(rows)) % self.capacity)
         self.count = min(self.count + len(rows), self.capacity)
 
+    def width(self, column: str) -> int:
+        """Agents of a row with an agent axis."""
+        return int(self._columns[column].shape[1])
+
     def sample(self, rows: int, rng: np.random.Generator) -> dict[str, Array]:
         """Rows drawn with replacement."""
         index = rng.integers(0, self.count, rows)
@@ -186,14 +190,22 @@ class OffPolicy:
         self._buffers = {}
 
     def training_step(self) -> None:
-        batches = sample_runners(self)
-        if not batches:
-            return  # every runner failed; RLlib restarts them before the next step
-        for module, rows in joined(batches).policy_batches.items():
-            self._buffers.setdefault(module, ReplayBuffer(self.config.replay_rows)).add(rows)
-        steps = int(self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME)))
-        self._set_epsilon(steps)
-        rng = np.random.default_rng([int(self.config.seed or 0), steps])
+        steps = -1
+        while steps < self.config.random_steps:  # the first iteration plays them all before anything is learned
+            batches = sample_runners(self)
+            if not batches:
+                return  # every runner failed; RLlib restarts them before the next step
+            for module, rows in joined(batches).policy_batches.items():
+                self._buffers.setdefault(module, ReplayBuffer(self.config.replay_rows)).add(rows)
+            steps = int(self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME)))
+        self._set_exploration(steps)
+        self._learn(np.random.default_rng([int(self.config.seed or 0), steps]), steps)
+        self.env_runner_group.sync_weights(
+            from_worker_or_learner_group=self.learner_group, policies=list(self._buffers), inference_only=True
+        )
+
+    def _learn(self, rng: np.random.Generator, steps: int) -> None:
+        """The updates of an iteration, one call of RLlib's Learner each."""
         for _ in range(self.config.updates_per_step):
             results = self.learner_group.update(
                 batch=self._drawn(rng), timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: steps}
@@ -202,38 +214,41 @@ class OffPolicy:
                 for values in result.values():
                     values.pop(TD_ERROR_KEY, None)  # one number per row, of use to prioritised replay only
             self.metrics.aggregate(results, key=LEARNER_RESULTS)
-        self.env_runner_group.sync_weights(
-            from_worker_or_learner_group=self.learner_group, policies=list(self._buffers), inference_only=True
-        )
 
-    def _drawn(self, rng: np.random.Generator) -> MultiAgentBatch:
+    def _drawn(self, rng: np.random.Generator, minibatches: int = 1) -> MultiAgentBatch:
+        """Rows of so many minibatches from every role's buffer."""
         modules = {}
         for module, buffer in self._buffers.items():
             agents = self.config.rl_module_spec.rl_module_specs[module].model_config["spec"]["agents"]
-            rows = buffer.sample(max(2, self.config.replay_batch // max(agents, 1)), rng)
+            rows = buffer.sample(minibatches * max(2, self.config.replay_batch // max(agents, 1)), rng)
             ones = np.ones(rows[Columns.REWARDS].shape, np.float32)
             modules[module] = SampleBatch({**rows, "weights": ones, "n_step": ones})
-        return MultiAgentBatch(modules, self.config.replay_batch)
+        return MultiAgentBatch(modules, minibatches * self.config.replay_batch)
 
-    def _set_epsilon(self, steps: int) -> None:
+    def _set_exploration(self, steps: int) -> None:
         """Linear from 1 to the final share of random actions, over the first part of the budget."""
         share = min(1.0, steps / self.config.exploration_steps)
-        epsilon = 1.0 + share * (self.config.epsilon_final - 1.0)
+        self._fill(epsilon=1.0 + share * (self.config.epsilon_final - 1.0))
+
+    def _fill(self, **values: float) -> None:
+        """Set buffers of these names in the Learners' modules, where a module has them."""
 
         def fill(learner: Any, **_: Any) -> None:
             for module in learner.module.values():
-                if hasattr(module.unwrapped(), "epsilon"):
-                    module.unwrapped().epsilon.fill_(epsilon)
+                for name, value in values.items():
+                    if hasattr(module.unwrapped(), name):
+                        getattr(module.unwrapped(), name).fill_(value)
 
         self.learner_group.foreach_learner(fill)
 
 
-class _Settings:
+class OffPolicySettings:
     """What the replay needs beside RLlib's own settings."""
 
     replay_rows = 100_000
     replay_batch = 1000
     updates_per_step = 50
+    random_steps = 0
     exploration_steps = 10_000
     epsilon_final = 0.05
 
@@ -265,7 +280,7 @@ class BatchedSAC(OffPolicy, SAC):
         return BatchedSACConfig()
 
 
-class BatchedDQNConfig(_Settings, DQNConfig):
+class BatchedDQNConfig(OffPolicySettings, DQNConfig):
     def __init__(self, algo_class: Any = None) -> None:
         super().__init__(algo_class=algo_class or BatchedDQN)
 
@@ -273,7 +288,7 @@ class BatchedDQNConfig(_Settings, DQNConfig):
         return BatchedDQNLearner
 
 
-class BatchedSACConfig(_Settings, SACConfig):
+class BatchedSACConfig(OffPolicySettings, SACConfig):
     def __init__(self, algo_class: Any = None) -> None:
         super().__init__(algo_class=algo_class or BatchedSAC)
 

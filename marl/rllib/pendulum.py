@@ -1,63 +1,151 @@
-"""DDPG or TD3 on Gymnasium's Pendulum-v1: a check of the algorithm against published returns (-150 to -200).
+"""Gymnasium's Pendulum-v1 as a batched scenario: a small task on which DDPG and TD3 are held to published returns.
 
-    python -m marl.rllib.pendulum ddpg --steps 15000 --seed 0
+    python -m marl.rllib.pendulum td3 --steps 10000 --seed 0
 
-Prints the mean return of the last episodes (with exploration noise) while it trains, and of 20 fresh episodes without
-noise at the end.
+trains through `marl.train` and plays 20 episodes of Gymnasium's own Pendulum-v1 without noise. Published returns are
+-150 to -200.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
-import torch
-from ray.rllib.core.columns import Columns
-from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EPISODE_RETURN_MEAN, NUM_ENV_STEPS_SAMPLED_LIFETIME
 
-from marl.rllib.ddpg import DDPGConfig, TD3Config
-from marl.rllib.session import local_ray
+from agents.policy import CENTRAL, TrainedPolicy
+from envs.api import Array, Role, Scenario, Signalling, Step, Trace, checked_actions, drawn
+from envs.config import config_class, quantity
+from envs.registry import register_scenario
+from marl.train import train
+from marl.train_config import TrainConfig
 
 ENVIRONMENT, EVALUATION_EPISODES = "Pendulum-v1", 20
+SPEED_MAX, TORQUE_MAX, STEP_S, GRAVITY = 8.0, 2.0, 0.05, 10.0
 
 
-def pendulum_config(algorithm: str, seed: int) -> DDPGConfig:
-    """Settings of both algorithms: small networks, one update per env step."""
-    config = TD3Config() if algorithm == "td3" else DDPGConfig()
-    return (
-        config.environment(ENVIRONMENT)
-        .env_runners(num_env_runners=0, rollout_fragment_length=10)
-        .debugging(seed=seed, log_level="ERROR")
-        .training(
-            actor_hidden=(64, 64),
-            critic_hidden=(64, 64),
-            actor_lr=1e-3,
-            critic_lr=1e-3,
-            tau=0.005,
-            noise="gaussian",
-            noise_scale=0.1,
-            random_steps=1000,
-            train_batch_size_per_learner=64,
-            training_intensity=64.0,
+@config_class
+class PendulumConfig:
+    """Mass and length are 1."""
+
+    horizon_slots: int = quantity(200, "slots", "Gymnasium", ge=1)
+
+
+@dataclass(frozen=True)
+class PendulumState:
+    """Angle from upright (B,), rad, and its speed (B,), rad/s."""
+
+    angle: Array
+    speed: Array
+
+
+@dataclass(frozen=True)
+class PendulumTrace(Trace):
+    """The first state; during an episode nothing is drawn, so that the array per slot is its number alone."""
+
+    slot: Array = drawn("slot", "-", process="count")
+    angle: Array = drawn("initial", "rad", process="uniform")
+    speed: Array = drawn("initial", "rad/s", process="uniform")
+
+
+@dataclass(frozen=True)
+class PendulumExogenous:
+    """Number of the slot (B,)."""
+
+    slot: Array
+
+
+@dataclass(frozen=True)
+class PendulumDecisions:
+    """Torque (B,) in [-2, 2]."""
+
+    torque: Array
+
+
+class Pendulum(Scenario):
+    """B pendulums; one "device" each, whose ledger entry is minus Gymnasium's reward."""
+
+    name = "pendulum"
+    title = "Pendulum-v1"
+    paper = "Gymnasium, classic control"
+    config_type, state_type, trace_type = PendulumConfig, PendulumState, PendulumTrace
+    exogenous_type, decisions_type = PendulumExogenous, PendulumDecisions
+
+    @property
+    def roles(self) -> dict[str, Role]:
+        return {"device": Role("device", 1, self.global_state_space, self.central_space)}
+
+    @property
+    def central_space(self) -> gymnasium.spaces.Box:
+        return gymnasium.spaces.Box(-TORQUE_MAX, TORQUE_MAX, (1,), np.float32)
+
+    @property
+    def global_state_space(self) -> gymnasium.spaces.Box:
+        high = np.array([1.0, 1.0, SPEED_MAX], np.float32)
+        return gymnasium.spaces.Box(-high, high, dtype=np.float32)
+
+    @property
+    def horizon(self) -> int:
+        return int(self.config.horizon_slots)
+
+    def sample_cell(self, rng: np.random.Generator, slots: int) -> dict[str, Array]:
+        angle, speed = rng.uniform([-np.pi, -1.0], [np.pi, 1.0])
+        return {"slot": np.arange(slots + 1), "angle": np.asarray(angle), "speed": np.asarray(speed)}
+
+    def initial_state(self, trace: Any) -> PendulumState:
+        return PendulumState(trace.angle, trace.speed)
+
+    def observe(self, state: Any, exogenous: Any) -> dict[str, Array]:
+        return {"device": self.global_state(state, exogenous)[:, None]}
+
+    def global_state(self, state: Any, exogenous: Any) -> Array:
+        return np.stack([np.cos(state.angle), np.sin(state.angle), state.speed], axis=1).astype(np.float32)
+
+    def decode(self, state: Any, actions: Mapping[str, Array], exogenous: Any) -> PendulumDecisions:
+        torque = checked_actions("device", 1, self.central_space, actions["device"], len(state.angle))
+        return PendulumDecisions(torque[:, 0, 0])
+
+    def decode_central(self, state: Any, action: Array, exogenous: Any) -> PendulumDecisions:
+        return PendulumDecisions(
+            checked_actions("the controller", 0, self.central_space, action, len(state.angle))[:, 0]
         )
-    )
+
+    def step(self, state: Any, decisions: Any, exogenous: Any) -> Step:
+        wrapped = (state.angle + np.pi) % (2.0 * np.pi) - np.pi
+        cost = wrapped**2 + 0.1 * state.speed**2 + 0.001 * decisions.torque**2
+        speed = state.speed + (1.5 * GRAVITY * np.sin(state.angle) + 3.0 * decisions.torque) * STEP_S
+        speed = np.clip(speed, -SPEED_MAX, SPEED_MAX)
+        return Step(PendulumState(state.angle + speed * STEP_S, speed), {"device": cost[:, None]}, {"cost": cost})
+
+    def signalling(self) -> Signalling:
+        return Signalling({}, {})
 
 
-def returns_without_noise(module: Any, episodes: int, seed: int) -> np.ndarray:
-    """Undiscounted returns (episodes,) of the deterministic policy, each from its own start."""
-    env = gymnasium.make(ENVIRONMENT)
-    space = env.action_space
-    low, high = space.low, space.high  # type: ignore[attr-defined]
+def pendulum_run(algorithm: str, steps: int, seed: int) -> TrainConfig:
+    """Small networks, one update per env step (in blocks of 50); rewards a tenth. Registers the scenario."""
+    register_scenario(Pendulum.name, "marl.rllib.pendulum:Pendulum")
+    fields: dict[str, Any] = {
+        "scenario": Pendulum.name, "algorithm": algorithm, "control": "central", "central_policy": "joint",
+        "agent_steps": steps, "cells": 1, "slots": 50, "updates": 50, "minibatch": 64, "hidden": (64, 64),
+        "lr": 1e-3, "critic_lr": 1e-3, "lr_final": 1.0, "noise": 0.1, "random_steps": 1000, "discount": 0.99,
+        "gradient_clip": None, "reward_scale": 0.1, "seed": seed,
+    }  # fmt: skip
+    return TrainConfig(**fields)
+
+
+def returns_without_noise(policy: TrainedPolicy, episodes: int, seed: int) -> Array:
+    """Undiscounted returns (episodes,) on Gymnasium's Pendulum-v1, each from its own start."""
+    env, rng = gymnasium.make(ENVIRONMENT), np.random.default_rng(seed)
     returns = np.zeros(episodes)
     for episode in range(episodes):
         row, over = env.reset(seed=seed + episode)[0], False
         while not over:
-            rows = {Columns.OBS: torch.from_numpy(np.asarray(row, np.float32))[None]}
-            action = module.forward_inference(rows)[Columns.ACTIONS].numpy()[0]
-            row, reward, terminated, truncated, _ = env.step(low + (action + 1.0) / 2.0 * (high - low))
+            row, reward, terminated, truncated, _ = env.step(policy.act(row[None], rng)[0].astype(np.float32))
             returns[episode] += float(reward)
             over = terminated or truncated
     return returns
@@ -66,26 +154,18 @@ def returns_without_noise(module: Any, episodes: int, seed: int) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("algorithm", choices=("ddpg", "td3"))
-    parser.add_argument("--steps", type=int, default=15_000, help="env steps")
+    parser.add_argument("--steps", type=int, default=10_000, help="env steps")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    started, cpu = time.perf_counter(), time.process_time()
-    with local_ray(0):
-        algorithm = pendulum_config(options.algorithm, options.seed).build_algo()
-        steps = 0
-        while steps < options.steps:
-            result = algorithm.train()[ENV_RUNNER_RESULTS]
-            steps = int(result[NUM_ENV_STEPS_SAMPLED_LIFETIME])
-            mean = result.get(EPISODE_RETURN_MEAN, float("nan"))
-            print(f"{steps:7d} env steps  {mean:9.1f}  {time.perf_counter() - started:6.0f} s", flush=True)
-        returns = returns_without_noise(algorithm.get_module(), EVALUATION_EPISODES, 10_000)
-        algorithm.stop()
+    with tempfile.TemporaryDirectory() as folder:
+        run = train(pendulum_run(options.algorithm, options.steps, options.seed), Path(folder))
+        policy = TrainedPolicy.load(run.path / "policy" / f"{CENTRAL}.pt")
+    returns = returns_without_noise(policy, EVALUATION_EPISODES, 10_000)
     print(
-        f"{options.algorithm}, seed {options.seed}, {steps} env steps: return {returns.mean():.1f}, standard deviation"
+        f"{options.algorithm}, seed {options.seed}, {options.steps} env steps in {run.training_s:.0f} s: return "
+        f"{returns.mean():.1f}, standard deviation {returns.std(ddof=1):.1f}, worst {returns.min():.1f} "
+        f"over {EVALUATION_EPISODES} episodes without noise"
     )
-    print(f"{returns.std(ddof=1):.1f}, worst {returns.min():.1f} over {EVALUATION_EPISODES} episodes without noise);")
-    print(f"{time.perf_counter() - started:.0f} s of wall clock, {time.process_time() - cpu:.0f} s of processor time")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import math
 import os
@@ -22,18 +23,26 @@ from ray.rllib.utils.metrics import (
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
 )
 
-from agents.networks import PolicyNetwork, network_spec
+from agents.networks import network_spec
 from agents.policy import CENTRAL, row_size
+from agents.priced_network import ActingNetwork
 from agents.registry import message_entries
 from envs.api import Scenario
+from marl.priced_games import priced_game
+from marl.rllib.ddpg import DDPG_EXTRAS, TD3_EXTRAS, DDPGConfig
+from marl.rllib.ddpg_module import DDPGModule
 from marl.rllib.env_runner import SCENARIO_METRICS, BatchedEnvRunner, RunnerSettings, settings_for
 from marl.rllib.modules import ActorCriticModule
 from marl.rllib.off_policy import BatchedDQNConfig, BatchedSACConfig, QModule, SACModule
 from marl.rllib.ppo import BatchedPPOConfig
-from marl.train_config import TrainConfig
+from marl.rllib.priced_dqn import PricedDQNConfig, PricedModule, PricedRunner
+from marl.train_config import DETERMINISTIC, OFF_POLICY, TrainConfig
 
 SQUASHED: dict[str, Any] = {"state_std": True, "squash": "tanh", "log_std_min": -5.0, "log_std_max": 1.0}
 """SAC's policy: RLlib's squashed Gaussian with a standard deviation that depends on the state."""
+TANH: dict[str, Any] = {"deterministic": True, "squash": "tanh"}
+"""The policy of DDPG and TD3."""
+MODULES = {"priced_dqn": PricedModule, "dqn": QModule, "sac": SACModule, "ddpg": DDPGModule, "td3": DDPGModule}
 START_ATTEMPTS = 4
 OBJECT_STORE_BYTES = 200 * 1024**2
 
@@ -80,7 +89,7 @@ def set_up(config: TrainConfig) -> Any:
     for name in ("ray", "ray.rllib"):  # RLlib sets a level of its own when it is imported
         logging.getLogger(name).setLevel(logging.ERROR)
     torch.set_num_threads(config.threads)  # PyTorch's default oversubscribes the cores next to runners
-    build = off_policy_config if config.algorithm in ("dqn", "sac") else ppo_config
+    build = off_policy_config if config.algorithm in OFF_POLICY else ppo_config
     return build(config).build_algo()
 
 
@@ -99,11 +108,12 @@ def runner_settings(config: TrainConfig) -> RunnerSettings:
         fixed=dict(config.fixed),
         reward=config.reward_mode,
         scales=reward_scales(config, scenario),
+        offset=config.reward_offset,
         cells=config.cells,
         slots=config.slots,
         with_global_state=config.algorithm == "mappo",
         pooled=config.pooled,
-        output="transitions" if config.algorithm in ("dqn", "sac") else "advantages",
+        output="transitions" if config.algorithm in OFF_POLICY else "advantages",
     )
 
 
@@ -124,6 +134,9 @@ def module_specs(config: TrainConfig, scenario: Scenario) -> MultiRLModuleSpec:
     """A module per learned role, or one for central control."""
     hidden = config.hidden or ((256, 256) if config.joint else (64, 64))
     entries = message_entries(scenario, config.fixed)
+    deterministic = config.algorithm in DETERMINISTIC
+    kind = TANH if deterministic else SQUASHED if config.algorithm == "sac" else {}
+    extras = {"td3": TD3_EXTRAS, "ddpg": DDPG_EXTRAS}.get(config.algorithm, {})
     specs = {}
     for name in config.learned_roles():
         if config.joint:
@@ -141,12 +154,16 @@ def module_specs(config: TrainConfig, scenario: Scenario) -> MultiRLModuleSpec:
             normalise=config.normalise,
             log_std=config.log_std,
             grid=() if config.joint else config.grid_of(name),
-            **SQUASHED if config.algorithm == "sac" else {},
+            activation=config.activation or ("relu" if deterministic else "tanh"),
+            output_gain=config.output_gain or (0.1 if deterministic else 0.01),
+            **kind,
         )
         if spec.grid:
             action_space = gymnasium.spaces.Discrete(spec.outputs)
+        if config.algorithm == "priced_dqn":
+            spec = dataclasses.replace(spec, price=priced_game(scenario).spec())
         specs[name] = RLModuleSpec(
-            module_class={"dqn": QModule, "sac": SACModule}.get(config.algorithm, ActorCriticModule),
+            module_class=MODULES.get(config.algorithm, ActorCriticModule),
             observation_space=observation_space,
             action_space=action_space,
             model_config={
@@ -154,6 +171,7 @@ def module_specs(config: TrainConfig, scenario: Scenario) -> MultiRLModuleSpec:
                 "critic_hidden": tuple(config.critic_hidden or hidden),
                 "global_size": scenario.global_state_space.shape[0] if config.algorithm == "mappo" else 0,
                 "agents": agents,
+                **extras,
             },
         )
     return MultiRLModuleSpec(rl_module_specs=specs)
@@ -198,15 +216,19 @@ def ppo_config(config: TrainConfig) -> BatchedPPOConfig:
 
 
 def off_policy_config(config: TrainConfig) -> Any:
-    """RLlib's configuration of a DQN or SAC run."""
+    """RLlib's configuration of a run with a replay buffer."""
     scenario = config.make_scenario()
     roles = config.learned_roles()
-    agents = config.learned_agents()
-    lr = config.lr or (3e-4 if config.joint else 1e-3)
-    env_steps = max(1, config.agent_steps // agents)
-    schedule = [[0, lr], [env_steps, lr * config.lr_final]]
+    env_steps = max(1, config.agent_steps // config.learned_agents())
+    kinds: dict[str, Any] = {
+        "priced_dqn": PricedDQNConfig,
+        "dqn": BatchedDQNConfig,
+        "sac": BatchedSACConfig,
+        "ddpg": DDPGConfig,
+        "td3": DDPGConfig,
+    }
     built = (
-        (BatchedDQNConfig() if config.algorithm == "dqn" else BatchedSACConfig())
+        kinds[config.algorithm]()
         .environment(env_config=runner_settings(config).to_dict())
         .env_runners(env_runner_cls=BatchedEnvRunner, num_env_runners=config.num_env_runners, sample_timeout_s=600.0)
         .fault_tolerance(restart_failed_env_runners=True)
@@ -214,6 +236,7 @@ def off_policy_config(config: TrainConfig) -> Any:
         .multi_agent(policies=set(roles), policy_mapping_fn=_module_of)
         .rl_module(rl_module_spec=module_specs(config, scenario))
         .debugging(seed=config.seed, log_level="ERROR")
+        .reporting(min_sample_timesteps_per_iteration=1)  # an iteration is one sample and its updates
         .training(
             gamma=default_discount(config, scenario),
             tau=config.target_rate,
@@ -223,17 +246,46 @@ def off_policy_config(config: TrainConfig) -> Any:
             num_steps_sampled_before_learning_starts=0,
         )
     )
-    if config.algorithm == "dqn":
-        built.training(lr=schedule, double_q=True, dueling=False, num_atoms=1)
-    else:
-        built.training(
-            actor_lr=schedule, critic_lr=schedule, alpha_lr=schedule, initial_alpha=0.1, twin_q=True, lr=None
-        )
     largest = max(1 if config.joint else scenario.roles[r].count for r in roles)
     built.replay_rows = max(config.replay // (largest if config.policies == "independent" else 1), 1)
     built.replay_batch, built.updates_per_step = config.minibatch, config.updates
-    built.exploration_steps, built.epsilon_final = max(1, int(config.exploration * env_steps)), config.epsilon
+    _FINISH[config.algorithm](built, config, env_steps)
     return built
+
+
+def _set_dqn(built: Any, config: TrainConfig, env_steps: int) -> None:
+    lr = config.lr or 1e-3
+    built.training(lr=_falling(lr, config, env_steps), double_q=True, dueling=False, num_atoms=1)
+    built.exploration_steps, built.epsilon_final = max(1, int(config.exploration * env_steps)), config.epsilon
+
+
+def _set_sac(built: Any, config: TrainConfig, env_steps: int) -> None:
+    rate = _falling(config.lr or (3e-4 if config.joint else 1e-3), config, env_steps)
+    built.training(actor_lr=rate, critic_lr=rate, alpha_lr=rate, initial_alpha=0.1, twin_q=True, lr=None)
+
+
+def _set_ddpg(built: Any, config: TrainConfig, env_steps: int) -> None:
+    actor, critic = (1e-4, 1e-3) if config.algorithm == "ddpg" else (3e-4, 3e-4)
+    built.actor_lr = _falling(config.lr or actor, config, env_steps)
+    built.critic_lr = _falling(config.critic_lr or critic, config, env_steps)
+    built.noise, built.noise_steps = config.noise, env_steps
+    built.noise_final = config.noise if config.noise_final is None else config.noise_final
+    built.random_steps, built.action_penalty = config.random_steps, config.action_penalty
+
+
+def _set_priced(built: Any, config: TrainConfig, env_steps: int) -> None:
+    _set_dqn(built, config, env_steps)
+    built.env_runners(env_runner_cls=PricedRunner)
+    built.replay_rows = max(1, config.replay // config.learned_agents())
+    built.budget_steps, built.price_updates = env_steps, config.price_updates
+
+
+_FINISH = {"priced_dqn": _set_priced, "dqn": _set_dqn, "sac": _set_sac, "ddpg": _set_ddpg, "td3": _set_ddpg}
+
+
+def _falling(lr: float, config: TrainConfig, env_steps: int) -> list[list[float]]:
+    """A learning rate that falls linearly over the budget, as RLlib writes a schedule."""
+    return [[0, lr], [env_steps, lr * config.lr_final]]
 
 
 def _module_of(agent_id: str, episode: Any = None, **_: Any) -> str:
@@ -261,7 +313,7 @@ def curve_row(result: dict[str, Any], config: TrainConfig) -> dict[str, float]:
     return row
 
 
-def policy_networks(algorithm: Any) -> dict[str, PolicyNetwork]:
+def policy_networks(algorithm: Any) -> dict[str, ActingNetwork]:
     """Role -> a copy of the policy network as the learner holds it."""
     state = algorithm.learner_group.get_state(components="learner/rl_module")["learner"]["rl_module"]
     networks = {}
