@@ -307,7 +307,7 @@ def curve_row(result: dict[str, Any], config: TrainConfig) -> dict[str, float]:
     row.update({name: float(value) for name, value in sampled.get(SCENARIO_METRICS, {}).items()})
     for role in roles:
         losses = result.get(LEARNER_RESULTS, {}).get(role, {})
-        for name in ("policy_loss", "vf_loss", "qf_loss", "entropy", "default_optimizer_learning_rate"):
+        for name in ("policy_loss", "vf_loss", "qf_loss", "price_loss", "entropy", "default_optimizer_learning_rate"):
             if name in losses:
                 row[f"{role}_{name}"] = float(losses[name])
     return row
