@@ -29,8 +29,10 @@ SERVERS = {
     "model_partitioning": ("envs.scenarios.model_partitioning_config", "scaled_resources"),
 }
 """Scenario -> module and function that give a network the resources that its number of devices needs."""
-ITERATION_AGENT_STEPS = 8000
-"""Agent-steps of an iteration that the training recipe was made for (20 devices, 8 cells, 50 slots)."""
+ITERATION_AGENT_STEPS = 10_000
+"""Agent-steps of an iteration that the preset was tuned for (50 devices, 8 cells, 25 slots)."""
+CELLS_MAX = 32
+"""Cells beyond which smaller networks are not given more: their iterations are shorter instead."""
 MIB, KIB = 2.0**20, 2.0**10
 
 
@@ -135,10 +137,11 @@ def _preset(options: Options) -> Preset:
     cls = scenario_class(options.scenario)
     known = controllers(options.scenario)
     reference = reference_name(options.scenario)
-    learned = {
-        name: Learned(train={k: v for k, v in entry.train.items() if k not in ("set", "fixed")})
-        for name, entry in preset.learned.items()
-    }
+    learned: dict[str, Learned] = {}
+    for name, entry in preset.learned.items():
+        general = Learned(train={k: v for k, v in entry.train.items() if k not in ("set", "fixed", "reward")})
+        if general not in learned.values():  # some differ by what only this scenario has
+            learned[name] = general
     names = [n for n, e in known.items() if n in ("random", reference) or e.kind == "learned"]
     return preset.model_copy(
         update={
@@ -183,17 +186,19 @@ def _budgeted(learned: Learned, options: Options) -> Learned:
 def sized(learned: Learned, size: int) -> Learned:
     """Training settings at one size: fewer cells in larger networks, so that an iteration stays as short."""
     slots = int(learned.train.get("slots", 50))
-    cells = int(np.clip(ITERATION_AGENT_STEPS // (slots * size), 1, 8))
+    cells = int(np.clip(ITERATION_AGENT_STEPS // (slots * size), 1, CELLS_MAX))
     return Learned(seeds=learned.seeds, train={"cells": cells, **learned.train})
 
 
 def _budget(options: Options, plan: Plan) -> str:
     from marl.train_config import TrainConfig
 
-    steps = options.agent_steps or TrainConfig().agent_steps
+    compared = {name: entry for name, entry in plan.preset.learned.items() if name in plan.preset.controllers}
+    steps = {name: entry.train.get("agent_steps", TrainConfig().agent_steps) for name, entry in compared.items()}
+    agent_steps = ", ".join(f"{name} {count:,}" for name, count in steps.items()) or "none"
     minutes = "" if options.minutes is None else f", or {options.minutes:g} minutes if they are over sooner"
     return (
-        f"{steps:,} agent-steps{minutes} for each of {options.seeds} training seed(s), at every size alike; "
+        f"Agent-steps for each of {options.seeds} training seed(s), at every size alike: {agent_steps}{minutes}. "
         f"{plan.preset.seeds} networks of {plan.slots} slots to compare on. Every result comes from a process of its "
         "own with one computing thread."
     )

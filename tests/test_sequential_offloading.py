@@ -320,3 +320,20 @@ def test_scaled_server_keeps_the_load_per_device() -> None:
 def test_bad_fields_are_named(field: str, value: Any, words: str) -> None:
     with pytest.raises(ValueError, match=re.escape(words)):
         make_scenario("sequential_offloading", **{field: value})
+
+
+@given(seeds)
+@settings(max_examples=20)
+def test_the_coupled_reward_holds_all_that_a_device_has_an_effect_on(seed: int) -> None:
+    """Another decision of one device moves the team's reward by as much as its own coupled reward, now and later."""
+    scenario, state, decisions, exogenous = draw_block(seed)
+    work = decisions.local_work_cycles.copy()
+    work[:, 0] = 0.37 * scenario.config.device_work_cycles_max
+    rewards: dict[str, list[Any]] = {"team": [], "coupled": []}
+    for chosen in (decisions, dataclasses.replace(decisions, local_work_cycles=work)):
+        steps = [scenario.step(state, chosen, exogenous)]
+        steps.append(scenario.step(steps[0].state, decisions, exogenous))
+        for mode, found in rewards.items():
+            found.append([scenario.rewards(step, mode)["device"][:, 0] for step in steps])
+    team, coupled = (np.subtract(*rewards[mode]) for mode in ("team", "coupled"))
+    np.testing.assert_allclose(coupled, team, rtol=1e-6, atol=1e-6 * abs(np.array(rewards["team"])).max())
