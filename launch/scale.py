@@ -25,7 +25,7 @@ from launch.training import Notify, learned_config
 from marl.compare import Interval, relative_difference
 
 SERVERS = {
-    "sequential_offloading": ("envs.scenarios.sequential_offloading", "scaled_server"),
+    "sequential_offloading": ("envs.scenarios.sequential_offloading_config", "scaled_server"),
     "model_partitioning": ("envs.scenarios.model_partitioning_config", "scaled_resources"),
 }
 """Scenario -> module and function that give a network the resources that its number of devices needs."""

@@ -15,11 +15,8 @@ from envs import make_scenario
 from envs.api import Step, total_cost
 from envs.physics.compute import cpu_energy_j
 from envs.physics.radio import FLOAT_MAX, required_power_w, shannon_rate_bps
-from envs.scenarios.sequential_offloading import (
-    SequentialOffloadingConfig,
-    SequentialOffloadingState,
-    scaled_server,
-)
+from envs.scenarios.sequential_offloading import SequentialOffloadingState
+from envs.scenarios.sequential_offloading_config import SequentialOffloadingConfig, scaled_server
 
 seeds = st.integers(0, 2**32 - 1)
 CELLS = 3
@@ -63,8 +60,8 @@ def test_power_falls_with_gain_grows_with_bits_and_has_its_limits() -> None:
     eta, gain = np.linspace(0.1, 20, 50), np.logspace(0, 6, 50)
     assert (np.diff(required_power_w(eta, np.full(50, 10.0))) > 0).all()
     assert (np.diff(required_power_w(np.full(50, 5.0), gain)) < 0).all()
-    limits = required_power_w(np.array([0.0, 0.0, 1.0, 2000.0]), np.array([1.0, 0.0, 0.0, 1.0]))
-    np.testing.assert_array_equal(limits, [0.0, 0.0, FLOAT_MAX, FLOAT_MAX])
+    limits = required_power_w(np.array([0.0, 0.0, 1.0, 2000.0, -1e-9]), np.array([1.0, 0.0, 0.0, 1.0, 0.0]))
+    np.testing.assert_array_equal(limits, [0.0, 0.0, FLOAT_MAX, FLOAT_MAX, 0.0])
 
 
 @given(st.lists(st.floats(0, 3e9), min_size=2, max_size=6))
@@ -253,11 +250,12 @@ def test_power_is_split_at_full_effort(seed: int) -> None:
     np.testing.assert_array_equal(left.local_work_cycles, right.local_work_cycles)
 
 
+@pytest.mark.parametrize("gain_per_w", [1e4, 0.0])
 @pytest.mark.parametrize("left_tasks", [0.0, 1.0, 2.0 - 1e-7, 2.0 + 1e-7, 3.0])
-def test_a_whole_task_has_no_residual(left_tasks: float) -> None:
+def test_a_whole_task_has_no_residual(left_tasks: float, gain_per_w: float) -> None:
     scenario = make_scenario("sequential_offloading", num_devices=1)
     residual, power, outage = scenario.residual_and_power(  # type: ignore[attr-defined]
-        np.array([left_tasks * scenario.config.task_cycles]), np.array([1e4])
+        np.array([left_tasks * scenario.config.task_cycles]), np.array([gain_per_w])
     )
     assert residual[0] == 0 and power[0] == 0 and not outage[0]
 

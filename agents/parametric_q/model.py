@@ -15,7 +15,8 @@ from envs.api import Array
 from envs.config import unknown_name
 from envs.physics.compute import cpu_energy_j
 from envs.physics.radio import required_power_w
-from envs.scenarios.sequential_offloading import SLIVER_TASKS, SequentialOffloading, SequentialOffloadingConfig
+from envs.scenarios.sequential_offloading import SLIVER_TASKS, SequentialOffloading
+from envs.scenarios.sequential_offloading_config import SequentialOffloadingConfig
 
 WorkKind = Literal["grid", "binary", "even", "local"]
 WORK_KINDS = ("grid", "binary", "even", "local")

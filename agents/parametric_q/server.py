@@ -12,7 +12,7 @@ from agents.parametric_q.device import OffloadingController, restored
 from agents.parametric_q.model import PRICE_SCALE, ServerModel
 from agents.parametric_q.values import ValueFunction, step_size
 from envs.api import Array, Scenario, Step
-from envs.scenarios.sequential_offloading import SequentialOffloadingConfig
+from envs.scenarios.sequential_offloading_config import SequentialOffloadingConfig
 
 SERVER_GRID = np.concatenate([np.arange(15) / 10.0, np.arange(6, 25) / 4.0])
 """Queue per device in tasks."""

@@ -27,7 +27,8 @@ from agents.reference.sequential_offloading import (
 )
 from envs.api import Array
 from envs.physics.radio import from_db
-from envs.scenarios.sequential_offloading import SequentialOffloading, SequentialOffloadingConfig
+from envs.scenarios.sequential_offloading import SequentialOffloading
+from envs.scenarios.sequential_offloading_config import SequentialOffloadingConfig
 
 FADING_BINS = 8
 PRICE_ROUNDS, PRICE_DAMPING = 6, 0.5

@@ -19,11 +19,8 @@ from agents.parametric_q.model import DeviceModel, Lattice, ServerModel, ValueTa
 from agents.parametric_q.server import read_queue_tasks
 from envs.api import Array, Scenario
 from envs.physics.radio import from_db
-from envs.scenarios.sequential_offloading import (
-    SequentialOffloading,
-    SequentialOffloadingConfig,
-    SequentialOffloadingTrace,
-)
+from envs.scenarios.sequential_offloading import SequentialOffloading, SequentialOffloadingTrace
+from envs.scenarios.sequential_offloading_config import SequentialOffloadingConfig
 
 TENTHS = 10
 QUEUE_ROWS = 31

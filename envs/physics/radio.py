@@ -5,6 +5,7 @@ Shapes: every argument broadcasts; gains are normalised by the noise power (unit
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -40,10 +41,10 @@ def required_power_w(
     """Power that carries a spectral efficiency: Gamma/h (2^eta - 1), the inverse of the Shannon rate (eq. 4).
 
     Args:
-        bits_per_s_per_hz: eta >= 0.
+        bits_per_s_per_hz: eta >= 0, less a rounding error.
         gain_per_w: h; with h <= 0 nothing can be carried.
         snr_gap: Gamma >= 1.
-        out: array that takes the result.
+        out: array that takes the result; may be the first argument.
 
     Returns:
         power in W; 0 where eta = 0, the largest float where h <= 0 or where the power exceeds it: finite, so that a
@@ -52,10 +53,13 @@ def required_power_w(
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         power = np.exp2(bits_per_s_per_hz, out=out)
         power -= 1.0
-        power *= snr_gap / gain_per_w
-    if not np.maximum.reduce(power, axis=None) < np.inf:
-        power[~(power < np.inf)] = FLOAT_MAX
-        power[np.broadcast_to(bits_per_s_per_hz == 0.0, power.shape)] = 0.0
+        power *= snr_gap
+        power /= gain_per_w
+        total = float(np.add.reduce(power, axis=None))  # tells in one pass whether anything is infinite or no number
+    if not math.isfinite(total):
+        blocked = np.broadcast_to(np.less_equal(gain_per_w, 0.0), power.shape)
+        power[blocked] = np.where(power[blocked] == np.inf, FLOAT_MAX, 0.0)
+        np.minimum(power, FLOAT_MAX, out=power)
     return power
 
 

@@ -10,15 +10,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import gymnasium
 import numpy as np
 
 from envs.api import Array, Portrait, Role, Scenario, Signalling, Step, Trace, checked_actions, drawn
-from envs.config import config_class, quantity
 from envs.physics.compute import cpu_energy_j
 from envs.physics.processes import (
     bernoulli_arrivals,
@@ -27,97 +26,24 @@ from envs.physics.processes import (
     uniform_disc_distance_m,
 )
 from envs.physics.radio import from_db, path_loss_db, required_power_w, spectral_efficiency
+from envs.scenarios.sequential_offloading_config import SequentialOffloadingConfig
+from envs.scenarios.sequential_offloading_ledger import (
+    ARRIVED,
+    DEVICE_SUMS,
+    DROPPED,
+    OFFLOADED,
+    SERVER,
+    SUMS,
+    WORKED,
+    BlockConstants,
+    block_constants,
+)
 
 SLIVER_TASKS = 1e-3
 """Work, in tasks, that turns a whole waiting task into one that may be offloaded (E9)."""
 OBSERVATION_MAX = 8.0
 OUTAGE_MARGIN = 1.0 + 1e-5
 TINY = float(np.finfo(float).tiny)
-
-
-@config_class
-class SequentialOffloadingConfig:
-    """Parameters in SI units; defaults are those of the paper where it gives them."""
-
-    num_devices: int = quantity(20, "-", "devices in the cell", symbol="K", source="Fig. 7", ge=1)
-    slots_per_block: int = quantity(5, "-", "slots per block", symbol="n", source="Sec. VI", ge=1, le=255)
-    slot_s: float = quantity(0.1, "s", "slot length", symbol="tau", source="Sec. VI", gt=0)
-    task_cycles: float = quantity(5e8, "cycle", "work of one DNN task (printed 1e10: E3)", symbol="W", gt=0)
-    arrival_probability: float = quantity(
-        0.4, "1/slot", "a task arrives in a slot", symbol="b", source="Sec. VI", ge=0, le=1
-    )
-    device_cpu_hz_max: float = quantity(3e9, "Hz", "highest CPU rate of a device", symbol="f_max^wd", gt=0)
-    device_capacitance: float = quantity(
-        1e-28, "J s^2/cycle^3", "switched capacitance of a device CPU", symbol="xi^wd", source="Sec. VI", ge=0
-    )
-    server_cpu_hz_max: float = quantity(1e11, "Hz", "highest CPU rate of the server", symbol="f_max^ser", gt=0)
-    server_capacitance: float = quantity(
-        1e-29, "J s^2/cycle^3", "switched capacitance of the server CPU", symbol="xi^ser", source="Sec. VI", ge=0
-    )
-    bandwidth_hz: float = quantity(1e6, "Hz", "private band of a device", symbol="B_k", source="Sec. VI", gt=0)
-    snr_gap: float = quantity(1.5, "-", "SNR gap to capacity", symbol="Gamma", source="Sec. VI", ge=1)
-    noise_w: float = quantity(10**-14.4, "W", "noise power in the band (-174 dBm/Hz: E5)", symbol="N0", gt=0)
-    bits_per_cycle: float = quantity(2e-3, "bit/cycle", "feature-map bits per residual cycle", symbol="zeta", gt=0)
-    transmit_power_w_max: float = quantity(1.0, "W", "highest transmit power of a device", symbol="p_max", gt=0)
-    cell_radius_m: float = quantity(200.0, "m", "cell radius", source="Sec. VI", gt=0)
-    distance_m_min: float = quantity(10.0, "m", "smallest distance to the base station", gt=0)
-    pathloss_db_at_1m: float = quantity(30.6, "dB", "path loss at 1 m", source="Sec. VI")
-    pathloss_db_per_decade: float = quantity(37.6, "dB", "path loss per decade of distance", source="Sec. VI", ge=0)
-    shadowing_db_std: float = quantity(10.0, "dB", "standard deviation of shadowing", source="Sec. VI", ge=0)
-    server_queue_weight: float = quantity(2e-9, "1/cycle", "cost of a queued cycle at the server", symbol="w1", ge=0)
-    server_energy_weight: float = quantity(0.1, "1/J", "cost of server energy", symbol="w2", ge=0)
-    device_queue_weight: float = quantity(2e-9, "1/cycle", "cost of a queued cycle at a device", symbol="w3", ge=0)
-    device_energy_weight: float = quantity(15.0, "1/J", "cost of device energy", symbol="w4", ge=0)
-    discount: float = quantity(0.95, "1/block", "discount factor", symbol="gamma", ge=0, lt=1)
-    device_queue_tasks_max: float = quantity(40.0, "task", "device buffer", gt=0)
-    server_queue_tasks_per_device_max: float = quantity(40.0, "task", "server buffer per device", gt=0)
-    drop_cost_per_task: float = quantity(50.0, "1/task", "cost of a dropped task", ge=0)
-    residual_tolerance: float = quantity(1e-6, "task", "guards the modulo from rounding", symbol="tol", ge=0, le=1e-3)
-    episode_blocks: int = quantity(200, "block", "blocks of an episode", ge=1)
-    residual_leaves_device: bool = quantity(True, "-", "a sent residual leaves the device; False: literal eq. (1), E1")
-    idle_energy_charged: bool = quantity(False, "-", "bill the commanded CPU rate: literal eqs. (2), (7), E8")
-    device_action: Literal["cpu", "power", "split"] = quantity("cpu", "-", "what a device's raw action means")
-    queue_scale_tasks: float = quantity(10.0, "task", "queue that an observation shows as 1", gt=0)
-    spectral_efficiency_scale: float = quantity(20.0, "bit/s/Hz", "CSI that an observation shows as 1", gt=0)
-    reference_power_w: float = quantity(1.0, "W", "power at which the CSI is expressed", gt=0)
-    arrival_lookahead: bool = quantity(False, "-", "devices see the coming arrivals: the paper's state, E7")
-    server_observation: Literal["aggregate", "full", "own"] = quantity("aggregate", "-", "what the server sees, E14")
-
-    def __post_init__(self) -> None:
-        if self.distance_m_min > self.cell_radius_m:
-            raise ValueError(
-                f"distance_m_min = {self.distance_m_min:g} m must not exceed cell_radius_m = {self.cell_radius_m:g} m"
-            )
-
-    @property
-    def block_s(self) -> float:
-        """Length T of a block in s."""
-        return self.slots_per_block * self.slot_s
-
-    @property
-    def device_work_cycles_max(self) -> float:
-        """Cycles X that a device can work off in one block."""
-        return self.block_s * self.device_cpu_hz_max
-
-    @property
-    def bits_per_s_per_hz_per_cycle(self) -> float:
-        """Spectral efficiency that one residual cycle needs during its slot."""
-        return self.bits_per_cycle / (self.slot_s * self.bandwidth_hz)
-
-    @property
-    def tasks_per_block(self) -> float:
-        """Mean arrivals n b of a device per block, in tasks."""
-        return self.slots_per_block * self.arrival_probability
-
-
-def scaled_server(config: SequentialOffloadingConfig) -> SequentialOffloadingConfig:
-    """The same network with a server that grows with the number of devices (reference: K = 50)."""
-    factor = config.num_devices / 50.0
-    return dataclasses.replace(
-        config,
-        server_cpu_hz_max=config.server_cpu_hz_max * factor,
-        server_capacitance=config.server_capacitance / factor**2,
-    )
 
 
 @dataclass(frozen=True)
@@ -391,7 +317,8 @@ class SequentialOffloading(Scenario):
         np.floor(residual, out=residual)
         residual *= -w
         residual += left_cycles
-        required_power_w(residual * c.bits_per_s_per_hz_per_cycle, gain_per_w, c.snr_gap, out=power)
+        np.multiply(residual, self._constants.efficiency_per_cycle, out=power)
+        required_power_w(power, gain_per_w, c.snr_gap, out=power)
         partial = residual >= tol * w
         outage = power > c.transmit_power_w_max * OUTAGE_MARGIN
         outage &= partial
@@ -401,47 +328,48 @@ class SequentialOffloading(Scenario):
         return residual, power, outage
 
     def step(self, state: Any, decisions: Any, exogenous: Any) -> Step:
-        c = self.config
-        w = c.task_cycles
+        c, constants = self.config, self._constants
         queue = state.device_queue_cycles
-        # one block of memory: all its sums over devices are a single matrix product
-        block = np.empty((4, *queue.shape))
-        work, residual, power, local_j = block
+        # one block of memory: the devices' costs (of its first three rows) and all sums are one matrix product each
+        block = np.empty((len(DEVICE_SUMS), *queue.shape))
+        held, local_j, power, residual, work, outages = block
+        held[:] = queue
         np.minimum(decisions.local_work_cycles, queue, out=work)
-        np.clip(work, 0.0, c.device_work_cycles_max, out=work)
+        np.minimum(work, constants.work_cycles_max, out=work)
+        np.maximum(work, 0.0, out=work)
         billed = work
         if c.idle_energy_charged and decisions.device_cpu_hz is not None:
-            billed = np.clip(decisions.device_cpu_hz, 0.0, c.device_cpu_hz_max) * c.block_s
-        cpu_energy_j(billed, c.device_capacitance, c.block_s, out=local_j)
+            billed = np.clip(decisions.device_cpu_hz, 0.0, c.device_cpu_hz_max) * constants.block_s
+        cpu_energy_j(billed, c.device_capacitance, constants.block_s, out=local_j)
         kept = queue - work
         _, _, outage = self.residual_and_power(kept, exogenous.channel_gain_per_w, out=(residual, power))
+        outages[:] = outage
         if c.residual_leaves_device:
             kept -= residual
         arrived = _sum_last(exogenous.task_arrivals)
         dropped = self._dropped(kept, arrived)
-        device_cost = queue * c.device_queue_weight
-        device_cost += local_j * c.device_energy_weight
-        device_cost += power * (c.device_energy_weight * c.slot_s)
-        kept += arrived * w
+        cost = (constants.device_weights @ block[:3].reshape(3, -1)).reshape(queue.shape)
+        sums = np.zeros((len(SUMS), len(queue)))
+        np.matmul(block, constants.ones, out=sums[: len(block)])
         if dropped is not None:
-            device_cost += dropped * c.drop_cost_per_task
-            kept -= dropped * w
-        totals = block @ self._ones
-        server = self._serve(state.server_queue_cycles, decisions.server_cpu_hz, totals[1])
-        next_state = SequentialOffloadingState(kept, server["next_queue"], totals[1], exogenous.task_arrivals)
+            cost += dropped * c.drop_cost_per_task
+            sums[ARRIVED], sums[DROPPED] = arrived @ constants.ones, dropped @ constants.ones
+            arrived -= dropped
+        arrived *= c.task_cycles
+        kept += arrived
+        next_queue = self._serve(state.server_queue_cycles, decisions.server_cpu_hz, sums)
+        metrics = self._metrics(sums)
+        if dropped is not None:
+            np.divide(sums[DROPPED], np.maximum(sums[ARRIVED], 1.0), out=metrics["drop_ratio"])
         details = {
             "local_work_cycles": work,
             "residual_cycles": residual,
             "transmit_power_w": power,
             "outage": outage,
-            "dropped_tasks": np.zeros(queue.shape) if dropped is None else dropped,
+            "dropped_tasks": _zeros(queue.shape) if dropped is None else dropped,
         }
-        metrics = self._metrics(state, totals, device_cost @ self._ones, server)
-        if np.logical_or.reduce(outage, axis=None):
-            metrics["outage_ratio"] = outage @ self._ones / c.num_devices
-        if dropped is not None:
-            metrics["drop_ratio"] = (dropped @ self._ones) / np.maximum(arrived @ self._ones, 1.0)
-        return Step(next_state, {"device": device_cost, "server": server["cost"][:, None]}, metrics, details)
+        next_state = SequentialOffloadingState(kept, next_queue, metrics["offloaded_cycles"], exogenous.task_arrivals)
+        return Step(next_state, {"device": cost, "server": metrics["server_cost"][:, None]}, metrics, details)
 
     def _dropped(self, kept: Array, arrived: Array) -> Array | None:
         """Tasks (B, K) that find no room in the device's buffer; None if every buffer has room for a full block."""
@@ -452,54 +380,43 @@ class SequentialOffloading(Scenario):
         room = np.floor(limit + c.residual_tolerance - kept / c.task_cycles)
         return arrived - np.minimum(arrived, np.maximum(room, 0.0))
 
-    def _serve(self, queue: Array, server_cpu_hz: Array, offloaded: Array) -> dict[str, Array]:
-        """The server's block (eqs. 5 to 7): serves its queue at the block's beginning, then takes the residuals."""
-        c = self.config
-        commanded = np.minimum(np.maximum(server_cpu_hz, 0.0), c.server_cpu_hz_max) * c.block_s
-        served = np.minimum(commanded, queue)
-        energy = cpu_energy_j(commanded if c.idle_energy_charged else served, c.server_capacitance, c.block_s)
-        filled = queue - served
-        filled += offloaded
-        next_queue = np.minimum(filled, c.server_queue_tasks_per_device_max * c.num_devices * c.task_cycles)
-        lost = filled - next_queue
-        cost = queue * c.server_queue_weight
-        cost += energy * c.server_energy_weight
-        cost += lost * (c.drop_cost_per_task / c.task_cycles)
-        return {"served": served, "energy": energy, "next_queue": next_queue, "lost": lost, "cost": cost}
+    def _serve(self, queue: Array, server_cpu_hz: Array, sums: Array) -> Array:
+        """The server's block (eqs. 5 to 7): serves its queue at the block's beginning, then takes the residuals.
 
-    def _metrics(self, state: Any, totals: Array, cost: Array, server: dict[str, Array]) -> dict[str, Array]:
-        c = self.config
-        k = c.num_devices
-        local, offloaded, power_w, local_j = totals
-        queue, server_queue = state.device_queue_cycles @ self._ones, state.server_queue_cycles
-        nothing = np.zeros(len(cost))
-        # cycles/s that arrive on average
-        load = k * c.tasks_per_block / c.block_s * c.task_cycles
-        return {
-            "cost": cost + server["cost"],
-            "device_cost": cost,
-            "server_cost": server["cost"],
-            "device_queue_tasks": queue * (1.0 / (k * c.task_cycles)),
-            "server_queue_tasks": server_queue * (1.0 / c.task_cycles),
-            "delay_s": (queue + server_queue) * (1.0 / load if load else 0.0),
-            "local_energy_j": local_j,
-            "transmit_energy_j": power_w * c.slot_s,
-            "server_energy_j": server["energy"],
-            "local_cycles": local,
-            "offloaded_cycles": offloaded,
-            "served_cycles": server["served"],
-            "offload_ratio": offloaded / np.maximum(offloaded + local, TINY),
-            "outage_ratio": nothing,
-            "drop_ratio": nothing,
-            "server_dropped_cycles": server["lost"],
-            "device_utilisation": local * (1.0 / (k * c.device_work_cycles_max)),
-            "server_utilisation": server["served"] * (1.0 / (c.block_s * c.server_cpu_hz_max)),
-            "mean_transmit_power_w": power_w * (1.0 / k),
-        }
+        Args:
+            queue: q^ser (B,).
+            server_cpu_hz: f (B,).
+            sums: (SUMS, B); the server's rows are filled.
+
+        Returns:
+            the next queue (B,).
+        """
+        c, constants = self.config, self._constants
+        held, served, energy_j, lost = sums[SERVER]
+        held[:] = queue
+        np.multiply(server_cpu_hz, constants.block_s, out=served)
+        np.minimum(served, constants.server_work_cycles_max, out=served)
+        np.maximum(served, 0.0, out=served)
+        billed = served.copy() if c.idle_energy_charged else served
+        np.minimum(served, queue, out=served)
+        cpu_energy_j(billed, c.server_capacitance, constants.block_s, out=energy_j)
+        filled = queue - served
+        filled += sums[OFFLOADED]
+        next_queue = np.minimum(filled, constants.server_queue_cycles_max)
+        np.subtract(filled, next_queue, out=lost)
+        return next_queue
+
+    def _metrics(self, sums: Array) -> dict[str, Array]:
+        """Metrics (B,) from sums (SUMS, B) over each cell; `drop_ratio` is 0."""
+        metrics = dict(zip(self._constants.metric_names, self._constants.metric_weights @ sums, strict=True))
+        offloaded = sums[OFFLOADED]
+        total = offloaded + sums[WORKED]
+        np.divide(offloaded, np.maximum(total, TINY, out=total), out=metrics["offload_ratio"])
+        return metrics
 
     @cached_property
-    def _ones(self) -> Array:
-        return np.ones(self.config.num_devices)
+    def _constants(self) -> BlockConstants:
+        return block_constants(self.config)
 
     def signalling(self) -> Signalling:
         c = self.config
@@ -523,9 +440,20 @@ def _unit_box(entries: int) -> gymnasium.spaces.Box:
     return gymnasium.spaces.Box(0.0, 1.0, (entries,), np.float32)
 
 
+@lru_cache(maxsize=16)
+def _zeros(shape: tuple[int, ...]) -> Array:
+    """One array of zeros for all, which nobody can write to."""
+    zeros = np.zeros(shape)
+    zeros.flags.writeable = False
+    return zeros
+
+
 def _sum_last(values: Array) -> Array:
-    """Sum over a short last axis, slice by slice: a reduction over it is several times slower."""
-    total = values[..., 0].copy()
-    for i in range(1, values.shape[-1]):
-        total += values[..., i]
+    """Sum over a short last axis; slice by slice where it is the innermost in memory, since reducing is slow there."""
+    if values.strides[-1] >= max(values.strides):
+        total = np.add.reduce(values, axis=-1, dtype=values.dtype)
+    else:
+        total = values[..., 0].copy()
+        for i in range(1, values.shape[-1]):
+            total += values[..., i]
     return total.astype(np.float64)
