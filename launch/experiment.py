@@ -30,11 +30,13 @@ class PointResult:
     Attributes:
         comparison: the table.
         parts: controller -> parts, one per training seed.
+        runs: learned controller -> folders of its training runs, one per training seed.
     """
 
     point: Point
     comparison: Comparison
     parts: dict[str, list[Part]]
+    runs: dict[str, list[Path]]
 
     def cost_windows(self, controller: str) -> Array:
         """(B, W) windowed costs, the mean over training seeds, divided as the tables' costs are."""
@@ -97,8 +99,11 @@ class Experiment:
         results = []
         for point in self.plan.points:
             parts: dict[str, list[Part]] = {}
+            runs: dict[str, list[Path]] = {}
             kinds = {}
             for job in self.jobs_at[point.label]:
+                if job.run is not None:
+                    runs.setdefault(job.controller, []).append(job.run)
                 parts.setdefault(job.controller, []).append(self._part(job))
                 kinds[job.controller] = job.kind
             outcomes = [_outcome(name, kinds[name], found) for name, found in parts.items()]
@@ -106,7 +111,7 @@ class Experiment:
                 point.scenario, outcomes, baseline=self.plan.preset.baseline, reference=self.plan.reference,
                 seed=self.plan.seed,
             )  # fmt: skip
-            results.append(PointResult(point, table, parts))
+            results.append(PointResult(point, table, parts, runs))
         return results
 
     def traces(self, scenario: Scenario) -> TraceSource:

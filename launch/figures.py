@@ -16,6 +16,7 @@ from launch.calculations import Calculated
 from launch.experiment import PointResult
 from launch.plan import FigureSpec, Plan
 from launch.store import Replacing
+from launch.training_figure import draw_training
 from marl.compare import Interval, Row
 
 _LEARNED = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#6A3D9A", "#B15928", "#1B9E9E", "#A6761D")
@@ -101,7 +102,10 @@ def draw(plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> tuple[
     """One figure and its caption."""
     import matplotlib as mpl
 
-    painters = {"bars": _bars, "curves": _curves, "sweep": _sweep, "tradeoff": _tradeoff, "scaling": _scaling}
+    painters = {
+        "bars": _bars, "curves": _curves, "sweep": _sweep, "tradeoff": _tradeoff, "scaling": _scaling,
+        "training": _training,
+    }  # fmt: skip
     with mpl.rc_context(_STYLE):
         figure = Figure(layout="constrained")
         FigureCanvasAgg(figure)
@@ -274,6 +278,15 @@ def _tradeoff(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: 
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", fontsize=9)
     return f"{label.capitalize()} against signalling."
+
+
+def _training(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> str:
+    first = results[0]
+    scenario, rows = first.point.scenario, first.comparison.rows
+    metric = spec.metric or scenario.cost_metric
+    labels = [label for label, parts in scenario.summary_metrics.items() if parts == (metric,)]
+    known = [label for label in rows[0].columns if labels and label.startswith(labels[0])]
+    return draw_training(figure, first.runs, rows, looks(rows), metric, known[0] if known else "", scenario.horizon)
 
 
 def _value(row: Row, metric: str) -> Interval:

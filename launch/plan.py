@@ -17,7 +17,7 @@ from envs.api import Scenario
 from envs.config import unknown_name
 from envs.registry import make_scenario, scenario_class, scenario_names
 
-FigureKind = Literal["bars", "curves", "sweep", "tradeoff", "scaling"]
+FigureKind = Literal["bars", "curves", "sweep", "tradeoff", "scaling", "training"]
 
 
 class _Model(BaseModel):
@@ -47,8 +47,9 @@ class FigureSpec(_Model):
     """A figure to draw.
 
     kind: "bars" (a controller each), "curves" (the cost over time), "sweep" (a line per controller over the sweep),
-    "tradeoff" (cost against signalling bytes), "scaling" (a sweep panel for the cost and for every column, log axes).
-    metric: what it shows; the scenario's cost by default.
+    "tradeoff" (cost against signalling bytes), "scaling" (a sweep panel for the cost and for every column, log axes),
+    "training" (learning curves of the learned controllers at the first point).
+    metric: what it shows; the scenario's cost by default; of "training" a column of `curve.parquet`.
     """
 
     kind: FigureKind
