@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from envs.scenarios.sampling_rate_config import default_config, printed_config, scaled, tight_config
 from launch.plan import load_preset, make_plan, preset_names
+from launch.training import learned_config
+from launch.training_figure import training_curves
 from marl.benchmarks.sampling_rate import Slots, step_cell_by_loop
+from marl.train_config import check
 
 PRESETS = tuple(name for name in preset_names() if name.startswith("sampling_rate/"))
 
@@ -25,7 +31,35 @@ def test_preset_is_a_plan(name: str) -> None:
     assert preset.baseline in preset.controllers
     assert (plan.slots, preset.seeds, preset.warmup) == (200, 20, 0)
     columns = plan.points[0].scenario.summary_metrics
-    assert all(not figure.metric or figure.metric in columns for figure in preset.figures)
+    drawn = [figure for figure in preset.figures if figure.kind != "training"]
+    assert all(not figure.metric or figure.metric in columns for figure in drawn)
+    for learned in preset.learned.values():
+        for point in plan.points:
+            check(learned_config("sampling_rate", learned, point, 0))
+
+
+def test_the_policy_of_the_scale_experiment_is_trained_once_with_ten_devices() -> None:
+    preset = load_preset("sampling_rate/scale")
+    plan = make_plan("scale", preset, overrides={})
+    runs = [learned_config("sampling_rate", preset.learned["priced_dqn"], point, 0) for point in plan.points]
+    assert all(run == runs[0] for run in runs)
+    assert runs[0].make_scenario().config == default_config()
+
+
+def test_a_training_curve_is_the_mean_over_seeds_of_binned_iterations(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        (tmp_path / str(seed)).mkdir()
+        steps = np.arange(1, 201) * 200  # an episode per iteration
+        frame = pd.DataFrame({"env_steps": steps, "delay": steps / 200.0 + seed})
+        frame.to_parquet(tmp_path / str(seed) / "curve.parquet")
+    folders = [tmp_path / "0", tmp_path / "1"]
+    episodes, mean, low, high = training_curves(folders, "delay", 200)
+    np.testing.assert_allclose(episodes, np.arange(50) * 4 + 2)  # four episodes a point
+    np.testing.assert_allclose(low, np.arange(50) * 4 + 2.5)  # episodes 1..4, 5..8, ..
+    np.testing.assert_allclose(mean, low + 0.5)
+    np.testing.assert_allclose(high, low + 1.0)
+    with pytest.raises(ValueError, match="no column 'speed'"):
+        training_curves(folders, "speed", 200)
 
 
 def test_presets_are_the_named_networks() -> None:

@@ -18,7 +18,7 @@ from agents.heuristics.sampling_rate import (
 from agents.heuristics.sampling_rate_static import static_mixed, static_uniform
 from agents.parametric_q.sampling_rate import ParametricQ
 from agents.reference.sampling_rate import JointMyopic, ProposedFixed, UnawareJoint, WarmReference
-from agents.registry import Builder, Entry
+from agents.registry import Builder, Entry, RoleBuilder
 from envs.api import Scenario
 
 
@@ -90,3 +90,16 @@ CONTROLLERS = {
     ),
 }
 REFERENCE = "warm_reference"
+ROLE_CONTROLLERS: dict[str, dict[str, RoleBuilder]] = {
+    "device": {
+        "delay_myopic": lambda scenario: Myopic(social=False),
+        "social_myopic": lambda scenario: Myopic(social=True),
+        "broadcast_price": lambda scenario: BroadcastPrice(),
+        "parametric_q": lambda scenario: ParametricQ(),
+    },
+    "server": {
+        "fixed_shares": lambda scenario: FixedServerShares(),
+        "nominal_shares": lambda scenario: NominalServerShares(),
+    },
+}
+"""Role -> name -> builder of that role's part, for a role that is not learned (`share_mode="action"` has a server)."""
