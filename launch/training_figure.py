@@ -33,7 +33,9 @@ def training_curves(folders: Sequence[Path], metric: str, horizon: int) -> tuple
     for folder in folders:
         curve = pd.read_parquet(folder / "curve.parquet")
         if metric not in curve:
-            raise ValueError(f"figure of training: the curves have no column '{metric}', only {', '.join(curve)}")
+            raise ValueError(
+                f"figure of training: the curves have no column '{metric}', only {', '.join(map(str, curve))}"
+            )
         found.append((curve["env_steps"].to_numpy() / horizon, curve[metric].to_numpy()))
         last = min(last, found[-1][0][-1])
     edges = np.linspace(0.0, last, min(POINTS, *(len(episodes) for episodes, _ in found)) + 1)
