@@ -193,9 +193,16 @@ class Normaliser(nn.Module):
 
     @torch.no_grad()
     def merge(self, count: int, mean: Array, variance: Array) -> None:
-        """Take in the moments of `count` further rows per agent; mean and variance have the shape of `self.mean`."""
+        """Take in the moments of `count` further rows per agent.
+
+        Mean and variance have the shape of `self.mean`, or an agent axis before it, over which they are pooled.
+        """
         other_mean = torch.as_tensor(np.asarray(mean), dtype=torch.float64, device=self.mean.device)
         other_variance = torch.as_tensor(np.asarray(variance), dtype=torch.float64, device=self.mean.device)
+        if other_mean.dim() > self.mean.dim():
+            count *= len(other_mean)
+            other_variance = other_variance.mean(dim=0) + other_mean.var(dim=0, correction=0)
+            other_mean = other_mean.mean(dim=0)
         total = self.count + count
         delta = other_mean - self.mean
         spread = self.variance * self.count + other_variance * count + delta**2 * (self.count * count / total)

@@ -1,12 +1,12 @@
 """DQN and SAC on the batched runner: RLlib's Learners and losses, fed from a replay buffer of whole arrays.
 
 Sources of the losses: Mnih et al. (Nature 2015) with double Q-learning (arXiv:1509.06461); Haarnoja et al.
-(arXiv:1812.05905), as RLlib implements them. One ring buffer per role, not per agent. The buffer is not part of a
-checkpoint: a resumed run refills it before it learns on.
+(arXiv:1812.05905), as RLlib implements them. One ring buffer per role, not per agent; it is part of a checkpoint.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -34,6 +34,9 @@ from envs.api import Array
 from marl.rllib.modules import ACTION_MASK, NEXT_ACTION_MASK
 from marl.rllib.ppo import IndependentNetworks, joined, sample_runners
 
+REPLAY = "replay"
+TEMPERATURE = "log_alpha"
+
 
 class ReplayBuffer:
     """The last `capacity` transitions of a role, in preallocated arrays; rows are drawn uniformly."""
@@ -60,6 +63,20 @@ class ReplayBuffer:
         """Rows drawn with replacement."""
         index = rng.integers(0, self.count, rows)
         return {name: values[index] for name, values in self._columns.items()}
+
+    def get_state(self) -> dict[str, Any]:
+        """The rows that are filled, and where the next one goes."""
+        columns = {name: values[: self.count].copy() for name, values in self._columns.items()}
+        return {"columns": columns, "next": self._next}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], capacity: int) -> ReplayBuffer:
+        """The buffer of `get_state`, in the same capacity."""
+        buffer = cls(capacity)
+        if state["columns"]:
+            buffer.add(SampleBatch(state["columns"]))
+        buffer._next = int(state["next"])
+        return buffer
 
 
 class QModule(TorchRLModule, QNetAPI, TargetNetworkAPI):
@@ -199,24 +216,39 @@ class OffPolicy:
                 self._buffers.setdefault(module, ReplayBuffer(self.config.replay_rows)).add(rows)
             steps = int(self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME)))
         self._set_exploration(steps)
-        self._learn(np.random.default_rng([int(self.config.seed or 0), steps]), steps)
+        rng = np.random.default_rng([int(self.config.seed or 0), steps])
+        with torch.random.fork_rng(devices=[]):  # losses that draw actions or noise: a resumed run draws the same
+            torch.manual_seed(int(rng.integers(2**31)))
+            self._learn(rng, steps)
         self.env_runner_group.sync_weights(
             from_worker_or_learner_group=self.learner_group, policies=list(self._buffers), inference_only=True
         )
 
     def _learn(self, rng: np.random.Generator, steps: int) -> None:
-        """The updates of an iteration, one call of RLlib's Learner each."""
-        for _ in range(self.config.updates_per_step):
-            results = self.learner_group.update(
-                batch=self._drawn(rng), timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: steps}
-            )
-            for result in results:
-                for values in result.values():
-                    values.pop(TD_ERROR_KEY, None)  # one number per row, of use to prioritised replay only
-            self.metrics.aggregate(results, key=LEARNER_RESULTS)
+        """All gradient steps of an iteration in one call of the Learner."""
+        results = self.learner_group.update(
+            batch=self._drawn(rng, self.config.updates_per_step),
+            timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: steps},
+            num_total_minibatches=self.config.updates_per_step,
+        )
+        for result in results:
+            for values in result.values():
+                values.pop(TD_ERROR_KEY, None)  # one number per row, of use to prioritised replay only
+        self.metrics.aggregate(results, key=LEARNER_RESULTS)
+
+    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """RLlib's state and the replayed rows."""
+        state: dict[str, Any] = super().get_state(*args, **kwargs)  # type: ignore[misc]
+        return {**state, REPLAY: {module: buffer.get_state() for module, buffer in self._buffers.items()}}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        super().set_state(state)  # type: ignore[misc]
+        if REPLAY in state:
+            rows = self.config.replay_rows
+            self._buffers = {m: ReplayBuffer.from_state(kept, rows) for m, kept in state[REPLAY].items()}
 
     def _drawn(self, rng: np.random.Generator, minibatches: int = 1) -> MultiAgentBatch:
-        """Rows of so many minibatches from every role's buffer."""
+        """Rows of so many minibatches from every role's buffer, one after another."""
         modules = {}
         for module, buffer in self._buffers.items():
             agents = self.config.rl_module_spec.rl_module_specs[module].model_config["spec"]["agents"]
@@ -256,12 +288,50 @@ class OffPolicySettings:
         """RLlib's checks concern its own replay buffers."""
 
 
-class BatchedDQNLearner(IndependentNetworks, DQNTorchLearner):
+class ReplayUpdates:
+    """For RLlib's off-policy Learners: a batch holds the rows of several gradient steps, and targets follow each."""
+
+    config: Any
+    module: Any
+    _make_batch_if_necessary: Any
+
+    def _create_iterator_if_necessary(
+        self, *, training_data: Any, num_total_minibatches: int = 1, **_: Any
+    ) -> Iterator[MultiAgentBatch]:
+        batch = self._make_batch_if_necessary(training_data=training_data)
+        for i in range(num_total_minibatches):
+            if i:
+                self._follow()  # RLlib does so itself after the last one
+            parts = {}
+            for module, rows in batch.policy_batches.items():
+                size = len(rows) // num_total_minibatches
+                part = slice(i * size, (i + 1) * size)
+                parts[module] = SampleBatch({name: values[part] for name, values in rows.items()})
+            yield MultiAgentBatch(parts, batch.env_steps() // num_total_minibatches)
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Target networks move towards the learned ones by the share tau."""
+        for module in self.module.values():
+            for learned, target in module.unwrapped().get_target_network_pairs():
+                torch._foreach_lerp_(list(target.parameters()), list(learned.parameters()), self.config.tau)
+
+
+class BatchedDQNLearner(ReplayUpdates, IndependentNetworks, DQNTorchLearner):
     """RLlib's double-DQN loss on whole arrays."""
 
 
-class BatchedSACLearner(SACTorchLearner):
-    """RLlib's SAC losses on whole arrays."""
+class BatchedSACLearner(ReplayUpdates, SACTorchLearner):
+    """RLlib's SAC losses on whole arrays; the temperature is part of the state, which RLlib leaves out."""
+
+    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        state: dict[str, Any] = super().get_state(*args, **kwargs)
+        return {**state, TEMPERATURE: {m: value.detach().numpy().copy() for m, value in self.curr_log_alpha.items()}}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        super().set_state(state)
+        for module, value in state.get(TEMPERATURE, {}).items():
+            self.curr_log_alpha[module].data.copy_(torch.as_tensor(value))
 
 
 class BatchedDQN(OffPolicy, DQN):

@@ -63,10 +63,12 @@ class BatchedPPO(PPO):
         if not batches:
             return  # every runner failed; RLlib restarts them before the next step
         batch = joined(batches)
-        moments = {module: batch_moments(rows) for module, rows in batch.policy_batches.items()}
+        moments = {}
         for module, rows in batch.policy_batches.items():
-            per_agent = bool(self.config.rl_module_spec.rl_module_specs[module].model_config["spec"]["agents"])
-            rows[Postprocessing.ADVANTAGES] = standardised(rows[Postprocessing.ADVANTAGES], per_agent)
+            spec = self.config.rl_module_spec.rl_module_specs[module].model_config["spec"]
+            if spec["normalise"]:
+                moments[module] = batch_moments(rows)
+            rows[Postprocessing.ADVANTAGES] = standardised(rows[Postprocessing.ADVANTAGES], bool(spec["agents"]))
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
             results = self.learner_group.update(
                 batch=batch,
@@ -76,10 +78,13 @@ class BatchedPPO(PPO):
                 shuffle_batch_per_epoch=True,
             )
             self.metrics.aggregate(results, key=LEARNER_RESULTS)
-            merge_moments(self, moments)
+            if moments:
+                merge_moments(self, moments)
         with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
             self.env_runner_group.sync_weights(
-                from_worker_or_learner_group=self.learner_group, policies=list(moments), inference_only=True
+                from_worker_or_learner_group=self.learner_group,
+                policies=list(batch.policy_batches),
+                inference_only=True,
             )
 
     def _timesteps(self) -> dict[str, Any]:

@@ -236,7 +236,7 @@ def off_policy_config(config: TrainConfig) -> Any:
         .multi_agent(policies=set(roles), policy_mapping_fn=_module_of)
         .rl_module(rl_module_spec=module_specs(config, scenario))
         .debugging(seed=config.seed, log_level="ERROR")
-        .reporting(min_sample_timesteps_per_iteration=1)  # an iteration is one sample and its updates
+        .reporting(min_time_s_per_iteration=0, min_sample_timesteps_per_iteration=0)  # a sample and its updates
         .training(
             gamma=default_discount(config, scenario),
             tau=config.target_rate,

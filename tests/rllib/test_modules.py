@@ -225,3 +225,7 @@ def test_running_moments_equal_those_of_all_rows_together() -> None:
     np.testing.assert_allclose(normaliser.variance.numpy(), data.var(axis=0), rtol=1e-12)
     scaled = normaliser(torch.from_numpy(data.astype(np.float32))).numpy()
     np.testing.assert_allclose(scaled.std(axis=0), 1.0, rtol=1e-3)
+    pooled, rows = Normaliser(4), data.reshape(200, 3, 4)  # an agent axis, one network
+    pooled.merge(len(rows), rows.mean(axis=0), rows.var(axis=0))
+    np.testing.assert_allclose(pooled.variance.numpy(), data.var(axis=0), rtol=1e-12)
+    assert float(pooled.count) == 600

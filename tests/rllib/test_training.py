@@ -9,11 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from ray.rllib.policy.sample_batch import SampleBatch
 
 from agents.policy import TrainedPolicy, pooled_rows
 from envs.registry import make_scenario
-from marl.rllib.off_policy import ReplayBuffer
 from marl.train import load_policy, train
 from marl.train_config import TrainConfig
 
@@ -145,11 +143,13 @@ def test_a_policy_trained_under_a_price_plays_with_it(local_cluster: None, tmp_p
 
 
 def test_mappo_trains_a_critic_on_the_global_state_and_a_local_actor(local_cluster: None, tmp_path: Path) -> None:
-    run = train(small(algorithm="mappo", reward="team", agent_steps=160), tmp_path)
+    run = train(small(algorithm="mappo", reward="team", agent_steps=320, normalise=True), tmp_path)
     assert np.isfinite(run.curve["device_vf_loss"]).all()
     scenario = make_scenario("sequential_offloading", num_devices=9)
     policy = TrainedPolicy.load(tmp_path / "policy" / "device.pt")
     assert policy.spec.observation_size == scenario.roles["device"].observation_space.shape[0]
+    assert policy.network.normaliser is not None
+    assert float(policy.network.normaliser.count) == 2 * 4 * 10 * 3  # rows of both iterations, saved with the policy
     assert load_policy(tmp_path, scenario).information == "local"
 
 
@@ -199,10 +199,3 @@ def test_off_policy_algorithms_train(
 def test_algorithm_of_another_action_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="dqn needs Discrete actions"):
         train(small(algorithm="dqn"), tmp_path)
-
-
-def test_replay_buffer_keeps_the_newest_rows() -> None:
-    buffer = ReplayBuffer(5)
-    for first in (0, 3, 6):
-        buffer.add(SampleBatch({"x": np.arange(first, first + 3)}))
-    assert set(buffer.sample(200, np.random.default_rng(0))["x"]) == {4, 5, 6, 7, 8}
