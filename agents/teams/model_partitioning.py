@@ -14,6 +14,7 @@ from agents.heuristics.model_partitioning import (
     PriceGreedy,
     RandomCut,
 )
+from agents.parametric_q.model_partitioning import ParametricQ
 from agents.reference.model_partitioning import EXACT_DEVICES_MAX, Coordinate, MultiStart, SlotOptimal
 from agents.registry import Entry
 from envs.api import Scenario
@@ -45,6 +46,9 @@ CONTROLLERS: dict[str, Entry] = {
     ),
     "price_greedy": Entry(
         _team("price_greedy", PriceGreedy), "least own cost plus two broadcast prices of the shares", "baseline"
+    ),
+    "parametric_q": Entry(
+        _team("parametric_q", ParametricQ), "per-device Q-learning of what others cost it, online", "learned"
     ),
     "coordinate": Entry(lambda scenario: Coordinate(), "coordinate descent from two starts, centralized", "baseline"),
     "multi_start": Entry(lambda scenario: MultiStart(), "coordinate descent from ten starts, centralized", "reference"),

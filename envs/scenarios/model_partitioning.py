@@ -85,7 +85,7 @@ class ModelPartitioning(Scenario):
     exogenous_type = ModelPartitioningExogenous
     decisions_type = ModelPartitioningDecisions
     reward_modes = ("local", "team", "device_local", "difference")
-    controller_fields = ("local_cpu_rule", "bandwidth_rule", "edge_cpu_rule", "signal_smoothing")
+    controller_fields = ("local_cpu_rule", "bandwidth_rule", "edge_cpu_rule", "signal_smoothing", "share_queues")
     cost_metric = "objective"
     cost_label = "objective per slot and 5 devices"
     summary_metrics: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -175,8 +175,8 @@ class ModelPartitioning(Scenario):
     def roles(self) -> dict[str, Role]:
         c = self.config
         action = _unit_box(2) if c.local_cpu_rule == "action" else gymnasium.spaces.Discrete(int(self.layers.max()) + 1)
-        marks = self.model_marks.shape[1] if c.show_model else 0
-        roles = {"device": Role("device", c.num_devices, _row_box(4 + SIGNALS + marks), action)}
+        further = c.share_queues + c.show_model * self.model_marks.shape[1]
+        roles = {"device": Role("device", c.num_devices, _row_box(4 + SIGNALS + further), action)}
         if self._server_decides:
             roles["server"] = Role("server", 1, _row_box(5 * c.num_devices), _unit_box(2 * c.num_devices))
         return roles
@@ -263,8 +263,10 @@ class ModelPartitioning(Scenario):
         row[..., 4] = state.crowd[:, None]
         for i, price in enumerate((state.bandwidth_price_mean, state.edge_cpu_price_mean)):
             row[..., 5 + i] = (price / (price + self.price_reference))[:, None]
+        if self.config.share_queues:
+            row[..., 4 + SIGNALS] = own[2].mean(axis=1, keepdims=True)
         if self.config.show_model:
-            row[..., 4 + SIGNALS :] = self.model_marks
+            row[..., -self.model_marks.shape[1] :] = self.model_marks
         rows = {"device": _clipped(row)}
         if self._server_decides:
             parts = [own[0], own[1], state.last_sent_fraction, state.last_edge_fraction, own[2]]
@@ -491,7 +493,8 @@ class ModelPartitioning(Scenario):
         """Bytes of decentralized control in a slot in which so many devices offload."""
         request, grant = (3, 2) if "optimal" in self.config.rules[1:] else (1, 0)
         count = 0 if grant else 1  # equal shares follow from the number of senders, which is broadcast
-        return FLOAT_BYTES * (offloading * (request + grant) + count + SIGNALS)
+        queues = self.config.num_devices + 1 if self.config.share_queues else 0  # reports and their mean
+        return FLOAT_BYTES * (offloading * (request + grant) + count + SIGNALS + queues)
 
     def signalling(self) -> Signalling:
         """Bytes per slot if every device offloads; the metric `signalling_bytes` counts those that do."""
