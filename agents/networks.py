@@ -311,5 +311,6 @@ def sampled_actions(spec: NetworkSpec, parameters: Array, rng: np.random.Generat
         noise = rng.standard_normal(mean.shape, dtype=np.float32)
         drawn: Array = mean + np.exp(log_std) * noise
         return np.tanh(drawn) if spec.squash == "tanh" else drawn
-    gumbel = -np.log(rng.standard_exponential(parameters.shape, dtype=np.float32))
+    drawn_exponential = rng.standard_exponential(parameters.shape, dtype=np.float32)
+    gumbel = -np.log(np.maximum(drawn_exponential, np.finfo(np.float32).tiny))  # a draw can be exactly 0
     return greedy_actions(spec, parameters + gumbel)

@@ -57,7 +57,7 @@ def draw_all(
     """Draw the preset's figures and its calculations' shares as PNG and SVG; returns (caption, path of the SVG)."""
     drawn = []
     for i, spec in enumerate(plan.preset.figures):
-        if spec.kind in ("sweep", "scaling") and len(results) < 2:
+        if spec.kind in ("sweep", "scaling", "frontier") and len(results) < 2:
             continue
         figure, caption = draw(plan, results, spec)
         name = "-".join(part for part in (str(i + 1), spec.kind, spec.metric.replace(" ", "_")) if part)
@@ -104,7 +104,7 @@ def draw(plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> tuple[
 
     painters = {
         "bars": _bars, "curves": _curves, "sweep": _sweep, "tradeoff": _tradeoff, "scaling": _scaling,
-        "training": _training,
+        "training": _training, "frontier": _frontier,
     }  # fmt: skip
     with mpl.rc_context(_STYLE):
         figure = Figure(layout="constrained")
@@ -278,6 +278,30 @@ def _tradeoff(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: 
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", fontsize=9)
     return f"{label.capitalize()} against signalling."
+
+
+def _frontier(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> str:
+    """One metric against another; a line per controller joins the points of the sweep, which are named along it."""
+    figure.set_size_inches(8.4, 4.6)
+    axes = figure.subplots()
+    look = looks(results[0].comparison.rows)
+    reached: dict[str, list[float]] = {"x": [], "y": []}
+    for row in results[0].comparison.rows:
+        here = [result.comparison.row(row.controller) for result in results]
+        x, y = ([_value(r, name).value for r in here] for name in (spec.against, spec.metric))
+        style = look[row.controller]
+        axes.plot(x, y, style.line, marker=style.marker, color=style.colour, lw=1.6, ms=5.5, label=row.controller)
+        if row.controller == plan.reference:
+            for result, a, b in zip(results, x, y, strict=True):
+                axes.annotate(result.point.label, (a, b), (3, -11), textcoords="offset points", fontsize=7.5)
+        reached["x"] += x
+        reached["y"] += y
+    for name, values in reached.items():
+        _scale(axes, name, values)
+    axes.set_xlabel(_label(results[0], spec.against))
+    axes.set_ylabel(_label(results[0], spec.metric))
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=9)
+    return f"{axes.get_ylabel().capitalize()} against {axes.get_xlabel()}; lines join the points of the sweep."
 
 
 def _training(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> str:

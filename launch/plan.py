@@ -17,7 +17,7 @@ from envs.api import Scenario
 from envs.config import unknown_name
 from envs.registry import make_scenario, scenario_class, scenario_names
 
-FigureKind = Literal["bars", "curves", "sweep", "tradeoff", "scaling", "training"]
+FigureKind = Literal["bars", "curves", "sweep", "tradeoff", "scaling", "frontier", "training"]
 
 
 class _Model(BaseModel):
@@ -48,12 +48,15 @@ class FigureSpec(_Model):
 
     kind: "bars" (a controller each), "curves" (the cost over time), "sweep" (a line per controller over the sweep),
     "tradeoff" (cost against signalling bytes), "scaling" (a sweep panel for the cost and for every column, log axes),
-    "training" (learning curves of the learned controllers at the first point).
+    "training" (learning curves of the learned controllers at the first point), "frontier" (one metric against another,
+    a line per controller through the points of a sweep).
     metric: what it shows; the scenario's cost by default; of "training" a column of `curve.parquet`.
+    against: what a frontier shows it against.
     """
 
     kind: FigureKind
     metric: str = ""
+    against: str = ""
     caption: str = ""
 
 

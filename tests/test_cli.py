@@ -263,13 +263,18 @@ def test_a_trace_file_is_what_controllers_meet(folder: Path, capsys: pytest.Capt
 def test_a_sweep_has_a_table_and_a_figure_over_its_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sweep = {"field": "num_devices", "values": [1, 3], "label": "devices"}
     preset = preset_file(
-        tmp_path, sweep=sweep, figures=[{"kind": "sweep", "metric": "discounted_cost"}, {"kind": "bars"}]
-    )
+        tmp_path, sweep=sweep, figures=[
+            {"kind": "sweep", "metric": "discounted_cost"}, {"kind": "bars"},
+            {"kind": "frontier", "metric": "cost", "against": "discounted_cost"},
+        ],
+    )  # fmt: skip
     code, table, _ = run("compare", "--preset", preset, "--out", str(tmp_path / "out"), capsys=capsys)
     assert code == 0
     assert "devices = 1" in table
     assert "devices = 3" in table
     assert (tmp_path / "out" / "figures" / "1-sweep-discounted_cost.svg").is_file()
+    frontier = (tmp_path / "out" / "figures" / "3-frontier-cost.svg").read_text()
+    assert frontier.count("<!-- devices = ") == 2  # both points are named
 
 
 def test_traces_are_sampled_and_described(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

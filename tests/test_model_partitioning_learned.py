@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from agents.api import Team
 from agents.networks import PolicyNetwork, network_spec
+from agents.parametric_q.model_partitioning import ParametricQ
 from agents.policy import CENTRAL, TrainedPolicy
+from agents.registry import make_policy
 from envs.registry import make_scenario
 from envs.scenarios.model_partitioning import ModelPartitioning, ModelPartitioningDecisions
 from marl.compare import Outcome, signalling_bytes
@@ -109,3 +112,55 @@ def test_smoothing_of_signals_comes_with_the_policy(tmp_path: Path) -> None:
     found = rollout(policy, compared, trace, np.random.default_rng(0))
     plain = rollout(load_policy(central_run(tmp_path / "plain"), compared), compared, trace, np.random.default_rng(0))
     np.testing.assert_array_equal(found.means["objective"], plain.means["objective"])  # it changes no cost
+
+
+# --- parametric Q-learning -------------------------------------------------------------------------------------------
+
+
+def played(made: ModelPartitioning, policy: Any, trace: Any) -> Any:
+    return rollout(policy, made, trace, np.random.default_rng(0)).means
+
+
+def test_a_short_sighted_device_that_is_alone_is_optimal() -> None:
+    """Nobody else: nothing to learn, and the Q-function is the slot's objective."""
+    made = scenario(num_devices=1, model_pattern="resnet18", mean_arrival_rate_hz=3.0, bandwidth_hz=1e6)
+    trace = made.sample_trace(np.random.default_rng(0), 4, 60)
+    found, best = (
+        played(made, policy, trace)
+        for policy in (Team("alone", {"device": ParametricQ(discount=0.0)}), make_policy(made, "slot_optimal"))
+    )
+    assert 0.1 < best["offload_ratio"].mean() < 0.9
+    np.testing.assert_allclose(found["objective"], best["objective"], rtol=1e-9)
+
+
+def test_devices_learn_the_roots_of_the_others() -> None:
+    """Own ledger entries that hold a known congestion: every device that offloads finds its own two numbers."""
+    made = scenario(mean_arrival_rate_hz=2.5, model_pattern="resnet18")
+    learner = ParametricQ(prior_weight=1e-3, noise=1e-4)
+    learner.reset(made, 2)
+    rng = np.random.default_rng(0)
+    true = rng.uniform(0.1, 0.4, (2, 5, 2))
+    n = made.config.num_devices
+    for _ in range(150):
+        trace = made.sample_trace(rng, 2, 1)
+        queues = rng.uniform(20, 60, (2, n))
+        state = dataclasses.replace(made.initial_state(trace), energy_queue=queues)
+        learner.act(made.observe(state, made.exogenous(trace, 0))["device"], rng)
+        congestion = (true * learner._roots).sum(axis=2)
+        learner.feedback(learner._known + congestion + 0.01 * rng.standard_normal((2, n)))
+    np.testing.assert_allclose(learner.weights, true, atol=0.05)
+
+
+def test_learning_devices_beat_prices_in_the_papers_cell() -> None:
+    made = scenario(mean_arrival_rate_hz=2.5)
+    trace = made.sample_trace(np.random.default_rng(3), 3, 80)
+    cost = {n: played(made, make_policy(made, n), trace)["objective"].mean()
+            for n in ("parametric_q", "price_greedy", "slot_optimal")}  # fmt: skip
+    assert cost["slot_optimal"] < cost["parametric_q"] < 1.08 * cost["slot_optimal"]
+    assert cost["parametric_q"] < 0.97 * cost["price_greedy"]
+
+
+@pytest.mark.parametrize(("field", "value"), [("discount", 1.0), ("noise", 0.0), ("prior_weight", -1.0)])
+def test_illegal_settings_are_named(field: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{field} = {value}"):
+        ParametricQ(**{field: value})
