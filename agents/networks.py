@@ -45,6 +45,8 @@ class NetworkSpec:
         normalise: scale observations by the running mean and variance of the training data.
         log_std: start value of the free log standard deviation of a Box action, kept in [log_std_min, log_std_max].
         state_std: the network also puts out the log standard deviation (then `log_std` has no effect).
+        one_hot: (column, values) of observation entries that lie on an even grid of that many values from 0 to 1, such
+            as a level: the networks also see them as indicators.
         squash: how a Box action is kept in [-1, 1]: "clip" (a Gaussian, cut) or "tanh" (a squashed Gaussian).
         grid: points per entry of a Box that is decided as one discrete choice among all grid points; evenly spaced,
             bounds included, the last entry changes fastest.
@@ -68,6 +70,7 @@ class NetworkSpec:
     log_std_min: float = -3.0
     log_std_max: float = 1.0
     state_std: bool = False
+    one_hot: tuple[tuple[int, int], ...] = ()
     squash: Literal["clip", "tanh"] = "clip"
     grid: tuple[int, ...] = ()
     deterministic: bool = False
@@ -80,6 +83,11 @@ class NetworkSpec:
         return len(self.low) if self.kind == "box" else sum(self.choices)
 
     @property
+    def inputs(self) -> int:
+        """Numbers that go into the first layer: the row, and the indicators of its levels."""
+        return self.observation_size + sum(values for _, values in self.one_hot)
+
+    @property
     def action_size(self) -> int:
         """Entries of one raw action."""
         return len(self.low) if self.kind == "box" else len(self.choices)
@@ -89,8 +97,12 @@ class NetworkSpec:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> NetworkSpec:
-        parts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**parts)
+        return cls(**{name: _tuples(value) for name, value in values.items()})
+
+
+def _tuples(value: Any) -> Any:
+    """Lists, at any depth, as tuples."""
+    return tuple(_tuples(v) for v in value) if isinstance(value, list | tuple) else value
 
 
 def network_spec(
@@ -211,6 +223,16 @@ class Normaliser(nn.Module):
         self.count.copy_(total)
 
 
+def network_inputs(spec: NetworkSpec, rows: torch.Tensor, normaliser: Normaliser | None) -> torch.Tensor:
+    """Rows (..., d), scaled if there is a normaliser, with the indicators of their levels appended (..., inputs)."""
+    x = rows if normaliser is None else normaliser(rows)
+    marks = [
+        nn.functional.one_hot(torch.clamp(torch.round(rows[..., c] * (n - 1)), 0, n - 1).long(), n)
+        for c, n in spec.one_hot
+    ]
+    return torch.cat([x, *(mark.to(x.dtype) for mark in marks)], dim=-1) if marks else x
+
+
 class PolicyNetwork(nn.Module):
     """Observations -> parameters of the action distribution.
 
@@ -224,7 +246,7 @@ class PolicyNetwork(nn.Module):
         self.normaliser = Normaliser(spec.observation_size, spec.agents) if spec.normalise else None
         outputs = spec.outputs * (2 if spec.state_std else 1)
         self.body = Perceptron(
-            spec.observation_size,
+            spec.inputs,
             spec.hidden,
             outputs,
             spec.agents,
@@ -242,8 +264,7 @@ class PolicyNetwork(nn.Module):
             observations: (..., d); (M, n, d) if stacked.
             mask: (..., outputs) bool, the choices that may be taken.
         """
-        x = observations if self.normaliser is None else self.normaliser(observations)
-        out: torch.Tensor = self.body(x)
+        out: torch.Tensor = self.body(network_inputs(self.spec, observations, self.normaliser))
         if self.spec.kind == "box" and not self.spec.deterministic:
             mean, log_std = torch.chunk(out, 2, dim=-1) if self.spec.state_std else (out, self.log_std)
             log_std = torch.clamp(log_std, self.spec.log_std_min, self.spec.log_std_max)
@@ -260,14 +281,17 @@ class ValueNetwork(nn.Module):
 
     def __init__(self, spec: NetworkSpec, hidden: Sequence[int], global_size: int = 0, agents: int = 0) -> None:
         super().__init__()
-        inputs = global_size or spec.observation_size
-        self.of_global_state = bool(global_size)
+        inputs = global_size or spec.inputs
+        self.spec, self.of_global_state = spec, bool(global_size)
         stacked = 0 if global_size else spec.agents
-        self.normaliser = Normaliser(inputs, stacked) if spec.normalise else None
+        self.normaliser = Normaliser(global_size or spec.observation_size, stacked) if spec.normalise else None
         self.body = Perceptron(inputs, hidden, agents if global_size else 1, stacked)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        x = inputs if self.normaliser is None else self.normaliser(inputs)
+        if self.of_global_state:
+            x = inputs if self.normaliser is None else self.normaliser(inputs)
+        else:
+            x = network_inputs(self.spec, inputs, self.normaliser)
         out: torch.Tensor = self.body(x)
         return out if self.of_global_state else out[..., 0]
 

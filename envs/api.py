@@ -179,6 +179,8 @@ class Scenario(ABC):
     exogenous_type: ClassVar[type]
     decisions_type: ClassVar[type]
     reward_modes: ClassVar[tuple[str, ...]] = ("local", "team")
+    counterfactual_roles: ClassVar[tuple[str, ...]] = ()
+    """Roles with a Discrete space for which `choice_rewards` is given."""
     cost_metric: ClassVar[str] = "cost"
     """Metric by which controllers are compared (lower is better)."""
     cost_label: ClassVar[str] = "cost per slot"
@@ -314,6 +316,14 @@ class Scenario(ABC):
 
     def action_masks(self, state: Any, exogenous: Any) -> dict[str, Array]:
         """Role -> (B, n, choices) bool of the choices that make sense, for roles with a Discrete space that need it."""
+        return {}
+
+    def choice_rewards(self, state: Any, decisions: Any, exogenous: Any) -> dict[str, Array]:
+        """Role -> (B, n, choices): the group's reward under each choice of an agent, all others' decisions fixed.
+
+        For the roles named in `counterfactual_roles`; entry a is what `step` would have paid the agent's group had it
+        alone chosen a. Learners take the difference as the agent's own credit (`algorithm="counterfactual"`).
+        """
         return {}
 
     def portrait(self, state: Any, exogenous: Any) -> dict[str, Portrait]:

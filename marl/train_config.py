@@ -16,7 +16,7 @@ from envs.api import Scenario
 from envs.config import config_class, quantity, unknown_name
 from envs.registry import make_scenario
 
-Algorithm = Literal["ppo", "mappo", "dqn", "sac", "ddpg", "td3", "priced_dqn"]
+Algorithm = Literal["ppo", "mappo", "counterfactual", "dqn", "sac", "ddpg", "td3", "priced_dqn"]
 OFF_POLICY = ("dqn", "sac", "ddpg", "td3", "priced_dqn")
 DETERMINISTIC = ("ddpg", "td3")
 DISCRETE, CONTINUOUS = ("dqn", "priced_dqn"), ("sac", "ddpg", "td3")
@@ -55,6 +55,9 @@ class TrainConfig:
     gae_lambda: float = quantity(0.9, "-", "weight of longer returns", ge=0, le=1)
     clip: float = quantity(0.2, "-", "clip range of the probability ratio", gt=0)
     entropy: float = quantity(0.0, "-", "entropy bonus", ge=0)
+    entropy_until: float | None = quantity(
+        None, "-", "share of the budget over which the entropy bonus falls linearly to 0; default: constant", gt=0, le=1
+    )
     value_weight: float = quantity(0.5, "-", "weight of the value loss", ge=0)
     gradient_clip: float | None = quantity(0.5, "-", "largest norm of a gradient; null: any", gt=0)
     reward_offset: float = quantity(0.0, "-", "added to rewards before their factor")
@@ -76,6 +79,9 @@ class TrainConfig:
     epsilon: float = quantity(0.05, "-", "final share of random actions (dqn)", ge=0, le=1)
     exploration: float = quantity(0.3, "-", "share of the budget over which epsilon falls from 1", gt=0, le=1)
     normalise: bool = quantity(False, "-", "scale observations by running moments")
+    one_hot: dict[str, dict[int, int]] = pydantic.Field(
+        default_factory=dict, description="role -> observation entry -> values on an even grid: seen as indicators too"
+    )
     log_std: float = quantity(-0.7, "-", "start of the log standard deviation of a Box action", ge=-3, le=1)
     seed: int = quantity(0, "-", "seed of weights, traces and exploration", ge=0)
     threads: int = quantity(1, "-", "threads of the learning process; more pay for large networks only", ge=1)
@@ -133,6 +139,7 @@ class TrainConfig:
 LATER: dict[str, Any] = {
     "grid": {}, "critic_lr": None, "reward_offset": 0.0, "activation": None, "output_gain": None, "price_updates": 30,
     "random_steps": 1000, "noise": 0.2, "noise_final": None, "action_penalty": 0.0,
+    "entropy_until": None, "one_hot": {},
 }  # fmt: skip
 """Settings that earlier versions did not have, with their defaults."""
 
@@ -147,6 +154,8 @@ def check(config: TrainConfig) -> None:
         raise ValueError(f"{config.algorithm} does not decide a joint action: use central_policy='pooled'")
     if config.algorithm == "priced_dqn":
         _check_priced(config, scenario)
+    if config.algorithm == "counterfactual":
+        _check_counterfactual(config, scenario)
     if config.reward_mode not in scenario.reward_modes:
         raise ValueError(unknown_name("reward mode", config.reward_mode, scenario.reward_modes))
     if config.joint and config.reward_mode != "team":
@@ -183,6 +192,16 @@ def _check_actions(config: TrainConfig, scenario: Scenario) -> None:
             raise ValueError(
                 f"{config.algorithm} needs {needed} actions; role '{role}' has {space}: name a controller for it in "
                 + ("fixed, or points for it in grid, or use ppo" if box else "fixed, or use ppo")
+            )
+
+
+def _check_counterfactual(config: TrainConfig, scenario: Scenario) -> None:
+    """Whether the scenario says what every choice of the learned roles pays."""
+    for role in config.learned_roles():
+        if role not in scenario.counterfactual_roles:
+            raise ValueError(
+                f"counterfactual needs to know what every choice of a role pays; {config.scenario} says it for "
+                f"{', '.join(scenario.counterfactual_roles) or 'no role'}, not for '{role}'"
             )
 
 

@@ -474,3 +474,33 @@ def test_only_the_least_critical_complete_with_the_most_pruned_model() -> None:
     local = replaced(decisions, offload=np.zeros_like(decisions.offload), model=np.full((2, 5), 5))
     step = scenario.step(state, local, exogenous)
     assert step.details["dropped"][state.criticality_level > 0].all()
+
+
+# --- what another choice would have paid -----------------------------------------------------------------------------
+
+
+@quick
+@given(cases(), st.booleans(), st.integers(0, 2**32))
+def test_choice_rewards_are_those_of_a_slot_with_one_choice_changed(case: Case, literal: bool, seed: int) -> None:
+    """Shares are held at their repaired values; one device's bit and one gateway's model are changed."""
+    given_scenario, state, decisions, exogenous = case
+    scenario = ModelPruning(dataclasses.replace(given_scenario.config, count_dropped_in_utilisation=literal))
+    share = scenario.step(state, decisions, exogenous).details["edge_share"]
+    held = ModelPruning(dataclasses.replace(scenario.config, allow_idle_edge_share=True))
+    rewards = scenario.choice_rewards(state, decisions, exogenous)
+    rng = np.random.default_rng(seed)
+    device, gateway = rng.integers(scenario.config.num_devices), rng.integers(scenario.config.num_gateways)
+
+    def cells(offload: Any, model: Any) -> Any:
+        return -held.step(state, ModelPruningDecisions(offload, model, share), exogenous).details["cell_cost"]
+
+    for bit in (0, 1):
+        offload = decisions.offload.copy()
+        offload[:, device] = bit
+        want = cells(offload, decisions.model)[:, scenario.blocks.gateway[device]]
+        np.testing.assert_allclose(rewards["device"][:, device, bit], want, atol=1e-9)
+    for index in range(scenario.config.num_models):
+        model = decisions.model.copy()
+        model[:, gateway] = index
+        want = cells(decisions.offload, model)[:, gateway]
+        np.testing.assert_allclose(rewards["gateway"][:, gateway, index], want, atol=1e-9)

@@ -9,6 +9,7 @@ Equation numbers are the paper's; E1..E14 are the errata listed in docs/model_pr
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -220,6 +221,7 @@ class ModelPruning(Scenario):
     exogenous_type = ModelPruningExogenous
     decisions_type = ModelPruningDecisions
     reward_modes = ("local", "cell", "team")
+    counterfactual_roles = ("device", "gateway")
     cost_label = "minus reward per slot"
     summary_metrics: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "reward": ("reward",),
@@ -440,36 +442,92 @@ class ModelPruning(Scenario):
 
     def step(self, state: Any, decisions: Any, exogenous: Any) -> Step:
         c = self.config
-        levels = c.num_criticality_levels
         self._check_decisions(decisions)
-        key = self.blocks.class_key(state.criticality_level, levels) * 2 + (decisions.offload != 0)
-        count = self.blocks.class_counts(key, 2 * levels).reshape(len(key), c.num_gateways, levels, 2)
-        uplink = self.uplink(state.channel_gain)
-        active = np.asarray(count[..., 1].any(axis=2))
-        share = repaired_share(decisions.edge_share, active, c.allow_idle_edge_share)
+        key, count, uplink, share = self._situation(state, decisions)
         edge_s = self.edge_task_s(share)
         result = self.outcome(count, uplink, edge_s, decisions.model)
-        counted = count if c.count_dropped_in_utilisation else result.completed
-        used = counted.sum(axis=2)
-        local = self.local_task_s[decisions.model] * used[..., 0] / c.slot_s  # (12)
-        band = uplink.transmission_s * used[..., 1] / c.slot_s  # (13)
-        edge = edge_s * used[..., 1] / c.slot_s  # (14)
+        local, band, edge, waited, cell_cost = self._cells(result, uplink, edge_s, decisions.model)
         dropped, device_cost, delay = self._devices(key, result, uplink)
         costs = {
             "device": device_cost,
             "gateway": -c.utilisation_weight * local,
             "server": -c.utilisation_weight * edge.sum(axis=1, keepdims=True),
         }
-        lost = (count - result.completed).sum(axis=(2, 3))
-        waited = (result.completed * result.delay_s).sum(axis=(2, 3))
-        cell_cost = c.drop_penalty / c.num_devices * lost - c.utilisation_weight * (local + band + edge)
-        cell_cost += c.delay_weight / (c.num_devices * c.slot_s) * waited
         details = {"cell_cost": cell_cost, "dropped": dropped, "edge_share": share, "delay_s": delay}
         metrics = self._metrics(result, (local, band, edge), waited, decisions)
         metrics = {"reward": -sum(v.sum(axis=1) for v in costs.values()), **metrics}
         metrics["cost"] = -metrics["reward"]
         following = ModelPruningState(exogenous.next_channel_gain, exogenous.next_criticality_level)
         return Step(following, costs, metrics, details)
+
+    def _situation(self, state: Any, decisions: Any) -> tuple[Array, Array, Uplink, Array]:
+        """Class of every device (B, N), tasks by class (B, G, K, 2), uplinks and the repaired shares (B, G)."""
+        c = self.config
+        levels = c.num_criticality_levels
+        key = self.blocks.class_key(state.criticality_level, levels) * 2 + (decisions.offload != 0)
+        count = self.blocks.class_counts(key, 2 * levels).reshape(len(key), c.num_gateways, levels, 2)
+        active = np.asarray(count[..., 1].any(axis=2))
+        share = repaired_share(decisions.edge_share, active, c.allow_idle_edge_share)
+        return key, count, self.uplink(state.channel_gain), share
+
+    def _cells(self, result: Outcome, uplink: Uplink, edge_s: Array, model: Array) -> tuple[Array, ...]:
+        """(B, G) local, band and edge utilisation, completed delay in s, and the cost of each gateway's cell."""
+        c = self.config
+        counted = result.count if c.count_dropped_in_utilisation else result.completed
+        used = counted.sum(axis=2)
+        local = self.local_task_s[model] * used[..., 0] / c.slot_s  # (12)
+        band = uplink.transmission_s * used[..., 1] / c.slot_s  # (13)
+        edge = edge_s * used[..., 1] / c.slot_s  # (14)
+        lost = (result.count - result.completed).sum(axis=(2, 3))
+        waited = (result.completed * result.delay_s).sum(axis=(2, 3))
+        cost = c.drop_penalty / c.num_devices * lost - c.utilisation_weight * (local + band + edge)
+        cost += c.delay_weight / (c.num_devices * c.slot_s) * waited
+        return local, band, edge, waited, cost
+
+    def choice_rewards(self, state: Any, decisions: Any, exogenous: Any) -> dict[str, Array]:
+        """Minus the cell's cost under either bit of a device and under every model of a gateway.
+
+        All other bits and models and the server's split stay as they are. Devices of one class are alike, so that
+        2K + 1 + V evaluations by class give the answer for all of them.
+        """
+        key, count, uplink, share = self._situation(state, decisions)
+        edge_s, model = self.edge_task_s(share), decisions.model
+        now = self._cell_cost(count[:, None], uplink, edge_s, model[:, None])[:, 0]
+        moved = self._cell_cost(self._moved(count), uplink, edge_s, model[:, None])
+        rows = np.arange(len(key))[:, None]
+        bit, level, owner = key % 2, state.criticality_level, self.blocks.gateway
+        device = np.empty((*key.shape, 2))
+        np.put_along_axis(device, bit[..., None], -now[:, owner][..., None], axis=2)
+        other = -moved[rows, level * 2 + bit, owner]
+        np.put_along_axis(device, 1 - bit[..., None], other[..., None], axis=2)
+        models = np.broadcast_to(np.arange(self.config.num_models)[:, None], (self.config.num_models, len(edge_s[0])))
+        gateway = -self._cell_cost(count[:, None], uplink, edge_s, models[None])
+        return {"device": device, "gateway": gateway.transpose(0, 2, 1)}
+
+    @staticmethod
+    def _moved(count: Array) -> Array:
+        """(B, 2K, G, K, 2) counts after one task of level l and place p went to the other place, at index 2 l + p."""
+        levels = count.shape[2]
+        change = np.zeros((2 * levels, 1, levels, 2), count.dtype)
+        index, level, place = np.arange(2 * levels), np.arange(2 * levels) // 2, np.arange(2 * levels) % 2
+        change[index, 0, level, place] = -1
+        change[index, 0, level, 1 - place] = 1
+        return np.asarray(np.maximum(count[:, None] + change, 0))  # classes without a task: never looked up
+
+    def _cell_cost(self, count: Array, uplink: Uplink, edge_s: Array, model: Array) -> Array:
+        """(B, A, G) cost of each cell under A alternatives: counts (B, A or 1, G, K, 2), models (B or 1, A, G)."""
+        cells, gateways = edge_s.shape
+        alternatives = max(count.shape[1], model.shape[1])
+        counts = np.broadcast_to(count, (cells, alternatives, *count.shape[2:]))
+        models = np.broadcast_to(model, (cells, alternatives, gateways))
+
+        def repeated(values: Array) -> Array:
+            return np.repeat(values, alternatives, axis=0)
+
+        link = Uplink(*(repeated(getattr(uplink, f.name)) for f in dataclasses.fields(Uplink)))
+        flat, edge = models.reshape(-1, gateways), repeated(edge_s)
+        result = self.outcome(counts.reshape(-1, *count.shape[2:]), link, edge, flat)
+        return self._cells(result, link, edge, flat)[-1].reshape(cells, alternatives, gateways)
 
     def _check_decisions(self, decisions: Any) -> None:
         model = decisions.model

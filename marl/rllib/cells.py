@@ -51,6 +51,7 @@ class Cells:
         window: slots of one sample.
         with_global_state: compute the global state in every slot.
         pooled: append the pooled rows of all agents to every row (`agents.policy.pooled_rows`).
+        counterfactual: keep what every choice would have paid in the last slot, as `choice_rewards`.
         make_trace: replaces `scenario.sample_trace(rng, cells=1)`, for replaying traces.
 
     After a step `charges` holds what fixed controllers charge for it: role -> (B, n) (`agents.api.Controller.charges`).
@@ -67,11 +68,13 @@ class Cells:
         window: int = 1,
         with_global_state: bool = False,
         pooled: bool = False,
+        counterfactual: bool = False,
         make_trace: Callable[[np.random.Generator], Any] | None = None,
     ) -> None:
         self.scenario, self.count, self.learned, self.rng = scenario, cells, learned, rng
         self.central = learned == (CENTRAL,)
-        self.with_global_state, self.pooled = with_global_state, pooled
+        self.with_global_state, self.pooled, self.counterfactual = with_global_state, pooled, counterfactual
+        self.choice_rewards: Mapping[str, Array] = {}
         self._make_trace = make_trace or (lambda generator: scenario.sample_trace(generator, cells=1))
         self._given = {role: GivenActions() for role in learned}
         self.team = None if self.central else Team("training", {**self._given, **fixed})
@@ -110,6 +113,8 @@ class Cells:
             observations = self.scenario.observe(self.state, exogenous)
             shown = {role: dict(senders) for role, senders in self.team.inbox.items()}
             decisions = self.team.combine(observations, self.state, exogenous, self.rng)
+        if self.counterfactual:
+            self.choice_rewards = self.scenario.choice_rewards(self.state, decisions, exogenous)
         step = self.scenario.step(self.state, decisions, exogenous)
         if self.team is not None:
             self.charges = self.team.charges(shown, step)

@@ -43,7 +43,7 @@ from envs.api import Array, Scenario, total_cost
 from envs.registry import make_scenario, register_scenario, scenario_target
 from marl.rllib.advantages import advantages_and_targets
 from marl.rllib.cells import Cells, Slot
-from marl.rllib.modules import ACTION_MASK, GLOBAL_STATE, NEXT_ACTION_MASK, ActorCriticModule
+from marl.rllib.modules import ACTION_MASK, CHOICE_REWARDS, GLOBAL_STATE, NEXT_ACTION_MASK, ActorCriticModule
 
 SCENARIO_METRICS = "scenario"
 CELLS_STATE = "cells"
@@ -67,7 +67,8 @@ class RunnerSettings:
         stagger: start the cells at different slots of their first episode.
         with_global_state: put the global state beside the observations (for a centralized critic).
         pooled: append the pooled rows of all agents to every row (central control with shared networks).
-        output: "advantages" (on-policy batch) or "transitions" (for a replay buffer).
+        output: "advantages" (on-policy batch), "transitions" (for a replay buffer) or "choices" (what every choice of
+            an agent would have paid).
     """
 
     scenario: str
@@ -83,7 +84,7 @@ class RunnerSettings:
     stagger: bool = True
     with_global_state: bool = False
     pooled: bool = False
-    output: Literal["advantages", "transitions"] = "advantages"
+    output: Literal["advantages", "transitions", "choices"] = "advantages"
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -114,6 +115,7 @@ class Rollout:
     parameters: list[Array] = field(default_factory=list)  # (B, n, p)
     actions: list[Array] = field(default_factory=list)  # (B, n, ...) as the network puts them out
     rewards: list[Array] = field(default_factory=list)  # (B, n)
+    choice_rewards: list[Array] = field(default_factory=list)  # (B, n, choices)
 
 
 class BatchedEnvRunner(EnvRunner, Checkpointable):
@@ -153,7 +155,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         self.cells = Cells(
             self.scenario, self.settings.cells, self.settings.roles, self._fixed_controllers(), traces,
             self.settings.stagger, self.settings.slots, self.settings.with_global_state, self.settings.pooled,
-            self.make_trace,
+            self.settings.output == "choices", self.make_trace,
         )  # fmt: skip
         self._returns = np.zeros(self.settings.cells)
         self._whole = self.cells.clock == 0
@@ -220,6 +222,8 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
             rewards = self._rewards(step)
             for role, rollout in rollouts.items():
                 rollout.rewards.append(rewards[role])
+                if cells.counterfactual:
+                    rollout.choice_rewards.append(cells.choice_rewards[role] * self.settings.scales[role])
             for name, values in step.metrics.items():
                 totals[name] = totals.get(name, 0.0) + float(values.mean()) / slots
             self._count_episodes(sum(r.sum(axis=1) for r in rewards.values()), ends[t], cells)
@@ -233,7 +237,9 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         if rows.global_state is not None:
             shared.append(rows.global_state)
         self._log(slots * cells.count, totals)
-        finish = self._on_policy if self.settings.output == "advantages" else self._transitions
+        finish = {"advantages": self._on_policy, "transitions": self._transitions, "choices": self._choices}[
+            self.settings.output
+        ]
         batches = {r: SampleBatch(finish(r, rollout, shared, ends, last_rows)) for r, rollout in rollouts.items()}
         return MultiAgentBatch(batches, slots * cells.count)
 
@@ -317,6 +323,18 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         key = GLOBAL_STATE if module.critic.of_global_state else Columns.OBS
         values: Array = module.compute_values({key: flat}).numpy()
         return values.reshape(steps, cells, -1)
+
+    def _choices(
+        self, role: str, rollout: Rollout, shared: list[Array], ends: Array, last_rows: Mapping[int, Slot]
+    ) -> dict[str, Array]:
+        """Columns for the all-action gradient: row and what every choice would have paid."""
+        columns = {
+            Columns.OBS: np.stack(rollout.observations[:-1]),
+            CHOICE_REWARDS: np.stack(rollout.choice_rewards),
+        }
+        if rollout.masks:
+            columns[ACTION_MASK] = np.stack(rollout.masks[:-1])
+        return _rows(columns, shared[:-1], self.module[role].has_agent_axis)
 
     def _transitions(
         self, role: str, rollout: Rollout, shared: list[Array], ends: Array, last_rows: Mapping[int, Slot]

@@ -23,6 +23,7 @@ from agents.networks import NetworkSpec, PolicyNetwork, ValueNetwork
 GLOBAL_STATE = "global_state"
 ACTION_MASK = "action_mask"
 NEXT_ACTION_MASK = "next_action_mask"
+CHOICE_REWARDS = "choice_rewards"
 
 
 class ActorCriticModule(TorchRLModule, ValueFunctionAPI):

@@ -63,12 +63,13 @@ class BatchedPPO(PPO):
         if not batches:
             return  # every runner failed; RLlib restarts them before the next step
         batch = joined(batches)
-        moments = {}
-        for module, rows in batch.policy_batches.items():
-            spec = self.config.rl_module_spec.rl_module_specs[module].model_config["spec"]
-            if spec["normalise"]:
-                moments[module] = batch_moments(rows)
-            rows[Postprocessing.ADVANTAGES] = standardised(rows[Postprocessing.ADVANTAGES], bool(spec["agents"]))
+        specs = self.config.rl_module_spec.rl_module_specs
+        moments = {
+            module: batch_moments(rows)
+            for module, rows in batch.policy_batches.items()
+            if specs[module].model_config["spec"]["normalise"]
+        }
+        self.prepare(batch)
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
             results = self.learner_group.update(
                 batch=batch,
@@ -86,6 +87,12 @@ class BatchedPPO(PPO):
                 policies=list(batch.policy_batches),
                 inference_only=True,
             )
+
+    def prepare(self, batch: MultiAgentBatch) -> None:
+        """Standardise advantages, module by module, over the batch of all runners."""
+        for module, rows in batch.policy_batches.items():
+            per_agent = bool(self.config.rl_module_spec.rl_module_specs[module].model_config["spec"]["agents"])
+            rows[Postprocessing.ADVANTAGES] = standardised(rows[Postprocessing.ADVANTAGES], per_agent)
 
     def _timesteps(self) -> dict[str, Any]:
         sampled = (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME)
@@ -156,7 +163,7 @@ class MiniBatches:
 
     def __init__(self, batch: MultiAgentBatch, epochs: int, agent_steps: int, rng: np.random.Generator) -> None:
         self.batch, self.epochs, self.rng = batch, epochs, rng
-        sizes = [int(np.prod(rows[Columns.ACTION_LOGP].shape)) for rows in batch.policy_batches.values()]
+        sizes = [int(np.prod(rows[Columns.OBS].shape[:-1])) for rows in batch.policy_batches.values()]
         self.count = max(1, round(max(sizes) / agent_steps)) if agent_steps else 1
 
     def __iter__(self) -> Iterator[MultiAgentBatch]:

@@ -29,6 +29,7 @@ from agents.priced_network import ActingNetwork
 from agents.registry import message_entries
 from envs.api import Scenario
 from marl.priced_games import priced_game
+from marl.rllib.counterfactual import CounterfactualConfig, PolicyModule
 from marl.rllib.ddpg import DDPG_EXTRAS, TD3_EXTRAS, DDPGConfig
 from marl.rllib.ddpg_module import DDPGModule
 from marl.rllib.env_runner import SCENARIO_METRICS, BatchedEnvRunner, RunnerSettings, settings_for
@@ -42,7 +43,14 @@ SQUASHED: dict[str, Any] = {"state_std": True, "squash": "tanh", "log_std_min": 
 """SAC's policy: RLlib's squashed Gaussian with a standard deviation that depends on the state."""
 TANH: dict[str, Any] = {"deterministic": True, "squash": "tanh"}
 """The policy of DDPG and TD3."""
-MODULES = {"priced_dqn": PricedModule, "dqn": QModule, "sac": SACModule, "ddpg": DDPGModule, "td3": DDPGModule}
+MODULES = {
+    "priced_dqn": PricedModule,
+    "dqn": QModule,
+    "sac": SACModule,
+    "ddpg": DDPGModule,
+    "td3": DDPGModule,
+    "counterfactual": PolicyModule,
+}
 START_ATTEMPTS = 4
 OBJECT_STORE_BYTES = 200 * 1024**2
 
@@ -113,7 +121,9 @@ def runner_settings(config: TrainConfig) -> RunnerSettings:
         slots=config.slots,
         with_global_state=config.algorithm == "mappo",
         pooled=config.pooled,
-        output="transitions" if config.algorithm in OFF_POLICY else "advantages",
+        output={**dict.fromkeys(OFF_POLICY, "transitions"), "counterfactual": "choices"}.get(
+            config.algorithm, "advantages"
+        ),
     )
 
 
@@ -156,6 +166,7 @@ def module_specs(config: TrainConfig, scenario: Scenario) -> MultiRLModuleSpec:
             grid=() if config.joint else config.grid_of(name),
             activation=config.activation or ("relu" if deterministic else "tanh"),
             output_gain=config.output_gain or (0.1 if deterministic else 0.01),
+            one_hot=tuple(sorted((int(c), int(n)) for c, n in config.one_hot.get(name, {}).items())),
             **kind,
         )
         if spec.grid:
@@ -178,14 +189,14 @@ def module_specs(config: TrainConfig, scenario: Scenario) -> MultiRLModuleSpec:
 
 
 def ppo_config(config: TrainConfig) -> BatchedPPOConfig:
-    """RLlib's configuration of a PPO or MAPPO run."""
+    """RLlib's configuration of a run that learns from what it has just sampled: ppo, mappo, counterfactual."""
     scenario = config.make_scenario()
     roles = config.learned_roles()
     agents = config.learned_agents()
     lr = config.lr or (3e-4 if config.joint else 1e-3)
     env_steps = max(1, config.agent_steps // agents)
     return (
-        BatchedPPOConfig()
+        (CounterfactualConfig() if config.algorithm == "counterfactual" else BatchedPPOConfig())
         .environment(env_config=runner_settings(config).to_dict())
         .env_runners(
             env_runner_cls=BatchedEnvRunner,
@@ -204,7 +215,7 @@ def ppo_config(config: TrainConfig) -> BatchedPPOConfig:
             clip_param=config.clip,
             vf_clip_param=float("inf"),
             vf_loss_coeff=config.value_weight,
-            entropy_coeff=config.entropy,
+            entropy_coeff=entropy_schedule(config, env_steps),
             use_kl_loss=False,
             grad_clip=config.gradient_clip,
             grad_clip_by="global_norm",
@@ -213,6 +224,13 @@ def ppo_config(config: TrainConfig) -> BatchedPPOConfig:
             train_batch_size_per_learner=max(config.minibatch, config.cells * config.slots * agents),
         )
     )
+
+
+def entropy_schedule(config: TrainConfig, env_steps: int) -> float | list[list[float]]:
+    """The entropy bonus: constant, or linear to 0 over a share of the budget."""
+    if config.entropy_until is None:
+        return config.entropy
+    return [[0, config.entropy], [max(1, round(config.entropy_until * env_steps)), 0.0]]
 
 
 def off_policy_config(config: TrainConfig) -> Any:
