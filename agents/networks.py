@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from agents.hybrid import HybridAction
 from agents.layers import perceptron
 from envs.api import Array
 
-ActionKind = Literal["box", "discrete", "multidiscrete"]
+ActionKind = Literal["box", "discrete", "multidiscrete", "hybrid"]
 Activation = Literal["tanh", "relu"]
 MASKED_LOGIT = -1e9
 GRID_POINTS_MAX = 1000
@@ -52,6 +53,7 @@ class NetworkSpec:
             bounds included, the last entry changes fastest.
         deterministic: a Box policy without a standard deviation (DDPG); what explores belongs to its learner.
         output_gain: gain of the last layer at the start.
+        hybrid: fields of `agents.hybrid.HybridAction` for a joint action of discrete and continuous parts.
         price: fields of `agents.priced_network.PriceSpec` where the network sets its own price.
     """
 
@@ -76,10 +78,13 @@ class NetworkSpec:
     deterministic: bool = False
     output_gain: float = 0.01
     price: dict[str, Any] | None = None
+    hybrid: dict[str, Any] | None = None
 
     @property
     def outputs(self) -> int:
         """Numbers that the policy network puts out: means, or logits of all choices."""
+        if self.hybrid is not None:
+            return HybridAction.from_dict(self.hybrid).parameters
         return len(self.low) if self.kind == "box" else sum(self.choices)
 
     @property
@@ -299,6 +304,8 @@ class ValueNetwork(nn.Module):
 def environment_actions(spec: NetworkSpec, actions: Any) -> Array:
     """Network actions (..., a) or (...,) -> raw actions of the space: [-1, 1] onto a Box, indices onto choices."""
     values = np.asarray(actions)
+    if spec.hybrid is not None:
+        return np.asarray(HybridAction.from_dict(spec.hybrid).execute(torch.from_numpy(values)).numpy(), np.float64)
     if spec.grid:
         points = grid_values(spec)[values.astype(np.int64)]
         return points.reshape(*values.shape, *spec.shape)
@@ -319,6 +326,8 @@ def grid_values(spec: NetworkSpec) -> Array:
 
 def greedy_actions(spec: NetworkSpec, parameters: Array) -> Array:
     """The mode of the distribution: means (..., a), or indices (...,) for Discrete, (..., a) for MultiDiscrete."""
+    if spec.hybrid is not None:
+        return np.asarray(HybridAction.from_dict(spec.hybrid).relax(torch.from_numpy(parameters), None).numpy())
     if spec.kind == "box":
         mean = parameters[..., : spec.outputs]
         return np.tanh(mean) if spec.squash == "tanh" else mean
@@ -330,6 +339,10 @@ def sampled_actions(spec: NetworkSpec, parameters: Array, rng: np.random.Generat
     """A draw from the distribution: Gaussian, or categorical by the Gumbel-max rule; shapes as `greedy_actions`."""
     if spec.deterministic:
         return greedy_actions(spec, parameters)
+    if spec.hybrid is not None:
+        action = HybridAction.from_dict(spec.hybrid)
+        draw = torch.from_numpy(action.noise(parameters.shape[:-1], rng))
+        return np.asarray(action.relax(torch.from_numpy(parameters), draw).numpy())
     if spec.kind == "box":
         mean, log_std = np.split(parameters, 2, axis=-1)
         noise = rng.standard_normal(mean.shape, dtype=np.float32)

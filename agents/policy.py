@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from agents.api import Act, CentralController, Controller
+from agents.hybrid import HybridAction
 from agents.networks import (
     NetworkSpec,
     environment_actions,
@@ -26,6 +27,7 @@ from agents.networks import (
 )
 from agents.priced_network import ActingNetwork, policy_network
 from envs.api import Array, Scenario
+from envs.spaces import split_action
 
 FORMAT = 1
 CENTRAL = "central"
@@ -176,8 +178,10 @@ class NetworkCentralController(CentralController):
         super().reset(scenario, trace)
 
     def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> Any:
-        rows = self.scenario.global_state(state, exogenous)
-        return self.scenario.decode_central(state, self.policy.act(rows, rng, self.greedy), exogenous)
+        action = self.policy.act(self.scenario.global_state(state, exogenous), rng, self.greedy)
+        if self.policy.spec.kind == "hybrid":
+            return self.scenario.decode_hybrid(state, split_action(self.scenario.hybrid_space, action), exogenous)
+        return self.scenario.decode_central(state, action, exogenous)
 
 
 class PooledCentralController(CentralController):
@@ -217,6 +221,9 @@ class GreedyAction(nn.Module):
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         spec = self.network.spec
         out = self.network(observations)
+        if spec.hybrid is not None:
+            action = HybridAction.from_dict(spec.hybrid)
+            return action.execute(action.relax(out, None))
         if spec.kind == "box":
             mean = out[..., : spec.outputs]
             unit = torch.tanh(mean) if spec.squash == "tanh" else torch.clamp(mean, -1.0, 1.0)

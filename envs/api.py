@@ -211,6 +211,11 @@ class Scenario(ABC):
         """Action space of one controller that decides for all."""
 
     @property
+    def hybrid_space(self) -> gymnasium.spaces.Dict:
+        """The joint action as named discrete and continuous parts; by default the central space as one part."""
+        return gymnasium.spaces.Dict({"action": self.central_space})
+
+    @property
     @abstractmethod
     def global_state_space(self) -> gymnasium.spaces.Box:
         """Space (D,) of `global_state` of one cell."""
@@ -347,6 +352,10 @@ class Scenario(ABC):
     @abstractmethod
     def decode_central(self, state: Any, action: Array, exogenous: Any) -> Any:
         """Raw joint action (B, ...) of `central_space` -> `decisions_type`."""
+
+    def decode_hybrid(self, state: Any, action: Mapping[str, Array], exogenous: Any) -> Any:
+        """Joint action by part of `hybrid_space`, each (B, ...) -> `decisions_type`."""
+        return self.decode_central(state, action["action"], exogenous)
 
     @abstractmethod
     def step(self, state: Any, decisions: Any, exogenous: Any) -> Step:

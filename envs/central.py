@@ -11,6 +11,7 @@ import numpy as np
 from envs.api import Array, Scenario, total_cost
 from envs.episode import Episode
 from envs.registry import make_scenario
+from envs.spaces import batched
 
 
 class CentralEnv(gymnasium.Env[Array, Any]):
@@ -19,18 +20,23 @@ class CentralEnv(gymnasium.Env[Array, Any]):
     Args:
         scenario: a scenario or the name of a registered one.
         reward_scale: factor on the reward, which is minus the sum of the ledger.
+        hybrid: the action is `hybrid_space`, a Dict of discrete and continuous parts, instead of `central_space`.
         **overrides: config fields, if `scenario` is a name.
 
-    Observation: `global_state` (D,) float32. Action: `central_space`. End: truncation after the horizon.
+    Observation: `global_state` (D,) float32. Action: `central_space` or `hybrid_space`.
+    End: truncation after the horizon.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own form
 
-    def __init__(self, scenario: Scenario | str, reward_scale: float = 1.0, **overrides: Any) -> None:
+    def __init__(
+        self, scenario: Scenario | str, reward_scale: float = 1.0, hybrid: bool = False, **overrides: Any
+    ) -> None:
         self.scenario = make_scenario(scenario, **overrides) if isinstance(scenario, str) else scenario
         self.reward_scale = reward_scale
         self.observation_space = deepcopy(self.scenario.global_state_space)
-        self.action_space = deepcopy(self.scenario.central_space)
+        self.hybrid = hybrid
+        self.action_space = deepcopy(self.scenario.hybrid_space if hybrid else self.scenario.central_space)
         self._episode = Episode(self.scenario)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
@@ -40,7 +46,10 @@ class CentralEnv(gymnasium.Env[Array, Any]):
 
     def step(self, action: Any) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         episode = self._episode
-        decisions = self.scenario.decode_central(episode.state, np.asarray(action)[None], episode.exogenous)
+        if self.hybrid:
+            decisions = self.scenario.decode_hybrid(episode.state, batched(action), episode.exogenous)
+        else:
+            decisions = self.scenario.decode_central(episode.state, np.asarray(action)[None], episode.exogenous)
         step, over = episode.step(decisions)
         metrics = {name: float(values[0]) for name, values in step.metrics.items()}
         return self._observation(), -self.reward_scale * float(total_cost(step)[0]), False, over, {"metrics": metrics}

@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 import pydantic
 
+from agents.hybrid import hybrid_action
 from agents.networks import network_spec
 from agents.policy import CENTRAL
 from agents.registry import make_controller
@@ -16,8 +17,8 @@ from envs.api import Scenario
 from envs.config import config_class, quantity, unknown_name
 from envs.registry import make_scenario
 
-Algorithm = Literal["ppo", "mappo", "counterfactual", "dqn", "sac", "ddpg", "td3", "priced_dqn"]
-OFF_POLICY = ("dqn", "sac", "ddpg", "td3", "priced_dqn")
+Algorithm = Literal["ppo", "mappo", "counterfactual", "dqn", "sac", "ddpg", "td3", "priced_dqn", "hybrid_sac"]
+OFF_POLICY = ("dqn", "sac", "ddpg", "td3", "priced_dqn", "hybrid_sac")
 DETERMINISTIC = ("ddpg", "td3")
 DISCRETE, CONTINUOUS = ("dqn", "priced_dqn"), ("sac", "ddpg", "td3")
 """Algorithms that need a role with choices, or with a Box."""
@@ -82,6 +83,14 @@ class TrainConfig:
     one_hot: dict[str, dict[int, int]] = pydantic.Field(
         default_factory=dict, description="role -> observation entry -> values on an even grid: seen as indicators too"
     )
+    relaxation: Literal["concrete", "gaussian"] = quantity(
+        "concrete", "-", "hybrid_sac: discrete parts drawn exactly, or as the paper's rounded Gaussians"
+    )
+    restrict: dict[str, float] = pydantic.Field(
+        default_factory=dict, description="hybrid_sac: part of the action -> value that all its entries keep"
+    )
+    alpha: float | None = quantity(None, "-", "temperature of hybrid_sac; default: learned from 0.1", gt=0)
+    soft_target: bool = quantity(True, "-", "hybrid_sac: the target holds the next action's entropy")
     log_std: float = quantity(-0.7, "-", "start of the log standard deviation of a Box action", ge=-3, le=1)
     seed: int = quantity(0, "-", "seed of weights, traces and exploration", ge=0)
     threads: int = quantity(1, "-", "threads of the learning process; more pay for large networks only", ge=1)
@@ -139,7 +148,7 @@ class TrainConfig:
 LATER: dict[str, Any] = {
     "grid": {}, "critic_lr": None, "reward_offset": 0.0, "activation": None, "output_gain": None, "price_updates": 30,
     "random_steps": 1000, "noise": 0.2, "noise_final": None, "action_penalty": 0.0,
-    "entropy_until": None, "one_hot": {},
+    "entropy_until": None, "one_hot": {}, "relaxation": "concrete", "restrict": {}, "alpha": None, "soft_target": True,
 }  # fmt: skip
 """Settings that earlier versions did not have, with their defaults."""
 
@@ -154,6 +163,10 @@ def check(config: TrainConfig) -> None:
         raise ValueError(f"{config.algorithm} does not decide a joint action: use central_policy='pooled'")
     if config.algorithm == "priced_dqn":
         _check_priced(config, scenario)
+    if config.algorithm == "hybrid_sac":
+        if not config.joint:
+            raise ValueError("hybrid_sac decides a joint action: set control = central, central_policy = joint")
+        hybrid_action(scenario.hybrid_space, config.relaxation, restrict=config.restrict)
     if config.algorithm == "counterfactual":
         _check_counterfactual(config, scenario)
     if config.reward_mode not in scenario.reward_modes:

@@ -26,6 +26,7 @@ from envs.physics.inference import pruned_inference_s, repaired_share, shared_in
 from envs.physics.layout import Blocks, rank_within
 from envs.physics.processes import check_transition, markov_channel, stationary_distribution
 from envs.physics.radio import shannon_rate_bps
+from envs.spaces import Simplex
 
 TOLERANCE = 1e-9
 """Absolute tolerance of every comparison with a bound."""
@@ -248,6 +249,18 @@ class ModelPruning(Scenario):
     @cached_property
     def central_space(self) -> gymnasium.spaces.Box:
         return _raw_box(self.config.num_devices + 2 * self.config.num_gateways)
+
+    @cached_property
+    def hybrid_space(self) -> gymnasium.spaces.Dict:
+        """The decisions themselves: bits, models and shares."""
+        c = self.config
+        return gymnasium.spaces.Dict(
+            {
+                "offload": gymnasium.spaces.MultiBinary(c.num_devices),
+                "model": gymnasium.spaces.MultiDiscrete([c.num_models] * c.num_gateways),
+                "edge_share": Simplex(c.num_gateways),
+            }
+        )
 
     @cached_property
     def global_state_space(self) -> gymnasium.spaces.Box:
@@ -528,6 +541,15 @@ class ModelPruning(Scenario):
         flat, edge = models.reshape(-1, gateways), repeated(edge_s)
         result = self.outcome(counts.reshape(-1, *count.shape[2:]), link, edge, flat)
         return self._cells(result, link, edge, flat)[-1].reshape(cells, alternatives, gateways)
+
+    def decode_hybrid(self, state: Any, action: Mapping[str, Array], exogenous: Any) -> ModelPruningDecisions:
+        shapes = {
+            name: (len(state.channel_gain), *(part.shape or ())) for name, part in self.hybrid_space.spaces.items()
+        }
+        for name, shape in shapes.items():
+            if name not in action or action[name].shape != shape:
+                raise ValueError(f"part {name} of the action is missing or has another shape than {shape}")
+        return ModelPruningDecisions(action["offload"], action["model"], action["edge_share"])
 
     def _check_decisions(self, decisions: Any) -> None:
         model = decisions.model

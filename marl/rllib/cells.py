@@ -16,6 +16,7 @@ import numpy as np
 from agents.api import Act, Controller, Team
 from agents.policy import CENTRAL, pooled_rows
 from envs.api import Array, Scenario, Step, trace_fields
+from envs.spaces import split_action
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Cells:
         with_global_state: compute the global state in every slot.
         pooled: append the pooled rows of all agents to every row (`agents.policy.pooled_rows`).
         counterfactual: keep what every choice would have paid in the last slot, as `choice_rewards`.
+        hybrid: the central action is one of `hybrid_space`, flat.
         make_trace: replaces `scenario.sample_trace(rng, cells=1)`, for replaying traces.
 
     After a step `charges` holds what fixed controllers charge for it: role -> (B, n) (`agents.api.Controller.charges`).
@@ -69,11 +71,13 @@ class Cells:
         with_global_state: bool = False,
         pooled: bool = False,
         counterfactual: bool = False,
+        hybrid: bool = False,
         make_trace: Callable[[np.random.Generator], Any] | None = None,
     ) -> None:
         self.scenario, self.count, self.learned, self.rng = scenario, cells, learned, rng
         self.central = learned == (CENTRAL,)
         self.with_global_state, self.pooled, self.counterfactual = with_global_state, pooled, counterfactual
+        self.hybrid = hybrid
         self.choice_rewards: Mapping[str, Array] = {}
         self._make_trace = make_trace or (lambda generator: scenario.sample_trace(generator, cells=1))
         self._given = {role: GivenActions() for role in learned}
@@ -104,7 +108,10 @@ class Cells:
             the step, the rows after it before any reset (None if no episode ended), and ended (B,) bool.
         """
         exogenous = self.exogenous
-        if self.central:
+        if self.central and self.hybrid:
+            parts = split_action(self.scenario.hybrid_space, actions[CENTRAL][:, 0])
+            decisions = self.scenario.decode_hybrid(self.state, parts, exogenous)
+        elif self.central:
             decisions = self.scenario.decode_central(self.state, actions[CENTRAL][:, 0], exogenous)
         else:
             assert self.team is not None

@@ -61,6 +61,7 @@ class RunnerSettings:
         fixed: role -> name of the controller that plays it (`agents.registry.make_controller`).
         reward: reward mode of the scenario.
         scales: learned role -> factor on its reward.
+        hybrid: the central action is one of the scenario's `hybrid_space`.
         offset: added to every reward before its factor.
         cells: cells B per runner.
         slots: slots T per sample.
@@ -78,6 +79,7 @@ class RunnerSettings:
     fixed: Mapping[str, str] = field(default_factory=dict)
     reward: str = "local"
     scales: Mapping[str, float] = field(default_factory=dict)
+    hybrid: bool = False
     offset: float = 0.0
     cells: int = 8
     slots: int = 50
@@ -155,7 +157,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         self.cells = Cells(
             self.scenario, self.settings.cells, self.settings.roles, self._fixed_controllers(), traces,
             self.settings.stagger, self.settings.slots, self.settings.with_global_state, self.settings.pooled,
-            self.settings.output == "choices", self.make_trace,
+            self.settings.output == "choices", self.settings.hybrid, self.make_trace,
         )  # fmt: skip
         self._returns = np.zeros(self.settings.cells)
         self._whole = self.cells.clock == 0

@@ -23,7 +23,8 @@ from ray.rllib.utils.metrics import (
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
 )
 
-from agents.networks import network_spec
+from agents.hybrid import hybrid_action
+from agents.networks import NetworkSpec, network_spec
 from agents.policy import CENTRAL, row_size
 from agents.priced_network import ActingNetwork
 from agents.registry import message_entries
@@ -33,6 +34,7 @@ from marl.rllib.counterfactual import CounterfactualConfig, PolicyModule
 from marl.rllib.ddpg import DDPG_EXTRAS, TD3_EXTRAS, DDPGConfig
 from marl.rllib.ddpg_module import DDPGModule
 from marl.rllib.env_runner import SCENARIO_METRICS, BatchedEnvRunner, RunnerSettings, settings_for
+from marl.rllib.hybrid_sac import HybridSACConfig, HybridSACModule
 from marl.rllib.modules import ActorCriticModule
 from marl.rllib.off_policy import BatchedDQNConfig, BatchedSACConfig, QModule, SACModule
 from marl.rllib.ppo import BatchedPPOConfig
@@ -50,6 +52,7 @@ MODULES = {
     "ddpg": DDPGModule,
     "td3": DDPGModule,
     "counterfactual": PolicyModule,
+    "hybrid_sac": HybridSACModule,
 }
 START_ATTEMPTS = 4
 OBJECT_STORE_BYTES = 200 * 1024**2
@@ -121,6 +124,7 @@ def runner_settings(config: TrainConfig) -> RunnerSettings:
         slots=config.slots,
         with_global_state=config.algorithm == "mappo",
         pooled=config.pooled,
+        hybrid=config.algorithm == "hybrid_sac",
         output={**dict.fromkeys(OFF_POLICY, "transitions"), "counterfactual": "choices"}.get(
             config.algorithm, "advantages"
         ),
@@ -156,6 +160,9 @@ def module_specs(config: TrainConfig, scenario: Scenario) -> MultiRLModuleSpec:
             role = scenario.roles[name]
             observation_space, action_space, agents = role.observation_space, role.action_space, role.count
             size = row_size(scenario, name, config.pooled) + entries.get(name, 0)
+        if config.algorithm == "hybrid_sac":
+            specs[name] = _hybrid_module(config, scenario, hidden)
+            continue
         spec = network_spec(
             size,
             action_space,
@@ -186,6 +193,29 @@ def module_specs(config: TrainConfig, scenario: Scenario) -> MultiRLModuleSpec:
             },
         )
     return MultiRLModuleSpec(rl_module_specs=specs)
+
+
+def _hybrid_module(config: TrainConfig, scenario: Scenario, hidden: tuple[int, ...]) -> RLModuleSpec:
+    """The module of one network for all parts of the joint action; its actions are relaxed."""
+    action = hybrid_action(scenario.hybrid_space, config.relaxation, restrict=config.restrict)
+    spec = NetworkSpec(
+        scenario.global_state_space.shape[0],
+        "hybrid",
+        hidden=hidden,
+        activation=config.activation or "relu",
+        output_gain=config.output_gain or 0.01,
+        hybrid=action.to_dict(),
+    )
+    return RLModuleSpec(
+        module_class=HybridSACModule,
+        observation_space=scenario.global_state_space,
+        action_space=gymnasium.spaces.Box(-1.0, 1.0, (action.relaxed_size,), np.float32),
+        model_config={
+            "spec": spec.to_dict(),
+            "critic_hidden": tuple(config.critic_hidden or hidden),
+            "soft_target": config.soft_target,
+        },
+    )
 
 
 def ppo_config(config: TrainConfig) -> BatchedPPOConfig:
@@ -244,6 +274,7 @@ def off_policy_config(config: TrainConfig) -> Any:
         "sac": BatchedSACConfig,
         "ddpg": DDPGConfig,
         "td3": DDPGConfig,
+        "hybrid_sac": HybridSACConfig,
     }
     built = (
         kinds[config.algorithm]()
@@ -298,7 +329,24 @@ def _set_priced(built: Any, config: TrainConfig, env_steps: int) -> None:
     built.budget_steps, built.price_updates = env_steps, config.price_updates
 
 
-_FINISH = {"priced_dqn": _set_priced, "dqn": _set_dqn, "sac": _set_sac, "ddpg": _set_ddpg, "td3": _set_ddpg}
+def _set_hybrid(built: Any, config: TrainConfig, env_steps: int) -> None:
+    """SAC's settings; a fixed temperature is one that is not learned, and updates start with a full minibatch."""
+    _set_sac(built, config, env_steps)
+    action = hybrid_action(config.make_scenario().hybrid_space, config.relaxation, restrict=config.restrict)
+    built.training(target_entropy=-float(action.learned_entries))
+    if config.alpha is not None:
+        built.training(initial_alpha=config.alpha, alpha_lr=0.0)
+    built.random_steps = config.minibatch
+
+
+_FINISH = {
+    "priced_dqn": _set_priced,
+    "dqn": _set_dqn,
+    "sac": _set_sac,
+    "ddpg": _set_ddpg,
+    "td3": _set_ddpg,
+    "hybrid_sac": _set_hybrid,
+}
 
 
 def _falling(lr: float, config: TrainConfig, env_steps: int) -> list[list[float]]:

@@ -1,0 +1,90 @@
+"""Soft actor-critic for joint actions of discrete and continuous parts, on RLlib's SAC and the batched runner.
+
+Losses, temperature, twin critics, target updates and optimisers are RLlib's (`SACTorchLearner`, Haarnoja et al.,
+arXiv:1812.05905). Ours is the module: the policy's action is relaxed (`agents.hybrid`), critics see the relaxed action
+so that the actor's gradient passes, the environment gets the executed one (JOPA: Niazmand and Ye, 2025, eqs. 24 to 27;
+Delalleau et al., arXiv:1912.11077, for hybrid actions in general).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from ray.rllib.core.columns import Columns
+
+from agents.hybrid import HybridAction
+from agents.networks import NetworkSpec, Perceptron, PolicyNetwork
+from marl.rllib.off_policy import BatchedSAC, BatchedSACConfig, SACModule
+
+
+class HybridSACModule(SACModule):
+    """Policy over relaxed actions and twin critics.
+
+    `model_config` entries: `spec` (a `NetworkSpec` of kind "hybrid"), `critic_hidden`, `soft_target` (whether the
+    target holds the entropy of the next action; JOPA's eq. (25) has none).
+    """
+
+    def setup(self) -> None:
+        self.spec = NetworkSpec.from_dict(self.model_config["spec"])
+        assert self.spec.hybrid is not None
+        self.policy = PolicyNetwork(self.spec)
+        self.action = HybridAction.from_dict(self.spec.hybrid)
+        inputs, hidden = self.spec.observation_size + self.action.relaxed_size, self.model_config["critic_hidden"]
+        self.qf = Perceptron(inputs, hidden, 1, activation=self.spec.activation)
+        self.qf_twin = Perceptron(inputs, hidden, 1, activation=self.spec.activation)
+        self.pi_encoder, self.qf_encoder, self.qf_twin_encoder = (torch.nn.Identity() for _ in range(3))
+
+    def drawn(self, observations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Relaxed actions (M, r) of the present policy and their log-probability (M,)."""
+        parameters = self.policy(observations)
+        noise = self._noise(parameters.shape[:-1])
+        return self.action.relax(parameters, noise), self.action.log_probability(parameters, noise)
+
+    def _noise(self, lead: torch.Size) -> torch.Tensor:
+        """As `HybridAction.noise`, from torch's generator, which RLlib seeds."""
+        uniform = torch.rand(*lead, self.action.logits).clamp(1e-7, 1.0 - 1e-7)
+        pieces, start = [], 0
+        for kind, width in self.action.logit_parts:
+            u = uniform[..., start : start + width]
+            pieces.append(torch.logit(u) if kind == "binary" else -torch.log(-torch.log(u)))
+            start += width
+        return torch.cat([*pieces, torch.randn(*lead, self.action.relaxed_size - self.action.logits)], dim=-1)
+
+    def _forward_train(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
+        taken = torch.cat([batch[Columns.OBS], batch[Columns.ACTIONS]], dim=-1)
+        relaxed, log_probability = self.drawn(batch[Columns.OBS])
+        critics = [*self.qf.parameters(), *self.qf_twin.parameters()]
+        for p in critics:  # the actor's loss passes through the critics without moving them
+            p.requires_grad = False
+        value = self.compute_q_values({Columns.OBS: batch[Columns.OBS], Columns.ACTIONS: relaxed})
+        for p in critics:
+            p.requires_grad = True
+        with torch.no_grad():
+            following, next_log_probability = self.drawn(batch[Columns.NEXT_OBS])
+            target = self.forward_target({Columns.OBS: batch[Columns.NEXT_OBS], Columns.ACTIONS: following})
+        if not self.model_config["soft_target"]:
+            next_log_probability = torch.zeros_like(next_log_probability)
+        return {
+            "qf_preds": self.qf(taken)[..., 0],
+            "qf_twin_preds": self.qf_twin(taken)[..., 0],
+            "logp_resampled": log_probability,
+            "q_curr": value,
+            "q_target_next": target,
+            "logp_next_resampled": next_log_probability,
+        }
+
+
+class HybridSACConfig(BatchedSACConfig):
+    """RLlib's SAC config; the module is a `HybridSACModule`."""
+
+    def __init__(self, algo_class: Any = None) -> None:
+        super().__init__(algo_class=algo_class or HybridSAC)
+
+
+class HybridSAC(BatchedSAC):
+    """SAC whose runners return relaxed actions."""
+
+    @classmethod
+    def get_default_config(cls) -> Any:
+        return HybridSACConfig()
