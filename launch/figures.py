@@ -227,8 +227,8 @@ def _scaling(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: F
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=9)
     return (
         f"Cost, speed, memory and signalling against {panels[0].get_xlabel()}, logarithmic axes (the excess over "
-        f"{results[0].comparison.reference} is linear). Bars: 95% intervals of costs, range over seeds elsewhere. No "
-        "point: nothing to measure, or not reached."
+        f"{results[0].comparison.reference} is linear up to 1%). Bars: 95% intervals of costs, range over seeds "
+        "elsewhere. No point: nothing to measure, or not reached."
     )
 
 
@@ -252,7 +252,10 @@ def _draw_sweep(axes: Any, plan: Plan, results: Sequence[PointResult], metric: s
         axes.set_xscale("log")
     axes.set_xticks(x, [f"{v:g}" if numeric else str(v) for v in values])
     axes.minorticks_off()
-    _scale(axes, "y", heights, 1.0 if always_log and metric != "excess" else 4.0)
+    if always_log and metric == "excess":
+        _percent_scale(axes, [height for height in heights if np.isfinite(height)])
+    else:
+        _scale(axes, "y", heights, 1.0 if always_log else 4.0)
     sweep = plan.preset.sweep
     axes.set_xlabel((sweep.label or sweep.field) if sweep else "")
     axes.set_ylabel(_label(results[0], metric))
