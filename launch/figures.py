@@ -296,7 +296,9 @@ def _frontier(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: 
         axes.plot(x, y, style.line, marker=style.marker, color=style.colour, lw=1.6, ms=5.5, label=row.controller)
         if row.controller == plan.reference:
             for result, a, b in zip(results, x, y, strict=True):
-                axes.annotate(result.point.label, (a, b), (3, -11), textcoords="offset points", fontsize=7.5)
+                axes.annotate(
+                    result.point.label, (a, b), (-5, -9), textcoords="offset points", ha="right", fontsize=7.5
+                )
         reached["x"] += x
         reached["y"] += y
     for name, values in reached.items():

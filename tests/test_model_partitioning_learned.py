@@ -17,6 +17,7 @@ from agents.policy import CENTRAL, TrainedPolicy
 from agents.registry import make_policy
 from envs.registry import make_scenario
 from envs.scenarios.model_partitioning import ModelPartitioning, ModelPartitioningDecisions
+from marl import partitioning_locality
 from marl.compare import Outcome, signalling_bytes
 from marl.rollout import rollout
 from marl.train import load_policy
@@ -164,3 +165,22 @@ def test_learning_devices_beat_prices_in_the_papers_cell() -> None:
 def test_illegal_settings_are_named(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{field} = {value}"):
         ParametricQ(**{field: value})
+
+
+# --- the price of locality -------------------------------------------------------------------------------------------
+
+
+def test_a_device_that_is_alone_loses_nothing_by_being_local(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one that shares does, but less than by never offloading."""
+    for name, value in {"DRAWS": 40, "OTHERS": 30, "SWEEPS": 3, "SLOTS": 200}.items():
+        monkeypatch.setattr(partitioning_locality, name, value)
+    alone = {"num_devices": 1, "model_pattern": "resnet18", "mean_arrival_rate_hz": 3.0, "bandwidth_hz": 1e6}
+    found = partitioning_locality.price_of_locality(scenario(**alone).config, 1.0)
+    assert 0.1 < found["offload_ratio"] < 0.9
+    assert found["excess"] == pytest.approx(0.0, abs=1e-12)
+    shared = scenario(num_devices=3, model_pattern="resnet18", mean_arrival_rate_hz=2.5, bandwidth_hz=3e6)
+    found = partitioning_locality.price_of_locality(shared.config, 1.0)
+    assert found["error"] < found["excess"] < 0.15
+    cell = partitioning_locality._Cell(shared, 1.0)
+    slots = cell.draw(np.random.default_rng(0), 200)
+    assert found["local"] < cell.objective(np.broadcast_to(shared.layers, (200, 3)), slots).mean()
