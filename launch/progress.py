@@ -37,7 +37,13 @@ class Bars:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._tasks:
+        if not self._tasks:
+            return
+        done = any(task.completed for task in self._progress.tasks)
+        if kind is not None and issubclass(kind, ValueError) and not done:
+            self._progress.live.transient = True  # bad input: the message about it stands alone
+            self._progress.live.stop()
+        else:
             self._progress.stop()
 
     def __call__(self, text: str, done: int, total: int) -> None:

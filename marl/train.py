@@ -144,7 +144,7 @@ class RunFolder:
                 _same_run(json.loads(self.config.read_text()), config)
             _write_text(self.config, json.dumps(config.to_dict(), indent=2))
         except OSError as error:
-            raise ValueError(f"folder {self.path} cannot be written: {error}") from error
+            raise ValueError(f"folder {self.path} cannot be written: {error.strerror or error}") from error
 
     def _recover(self) -> None:
         """Finish what a killed run left half done: one checkpoint stays, with the curve that belongs to it."""

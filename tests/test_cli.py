@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +96,8 @@ BAD = {
         "no trained policy",
     ),
     "no run to resume": (["train", "--resume", "empty_run"], "no training run"),
+    "no device to learn": (["train", "--set", "num_devices=0"], "num_devices = '0' is not legal"),
+    "an unwritable run": (["train", "--out", "file/run"], "file/run cannot be written: Not a directory"),
     "a misspelt training field": (["train", "--train", "agentsteps=5"], "did you mean 'agent_steps'"),
     "an unknown benchmark": (["bench", "--only", "speed"], "unknown benchmark group"),
     "no cells": (["trace", "sample", "--scenario", "sampling_rate", "--out", "t.csv", "--cells", "0"], "cells = 0"),
@@ -129,6 +130,8 @@ BAD_PRESETS = {
     "a field that does not exist": ({"sweep": {"field": "devices", "values": [1]}}, "unknown field 'devices'"),
     "an illegal value in the sweep": ({"sweep": {"field": "num_devices", "values": [2, 0]}}, "num_devices = 0"),
     "an unknown metric": ({"figures": [{"kind": "bars", "metric": "speed"}]}, "unknown metric 'speed'"),
+    "no device to learn": (["train", "--set", "num_devices=0"], "num_devices = '0' is not legal"),
+    "an unwritable run": (["train", "--out", "file/run"], "file/run cannot be written: Not a directory"),
     "a misspelt training field": (
         {"controllers": ["random", "ppo"], "learned": {"ppo": {"train": {"agentsteps": 5}}}},
         "did you mean 'agent_steps'",
@@ -336,7 +339,6 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
         fail()
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["summary.json"]
-    assert time.time() - path.stat().st_mtime < 60
 
 
 CALCULATION = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import time
 from pathlib import Path
 from typing import Any
 
@@ -197,10 +198,12 @@ def test_the_module_is_left_as_it_was_and_times_add_up() -> None:
     net = nn.Sequential(nn.Linear(64, 512), nn.ReLU(), nn.Dropout(), nn.BatchNorm1d(512), nn.Linear(512, 8))
     net[3].eval()
     before = {name: value.clone() for name, value in net.state_dict().items()}
+    start = time.perf_counter()
     found = table(net, 64, repeats=3)
+    took_s = time.perf_counter() - start
     assert net.training and net[2].training and not net[3].training
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
-    assert len(found.time_s) == 2 and min(found.time_s) > 0 and sum(found.time_s) < 1.0
+    assert len(found.time_s) == 2 and min(found.time_s) > 0 and sum(found.time_s) < took_s
 
 
 def test_a_profile_becomes_a_scenario(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ import psutil  # isort: skip
 MARKER = "EDGEMARL_TEST_CLUSTER"
 RAY = str(Path(sys.executable).with_name("ray"))
 OBJECT_STORE_BYTES = 80 * 1024**2  # Ray's lower limit is 75 MiB
-START_S, JOB_S = 120.0, 300.0
+START_S, JOB_S = 300.0, 900.0  # a job takes a minute or two on two free cores
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
 
@@ -173,7 +173,7 @@ class LocalCluster:
             _kill(left)  # again and again: a raylet may start a worker while it is being ended
             return not left
 
-        wait_for(ended, "the cluster's processes end", 30.0, lambda: str(self.processes()))
+        wait_for(ended, "the cluster's processes end", START_S, lambda: str(self.processes()))
         for process in self.nodes.values():
             process.wait()
         shutil.rmtree(self.folder)

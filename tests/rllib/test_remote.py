@@ -17,7 +17,7 @@ CONFIG = TrainConfig(
     num_env_runners=2,
 )  # fmt: skip
 STEPS = 2 * 4 * 10
-RESTART_S = 120.0
+RESTART_S = 600.0
 """A new worker process has to import PyTorch and RLlib first."""
 
 
