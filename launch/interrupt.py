@@ -15,6 +15,8 @@ from typing import Any, NoReturn
 EXIT_CODE = 130
 AGAIN_S = 0.05
 """After this time, in s, a Ctrl-C that Python swallowed comes again."""
+MESSAGE = "edgemarl: stopped; finished results are kept, the same command goes on from there\n"
+SHOW_CURSOR = "\x1b[?25h\n"
 
 _came: list[int] = []
 
@@ -31,7 +33,7 @@ def exit_at_once() -> None:
 
 
 def raise_interrupts() -> None:
-    """From here on Ctrl-C raises `KeyboardInterrupt` in the main thread."""
+    """From here on Ctrl-C raises `KeyboardInterrupt` in the main thread; while a module loads it ends the process."""
     if _heard():
         signal.signal(signal.SIGINT, _raise)
         sys.unraisablehook = partial(_unraisable, sys.unraisablehook)
@@ -42,7 +44,7 @@ def stopped() -> NoReturn:
     # where Ctrl-C broke off code that was made from a string, the interpreter would end itself by the signal instead;
     # it forgets this when such code is run again
     eval("None")
-    sys.stderr.write("edgemarl: stopped; finished results are kept, the same command goes on from there\n")
+    sys.stderr.write(MESSAGE)
     sys.exit(EXIT_CODE)
 
 
@@ -57,7 +59,18 @@ def _exit(number: int, frame: FrameType | None) -> None:
 
 def _raise(number: int, frame: FrameType | None) -> None:
     _came.append(number)
+    if _loads(frame):
+        text = (SHOW_CURSOR if os.isatty(2) else "") + MESSAGE
+        os.write(2, text.encode())
+        os._exit(EXIT_CODE)
     raise KeyboardInterrupt
+
+
+def _loads(frame: FrameType | None) -> bool:
+    """Whether a module is being loaded: C++ code that loads (PyTorch's) ends the process if Python raises in it."""
+    while frame is not None and frame.f_code.co_filename != "<frozen importlib._bootstrap>":
+        frame = frame.f_back
+    return frame is not None
 
 
 def _unraisable(other: Callable[[Any], Any], event: Any) -> None:

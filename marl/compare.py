@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from envs.api import Array, Scenario
 from envs.config import unknown_name
@@ -248,6 +247,8 @@ def _bootstrap(
     statistic: Callable[..., Array], groups: Sequence[Any], level: float, seed: int, resamples: int
 ) -> Interval:
     """Interval of `statistic(mean of group 0, mean of group 1, ..)` over cells and, where S > 1, training seeds."""
+    from scipy import stats  # takes a second to load, and processes that only play need none of it
+
     tables = [np.atleast_2d(np.asarray(group, np.float64)) for group in groups]
     cells = tables[0].shape[1]
     if any(table.ndim != 2 or table.shape[1] != cells for table in tables):

@@ -29,6 +29,7 @@ from launch.experiment import Experiment
 from launch.plan import Learned
 from launch.scale import Options, first_below, make_study, parse_sizes, sized, target_cost
 from launch.training import learned_config
+from tests import other_process
 
 ROOT = Path(__file__).parent.parent
 TINY = ["--devices", "2,3", "--controllers", "parametric_q,vi_priced", "--networks", "2"]
@@ -158,16 +159,9 @@ def test_peak_memory_is_that_of_the_process_alone() -> None:
     assert 100e6 < after - before < 160e6
 
 
-def _dies(*arguments: Any) -> None:
-    os._exit(3)
-
-
-def _complains(*arguments: Any) -> None:
-    arguments[-1].send(("error", "bandwidth_hz = 0 Hz is not legal"))
-
-
 @pytest.mark.parametrize(
-    ("target", "error", "message"), [(_dies, RuntimeError, "exit code 3"), (_complains, ValueError, "= 0 Hz")]
+    ("target", "error", "message"),
+    [(other_process.dies, RuntimeError, "exit code 3"), (other_process.complains, ValueError, "= 0 Hz")],
 )
 def test_what_goes_wrong_in_the_other_process_is_told(
     target: Any, error: type[Exception], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -203,20 +197,16 @@ def test_a_study_writes_everything_and_keeps_what_is_done(
     assert "python -m launch scale --devices 2,3" in page
     assert 'src="http' not in page
     before = {path.name: path.stat().st_mtime_ns for path in (out / "parts").iterdir()}
-    monkeypatch.setattr(launch.alone, "_play", _dies)
+    monkeypatch.setattr(launch.alone, "_play", other_process.dies)
     assert run("scale", *TINY, "--out", str(out)) == 0  # nothing is played again
     assert {path.name: path.stat().st_mtime_ns for path in (out / "parts").iterdir()} == before
     capsys.readouterr()
 
 
-def _slow(*arguments: Any) -> None:
-    time.sleep(600)
-
-
 @pytest.mark.parametrize("when", ["while the other process starts", "while it works"])
 def test_ctrl_c_ends_the_other_process_too(when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The signal goes to this process; on a terminal the other one gets it too, and leaves it to this one."""
-    monkeypatch.setattr(launch.alone, "_play", _slow)
+    monkeypatch.setattr(launch.alone, "_play", other_process.sleeps)
     experiment = AloneExperiment(make_study((2,), Options(controllers=["random"], networks=2)).sizes[0], tmp_path)
     start = SpawnProcess.start
 
@@ -239,9 +229,9 @@ def test_ctrl_c_ends_the_other_process_too(when: str, tmp_path: Path, monkeypatc
 
 def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "launch", "scale", "--devices", "300", "--networks", "40", "--out", str(out)]
+    command = [sys.executable, "-m", "launch", "scale", "--devices", "300", "--networks", "16", "--out", str(out)]
     process = subprocess.Popen(
-        [*command, "--controllers", "random,parametric_q"],  # the second takes minutes, if it isn't stopped
+        [*command, "--controllers", "random,parametric_q"],  # the second takes long, if it isn't stopped
         cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
         text=True, start_new_session=True,
     )  # fmt: skip
