@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import marl.credit
-from envs.scenarios.sequential_offloading import SequentialOffloadingConfig
+from envs.scenarios.sequential_offloading_config import SequentialOffloadingConfig
 from marl.credit import gradient_noise
 
 
