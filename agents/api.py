@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -53,6 +53,30 @@ class Policy(Protocol):
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """What agents of a role tell of their raw actions in the slot in which they take them.
+
+    Attributes:
+        messages: receiving role -> entries of each receiver's row.
+        tell: raw actions (B, n, ...) -> receiving role -> (B, n_receivers, m).
+        signalled: receivers whose messages the scenario's own signalling already counts.
+    """
+
+    messages: Mapping[str, int]
+    tell: Callable[[Array], Mapping[str, Array]]
+    signalled: frozenset[str] = frozenset()
+
+    def to(self, receivers: Collection[str]) -> Announcement:
+        """The same, told to some receivers only."""
+        tell = self.tell
+
+        def told(actions: Array) -> Mapping[str, Array]:
+            return {receiver: values for receiver, values in tell(actions).items() if receiver in receivers}
+
+        return Announcement({r: m for r, m in self.messages.items() if r in receivers}, told, self.signalled)
 
 
 class Controller(ABC):
@@ -197,7 +221,10 @@ class Team:
 
     def combine(self, observations: Mapping[str, Array], state: Any, exogenous: Any, rng: np.random.Generator) -> Any:
         """`decide` with the rows given (a locality test perturbs them)."""
-        acts = self.act(observations, rng)
+        return self.decisions(self.act(observations, rng), observations, state, exogenous)
+
+    def decisions(self, acts: Mapping[str, Act], observations: Mapping[str, Array], state: Any, exogenous: Any) -> Any:
+        """What the acts of all roles decide."""
         given: dict[str, Array] = {}
         for act in acts.values():
             given.update(act.decisions)

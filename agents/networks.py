@@ -20,7 +20,7 @@ from torch import nn
 
 from agents.hybrid import HybridAction
 from agents.layers import perceptron
-from envs.api import Array
+from envs.api import Array, Parts
 
 ActionKind = Literal["box", "discrete", "multidiscrete", "hybrid"]
 Activation = Literal["tanh", "relu"]
@@ -55,6 +55,7 @@ class NetworkSpec:
         output_gain: gain of the last layer at the start.
         hybrid: fields of `agents.hybrid.HybridAction` for a joint action of discrete and continuous parts.
         price: fields of `agents.priced_network.PriceSpec` where the network sets its own price.
+        parts: count, entries, groups, common of `envs.api.Parts` for a network that treats the row's parts alike.
     """
 
     observation_size: int
@@ -79,6 +80,7 @@ class NetworkSpec:
     output_gain: float = 0.01
     price: dict[str, Any] | None = None
     hybrid: dict[str, Any] | None = None
+    parts: tuple[int, ...] = ()
 
     @property
     def outputs(self) -> int:
@@ -190,6 +192,78 @@ class Perceptron(nn.Module):
         return out.reshape(*x.shape[:-1], out.shape[-1])
 
 
+class PooledParts(nn.Module):
+    """Like parts (..., n, e) through one embedding, its mean over the parts, and a head (Deep Sets, arXiv:1703.06114).
+
+    The weights do not depend on n; a permutation of the parts permutes the outputs of `each`.
+
+    Args:
+        entries: e.
+        hidden: widths of the embedding; the head has one hidden layer of the last width.
+        outputs: entries a of the head.
+        each: an output (..., n, a) for each part from its embedding and the mean, else one (..., a) from the mean.
+    """
+
+    def __init__(
+        self, entries: int, hidden: Sequence[int], outputs: int, each: bool, output_gain: float = 1.0,
+        activation: Activation = "tanh",
+    ) -> None:  # fmt: skip
+        super().__init__()
+        width, self.each = hidden[-1], each
+        self.activate = {"tanh": torch.tanh, "relu": torch.relu}[activation]
+        self.embed = Perceptron(entries, hidden[:-1], width, output_gain=math.sqrt(2.0), activation=activation)
+        inputs = 2 * width if each else width
+        self.head = Perceptron(inputs, (width,), outputs, output_gain=output_gain, activation=activation)
+
+    def forward(self, parts: torch.Tensor) -> torch.Tensor:
+        embedded = self.activate(self.embed(parts))
+        mean = embedded.mean(dim=-2, keepdim=self.each)
+        out: torch.Tensor = self.head(torch.cat([embedded, mean.expand_as(embedded)], dim=-1) if self.each else mean)
+        return out
+
+
+def divided(row: torch.Tensor, parts: Parts) -> torch.Tensor:
+    """A row (..., d) as parts (..., n, e'): own entries, the own group's entry, messages, common entries.
+
+    Entries beyond those of `parts` are messages: as many for every part if they divide by n, else common to all.
+    """
+    n, lead = parts.count, row.shape[:-1]
+    own, group, common, told = torch.split(
+        row, [n * parts.entries, parts.groups, parts.common, row.shape[-1] - parts.size], dim=-1
+    )
+    columns = [own.reshape(*lead, n, parts.entries)]
+    if parts.groups:
+        columns.append(group.repeat_interleave(n // parts.groups, dim=-1)[..., None])
+    if told.shape[-1] % n:
+        common = torch.cat([common, told], dim=-1)
+    elif told.shape[-1]:
+        columns.append(told.reshape(*lead, n, -1))
+    columns.append(common[..., None, :].expand(*lead, n, common.shape[-1]))
+    return torch.cat(columns, dim=-1)
+
+
+def part_entries(parts: Parts, observation_size: int) -> int:
+    """Entries e' of a part in `divided` rows of a size."""
+    told = observation_size - parts.size
+    heard = told if told % parts.count else told // parts.count
+    return parts.entries + bool(parts.groups) + parts.common + heard
+
+
+class PartsBody(nn.Module):
+    """A policy's body for a Box action of blocks: (..., d) -> (..., b n), all parts through the same `PooledParts`."""
+
+    def __init__(self, spec: NetworkSpec, outputs: int) -> None:
+        super().__init__()
+        self.parts = Parts(*spec.parts)
+        entries = part_entries(self.parts, spec.observation_size)
+        blocks = outputs // self.parts.count
+        self.network = PooledParts(entries, spec.hidden, blocks, True, spec.output_gain, spec.activation)
+
+    def forward(self, row: torch.Tensor) -> torch.Tensor:
+        each: torch.Tensor = self.network(divided(row, self.parts))
+        return each.transpose(-1, -2).flatten(-2)
+
+
 class Normaliser(nn.Module):
     """Running mean and variance of rows (agents or 1, d), merged batch by batch (Chan et al., 1979)."""
 
@@ -250,16 +324,21 @@ class PolicyNetwork(nn.Module):
         self.spec = spec
         self.normaliser = Normaliser(spec.observation_size, spec.agents) if spec.normalise else None
         outputs = spec.outputs * (2 if spec.state_std else 1)
-        self.body = Perceptron(
-            spec.inputs,
-            spec.hidden,
-            outputs,
-            spec.agents,
-            output_gain=spec.output_gain,
-            activation=spec.activation,
-        )
+        self.body: nn.Module
+        if spec.parts:
+            self.body = PartsBody(spec, outputs)
+        else:
+            self.body = Perceptron(
+                spec.inputs,
+                spec.hidden,
+                outputs,
+                spec.agents,
+                output_gain=spec.output_gain,
+                activation=spec.activation,
+            )
         if spec.kind == "box" and not spec.state_std and not spec.deterministic:
-            shape = (spec.agents, spec.outputs) if spec.agents else (spec.outputs,)
+            free = spec.outputs // (spec.parts[0] if spec.parts else 1)
+            shape = (spec.agents, free) if spec.agents else (free,)
             self.log_std = nn.Parameter(torch.full(shape, spec.log_std))
 
     def forward(self, observations: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
@@ -272,6 +351,8 @@ class PolicyNetwork(nn.Module):
         out: torch.Tensor = self.body(network_inputs(self.spec, observations, self.normaliser))
         if self.spec.kind == "box" and not self.spec.deterministic:
             mean, log_std = torch.chunk(out, 2, dim=-1) if self.spec.state_std else (out, self.log_std)
+            if self.spec.parts and not self.spec.state_std:
+                log_std = log_std.repeat_interleave(self.spec.parts[0])
             log_std = torch.clamp(log_std, self.spec.log_std_min, self.spec.log_std_max)
             return torch.cat([mean, log_std.expand(mean.shape)], dim=-1)
         return (
@@ -282,22 +363,41 @@ class PolicyNetwork(nn.Module):
 
 
 class ValueNetwork(nn.Module):
-    """State value (...,) of observations (..., d), or the values (M, n) of n agents from one global state (M, D)."""
+    """State value (...,) of observations (..., d), or the values (M, n) of n agents from one global state (M, D).
 
-    def __init__(self, spec: NetworkSpec, hidden: Sequence[int], global_size: int = 0, agents: int = 0) -> None:
+    Args:
+        spec: the policy's; a row that divides into parts is judged by the mean over its parts.
+        hidden: widths.
+        global_size: entries D of the global state if the critic sees it, else 0.
+        agents: n.
+        cell_size: consecutive agents that share one reward, hence one value, from the mean over their rows; or 0.
+    """
+
+    def __init__(
+        self, spec: NetworkSpec, hidden: Sequence[int], global_size: int = 0, agents: int = 0, cell_size: int = 0
+    ) -> None:
         super().__init__()
         inputs = global_size or spec.inputs
-        self.spec, self.of_global_state = spec, bool(global_size)
+        self.spec, self.of_global_state, self.cell_size = spec, bool(global_size), cell_size
+        self.parts = Parts(*spec.parts) if spec.parts and not global_size else None
         stacked = 0 if global_size else spec.agents
         self.normaliser = Normaliser(global_size or spec.observation_size, stacked) if spec.normalise else None
-        self.body = Perceptron(inputs, hidden, agents if global_size else 1, stacked)
+        self.body: nn.Module
+        if self.parts is not None or cell_size:
+            entries = inputs if self.parts is None else part_entries(self.parts, inputs)
+            self.body = PooledParts(entries, hidden, 1, each=False)
+        else:
+            self.body = Perceptron(inputs, hidden, agents if global_size else 1, stacked)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         if self.of_global_state:
             x = inputs if self.normaliser is None else self.normaliser(inputs)
         else:
             x = network_inputs(self.spec, inputs, self.normaliser)
-        out: torch.Tensor = self.body(x)
+        if self.cell_size:
+            cells: torch.Tensor = self.body(x.unflatten(-2, (-1, self.cell_size)))[..., 0]
+            return cells.repeat_interleave(self.cell_size, dim=-1)
+        out: torch.Tensor = self.body(x if self.parts is None else divided(x, self.parts))
         return out if self.of_global_state else out[..., 0]
 
 

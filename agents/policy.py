@@ -5,6 +5,7 @@ A policy file holds the weights, the spec that rebuilds the network, the scenari
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pickle
@@ -16,17 +17,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from agents.api import Act, CentralController, Controller
+from agents.api import Act, Announcement, CentralController, Controller
 from agents.hybrid import HybridAction
 from agents.networks import (
     NetworkSpec,
     environment_actions,
     greedy_actions,
     grid_values,
+    network_spec,
     sampled_actions,
 )
 from agents.priced_network import ActingNetwork, policy_network
-from envs.api import Array, Scenario
+from envs.api import Array, Parts, Scenario
 from envs.spaces import split_action
 
 FORMAT = 1
@@ -110,6 +112,24 @@ class TrainedPolicy:
                 f"scenario has {agents}: only shared policies carry over to another number of agents"
             )
 
+    def fitted(self, scenario: Scenario) -> TrainedPolicy:
+        """The same weights for a scenario in which the row has another number of like parts."""
+        role = scenario.roles.get(self.role)
+        if not self.spec.parts or role is None or role.parts is None:
+            return self
+        old, new = Parts(*self.spec.parts), role.parts
+        told = self.spec.observation_size - old.size
+        told = told if told % old.count else told // old.count * new.count
+        box = network_spec(new.size + told, role.action_space)
+        spec = dataclasses.replace(
+            self.spec, observation_size=box.observation_size, shape=box.shape, low=box.low, high=box.high,
+            parts=dataclasses.astuple(new),
+        )  # fmt: skip
+        network = policy_network(spec)
+        network.load_state_dict(self.network.state_dict())
+        heard = {**self.information.get("message_entries", {}), self.role: told}
+        return TrainedPolicy(network, self.scenario, self.role, {**self.information, "message_entries": heard})
+
     def save(self, path: Path | str) -> None:
         """Write one self-contained file, atomically."""
         target = Path(path)
@@ -147,10 +167,14 @@ class NetworkController(Controller):
     Args:
         policy: the policy.
         greedy: take the most likely action; else draw from the distribution.
+        announcement: what its agents tell of their actions.
     """
 
-    def __init__(self, policy: TrainedPolicy, greedy: bool = True) -> None:
+    def __init__(self, policy: TrainedPolicy, greedy: bool = True, announcement: Announcement | None = None) -> None:
         self.policy, self.greedy = policy, greedy
+        self.tell = None if announcement is None else announcement.tell
+        if announcement is not None:
+            self.messages, self.signalled = announcement.messages, announcement.signalled
         self.mask: Array | None = None  # (B, n, choices), set by the team where the scenario has one
 
     def reset(self, scenario: Scenario, cells: int) -> None:
@@ -158,7 +182,8 @@ class NetworkController(Controller):
         super().reset(scenario, cells)
 
     def act(self, observations: Array, rng: np.random.Generator) -> Act:
-        return Act(actions=self.policy.act(observations, rng, self.greedy, self.mask))
+        actions = self.policy.act(observations, rng, self.greedy, self.mask)
+        return Act(actions, messages={} if self.tell is None else self.tell(actions))
 
     def state_dict(self) -> dict[str, Any]:
         return {name: value.numpy().copy() for name, value in self.policy.network.state_dict().items()}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
-from agents.api import Controller, Policy
+from agents.api import Announcement, Controller, Policy
 from envs.api import Scenario
 from envs.config import unknown_name
 
@@ -38,7 +38,9 @@ _MODULES = {
 }
 """Scenario -> module with `CONTROLLERS: dict[str, Entry]` and `REFERENCE: str`, its nearest-to-optimal controller.
 
-A module may also have `ROLE_CONTROLLERS`: role -> name -> builder of that role's part.
+A module may also have `ROLE_CONTROLLERS`: role -> name -> builder of that role's part, `ORDER`: roles that act one
+after another within a slot where some of them play by name and others are learned, and `ANNOUNCEMENTS`: role -> what
+learned agents of the role tell of their actions.
 """
 
 
@@ -67,6 +69,22 @@ def role_controllers(scenario: str) -> dict[str, dict[str, RoleBuilder]]:
     controllers(scenario)
     found: dict[str, dict[str, RoleBuilder]] = getattr(import_module(_MODULES[scenario]), "ROLE_CONTROLLERS", {})
     return found
+
+
+def announcements(scenario: Scenario, learned: Collection[str], fixed: Collection[str]) -> dict[str, Announcement]:
+    """Learned role -> what its agents tell the fixed roles of their actions, where the scenario has it so."""
+    module = import_module(_MODULES[scenario.name]) if scenario.name in _MODULES else None
+    known: dict[str, Callable[[Scenario], Announcement]] = getattr(module, "ANNOUNCEMENTS", {})
+    return {role: known[role](scenario).to(fixed) for role in learned if role in known}
+
+
+def acting_order(scenario: Scenario, learned: Collection[str], fixed: Collection[str]) -> list[list[str]]:
+    """Groups of roles that act one after another: the learned ones at once, then the fixed ones."""
+    module = import_module(_MODULES[scenario.name]) if scenario.name in _MODULES else None
+    order: Sequence[str] = getattr(module, "ORDER", ())
+    if not order:
+        return [[role for role in scenario.roles if role in learned or role in fixed]]
+    return [[r for r in scenario.roles if r in learned], *([role] for role in order if role in fixed)]
 
 
 def make_controller(scenario: Scenario, role: str, name: str) -> Controller:

@@ -26,6 +26,25 @@ TraceKind = Literal["slot", "episode", "initial"]
 
 
 @dataclass(frozen=True)
+class Parts:
+    """A row that divides into like parts, such as one per device, so that a network can treat all of them alike.
+
+    The row holds `count` parts of `entries`, then one entry for each of `groups` equally large groups of consecutive
+    parts, then `common` entries. The action holds blocks of `count` numbers, one of every block for each part.
+    """
+
+    count: int
+    entries: int
+    groups: int = 0
+    common: int = 0
+
+    @property
+    def size(self) -> int:
+        """Entries of the row."""
+        return self.count * self.entries + self.groups + self.common
+
+
+@dataclass(frozen=True)
 class Role:
     """One kind of agent: all its agents have the same spaces.
 
@@ -34,12 +53,14 @@ class Role:
         count: number of agents n in one cell.
         observation_space: space of ONE agent's local observation (float32 Box).
         action_space: space of ONE agent's raw action.
+        parts: how row and Box action divide into like parts, if they do.
     """
 
     name: str
     count: int
     observation_space: gymnasium.spaces.Box
     action_space: gymnasium.Space[Any]
+    parts: Parts | None = None
 
     @cached_property
     def agent_ids(self) -> tuple[str, ...]:
@@ -234,6 +255,11 @@ class Scenario(ABC):
     def cost_divisor(self) -> float:
         """Number by which tables divide the cost metric: the agents over which it is a sum, where it is one."""
         return 1.0
+
+    @property
+    def cell_sizes(self) -> dict[str, int]:
+        """Role -> consecutive agents that share one reward of the mode "cell", where a scenario has it."""
+        return {}
 
     @property
     def learner_scale(self) -> dict[str, float]:

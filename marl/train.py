@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from agents.policy import (
     PooledCentralController,
     TrainedPolicy,
 )
-from agents.registry import make_controller, message_entries
+from agents.registry import acting_order, announcements, make_controller, message_entries
 from envs.api import Scenario
 from marl.train_config import TrainConfig, check
 
@@ -76,6 +76,10 @@ def train(
             if resume and run.has_checkpoint:
                 algorithm.restore_from_path(str(run.checkpoint.resolve()))
                 rows = run.curve().to_dict("records")  # type: ignore[assignment]
+            elif config.imitate:
+                from marl.rllib.imitation import warm_start
+
+                warm_start(algorithm, config)
             _loop(algorithm, config, run, rows, progress, saved or (lambda: None))
         finally:
             algorithm.stop()
@@ -223,6 +227,7 @@ def load_policy(path: Path | str, scenario: Scenario, greedy: bool = True) -> Po
         raise ValueError(f"the checkpoint {path} is of scenario '{first.scenario}', not of '{scenario.name}'")
     settings = TrainConfig(**first.information["train"])
     acting = with_training_interface(scenario, settings)
+    policies = {role: policy.fitted(acting) for role, policy in policies.items()}
     for policy in policies.values():
         policy.check(acting)
     name = f"{settings.algorithm}_{'central' if settings.control == 'central' else settings.policies}"
@@ -230,10 +235,12 @@ def load_policy(path: Path | str, scenario: Scenario, greedy: bool = True) -> Po
         return TrainedCentral(name, policies[CENTRAL], greedy, settings)
     if settings.pooled:
         return TrainedPooledCentral(name, policies, greedy, settings)
-    members: dict[str, Controller] = {r: NetworkController(policy, greedy) for r, policy in policies.items()}
+    told = announcements(acting, policies, settings.fixed)
+    members: dict[str, Controller] = {r: NetworkController(p, greedy, told.get(r)) for r, p in policies.items()}
     for role, controller in settings.fixed.items():
         members[role] = make_controller(acting, role, controller)
-    return TrainedTeam(name, {role: members[role] for role in acting.roles}, settings)
+    order = acting_order(acting, policies, settings.fixed)
+    return TrainedTeam(name, {role: members[role] for role in acting.roles}, settings, order)
 
 
 def with_training_interface(scenario: Scenario, settings: TrainConfig) -> Scenario:
@@ -253,8 +260,14 @@ def training_world(scenario: Scenario, settings: TrainConfig) -> Scenario:
 class TrainedTeam(Team):
     """A team that observes and acts through the settings that it was trained with."""
 
-    def __init__(self, name: str, controllers: Mapping[str, Controller], settings: TrainConfig) -> None:
-        super().__init__(name, controllers)
+    def __init__(
+        self,
+        name: str,
+        controllers: Mapping[str, Controller],
+        settings: TrainConfig,
+        order: Sequence[Sequence[str]] | None = None,
+    ) -> None:
+        super().__init__(name, controllers, order)
         self.settings = settings
 
     def reset(self, scenario: Scenario, trace: Any) -> None:

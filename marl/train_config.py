@@ -64,6 +64,9 @@ class TrainConfig:
     reward_offset: float = quantity(0.0, "-", "added to rewards before their factor")
     reward_scale: float | None = quantity(None, "-", "factor on rewards; default the scenario's scale", gt=0)
     hidden: tuple[int, ...] | None = quantity(None, "-", "widths of the policy's layers: 64, 64; joint 256, 256")
+    network: Literal["plain", "parts"] = quantity(
+        "plain", "-", "perceptron of the row, or (roles whose row divides into like parts) one for every part"
+    )
     critic_hidden: tuple[int, ...] | None = quantity(None, "-", "widths of the critic's layers; default as the policy")
     activation: Literal["tanh", "relu"] | None = quantity(None, "-", "of hidden layers: tanh; ddpg, td3 relu")
     output_gain: float | None = quantity(None, "-", "gain of the policy's last layer at the start: .01; ddpg, td3 .1")
@@ -79,6 +82,10 @@ class TrainConfig:
     )
     epsilon: float = quantity(0.05, "-", "final share of random actions (dqn)", ge=0, le=1)
     exploration: float = quantity(0.3, "-", "share of the budget over which epsilon falls from 1", gt=0, le=1)
+    imitate: dict[str, str] = pydantic.Field(
+        default_factory=dict, description="learned role -> controller whose actions its network first learns"
+    )
+    imitate_steps: int = quantity(300, "-", "gradient steps of imitation before training", ge=1)
     normalise: bool = quantity(False, "-", "scale observations by running moments")
     one_hot: dict[str, dict[int, int]] = pydantic.Field(
         default_factory=dict, description="role -> observation entry -> values on an even grid: seen as indicators too"
@@ -147,7 +154,8 @@ class TrainConfig:
 
 LATER: dict[str, Any] = {
     "grid": {}, "critic_lr": None, "reward_offset": 0.0, "activation": None, "output_gain": None, "price_updates": 30,
-    "random_steps": 1000, "noise": 0.2, "noise_final": None, "action_penalty": 0.0,
+    "random_steps": 1000, "noise": 0.2, "noise_final": None, "action_penalty": 0.0, "network": "plain", "imitate": {},
+    "imitate_steps": 300,
     "entropy_until": None, "one_hot": {}, "relaxation": "concrete", "restrict": {}, "alpha": None, "soft_target": True,
 }  # fmt: skip
 """Settings that earlier versions did not have, with their defaults."""
@@ -181,6 +189,9 @@ def check(config: TrainConfig) -> None:
         if role not in scenario.roles:
             raise ValueError(unknown_name("role", role, scenario.roles))
         make_controller(scenario, role, name)
+    _check_imitation(config, scenario)
+    if config.network == "parts" and (config.normalise or config.policies == "independent"):
+        raise ValueError("network = 'parts' is for shared policies without normalise")
     if not config.learned_roles():
         raise ValueError("fixed names every role: nothing is left to learn")
 
@@ -225,3 +236,17 @@ def _check_priced(config: TrainConfig, scenario: Scenario) -> None:
     priced_game(scenario)
     if config.control == "central" or config.policies == "independent" or config.discount != 0.0 or config.fixed:
         raise ValueError("priced_dqn is decentralized, shared and without discount: set discount = 0, fix no role")
+
+
+def _check_imitation(config: TrainConfig, scenario: Scenario) -> None:
+    if not config.imitate:
+        return
+    if config.algorithm not in ("ppo", "mappo") or config.grid:
+        raise ValueError("imitate is for ppo and mappo without a grid")
+    if sorted(config.imitate) != sorted(config.learned_roles()):
+        raise ValueError(
+            f"imitate = {config.imitate} is not legal: must name a controller for each of "
+            f"{', '.join(config.learned_roles())}, the roles that learn"
+        )
+    for role, name in config.imitate.items():
+        make_controller(scenario, role, name)

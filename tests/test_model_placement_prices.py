@@ -77,7 +77,7 @@ def test_what_is_told_beside_the_decisions_is_counted() -> None:
 
 def test_the_server_leaves_first_hops_the_time_that_gateways_take() -> None:
     team, _ = played(ModelPlacement(scaled(2, 5, gateway_cpu_hz=1e8)), "cell_plan_priced", 3)
-    told = team._inbox["server"]["gateway"][:, 0]
+    told = team.inbox["server"]["gateway"][:, 0]
     assert (told != 0.67).any() and ((told >= 0.2) & (told <= 0.9)).all()
     np.testing.assert_allclose(team.controllers["server"].first_hop(told), np.repeat(told, 5, axis=1))
 

@@ -91,6 +91,12 @@ class PlacementController(Controller):
     def config(self) -> ModelPlacementConfig:
         return self.scenario.config
 
+    def prior_scores(self, share: Array, need: Array) -> Array:
+        """Scores that give shares (B, ..., n), whether the scenario multiplies their weights by need (>= 0) or not."""
+        if self.config.share_prior == "equal":
+            return scores_of(share)
+        return scores_of(np.divide(share, need, out=np.zeros(share.shape), where=need > 0))
+
 
 # --- devices -----------------------------------------------------------------------------------------------------
 
@@ -326,13 +332,14 @@ class GatewayRule(PlacementController):
             return rng.uniform(-1.0, 1.0, shape), rng.uniform(-1.0, 1.0, shape)
         if self.how == "equal":
             return np.zeros(shape), np.zeros(shape)
-        cycles = at_level(rows.model_cycles, heavy)
+        cycles, per_s = at_level(rows.model_cycles, heavy), rows.task_bits / rows.deadline_s
+        band_need = np.divide(per_s, rows.efficiency, out=np.zeros(shape), where=rows.efficiency > 0)
+        cpu_need = cycles / rows.deadline_s
         if self.how == "need":
-            per_s = rows.task_bits / rows.deadline_s
-            band = np.divide(per_s, rows.efficiency, out=np.zeros(shape), where=rows.efficiency > 0)
-            return scores_of(band), scores_of(cycles / rows.deadline_s * local)
-        band, cpu = self._by_deadline(rows, local, heavy, cycles)
-        return scores_of(band), scores_of(cpu)
+            band, cpu = band_need, cpu_need * local
+        else:
+            band, cpu = self._by_deadline(rows, local, heavy, cycles)
+        return self.prior_scores(band, band_need), self.prior_scores(cpu, cpu_need)
 
     def _by_deadline(self, rows: Rows, local: Array, heavy: Array, cycles: Array) -> tuple[Array, Array]:
         c, shape = self.config, rows.task_bits.shape
@@ -422,15 +429,17 @@ class ServerRule(PlacementController):
             return rng.uniform(-1.0, 1.0, shape), rng.uniform(-1.0, 1.0, shape)
         if self.how == "equal":
             return np.zeros(shape), np.zeros(shape)
+        band_need = np.where(np.isfinite(tasks.band_s), tasks.band_s, 0.0) / tasks.deadline_s
+        cpu_need = tasks.cpu_s / tasks.deadline_s
         if self.how == "need":
-            alive = tasks.relayed & np.isfinite(tasks.band_s)
-            band = np.where(alive, tasks.band_s, 0.0) / tasks.deadline_s
-            return scores_of(band), scores_of(tasks.cpu_s / tasks.deadline_s * tasks.relayed)
+            return self.prior_scores(band_need * tasks.relayed, band_need), self.prior_scores(
+                cpu_need * tasks.relayed, cpu_need
+            )
         burden = (self.rule.band_burden * tasks.band_s + tasks.cpu_s) / tasks.deadline_s
         found = deadline_shares(
             tasks.band_s, tasks.cpu_s, tasks.rest_s, np.zeros(shape), tasks.member, tasks.relayed, burden
         )
-        return scores_of(found.band), scores_of(found.cpu)
+        return self.prior_scores(found.band, band_need), self.prior_scores(found.cpu, cpu_need)
 
 
 class PlacementTeam(Team):

@@ -28,7 +28,6 @@ from agents.heuristics.model_placement import (
     ServerRule,
     device_rows,
     keep_scores,
-    scores_of,
     wanted_models,
 )
 from agents.reference.model_placement import PRICE_RANGE, PRICE_START, STEP_MAX, Options, Problem
@@ -80,7 +79,10 @@ class TalkingGateways(PlacementController):
         local, heavy = option < 2, option % 2 == 1
         told = (LOCAL_BIT * local + HEAVY_BIT * heavy).astype(np.float32)
         keep = keep_scores(self.keep, wanted_models(local, heavy), rng).reshape(cells, g, 2 * k)
-        actions = np.concatenate([scores_of(band), scores_of(cpu), keep], axis=-1)
+        deadline = p.deadline_s[0].reshape(cells, g, k)
+        cycles = np.take_along_axis(p.cpu_s.reshape(4, cells, g, k), option[None], axis=0)[0]
+        band = self.prior_scores(band, p.first_s.reshape(cells, g, k) / deadline)
+        actions = np.concatenate([band, self.prior_scores(cpu, cycles / deadline), keep], axis=-1)
         return Act(actions, messages={"device": told.reshape(cells, g * k, 1)})
 
     def _problem(self, observations: Array) -> Problem:

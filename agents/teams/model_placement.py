@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
+
+from agents.api import Announcement, Controller
 from agents.heuristics.model_placement import (
+    HEAVY_BIT,
     IMPROVED,
+    LOCAL_BIT,
     GatewayRule,
     LocalLightDevices,
     PlacementTeam,
@@ -17,8 +24,10 @@ from agents.heuristics.model_placement import (
 )
 from agents.heuristics.placement_cells import cell_team
 from agents.heuristics.placement_prices import priced_team
+from agents.parametric_q.model_placement import BanditDevices
 from agents.reference.model_placement import PlanController
-from agents.registry import Entry
+from agents.registry import Entry, RoleBuilder
+from envs.api import Array, Scenario
 
 MARGIN_S = 0.4
 """What the improved staged rule leaves between a model's arrival and the deadline."""
@@ -91,6 +100,11 @@ CONTROLLERS: dict[str, Entry] = {
         "staged with a margin for the task itself, improved shares",
         "baseline",
     ),
+    "device_q": Entry(
+        lambda s: rule_team("device_q", BanditDevices(), IMPROVED, "none"),
+        "each device learns what its options gain from its own ledger entry, improved shares, nothing cached",
+        "learned",
+    ),
     "cell_plan": Entry(
         lambda s: cell_team("cell_plan", keep="none"),
         "every gateway plans its own cell at constant server prices and tells its devices; nothing cached",
@@ -104,8 +118,8 @@ CONTROLLERS: dict[str, Entry] = {
         "gateways plan their own cells at prices that the server learns and broadcasts; nothing cached",
         "learned",
     ),
-    "cell_plan_priced_used": Entry(
-        lambda s: priced_team("cell_plan_priced_used", keep="used"), "the same, keeping the models in use", "learned"
+    "cell_plan_priced_all": Entry(
+        lambda s: priced_team("cell_plan_priced_all", keep="all"), "the same, keeping every model", "learned"
     ),
     "plan_used": Entry(
         lambda s: PlanController("used"), "Lagrangian plan that sees everything, keeps the models in use", "reference"
@@ -115,3 +129,48 @@ CONTROLLERS: dict[str, Entry] = {
 }
 
 REFERENCE = "plan_used"
+
+
+def _role(build: Callable[[], Controller]) -> RoleBuilder:
+    return lambda scenario: build()
+
+
+LEVEL = Prices().scaled(PRICE_FACTOR)
+
+ROLE_CONTROLLERS: dict[str, dict[str, RoleBuilder]] = {
+    "device": {
+        "random": _role(RandomDevices),
+        "static": _role(StaticDevices),
+        "local_light": _role(LocalLightDevices),
+        "static_level": _role(lambda: PriceDevices("static", LEVEL)),
+        "bandit": _role(BanditDevices),
+        "staged": _role(lambda: StagedDevices(MARGIN_S)),
+    },
+    "gateway": {
+        "equal": _role(lambda: GatewayRule("equal")),
+        "deadline": _role(lambda: GatewayRule("deadline", "used", IMPROVED)),
+        "deadline_cacheless": _role(lambda: GatewayRule("deadline", "none", IMPROVED)),
+    },
+    "server": {
+        "equal": _role(lambda: ServerRule("equal")),
+        "deadline": _role(lambda: ServerRule("deadline", "used", IMPROVED)),
+        "deadline_cacheless": _role(lambda: ServerRule("deadline", "none", IMPROVED)),
+    },
+}
+"""Parts of the teams above, for mixed teams: improved constants throughout; "cacheless" keeps no model."""
+
+ORDER = ("device", "gateway", "server")
+
+
+def _decisions_told(scenario: Scenario) -> Announcement:
+    """Devices tell (m, n), one byte each, as `RuleDevices` do."""
+    n, g = scenario.roles["device"].count, scenario.roles["gateway"].count
+
+    def tell(actions: Array) -> dict[str, Array]:
+        code = (LOCAL_BIT * actions[..., 0] + HEAVY_BIT * actions[..., 1]).astype(np.float32)
+        return {"gateway": code.reshape(-1, g, n // g), "server": code[:, None, :]}
+
+    return Announcement({"gateway": n // g, "server": n}, tell, frozenset({"gateway", "server"}))
+
+
+ANNOUNCEMENTS = {"device": _decisions_told}

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from agents.api import Act, Controller, Team
+from agents.api import Act, Announcement, Controller, Team
 from agents.policy import CENTRAL, pooled_rows
+from agents.registry import acting_order, announcements
 from envs.api import Array, Scenario, Step, trace_fields
 from envs.spaces import split_action
 
@@ -29,12 +30,16 @@ class Slot:
 
 
 class GivenActions(Controller):
-    """Stands in a team for a role whose actions a learner supplies."""
+    """Stands in a team for a role whose actions a learner supplies; tells what the role's agents tell of them."""
 
     actions: Array
 
+    def __init__(self, announcement: Announcement | None = None) -> None:
+        self.tell = None if announcement is None else announcement.tell
+        self.messages = {} if announcement is None else announcement.messages
+
     def act(self, observations: Array, rng: np.random.Generator) -> Act:
-        return Act(actions=self.actions)
+        return Act(self.actions, messages={} if self.tell is None else self.tell(self.actions))
 
 
 class Cells:
@@ -80,8 +85,13 @@ class Cells:
         self.hybrid = hybrid
         self.choice_rewards: Mapping[str, Array] = {}
         self._make_trace = make_trace or (lambda generator: scenario.sample_trace(generator, cells=1))
-        self._given = {role: GivenActions() for role in learned}
-        self.team = None if self.central else Team("training", {**self._given, **fixed})
+        told = {} if self.central else announcements(scenario, learned, fixed)
+        self._given = {role: GivenActions(told.get(role)) for role in learned}
+        order = acting_order(scenario, learned, fixed)
+        members = {**self._given, **fixed}
+        self.team = None
+        if not self.central:
+            self.team = Team("training", {role: members[role] for role in scenario.roles}, order)
         self.traces: list[Any] = [self._make_trace(rng) for _ in range(cells)]
         self.clock = np.zeros(cells, np.int64)
         if stagger:

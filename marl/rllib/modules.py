@@ -30,7 +30,8 @@ class ActorCriticModule(TorchRLModule, ValueFunctionAPI):
     """Policy and separate value network of one role.
 
     `model_config` entries: `spec` (a `NetworkSpec` as dict), `critic_hidden` (widths), `global_size` (entries D of the
-    global state if the critic sees it, else 0), `agents` (n, heads of that critic).
+    global state if the critic sees it, else 0), `agents` (n, heads of that critic), `cell_size` (agents that share one
+    value, else 0).
     """
 
     spec: NetworkSpec
@@ -41,12 +42,15 @@ class ActorCriticModule(TorchRLModule, ValueFunctionAPI):
         settings = self.model_config
         self.spec = NetworkSpec.from_dict(settings["spec"])
         self.policy = PolicyNetwork(self.spec)
-        self.critic = ValueNetwork(self.spec, settings["critic_hidden"], settings["global_size"], settings["agents"])
+        self.critic = ValueNetwork(
+            self.spec, settings["critic_hidden"], settings["global_size"], settings["agents"],
+            settings.get("cell_size", 0),
+        )  # fmt: skip
 
     @property
     def has_agent_axis(self) -> bool:
         """Whether rows are cell-steps (M, n, ...) and not agent-steps."""
-        return bool(self.spec.agents) or self.critic.of_global_state
+        return bool(self.spec.agents) or self.critic.of_global_state or bool(self.critic.cell_size)
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         return {Columns.ACTION_DIST_INPUTS: self.policy(batch[Columns.OBS], batch.get(ACTION_MASK))}

@@ -174,6 +174,7 @@ def module_specs(config: TrainConfig, scenario: Scenario) -> MultiRLModuleSpec:
             activation=config.activation or ("relu" if deterministic else "tanh"),
             output_gain=config.output_gain or (0.1 if deterministic else 0.01),
             one_hot=tuple(sorted((int(c), int(n)) for c, n in config.one_hot.get(name, {}).items())),
+            parts=() if config.joint else parts_of(config, scenario, name),
             **kind,
         )
         if spec.grid:
@@ -189,6 +190,7 @@ def module_specs(config: TrainConfig, scenario: Scenario) -> MultiRLModuleSpec:
                 "critic_hidden": tuple(config.critic_hidden or hidden),
                 "global_size": scenario.global_state_space.shape[0] if config.algorithm == "mappo" else 0,
                 "agents": agents,
+                "cell_size": scenario.cell_sizes.get(name, 0) if config.reward_mode == "cell" else 0,
                 **extras,
             },
         )
@@ -216,6 +218,12 @@ def _hybrid_module(config: TrainConfig, scenario: Scenario, hidden: tuple[int, .
             "soft_target": config.soft_target,
         },
     )
+
+
+def parts_of(config: TrainConfig, scenario: Scenario, role: str) -> tuple[int, ...]:
+    """How a role's row and Box action divide into like parts, if its network is to treat them alike."""
+    parts = scenario.roles[role].parts if config.network == "parts" else None
+    return () if parts is None else dataclasses.astuple(parts)
 
 
 def ppo_config(config: TrainConfig) -> BatchedPPOConfig:

@@ -18,7 +18,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from envs.api import Array, Portrait, Role, Scenario, Signalling, Step, Trace, checked_actions, drawn
+from envs.api import Array, Parts, Portrait, Role, Scenario, Signalling, Step, Trace, checked_actions, drawn
 from envs.physics.caching import admit_in_order
 from envs.physics.processes import bernoulli_arrivals, rayleigh_power_gain
 from envs.physics.radio import from_db, path_loss_db, spectral_efficiency
@@ -111,6 +111,7 @@ class ModelPlacement(Scenario):
     exogenous_type = ModelPlacementExogenous
     decisions_type = ModelPlacementDecisions
 
+    reward_modes = ("local", "team", "cell")
     cost_label = "minus mean accuracy"
     summary_metrics = MappingProxyType(
         {
@@ -135,8 +136,16 @@ class ModelPlacement(Scenario):
         choices = gymnasium.spaces.MultiDiscrete([2, 2])
         return {
             "device": Role("device", n, _box(DEVICE_ENTRIES), choices),
-            "gateway": Role("gateway", c.num_gateways, _box(GATEWAY_ROW * k + 3), _scores(4 * k)),
-            "server": Role("server", 1, _box(SERVER_ROW * n + c.num_gateways + 1), _scores(4 * n)),
+            "gateway": Role(
+                "gateway", c.num_gateways, _box(GATEWAY_ROW * k + 3), _scores(4 * k), Parts(k, GATEWAY_ROW, common=3)
+            ),
+            "server": Role(
+                "server",
+                1,
+                _box(SERVER_ROW * n + c.num_gateways + 1),
+                _scores(4 * n),
+                Parts(n, SERVER_ROW, c.num_gateways, common=1),
+            ),
         }
 
     @cached_property
@@ -150,6 +159,18 @@ class ModelPlacement(Scenario):
     @property
     def horizon(self) -> int:
         return self.config.episode_slots
+
+    @property
+    def cell_sizes(self) -> dict[str, int]:
+        return {"device": self.config.devices_per_gateway}
+
+    def rewards(self, step: Step, mode: str = "local") -> dict[str, Array]:
+        """Mode "cell": every device has the mean of the entries of its gateway's devices; others as "local"."""
+        if mode != "cell":
+            return super().rewards(step, mode)
+        own, c = super().rewards(step, "local"), self.config
+        mean = own["device"].reshape(-1, c.num_gateways, c.devices_per_gateway).mean(axis=2)
+        return own | {"device": np.repeat(mean, c.devices_per_gateway, axis=1)}
 
     @property
     def learner_scale(self) -> dict[str, float]:

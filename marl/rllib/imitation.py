@@ -1,0 +1,131 @@
+"""Warm start: networks first learn the actions of a named controller from its own play (behavioural cloning).
+
+The controllers play as a team, with all their messages; a network sees only what it will see when it acts: its row, and
+the messages that fixed roles sent in the slot before.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from agents.api import Team
+from agents.networks import NetworkSpec, PolicyNetwork
+from agents.registry import acting_order, make_controller
+from envs.api import Array
+from marl.rllib.session import policy_networks
+from marl.train_config import TrainConfig
+
+LEARNING_RATE = 3e-3
+SMOOTHING = 0.2
+"""Part of a discrete target that is spread over all choices: 0.9 and 0.1 for two, so that exploration goes on."""
+ROWS = 8192
+"""Rows that a role's agents play at least."""
+
+
+def warm_start(algorithm: Any, config: TrainConfig) -> None:
+    """Fit the policies of a fresh algorithm to the controllers that `imitate` names; runners receive them."""
+    played = demonstrations(config)
+    states = {}
+    for role, network in policy_networks(algorithm).items():
+        rows, actions = played[role]
+        assert isinstance(network, PolicyNetwork)
+        fit(network, rows, actions, config.imitate_steps, config.minibatch, config.seed)
+        states[role] = network.state_dict()
+
+    def load(learner: Any, **_: Any) -> None:
+        for role, state in states.items():
+            learner.module[role].unwrapped().policy.load_state_dict(state)
+
+    algorithm.learner_group.foreach_learner(load)
+    algorithm.env_runner_group.sync_weights(
+        from_worker_or_learner_group=algorithm.learner_group, policies=list(states), inference_only=True
+    )
+
+
+def demonstrations(config: TrainConfig) -> dict[str, tuple[Array, Array]]:
+    """Learned role -> rows (M, n, d) as its network will see them and the teacher's raw actions (M, n, ...)."""
+    scenario = config.make_scenario()
+    names = {**config.imitate, **config.fixed}
+    members = {role: make_controller(scenario, role, names[role]) for role in scenario.roles}
+    team = Team("demonstration", members, acting_order(scenario, (), list(scenario.roles)))
+    traces, noise = (np.random.default_rng(s) for s in np.random.SeedSequence([config.seed, 3]).spawn(2))
+    fewest = min(scenario.roles[role].count for role in config.imitate)
+    slots = min(scenario.horizon, max(1, -(-ROWS // (config.cells * fewest))))
+    trace = scenario.sample_trace(traces, config.cells, slots)
+    team.reset(scenario, trace)
+    state = scenario.initial_state(trace)
+    seen: dict[str, list[tuple[Array, Array]]] = {role: [] for role in config.imitate}
+    for t in range(slots):
+        exogenous = scenario.exogenous(trace, t)
+        observations = scenario.observe(state, exogenous)
+        rows = {role: _heard(team, role, observations[role], config) for role in seen}
+        acts = team.act(observations, noise)
+        for role, found in seen.items():
+            actions = acts[role].actions
+            if actions is None:
+                raise ValueError(f"imitate: controller '{names[role]}' of role '{role}' gives no raw actions")
+            found.append((rows[role], actions))
+        state = scenario.step(state, team.decisions(acts, observations, state, exogenous), exogenous).state
+    return {
+        role: (np.concatenate([row for row, _ in found]), np.concatenate([action for _, action in found]))
+        for role, found in seen.items()
+    }
+
+
+def _heard(team: Team, role: str, observations: Array, config: TrainConfig) -> Array:
+    inbox = team.inbox[role]
+    told = [inbox[sender] for sender in team.controllers if sender in config.fixed and sender in inbox]
+    return np.concatenate([observations, *told], axis=2)
+
+
+def fit(network: PolicyNetwork, rows: Array, actions: Array, steps: int, batch: int, seed: int) -> float:
+    """Adam steps on the imitation loss; returns the last one.
+
+    Args:
+        network: the policy, changed in place.
+        rows: (M, n, d) float32.
+        actions: (M, n, ...) raw.
+        batch: agent-steps of a step.
+    """
+    rng = np.random.default_rng([seed, 4])
+    optimiser = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
+    agents = rows.shape[1]
+    if not network.spec.agents:
+        rows, actions, agents = rows.reshape(-1, rows.shape[2]), actions.reshape(-1, *actions.shape[2:]), 1
+    size = min(len(rows), max(1, batch // agents))
+    value = float("nan")
+    for _ in range(steps):
+        index = rng.integers(0, len(rows), size)
+        loss = imitation_loss(network, torch.from_numpy(rows[index]), torch.from_numpy(actions[index]))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        value = float(loss.detach())
+    return value
+
+
+def imitation_loss(network: PolicyNetwork, rows: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+    """Mean squared error of a Box action in units of half its range; smoothed cross-entropy of discrete choices."""
+    spec, out = network.spec, network(rows)
+    if spec.kind == "box":
+        mean = out[..., : spec.outputs]
+        found = torch.tanh(mean) if spec.squash == "tanh" else mean
+        return nn.functional.mse_loss(found, unit_actions(spec, actions))
+    start = torch.tensor(spec.start)
+    chosen = (actions.reshape(*out.shape[:-1], len(spec.choices)) - start).reshape(-1, len(spec.choices))
+    heads = torch.split(out.reshape(-1, out.shape[-1]), list(spec.choices), dim=-1)
+    losses = [
+        nn.functional.cross_entropy(head, chosen[:, i], label_smoothing=SMOOTHING) for i, head in enumerate(heads)
+    ]
+    return torch.stack(losses).sum()
+
+
+def unit_actions(spec: NetworkSpec, actions: torch.Tensor) -> torch.Tensor:
+    """Raw actions of a Box as the network puts them out, in [-1, 1]."""
+    low, high = torch.tensor(spec.low), torch.tensor(spec.high)
+    flat = actions.reshape(*actions.shape[: actions.dim() - len(spec.shape)], len(spec.low)).float()
+    return (flat - low) / (high - low) * 2.0 - 1.0
