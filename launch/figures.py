@@ -138,7 +138,7 @@ def _bars(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: Figu
         axes.set_yticks(range(len(rows)), [row.controller for row in rows])
         axes.set_ylim(-0.7, len(rows) - 0.3)
         axes.grid(axis="y", visible=False)
-        _scale(axes, "x", [v.value for v in values])
+        _scale(axes, "x", [end for v in values for end in (v.low, v.value, v.high)])
         axes.set_xlabel(label)
         axes.set_title(result.point.label, loc="left")
     return (
@@ -166,6 +166,8 @@ def _curves(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: Fi
         if spec.metric == "excess":
             _percent_scale(axes, heights)
         else:
+            margin = 0.06 * (max(heights) - min(heights))
+            axes.set_ylim(min(heights) - margin, max(heights) + margin)  # of the means: a wide band may leave the panel
             _scale(axes, "y", heights)
         axes.set_xlabel("slot")
         axes.set_ylabel(label)
@@ -272,8 +274,13 @@ def _tradeoff(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: 
                 np.nan_to_num(np.abs([[value.value - value.low], [value.high - value.value]])), fmt=style.marker,
                 color=style.colour, ms=7, capsize=2.5, label=row.controller,
             )  # fmt: skip
-        axes.set_xscale("symlog", linthresh=1)
-        axes.set_xlim(-0.3, None)
+        axes.margins(x=0.1)
+        sent = [row.signalling_bytes for row in result.comparison.rows]
+        if min(sent) > 0:
+            _scale(axes, "x", sent)
+        else:
+            axes.set_xscale("symlog", linthresh=1)
+            axes.set_xlim(-0.3, 2.0 * max(1.0, *sent))
         _scale(axes, "y", [row.cost.value for row in result.comparison.rows])
         axes.set_xlabel("signalling [byte/slot]")
         axes.set_ylabel(label)
