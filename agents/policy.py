@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from agents.api import Act, Announcement, CentralController, Controller
+from agents.api import Act, Announcement, CentralController, Controller, neutral_action
 from agents.hybrid import HybridAction
 from agents.networks import (
     NetworkSpec,
@@ -210,21 +210,40 @@ class NetworkCentralController(CentralController):
 
 
 class PooledCentralController(CentralController):
-    """Trained policies decide for all agents, each from its own row and the pooled rows of all (`pooled_rows`)."""
+    """Trained policies decide for all agents, each from its own row and the pooled rows of all (`pooled_rows`).
 
-    def __init__(self, name: str, policies: Mapping[str, TrainedPolicy], greedy: bool = True) -> None:
-        self.name, self.policies, self.greedy = name, dict(policies), greedy
+    Roles in `fixed` follow a rule instead; it sends no messages.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        policies: Mapping[str, TrainedPolicy],
+        greedy: bool = True,
+        fixed: Mapping[str, Controller] | None = None,
+    ) -> None:
+        self.name, self.policies, self.greedy, self.fixed = name, dict(policies), greedy, dict(fixed or {})
 
     def reset(self, scenario: Scenario, trace: Any) -> None:
         for policy in self.policies.values():
             policy.check(scenario)
+        for controller in self.fixed.values():
+            controller.reset(scenario, trace.cells)
         super().reset(scenario, trace)
 
     def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> Any:
-        rows = pooled_rows(self.scenario.observe(state, exogenous))
+        observed = self.scenario.observe(state, exogenous)
+        rows = pooled_rows(observed)
         masks = self.scenario.action_masks(state, exogenous)
         actions = {r: p.act(rows[r], rng, self.greedy, masks.get(r)) for r, p in self.policies.items()}
-        return self.scenario.decode(state, actions, exogenous)
+        given: dict[str, Array] = {}
+        for role, controller in self.fixed.items():
+            act, spec = controller.act(observed[role], rng), self.scenario.roles[role]
+            given.update(act.decisions)
+            unused = neutral_action(spec.action_space, (self.cells, spec.count))
+            actions[role] = unused if act.actions is None else act.actions
+        decided = self.scenario.decode(state, actions, exogenous)
+        return dataclasses.replace(decided, **given) if given else decided
 
 
 class GreedyAction(nn.Module):

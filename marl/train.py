@@ -233,12 +233,12 @@ def load_policy(path: Path | str, scenario: Scenario, greedy: bool = True) -> Po
     name = f"{settings.algorithm}_{'central' if settings.control == 'central' else settings.policies}"
     if CENTRAL in policies:
         return TrainedCentral(name, policies[CENTRAL], greedy, settings)
+    fixed = {role: make_controller(acting, role, controller) for role, controller in settings.fixed.items()}
     if settings.pooled:
-        return TrainedPooledCentral(name, policies, greedy, settings)
+        return TrainedPooledCentral(name, policies, greedy, settings, fixed)
     told = announcements(acting, policies, settings.fixed)
     members: dict[str, Controller] = {r: NetworkController(p, greedy, told.get(r)) for r, p in policies.items()}
-    for role, controller in settings.fixed.items():
-        members[role] = make_controller(acting, role, controller)
+    members.update(fixed)
     order = acting_order(acting, policies, settings.fixed)
     return TrainedTeam(name, {role: members[role] for role in acting.roles}, settings, order)
 
@@ -301,8 +301,15 @@ class TrainedCentral(NetworkCentralController):
 class TrainedPooledCentral(PooledCentralController):
     """Central policies that observe and act through the settings that they were trained with."""
 
-    def __init__(self, name: str, policies: Mapping[str, TrainedPolicy], greedy: bool, settings: TrainConfig) -> None:
-        super().__init__(name, policies, greedy)
+    def __init__(
+        self,
+        name: str,
+        policies: Mapping[str, TrainedPolicy],
+        greedy: bool,
+        settings: TrainConfig,
+        fixed: Mapping[str, Controller],
+    ) -> None:
+        super().__init__(name, policies, greedy, fixed)
         self.settings = settings
 
     def reset(self, scenario: Scenario, trace: Any) -> None:

@@ -12,7 +12,7 @@ import pydantic
 from agents.hybrid import hybrid_action
 from agents.networks import network_spec
 from agents.policy import CENTRAL
-from agents.registry import make_controller
+from agents.registry import make_controller, message_entries
 from envs.api import Scenario
 from envs.config import config_class, quantity, unknown_name
 from envs.registry import make_scenario
@@ -181,10 +181,11 @@ def check(config: TrainConfig) -> None:
         raise ValueError(unknown_name("reward mode", config.reward_mode, scenario.reward_modes))
     if config.joint and config.reward_mode != "team":
         raise ValueError(f"reward = '{config.reward}' is not legal: a joint action is judged by 'team'")
-    if config.control == "central":
-        if config.fixed or config.policies == "independent" or config.algorithm == "mappo":
-            raise ValueError("control = 'central' decides for all: no fixed role, no independent policies, no mappo")
-        return
+    central = config.control == "central"
+    if central and (config.policies == "independent" or config.algorithm == "mappo" or (config.joint and config.fixed)):
+        raise ValueError(
+            "control = 'central' decides for all: no independent policies, no mappo, no fixed role of a joint action"
+        )
     for role, name in config.fixed.items():
         if role not in scenario.roles:
             raise ValueError(unknown_name("role", role, scenario.roles))
@@ -192,6 +193,8 @@ def check(config: TrainConfig) -> None:
     _check_imitation(config, scenario)
     if config.network == "parts" and (config.normalise or config.policies == "independent"):
         raise ValueError("network = 'parts' is for shared policies without normalise")
+    if central and any(message_entries(scenario, config.fixed).values()):
+        raise ValueError("a fixed controller sends messages, which a central policy does not read")
     if not config.learned_roles():
         raise ValueError("fixed names every role: nothing is left to learn")
 

@@ -18,6 +18,7 @@ from agents.heuristics.model_pruning import (
     mid_model,
 )
 from agents.heuristics.model_pruning_threshold import ThresholdRole
+from agents.parametric_q.model_pruning import ParametricQDevice, ParametricQGateway
 from agents.reference.model_pruning import NearOptimal
 from agents.reference.model_pruning_grid import ShareGridSearch
 from agents.registry import Entry, RoleBuilder
@@ -47,6 +48,20 @@ class PruningTeam(Team):
         if isinstance(self.controllers["gateway"], CellPlan):  # one broadcast in each cell
             total += COUNT_BYTES * gateways * levels
         return total
+
+
+class QTeam(PruningTeam):
+    """Q-learners: devices act first, so that gateways hear the costs of the slot before."""
+
+    def __init__(self) -> None:
+        members = {"server": StaticShares(1.0), "device": ParametricQDevice(), "gateway": ParametricQGateway()}
+        super().__init__("parametric_q", members, order=[["server"], ["device"], ["gateway"]])
+
+    def message_bytes(self) -> float:
+        """As of the team, and every device's cost on its wire."""
+        network = self.scenario
+        assert isinstance(network, ModelPruning)
+        return super().message_bytes() + COUNT_BYTES * network.config.num_devices
 
 
 def _team(name: str, device: RoleBuilder, gateway: RoleBuilder, server: RoleBuilder) -> Callable[[Scenario], Policy]:
@@ -133,6 +148,9 @@ CONTROLLERS: dict[str, Entry] = {
     "cell_plan_sampled_static_80": Entry(
         _cell_plan("cell_plan_sampled_static_80", 0.8, True), "the same; edge time 0.8 of the transmission time",
         "baseline",
+    ),
+    "parametric_q": Entry(
+        lambda _: QTeam(), "every device and gateway learns its own Q-values while it works; static(1.0)", "learned"
     ),
     "near_optimal": Entry(lambda _: NearOptimal(), "plans every gateway and the shares jointly", "reference"),
     "near_optimal_one_model": Entry(

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from agents.heuristics.model_pruning import static_shares
 from envs.registry import make_scenario
+from envs.scenarios.model_pruning import ModelPruning
 from marl.rllib.counterfactual import all_action_loss
 from marl.rllib.session import entropy_schedule
 from marl.train import TrainConfig, load_policy, train
@@ -52,6 +54,20 @@ def test_team_learns_to_serve_one_gateway(policies: str, local_cluster: None, tm
     state, exogenous = scenario.initial_state(trace), scenario.exogenous(trace, 0)
     step = scenario.step(state, policy.decide(state, exogenous, np.random.default_rng(0)), exogenous)
     assert step.metrics["drop_ratio"].mean() < 0.5 * curve["drop_ratio"].iloc[0]
+
+
+def test_central_policy_with_a_fixed_server_follows_its_rule(local_cluster: None, tmp_path: Path) -> None:
+    network = {**CELL, "num_gateways": 3}
+    train(run(control="central", set=network, fixed={"server": "static_100"}, agent_steps=1), tmp_path)
+    scenario = make_scenario("model_pruning", **network)
+    assert isinstance(scenario, ModelPruning)
+    policy = load_policy(tmp_path, scenario)
+    trace = scenario.sample_trace(np.random.default_rng(1), cells=5, slots=1)
+    policy.reset(scenario, trace)
+    state = scenario.initial_state(trace)
+    decisions = policy.decide(state, scenario.exogenous(trace, 0), np.random.default_rng(0))
+    assert policy.information == "global"
+    np.testing.assert_allclose(decisions.edge_share, static_shares(scenario, state.channel_gain, 1.0))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,67 @@
+"""Q-learners of `model_pruning`: recursive least squares, whose cost a gateway learns from, and what is learned."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from agents.parametric_q.model_pruning import LeastSquares, ParametricQDevice, ParametricQGateway
+from agents.registry import make_policy
+from envs.registry import make_scenario
+
+
+def test_weights_are_those_of_ridge_regression_on_the_own_samples() -> None:
+    rng = np.random.default_rng(0)
+    model = LeastSquares((2, 3), 4, prior_weight=0.5)
+    features, targets = rng.standard_normal((2, 30, 4)), rng.standard_normal((2, 30))
+    for t in range(30):
+        model.update((np.array([0, 1]), np.array([2, 0])), features[:, t], targets[:, t])
+    for row, pick in enumerate([(0, 2), (1, 0)]):
+        x, y = features[row], targets[row]
+        np.testing.assert_allclose(model.weights[pick], np.linalg.solve(x.T @ x + 0.5 * np.eye(4), x.T @ y), rtol=1e-8)
+    assert not model.weights[0, :2].any() and not model.weights[1, 1:].any()
+
+
+def test_a_gateway_hears_the_costs_of_its_own_devices() -> None:
+    scenario = make_scenario("model_pruning", num_devices=7, num_gateways=3)
+    device = ParametricQDevice()
+    device.reset(scenario, 2)
+    rows = np.zeros((2, 7, scenario.roles["device"].observation_space.shape[0]), np.float32)
+    assert not device.act(rows, np.random.default_rng(0)).messages["gateway"].any()
+    device.feedback(np.arange(14.0).reshape(2, 7))
+    told = device.act(rows, np.random.default_rng(0)).messages["gateway"][..., 0]
+    np.testing.assert_allclose(told, [[0 + 1 + 2, 3 + 4, 5 + 6], [7 + 8 + 9, 10 + 11, 12 + 13]])
+
+
+def test_a_gateway_learns_the_cost_of_its_cell_for_the_model_that_it_ran() -> None:
+    scenario = make_scenario("model_pruning", num_devices=4, num_gateways=2)
+    gateway = ParametricQGateway(exploration=0.0, floor=0.0)
+    gateway.reset(scenario, 1)
+    rows = np.zeros((1, 2, scenario.roles["gateway"].observation_space.shape[0] + 1), np.float32)
+    rows[..., 2] = 1.0  # all tasks of the lowest level
+    gateway.act(rows, np.random.default_rng(0))
+    gateway.feedback(np.array([[-0.5, -1.0]]))
+    rows[..., -1] = [2.5, 5.0]
+    gateway.act(rows, np.random.default_rng(0))
+    np.testing.assert_allclose(gateway.model.weights[0, :, 0, 1], [2.0 / 2, 4.0 / 2])  # one sample against the prior
+    assert not gateway.model.weights[0, :, 1:].any()
+
+
+def test_devices_learn_to_serve_more_tasks_than_at_first() -> None:
+    scenario = make_scenario("model_pruning", num_devices=40, num_gateways=2, gateway_broadcast="rank")
+    policy, rng = make_policy(scenario, "parametric_q"), np.random.default_rng(1)
+    trace = scenario.sample_trace(np.random.default_rng(0), 2, 200)
+    policy.reset(scenario, trace)
+    state, dropped = scenario.initial_state(trace), []
+    for t in range(trace.slots):
+        exogenous = scenario.exogenous(trace, t)
+        step = scenario.step(state, policy.decide(state, exogenous, rng), exogenous)
+        policy.feedback(step.costs)
+        state = step.state
+        dropped.append(step.metrics["drop_ratio"].mean())
+    assert np.mean(dropped[-50:]) < 0.5 * np.mean(dropped[:10])
+
+
+def test_illegal_settings_are_named() -> None:
+    with pytest.raises(ValueError, match=r"decay_slots = 0\.0 slots"):
+        ParametricQDevice(decay_slots=0.0)
