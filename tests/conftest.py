@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("edgemarl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("edgemarl")  # a busy machine is no error
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
