@@ -28,6 +28,8 @@ MASKED_LOGIT = -1e9
 GRID_POINTS_MAX = 1000
 """Most points of a grid that stands in for a Box action; each is an output of the network."""
 OBSERVATION_CLIP = 10.0
+CONSTANT_BELOW = 1e-10
+"""Variance below which an entry never varied in training: it is shown as 0, also where it later has another value."""
 
 
 @dataclass(frozen=True)
@@ -279,8 +281,9 @@ class Normaliser(nn.Module):
         self.register_buffer("variance", torch.ones(shape, dtype=torch.float64))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        scaled = (x - self.mean.to(x.dtype)) / torch.sqrt(self.variance.to(x.dtype) + 1e-8)
-        return torch.clamp(scaled, -OBSERVATION_CLIP, OBSERVATION_CLIP)
+        variance = self.variance.to(x.dtype)
+        factor = torch.where(variance > CONSTANT_BELOW, torch.rsqrt(variance + 1e-8), torch.zeros_like(variance))
+        return torch.clamp((x - self.mean.to(x.dtype)) * factor, -OBSERVATION_CLIP, OBSERVATION_CLIP)
 
     @torch.no_grad()
     def merge(self, count: int, mean: Array, variance: Array) -> None:

@@ -229,3 +229,14 @@ def test_running_moments_equal_those_of_all_rows_together() -> None:
     pooled.merge(len(rows), rows.mean(axis=0), rows.var(axis=0))
     np.testing.assert_allclose(pooled.variance.numpy(), data.var(axis=0), rtol=1e-12)
     assert float(pooled.count) == 600
+
+
+def test_entry_that_never_varied_is_shown_as_zero_whatever_it_is_later() -> None:
+    data = np.random.default_rng(0).random((500, 2)).astype(np.float32)
+    data[:, 1] = 0.2
+    normaliser = Normaliser(2)
+    for part in np.split(data, 5):
+        normaliser.merge(len(part), part.mean(axis=0, dtype=np.float64), part.var(axis=0))
+    shown = normaliser(torch.tensor([[0.5, 0.2], [0.5, 0.02]])).numpy()
+    np.testing.assert_array_equal(shown[:, 1], 0.0)
+    np.testing.assert_allclose(shown[:, 0], (0.5 - data[:, 0].mean()) / data[:, 0].std(), rtol=1e-4)
