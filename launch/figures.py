@@ -322,7 +322,10 @@ def _training(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: 
     metric = spec.metric or scenario.cost_metric
     labels = [label for label, parts in scenario.summary_metrics.items() if parts == (metric,)]
     known = [label for label in rows[0].columns if labels and label.startswith(labels[0])]
-    return draw_training(figure, first.runs, rows, looks(rows), metric, known[0] if known else "", scenario.horizon)
+    caption = draw_training(figure, first.runs, rows, looks(rows), metric, known[0] if known else "", scenario.horizon)
+    axes = figure.axes[0]
+    _scale(axes, "y", [float(v) for line in axes.lines for v in np.asarray(line.get_ydata())])
+    return caption
 
 
 def _value(row: Row, metric: str) -> Interval:
