@@ -107,7 +107,8 @@ def test_another_scenario_is_studied_with_its_own_learners() -> None:
     study = make_study((5, 10), Options(scenario="model_partitioning", scaled_above=5))
     config = study.sizes[1].points[0].scenario.config
     assert (config.num_devices, config.bandwidth_hz) == (10, 10e6)
-    assert study.plan.preset.controllers == ["random", "slot_optimal", "ppo_shared", "ppo_central", "ppo_central_joint"]
+    assert study.plan.preset.controllers[-3:] == ["ppo_shared", "ppo_central", "ppo_central_joint"]
+    assert "random" in study.plan.preset.controllers
     assert "ppo_central_team" not in study.plan.preset.learned  # its reward is of another scenario: `ppo_central` again
     assert study.plan.reference in study.plan.preset.controllers
 
