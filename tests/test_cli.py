@@ -130,8 +130,6 @@ BAD_PRESETS = {
     "a field that does not exist": ({"sweep": {"field": "devices", "values": [1]}}, "unknown field 'devices'"),
     "an illegal value in the sweep": ({"sweep": {"field": "num_devices", "values": [2, 0]}}, "num_devices = 0"),
     "an unknown metric": ({"figures": [{"kind": "bars", "metric": "speed"}]}, "unknown metric 'speed'"),
-    "no device to learn": (["train", "--set", "num_devices=0"], "num_devices = '0' is not legal"),
-    "an unwritable run": (["train", "--out", "file/run"], "file/run cannot be written: Not a directory"),
     "a misspelt training field": (
         {"controllers": ["random", "ppo"], "learned": {"ppo": {"train": {"agentsteps": 5}}}},
         "did you mean 'agent_steps'",
