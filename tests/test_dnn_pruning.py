@@ -21,7 +21,7 @@ from agents.dnn_pruning import (
     pruned_copy,
 )
 from envs import make_scenario
-from envs.scenarios.model_pruning import ModelPruningConfig
+from envs.scenarios.model_pruning_config import ModelPruningConfig
 from launch.__main__ import main
 from launch.plan import load_preset, make_plan
 

@@ -100,7 +100,7 @@ def test_a_policy_is_compared_under_its_own_rules_on_the_same_traces(tmp_path: P
         state = step.state
     np.testing.assert_allclose(found.means["objective"], np.mean(objective, axis=0), rtol=1e-12)
     outcome = Outcome("ppo", "learned", found.information, found.means, message_bytes=found.message_bytes)
-    assert signalling_bytes(compared, outcome) == 32 * 5  # the card's table: 32 N against 28 N of LyMDO
+    assert signalling_bytes(compared, outcome) == 32 * 5  # 32 N against 28 N of LyMDO
 
 
 def test_smoothing_of_signals_comes_with_the_policy(tmp_path: Path) -> None:

@@ -17,13 +17,11 @@ from envs.physics.layout import Blocks, rank_within
 from envs.scenarios.model_pruning import (
     DROP_REASONS,
     ModelPruning,
-    ModelPruningConfig,
     ModelPruningDecisions,
     ModelPruningExogenous,
     ModelPruningState,
-    preset,
-    scaled,
 )
+from envs.scenarios.model_pruning_config import ModelPruningConfig, preset, scaled
 
 Case = tuple[ModelPruning, ModelPruningState, ModelPruningDecisions, ModelPruningExogenous]
 quick = settings(max_examples=60, deadline=None)

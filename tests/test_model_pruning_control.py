@@ -27,14 +27,8 @@ from agents.reference.model_pruning_grid import ShareGridSearch
 from agents.registry import controllers, make_policy, role_controllers
 from envs import make_scenario
 from envs.physics.layout import rank_within
-from envs.scenarios.model_pruning import (
-    ModelPruning,
-    ModelPruningConfig,
-    ModelPruningDecisions,
-    ModelPruningExogenous,
-    ModelPruningState,
-    preset,
-)
+from envs.scenarios.model_pruning import ModelPruning, ModelPruningDecisions, ModelPruningExogenous, ModelPruningState
+from envs.scenarios.model_pruning_config import ModelPruningConfig, preset
 from launch.plan import load_preset, make_plan
 from marl.compare import Outcome, signalling_bytes
 from marl.rollout import rollout

@@ -14,13 +14,8 @@ import numpy as np
 from agents.api import Act
 from agents.heuristics.model_pruning import PruningRule, static_shares
 from envs.api import Array, Scenario
-from envs.scenarios.model_pruning import (
-    ModelPruning,
-    ModelPruningConfig,
-    ModelPruningDecisions,
-    ModelPruningExogenous,
-    ModelPruningState,
-)
+from envs.scenarios.model_pruning import ModelPruning, ModelPruningDecisions, ModelPruningExogenous, ModelPruningState
+from envs.scenarios.model_pruning_config import ModelPruningConfig
 
 PROBABILITIES = (0.0, 0.5, 1.0)
 TUNING_GATEWAYS = 1500

@@ -8,7 +8,8 @@ import time
 import numpy as np
 
 from agents.reference.model_pruning import NearOptimal
-from envs.scenarios.model_pruning import ModelPruning, preset
+from envs.scenarios.model_pruning import ModelPruning
+from envs.scenarios.model_pruning_config import preset
 
 SLOTS = 10
 DEVICES_PER_BATCH = 12_800
