@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("edgemarl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("edgemarl")  # a busy machine is no error
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # the suite in the background: tests of Ctrl-C need its default,
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # here and in the processes that they start
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
