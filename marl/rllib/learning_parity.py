@@ -1,6 +1,6 @@
 """The same PPO through our batched runner and through RLlib's own multi-agent runner: do they learn the same?
 
-    python -m marl.rllib.learning_parity --seeds 5 --agent-steps 160000 --out results/learning_parity
+    python -m marl.rllib.learning_parity --seeds 5 --agent-steps 320000 --out results/learning_parity
 
 `sequential_offloading`, 20 devices that share one policy; equal networks, loss, batch, minibatch, epochs, learning-rate
 schedule and discount. A device's reward and queue do not depend on the server, so RLlib's side leaves the server to
@@ -130,7 +130,7 @@ def interval(values: np.ndarray) -> tuple[float, float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--agent-steps", type=int, default=160_000, help="decisions of devices per run")
+    parser.add_argument("--agent-steps", type=int, default=320_000, help="decisions of devices per run")
     parser.add_argument("--devices", type=int, default=20)
     parser.add_argument("--out", type=Path, default=Path("results/learning_parity"))
     options = parser.parse_args()
