@@ -145,7 +145,7 @@ def test_small_bandit_is_learned(relaxation: str, local_cluster: None, tmp_path:
     register_scenario("target_game", f"{__name__}:TargetGame")
     config = jopa(
         scenario="target_game", relaxation=relaxation, alpha=1e-3, reward_scale=1.0, cells=8, slots=4, updates=20,
-        agent_steps=9 * 32 * 20, minibatch=128, lr=5e-3,
+        agent_steps=9 * 32 * 40, minibatch=128, lr=2e-3,
     )  # fmt: skip
     curve = train(config, tmp_path).curve
     game = make_scenario("target_game", **PRUNING)
