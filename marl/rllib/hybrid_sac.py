@@ -54,12 +54,7 @@ class HybridSACModule(SACModule):
     def _forward_train(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
         taken = torch.cat([batch[Columns.OBS], batch[Columns.ACTIONS]], dim=-1)
         relaxed, log_probability = self.drawn(batch[Columns.OBS])
-        critics = [*self.qf.parameters(), *self.qf_twin.parameters()]
-        for p in critics:  # the actor's loss passes through the critics without moving them
-            p.requires_grad = False
-        value = self.compute_q_values({Columns.OBS: batch[Columns.OBS], Columns.ACTIONS: relaxed})
-        for p in critics:
-            p.requires_grad = True
+        value = self.value_of(batch[Columns.OBS], relaxed)
         with torch.no_grad():
             following, next_log_probability = self.drawn(batch[Columns.NEXT_OBS])
             target = self.forward_target({Columns.OBS: batch[Columns.NEXT_OBS], Columns.ACTIONS: following})

@@ -161,6 +161,16 @@ class SACModule(TorchRLModule, QNetAPI, TargetNetworkAPI):
         inputs = torch.cat([batch[Columns.OBS], batch[Columns.ACTIONS]], dim=-1)
         return torch.min(self.qf(inputs), self.qf_twin(inputs))[..., 0]
 
+    def value_of(self, observations: torch.Tensor, actions: torch.Tensor) -> Any:
+        """Values of actions for the actor's loss, whose gradient passes through the critics without moving them."""
+        critics = [*self.qf.parameters(), *self.qf_twin.parameters()]
+        for p in critics:
+            p.requires_grad = False
+        value = self.compute_q_values({Columns.OBS: observations, Columns.ACTIONS: actions})
+        for p in critics:
+            p.requires_grad = True
+        return value
+
     def _forward(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
         return {Columns.ACTION_DIST_INPUTS: self.policy(batch[Columns.OBS])}
 
@@ -168,12 +178,7 @@ class SACModule(TorchRLModule, QNetAPI, TargetNetworkAPI):
         taken = torch.cat([batch[Columns.OBS], batch[Columns.ACTIONS]], dim=-1)
         now = self.policy(batch[Columns.OBS])
         drawn, logp = TorchSquashedGaussian.from_logits(now).rsample_and_logp()
-        critics = [*self.qf.parameters(), *self.qf_twin.parameters()]
-        for p in critics:  # the actor's loss passes through the critics without moving them
-            p.requires_grad = False
-        value = self.compute_q_values({Columns.OBS: batch[Columns.OBS], Columns.ACTIONS: drawn})
-        for p in critics:
-            p.requires_grad = True
+        value = self.value_of(batch[Columns.OBS], drawn)
         with torch.no_grad():
             next_drawn, next_logp = TorchSquashedGaussian.from_logits(
                 self.policy(batch[Columns.NEXT_OBS])
