@@ -238,15 +238,40 @@ class Team:
         decoded = self.scenario.decode(state, raw, exogenous)
         return dataclasses.replace(decoded, **given) if given else decoded
 
-    def act(self, observations: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Act]:
-        """Role -> what its agents do; messages go to the receivers' rows."""
+    def act(
+        self, observations: Mapping[str, Array], rng: np.random.Generator, acted: Mapping[str, Act] | None = None
+    ) -> dict[str, Act]:
+        """Role -> what its agents do; messages go to the receivers' rows.
+
+        Args:
+            observations: role -> rows (B, n, d) without messages.
+            rng: the policies' own randomness.
+            acted: what the roles of the first groups have already done in this slot (`act_before`).
+        """
+        acts = dict(acted or {})
+        for group in self.order:
+            if group[0] not in acts:
+                acts.update(self._act_group(group, observations, rng))
+        return acts
+
+    def act_before(
+        self, roles: Collection[str], observations: Mapping[str, Array], rng: np.random.Generator
+    ) -> dict[str, Act]:
+        """What the groups do that act before any of `roles`; their messages then stand in these roles' rows."""
         acts: dict[str, Act] = {}
         for group in self.order:
-            for role in group:
-                acts[role] = self.controllers[role].act(self.row(role, observations[role]), rng)
-            for role in group:
-                for receiver, message in acts[role].messages.items():
-                    self.inbox[receiver][role] = np.asarray(message, np.float32)
+            if not set(group).isdisjoint(roles):
+                break
+            acts.update(self._act_group(group, observations, rng))
+        return acts
+
+    def _act_group(
+        self, group: Sequence[str], observations: Mapping[str, Array], rng: np.random.Generator
+    ) -> dict[str, Act]:
+        acts = {role: self.controllers[role].act(self.row(role, observations[role]), rng) for role in group}
+        for role in group:
+            for receiver, message in acts[role].messages.items():
+                self.inbox[receiver][role] = np.asarray(message, np.float32)
         return acts
 
     def row(self, role: str, observations: Array) -> Array:

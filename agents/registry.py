@@ -79,12 +79,19 @@ def announcements(scenario: Scenario, learned: Collection[str], fixed: Collectio
 
 
 def acting_order(scenario: Scenario, learned: Collection[str], fixed: Collection[str]) -> list[list[str]]:
-    """Groups of roles that act one after another: the learned ones at once, then the fixed ones."""
+    """Groups of roles that act one after another.
+
+    Where the scenario has an order: fixed roles that come before every learned one, the learned ones at once, so that
+    they hear the former in the same slot, then the other fixed ones. Else all at once.
+    """
     module = import_module(_MODULES[scenario.name]) if scenario.name in _MODULES else None
     order: Sequence[str] = getattr(module, "ORDER", ())
     if not order:
         return [[role for role in scenario.roles if role in learned or role in fixed]]
-    return [[r for r in scenario.roles if r in learned], *([role] for role in order if role in fixed)]
+    first = next((i for i, role in enumerate(order) if role in learned), 0)
+    together = [[r for r in scenario.roles if r in learned]] if learned else []
+    before, after = ([[role] for role in part if role in fixed] for part in (order[:first], order[first:]))
+    return [*before, *together, *after]
 
 
 def make_controller(scenario: Scenario, role: str, name: str) -> Controller:

@@ -11,7 +11,7 @@ import torch
 
 from agents.networks import PolicyNetwork, ValueNetwork, divided, network_spec
 from agents.policy import TrainedPolicy
-from agents.registry import make_controller, make_policy
+from agents.registry import acting_order, make_controller, make_policy
 from envs.api import Parts
 from envs.scenarios.model_placement import ModelPlacement, ModelPlacementConfig, scaled
 from marl.rllib.cells import Cells
@@ -52,6 +52,53 @@ def test_learned_devices_tell_their_rules_what_they_decide() -> None:
         found.append(cells.step({"device": actions})[0].metrics["mean_accuracy"])
     np.testing.assert_allclose(np.stack(found), outcomes(scenario, "static_rule2", trace)[:5], rtol=1e-12)
     assert np.ptp(np.stack(found)) > 0
+
+
+def learned_gateways(devices: str, trace: Any, scenario: ModelPlacement) -> Cells:
+    rules = {
+        "device": make_controller(scenario, "device", devices),
+        "server": make_controller(scenario, "server", "deadline_cacheless"),
+    }
+    return Cells(scenario, 1, ("gateway",), rules, np.random.default_rng(0), make_trace=lambda rng: trace)
+
+
+def played_as_rule(cells: Cells, slots: int) -> np.ndarray:
+    """Mean accuracy while the learned gateways do as the deadline rule does with their rows."""
+    rule, found = make_controller(cells.scenario, "gateway", "deadline_cacheless"), []
+    rule.reset(cells.scenario, 1)
+    for _ in range(slots):
+        rows = cells.slot().observations["gateway"]
+        np.testing.assert_array_equal(rows, cells.slot().observations["gateway"])
+        actions = rule.act(rows, np.random.default_rng(0)).actions
+        assert actions is not None
+        found.append(cells.step({"gateway": actions})[0].metrics["mean_accuracy"])
+    return np.stack(found)
+
+
+def test_learned_gateways_hear_what_devices_decide_in_the_same_slot() -> None:
+    """Under devices that change their minds in every slot, also over the end of an episode."""
+    scenario = ModelPlacement(scaled(2, 6, episode_slots=4))
+    trace = scenario.sample_trace(np.random.default_rng(2), 1, 4)
+    found = played_as_rule(learned_gateways("static_level", trace, scenario), 6)
+    want = outcomes(scenario, "static_level2", trace)
+    np.testing.assert_allclose(found, np.concatenate([want, want[:2]]), rtol=1e-12)
+    assert order_of(scenario, ["gateway"]) == [["device"], ["gateway"], ["server"]]
+    assert order_of(scenario, ["device"]) == [["device"], ["gateway"], ["server"]]
+    assert order_of(scenario, ["device", "server"]) == [["device", "server"], ["gateway"]]
+
+
+def order_of(scenario: ModelPlacement, learned: list[str]) -> list[list[str]]:
+    return acting_order(scenario, learned, [role for role in scenario.roles if role not in learned])
+
+
+def test_cells_go_on_where_they_stopped_when_devices_have_acted() -> None:
+    scenario = ModelPlacement(scaled(2, 6, episode_slots=12))
+    trace = scenario.sample_trace(np.random.default_rng(2), 1, 12)
+    cells, restored = (learned_gateways("bandit", trace, scenario) for _ in range(2))
+    played_as_rule(cells, 3)
+    cells.slot()
+    restored.set_state(cells.get_state())
+    np.testing.assert_array_equal(played_as_rule(cells, 5), played_as_rule(restored, 5))
 
 
 @pytest.mark.parametrize("name", ["static_rule2", "cell_plan_priced"])

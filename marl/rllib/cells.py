@@ -45,7 +45,8 @@ class GivenActions(Controller):
 class Cells:
     """Cells, their clocks and traces.
 
-    Messages that fixed controllers send to learned roles are appended to their rows, as `Team` does when it plays.
+    Messages that fixed controllers send to learned roles are appended to their rows, as `Team` does when it plays: in
+    the same slot from roles that act before every learned one (`agents.registry.acting_order`), from others one later.
 
     Args:
         scenario: the scenario.
@@ -99,14 +100,18 @@ class Cells:
             self.clock = offsets // window * window if window < scenario.horizon else offsets
         self.state = scenario.initial_state(self._merged())
         self.charges: Mapping[str, Array] = {}
+        self._acted: dict[str, Act] | None = None
+        """What fixed roles that act before the learned ones do in the present slot, once its rows were asked for."""
         self._start_team()
         self._align()
 
     # --- stepping ----------------------------------------------------------------------------------------------------
 
     def slot(self) -> Slot:
-        """Rows of the present slot."""
-        return self._rows(self.state, self.exogenous)
+        """Rows of the present slot; fixed roles that act before the learned ones have acted."""
+        observations = self._observed()
+        self._act_before(observations)
+        return self._rows(observations)
 
     def step(self, actions: Mapping[str, Array]) -> tuple[Step, Slot | None, Array]:
         """Play one slot.
@@ -127,9 +132,11 @@ class Cells:
             assert self.team is not None
             for role in self.learned:
                 self._given[role].actions = actions[role]
-            observations = self.scenario.observe(self.state, exogenous)
+            observations = self._observed()
+            self._act_before(observations)
             shown = {role: dict(senders) for role, senders in self.team.inbox.items()}
-            decisions = self.team.combine(observations, self.state, exogenous, self.rng)
+            acts = self.team.act(observations, self.rng, self._acted)
+            decisions = self.team.decisions(acts, observations, self.state, exogenous)
         if self.counterfactual:
             self.choice_rewards = self.scenario.choice_rewards(self.state, decisions, exogenous)
         step = self.scenario.step(self.state, decisions, exogenous)
@@ -139,11 +146,13 @@ class Cells:
         self.state = step.state
         self.clock = self.clock + 1
         self._offset += 1
+        self._acted = None
         ended = self.clock >= [trace.slots for trace in self.traces]
         if not ended.any():
             return step, None, ended
-        last = self._rows(self.state, self.exogenous)
+        last = self.slot()
         self._restart(np.flatnonzero(ended))
+        self._acted = None
         return step, last, ended
 
     @property
@@ -151,10 +160,21 @@ class Cells:
         """Of the present slot."""
         return self.scenario.exogenous(self._aligned, self._offset)
 
-    def _rows(self, state: Any, exogenous: Any) -> Slot:
+    def _act_before(self, observations: Mapping[str, Array]) -> None:
+        """Let fixed roles act that do so before the learned ones, once per slot."""
+        if self.team is not None and self._acted is None:
+            self._rng_before = self.rng.bit_generator.state
+            self._acted = self.team.act_before(self.learned, observations, self.rng)
+
+    def _observed(self) -> Mapping[str, Array]:
+        """Role -> rows of the present slot without messages; nothing for central control."""
+        return {} if self.central else self.scenario.observe(self.state, self.exogenous)
+
+    def _rows(self, rows: Mapping[str, Array]) -> Slot:
+        """A slot's rows from what is observed, messages appended."""
+        state, exogenous = self.state, self.exogenous
         if self.central:
             return Slot({CENTRAL: self.scenario.global_state(state, exogenous)[:, None, :]}, {}, None)
-        rows: Mapping[str, Array] = self.scenario.observe(state, exogenous)
         if self.pooled:
             rows = pooled_rows(rows)
         elif self.team is not None:
@@ -212,9 +232,9 @@ class Cells:
     # --- state -------------------------------------------------------------------------------------------------------
 
     def get_state(self) -> dict[str, Any]:
-        """Everything that makes the next slot: arrays and plain values."""
+        """Everything that makes the next slot: arrays and plain values; who has acted in it acts again."""
         return {
-            "rng": self.rng.bit_generator.state,
+            "rng": self.rng.bit_generator.state if self._acted is None else self._rng_before,
             "spawned": _seed_sequence(self.rng).n_children_spawned,
             "clock": self.clock.copy(),
             "traces": [_arrays(trace) for trace in self.traces],
@@ -236,6 +256,7 @@ class Cells:
         if self.team is not None:
             self.team.load_state_dict(state["team"])
             self.team.inbox = {role: dict(found) for role, found in state["inbox"].items()}
+        self._acted = None
         self._align()
 
 

@@ -1,7 +1,7 @@
 """Warm start: networks first learn the actions of a named controller from its own play (behavioural cloning).
 
-The controllers play as a team, with all their messages; a network sees only what it will see when it acts: its row, and
-the messages that fixed roles sent in the slot before.
+The controllers play as a team, with all their messages; a network sees only what it will see when it acts: its row and
+the messages of fixed roles, those of this slot from roles that act before it, those of the slot before from others.
 """
 
 from __future__ import annotations
@@ -62,8 +62,9 @@ def demonstrations(config: TrainConfig) -> dict[str, tuple[Array, Array]]:
     for t in range(slots):
         exogenous = scenario.exogenous(trace, t)
         observations = scenario.observe(state, exogenous)
+        before = team.act_before(config.imitate, observations, noise)
         rows = {role: _heard(team, role, observations[role], config) for role in seen}
-        acts = team.act(observations, noise)
+        acts = team.act(observations, noise, before)
         for role, found in seen.items():
             actions = acts[role].actions
             if actions is None:

@@ -112,6 +112,7 @@ class ModelPlacement(Scenario):
     decisions_type = ModelPlacementDecisions
 
     reward_modes = ("local", "team", "cell")
+    controller_fields = ("share_prior",)
     cost_label = "minus mean accuracy"
     summary_metrics = MappingProxyType(
         {
