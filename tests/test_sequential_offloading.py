@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from envs import make_scenario
 from envs.api import Step, total_cost
 from envs.physics.compute import cpu_energy_j
-from envs.physics.radio import FLOAT_MAX, required_power_w, shannon_rate_bps
+from envs.physics.radio import shannon_rate_bps
+from envs.physics.transmit_power import FLOAT_MAX, required_power_w
 from envs.scenarios.sequential_offloading import SequentialOffloadingState
 from envs.scenarios.sequential_offloading_config import SequentialOffloadingConfig, scaled_server
 
@@ -58,9 +59,9 @@ def test_power_is_the_inverse_of_the_rate(eta: float, gain: float, gap: float) -
 
 def test_power_falls_with_gain_grows_with_bits_and_has_its_limits() -> None:
     eta, gain = np.linspace(0.1, 20, 50), np.logspace(0, 6, 50)
-    assert (np.diff(required_power_w(eta, np.full(50, 10.0))) > 0).all()
-    assert (np.diff(required_power_w(np.full(50, 5.0), gain)) < 0).all()
-    limits = required_power_w(np.array([0.0, 0.0, 1.0, 2000.0, -1e-9]), np.array([1.0, 0.0, 0.0, 1.0, 0.0]))
+    assert (np.diff(required_power_w(eta, 10.0, 1.0)) > 0).all()
+    assert (np.diff(required_power_w(5.0, gain, 1.0)) < 0).all()
+    limits = required_power_w(np.array([0.0, 0.0, 1.0, 2000.0, -1e-9]), np.array([1.0, 0.0, 0.0, 1.0, 0.0]), 1.0)
     np.testing.assert_array_equal(limits, [0.0, 0.0, FLOAT_MAX, FLOAT_MAX, 0.0])
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from envs.api import Array
 from envs.config import unknown_name
 from envs.physics.compute import cpu_energy_j
-from envs.physics.radio import required_power_w
+from envs.physics.transmit_power import required_power_w
 from envs.scenarios.sequential_offloading import SLIVER_TASKS, SequentialOffloading
 from envs.scenarios.sequential_offloading_config import SequentialOffloadingConfig
 

@@ -9,21 +9,17 @@ import numpy as np
 from envs.api import Array
 
 
-def cpu_energy_j(cycles: Array, capacitance: float, duration_s: float, out: Array | None = None) -> Array:
+def cpu_energy_j(cycles: Any, capacitance: float, duration_s: float) -> Any:
     """Energy of `cycles` worked off at the constant rate f = cycles/duration: duration xi f^3, in J.
 
     Equal rates over a duration are optimal, since f^3 is convex (sequential_offloading paper, eqs. 2 and 7).
 
     Args:
-        cycles: work, any shape.
+        cycles: work, an array of any shape or a number.
         capacitance: effective switched capacitance xi in J s^2/cycle^3.
         duration_s: seconds.
-        out: array that takes the result.
     """
-    energy = np.multiply(cycles, cycles, out=out)
-    energy *= cycles
-    energy *= capacitance / duration_s**2
-    return energy
+    return cycles * cycles * cycles * (capacitance / (duration_s * duration_s))
 
 
 def work_energy_j(work_cycles: Any, rate_hz: Any, capacitance: float) -> Array:

@@ -1,18 +1,15 @@
-"""Radio links: path loss, Shannon rate and its inverse, decibels.
+"""Radio links: path loss, Shannon rate, decibels; the inverse of the rate is in `transmit_power.py`.
 
 Shapes: every argument broadcasts; gains are normalised by the noise power (unit 1/W) unless a name says otherwise.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from envs.api import Array
-
-FLOAT_MAX = float(np.finfo(float).max)
 
 
 def from_db(value_db: Any) -> Array:
@@ -33,34 +30,6 @@ def shannon_rate_bps(bandwidth_hz: Any, gain_per_w: Any, power_w: Any, snr_gap: 
 def spectral_efficiency(gain_per_w: Any, power_w: float, snr_gap: float) -> Array:
     """log2(1 + h p / Gamma) in bit/s/Hz: the channel state information (CSI) that a device observes."""
     return np.asarray(np.log2(1.0 + np.asarray(gain_per_w) * (power_w / snr_gap)))
-
-
-def required_power_w(
-    bits_per_s_per_hz: Array, gain_per_w: Any, snr_gap: float = 1.0, out: Array | None = None
-) -> Array:
-    """Power that carries a spectral efficiency: Gamma/h (2^eta - 1), the inverse of the Shannon rate (eq. 4).
-
-    Args:
-        bits_per_s_per_hz: eta >= 0, less a rounding error.
-        gain_per_w: h; with h <= 0 nothing can be carried.
-        snr_gap: Gamma >= 1.
-        out: array that takes the result; may be the first argument.
-
-    Returns:
-        power in W; 0 where eta = 0, the largest float where h <= 0 or where the power exceeds it: finite, so that a
-        mask may be multiplied in.
-    """
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        power = np.exp2(bits_per_s_per_hz, out=out)
-        power -= 1.0
-        power *= snr_gap
-        power /= gain_per_w
-        total = float(np.add.reduce(power, axis=None))  # tells in one pass whether anything is infinite or no number
-    if not math.isfinite(total):
-        blocked = np.broadcast_to(np.less_equal(gain_per_w, 0.0), power.shape)
-        power[blocked] = np.where(power[blocked] == np.inf, FLOAT_MAX, 0.0)
-        np.minimum(power, FLOAT_MAX, out=power)
-    return power
 
 
 def antenna_path_gain(distance_m: Any, antenna_gain: float, carrier_hz: float, exponent: float) -> Array:

@@ -7,10 +7,9 @@ Equation numbers are the paper's; E1..E15 are the errata listed in docs/sequenti
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -18,32 +17,20 @@ import gymnasium
 import numpy as np
 
 from envs.api import Array, Portrait, Role, Scenario, Signalling, Step, Trace, checked_actions, drawn
-from envs.physics.compute import cpu_energy_j
 from envs.physics.processes import (
     bernoulli_arrivals,
     log_normal_shadowing_db,
     rayleigh_power_gain,
     uniform_disc_distance_m,
 )
-from envs.physics.radio import from_db, path_loss_db, required_power_w, spectral_efficiency
+from envs.physics.radio import from_db, path_loss_db, spectral_efficiency
+from envs.scenarios.sequential_offloading_block import SUMS, BlockConstants, run_block, send_residuals
 from envs.scenarios.sequential_offloading_config import SequentialOffloadingConfig
-from envs.scenarios.sequential_offloading_ledger import (
-    ARRIVED,
-    DEVICE_SUMS,
-    DROPPED,
-    OFFLOADED,
-    SERVER,
-    SUMS,
-    WORKED,
-    BlockConstants,
-    block_constants,
-)
+from envs.scenarios.sequential_offloading_ledger import block_constants, metric_weights
 
 SLIVER_TASKS = 1e-3
 """Work, in tasks, that turns a whole waiting task into one that may be offloaded (E9)."""
 OBSERVATION_MAX = 8.0
-OUTAGE_MARGIN = 1.0 + 1e-5
-TINY = float(np.finfo(float).tiny)
 
 
 @dataclass(frozen=True)
@@ -155,12 +142,6 @@ class SequentialOffloading(Scenario):
         fading = rayleigh_power_gain(rng, (length, k))
         arrivals = bernoulli_arrivals(rng, c.arrival_probability, (length, k, c.slots_per_block))
         return {"channel_gain_per_w": mean_gain * fading, "task_arrivals": arrivals, "mean_gain_per_w": mean_gain}
-
-    def sample_trace(self, rng: np.random.Generator, cells: int, slots: int | None = None) -> Any:
-        trace = super().sample_trace(rng, cells, slots)
-        # the slots of a block lie far apart in memory, so that adding them up reads whole rows
-        arrivals = np.moveaxis(np.ascontiguousarray(np.moveaxis(trace.task_arrivals, -1, 1)), 1, -1)
-        return dataclasses.replace(trace, task_arrivals=arrivals)
 
     def derived_trace_fields(self, given: Mapping[str, Array]) -> dict[str, Array]:
         gain = given.get("channel_gain_per_w")
@@ -296,127 +277,60 @@ class SequentialOffloading(Scenario):
 
     # --- one block ---------------------------------------------------------------------------------------------------
 
-    def residual_and_power(
-        self, left_cycles: Array, gain_per_w: Array, out: tuple[Array, Array] | None = None
-    ) -> tuple[Array, Array, Array]:
+    def residual_and_power(self, left_cycles: Array, gain_per_w: Array) -> tuple[Array, Array, Array]:
         """Residual r = z mod W that is sent, its power, and where the power would exceed the limit (eqs. 3, 4).
 
         Args:
             left_cycles: z = q - x, any shape.
             gain_per_w: channel gain, broadcasts.
-            out: arrays that take the residual and the power.
 
         Returns:
             residual_cycles, power_w, outage; residual and power are 0 in an outage.
         """
-        c = self.config
-        w, tol = c.task_cycles, c.residual_tolerance
-        residual, power = out or np.empty((2, *np.broadcast(left_cycles, gain_per_w).shape))
-        np.multiply(left_cycles, 1.0 / w, out=residual)
-        residual += tol
-        np.floor(residual, out=residual)
-        residual *= -w
-        residual += left_cycles
-        np.multiply(residual, self._constants.efficiency_per_cycle, out=power)
-        required_power_w(power, gain_per_w, c.snr_gap, out=power)
-        partial = residual >= tol * w
-        outage = power > c.transmit_power_w_max * OUTAGE_MARGIN
-        outage &= partial
-        sent = (partial ^ outage).astype(np.float64)  # multiplying by a float mask is the fastest selection
-        residual *= sent
-        power *= sent
-        return residual, power, outage
+        shape = np.broadcast_shapes(left_cycles.shape, gain_per_w.shape)
+        rows = (-1, shape[-1])
+        left, gain = (_floats(np.broadcast_to(a, shape).reshape(rows)) for a in (left_cycles, gain_per_w))
+        residual, power = np.empty((2, *left.shape))
+        outage = np.empty(left.shape, np.bool_)
+        send_residuals(left, gain, self._constants, residual, power, outage)
+        return residual.reshape(shape), power.reshape(shape), outage.reshape(shape)
 
     def step(self, state: Any, decisions: Any, exogenous: Any) -> Step:
-        c, constants = self.config, self._constants
-        queue = state.device_queue_cycles
-        # one block of memory: the devices' costs (of its first three rows) and all sums are one matrix product each
-        block = np.empty((len(DEVICE_SUMS), *queue.shape))
-        held, local_j, power, residual, work, outages = block
-        held[:] = queue
-        np.minimum(decisions.local_work_cycles, queue, out=work)
-        np.minimum(work, constants.work_cycles_max, out=work)
-        np.maximum(work, 0.0, out=work)
-        billed = work
-        if c.idle_energy_charged and decisions.device_cpu_hz is not None:
-            billed = np.clip(decisions.device_cpu_hz, 0.0, c.device_cpu_hz_max) * constants.block_s
-        cpu_energy_j(billed, c.device_capacitance, constants.block_s, out=local_j)
-        kept = queue - work
-        _, _, outage = self.residual_and_power(kept, exogenous.channel_gain_per_w, out=(residual, power))
-        outages[:] = outage
-        if c.residual_leaves_device:
-            kept -= residual
-        arrived = _sum_last(exogenous.task_arrivals)
-        dropped = self._dropped(kept, arrived)
-        cost = (constants.device_weights @ block[:3].reshape(3, -1)).reshape(queue.shape)
-        sums = np.zeros((len(SUMS), len(queue)))
-        np.matmul(block, constants.ones, out=sums[: len(block)])
-        if dropped is not None:
-            cost += dropped * c.drop_cost_per_task
-            sums[ARRIVED], sums[DROPPED] = arrived @ constants.ones, dropped @ constants.ones
-            arrived -= dropped
-        arrived *= c.task_cycles
-        kept += arrived
-        next_queue = self._serve(state.server_queue_cycles, decisions.server_cpu_hz, sums)
-        metrics = self._metrics(sums)
-        if dropped is not None:
-            np.divide(sums[DROPPED], np.maximum(sums[ARRIVED], 1.0), out=metrics["drop_ratio"])
+        work, billed = decisions.local_work_cycles, decisions.local_work_cycles
+        if self.config.idle_energy_charged and decisions.device_cpu_hz is not None:
+            billed = decisions.device_cpu_hz * self.config.block_s
+        cells, k = state.device_queue_cycles.shape
+        parts, outage = np.empty((6, cells, k)), np.empty((cells, k), np.bool_)
+        sums, next_server_queue = np.empty((len(SUMS), cells)), np.empty(cells)
+        run_block(
+            *map(_floats, (state.device_queue_cycles, work, billed, exogenous.channel_gain_per_w)),
+            np.ascontiguousarray(exogenous.task_arrivals, np.uint8),
+            *map(_floats, (state.server_queue_cycles, decisions.server_cpu_hz)),
+            self._constants,
+            *(parts, outage, sums, next_server_queue),
+        )
+        names, weights = self._metric_weights
+        metrics = dict(zip(names, weights @ sums, strict=True))
+        next_queue, cost, worked, residual, power, dropped = parts
         details = {
-            "local_work_cycles": work,
+            "local_work_cycles": worked,
             "residual_cycles": residual,
             "transmit_power_w": power,
             "outage": outage,
-            "dropped_tasks": _zeros(queue.shape) if dropped is None else dropped,
+            "dropped_tasks": dropped,
         }
-        next_state = SequentialOffloadingState(kept, next_queue, metrics["offloaded_cycles"], exogenous.task_arrivals)
+        next_state = SequentialOffloadingState(
+            next_queue, next_server_queue, metrics["offloaded_cycles"], exogenous.task_arrivals
+        )
         return Step(next_state, {"device": cost, "server": metrics["server_cost"][:, None]}, metrics, details)
-
-    def _dropped(self, kept: Array, arrived: Array) -> Array | None:
-        """Tasks (B, K) that find no room in the device's buffer; None if every buffer has room for a full block."""
-        c = self.config
-        limit = c.device_queue_tasks_max
-        if np.maximum.reduce(kept, axis=None) <= (limit - c.slots_per_block) * c.task_cycles:
-            return None
-        room = np.floor(limit + c.residual_tolerance - kept / c.task_cycles)
-        return arrived - np.minimum(arrived, np.maximum(room, 0.0))
-
-    def _serve(self, queue: Array, server_cpu_hz: Array, sums: Array) -> Array:
-        """The server's block (eqs. 5 to 7): serves its queue at the block's beginning, then takes the residuals.
-
-        Args:
-            queue: q^ser (B,).
-            server_cpu_hz: f (B,).
-            sums: (SUMS, B); the server's rows are filled.
-
-        Returns:
-            the next queue (B,).
-        """
-        c, constants = self.config, self._constants
-        held, served, energy_j, lost = sums[SERVER]
-        held[:] = queue
-        np.multiply(server_cpu_hz, constants.block_s, out=served)
-        np.minimum(served, constants.server_work_cycles_max, out=served)
-        np.maximum(served, 0.0, out=served)
-        billed = served.copy() if c.idle_energy_charged else served
-        np.minimum(served, queue, out=served)
-        cpu_energy_j(billed, c.server_capacitance, constants.block_s, out=energy_j)
-        filled = queue - served
-        filled += sums[OFFLOADED]
-        next_queue = np.minimum(filled, constants.server_queue_cycles_max)
-        np.subtract(filled, next_queue, out=lost)
-        return next_queue
-
-    def _metrics(self, sums: Array) -> dict[str, Array]:
-        """Metrics (B,) from sums (SUMS, B) over each cell; `drop_ratio` is 0."""
-        metrics = dict(zip(self._constants.metric_names, self._constants.metric_weights @ sums, strict=True))
-        offloaded = sums[OFFLOADED]
-        total = offloaded + sums[WORKED]
-        np.divide(offloaded, np.maximum(total, TINY, out=total), out=metrics["offload_ratio"])
-        return metrics
 
     @cached_property
     def _constants(self) -> BlockConstants:
         return block_constants(self.config)
+
+    @cached_property
+    def _metric_weights(self) -> tuple[tuple[str, ...], Array]:
+        return metric_weights(self.config)
 
     def signalling(self) -> Signalling:
         c = self.config
@@ -440,20 +354,6 @@ def _unit_box(entries: int) -> gymnasium.spaces.Box:
     return gymnasium.spaces.Box(0.0, 1.0, (entries,), np.float32)
 
 
-@lru_cache(maxsize=16)
-def _zeros(shape: tuple[int, ...]) -> Array:
-    """One array of zeros for all, which nobody can write to."""
-    zeros = np.zeros(shape)
-    zeros.flags.writeable = False
-    return zeros
-
-
-def _sum_last(values: Array) -> Array:
-    """Sum over a short last axis; slice by slice where it is the innermost in memory, since reducing is slow there."""
-    if values.strides[-1] >= max(values.strides):
-        total = np.add.reduce(values, axis=-1, dtype=values.dtype)
-    else:
-        total = values[..., 0].copy()
-        for i in range(1, values.shape[-1]):
-            total += values[..., i]
-    return total.astype(np.float64)
+def _floats(values: Array) -> Array:
+    """As compiled code takes them; no copy if they are so already."""
+    return np.ascontiguousarray(values, np.float64)

@@ -2,59 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from envs.api import Array
+from envs.scenarios.sequential_offloading_block import SUMS, BlockConstants
 from envs.scenarios.sequential_offloading_config import SequentialOffloadingConfig
-
-DEVICE_SUMS = ("queue", "local_j", "power", "residual", "work", "outages")
-SERVER_SUMS = ("server_queue", "served", "server_j", "lost")
-SUMS = (*DEVICE_SUMS, *SERVER_SUMS, "dropped", "arrived")
-"""Sums over a cell in a block from which its metrics follow; `arrived` is only filled where tasks are dropped."""
-OFFLOADED, WORKED, DROPPED, ARRIVED = (SUMS.index(name) for name in ("residual", "work", "dropped", "arrived"))
-SERVER = slice(len(DEVICE_SUMS), len(DEVICE_SUMS) + len(SERVER_SUMS))
-
-
-@dataclass(frozen=True)
-class BlockConstants:
-    """What a block needs of a config, computed once.
-
-    Attributes:
-        efficiency_per_cycle: bit/s/Hz that a residual cycle needs during its slot.
-        device_weights: (3,) cost of a device per queued cycle, local J and transmitted W.
-        metric_weights: (metrics, SUMS) metrics as linear combinations.
-        ones: (K,), to sum over devices.
-    """
-
-    block_s: float
-    work_cycles_max: float
-    efficiency_per_cycle: float
-    server_work_cycles_max: float
-    server_queue_cycles_max: float
-    device_weights: Array
-    metric_names: tuple[str, ...]
-    metric_weights: Array
-    ones: Array
 
 
 def block_constants(c: SequentialOffloadingConfig) -> BlockConstants:
     """The constants of a config's blocks."""
-    metrics = _linear_metrics(c)
-    weights = np.array([[terms.get(name, 0.0) for name in SUMS] for terms in metrics.values()])
-    names = tuple(metrics)
     return BlockConstants(
+        task_cycles=c.task_cycles,
         block_s=c.block_s,
+        residual_tolerance=c.residual_tolerance,
+        residual_leaves_device=float(c.residual_leaves_device),
+        idle_energy_charged=float(c.idle_energy_charged),
         work_cycles_max=c.device_work_cycles_max,
+        queue_tasks_max=c.device_queue_tasks_max,
+        capacitance=c.device_capacitance,
         efficiency_per_cycle=c.bits_per_s_per_hz_per_cycle,
+        snr_gap=c.snr_gap,
+        power_w_max=c.transmit_power_w_max,
+        queue_weight=c.device_queue_weight,
+        energy_weight=c.device_energy_weight,
+        slot_s=c.slot_s,
+        drop_cost=c.drop_cost_per_task,
         server_work_cycles_max=c.block_s * c.server_cpu_hz_max,
         server_queue_cycles_max=c.server_queue_tasks_per_device_max * c.num_devices * c.task_cycles,
-        device_weights=weights[names.index("device_cost"), :3].copy(),
-        metric_names=names,
-        metric_weights=weights,
-        ones=np.ones(c.num_devices),
+        server_capacitance=c.server_capacitance,
     )
+
+
+def metric_weights(c: SequentialOffloadingConfig) -> tuple[tuple[str, ...], Array]:
+    """Names of the metrics, and the metrics as linear combinations (metrics, SUMS) of the sums of a block."""
+    metrics = _linear_metrics(c)
+    weights = np.array([[terms.get(name, 0.0) for name in SUMS] for terms in metrics.values()])
+    return tuple(metrics), weights
 
 
 def _linear_metrics(c: SequentialOffloadingConfig) -> dict[str, dict[str, float]]:
@@ -86,9 +69,9 @@ def _linear_metrics(c: SequentialOffloadingConfig) -> dict[str, dict[str, float]
         "local_cycles": {"work": 1.0},
         "offloaded_cycles": {"residual": 1.0},
         "served_cycles": {"served": 1.0},
-        "offload_ratio": {},
+        "offload_ratio": {"offload_ratio": 1.0},
         "outage_ratio": {"outages": 1.0 / k},
-        "drop_ratio": {},
+        "drop_ratio": {"drop_ratio": 1.0},
         "server_dropped_cycles": {"lost": 1.0},
         "device_utilisation": {"work": 1.0 / (k * c.device_work_cycles_max)},
         "server_utilisation": {"served": 1.0 / (c.block_s * c.server_cpu_hz_max)},
