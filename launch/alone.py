@@ -86,7 +86,8 @@ def _play(plan: Plan, folder: Path, seed: int, label: str, sender: Connection) -
             notify: Notify = lambda text, done, total: sender.send(("progress", (text, done, total)))  # noqa: E731
             experiment = Experiment(plan, folder, notify)
             job = next(job for job in experiment.jobs_at[plan.points[0].label] if job.seed == seed)
-            sender.send(("part", measured_part(experiment, job, label)))
+            with experiment.ray:
+                sender.send(("part", measured_part(experiment, job, label)))
         except ValueError as error:
             sender.send(("error", str(error)))
 

@@ -21,6 +21,7 @@ from launch.training import Notify, learned_config, loaded_policy, trained_polic
 from marl.compare import Comparison, Outcome, compare
 from marl.rollout import GivenTraces, SampledTraces, TraceSource, decision_latency_s, rollout
 from marl.traces import LoadedTrace, load_trace
+from marl.train import SharedRay
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Experiment:
         self.store = Store(folder)
         self.notify: Notify = notify or (lambda text, done, total: None)
         self.reused = 0
+        self.ray = SharedRay(max((t.train.get("num_env_runners", 0) for t in plan.preset.learned.values()), default=0))
         self._loaded: LoadedTrace | None = None
         if plan.trace_file is not None:
             self._loaded = load_trace(plan.trace_file, plan.points[0].scenario, plan.seed)
@@ -96,6 +98,10 @@ class Experiment:
 
     def run(self) -> list[PointResult]:
         """Play everything that is not finished yet and compare."""
+        with self.ray:
+            return self._results()
+
+    def _results(self) -> list[PointResult]:
         results = []
         for point in self.plan.points:
             parts: dict[str, list[Part]] = {}
@@ -142,7 +148,7 @@ class Experiment:
             settings = config.to_dict()
             folder = self.folder / "runs" / f"{name}-{seed}-{digest_of(settings)}"
             label = _label("train " + name, point, seed if learned.seeds > 1 else None)
-            make = partial(trained_policy, config, folder, point.scenario, label, self.notify)
+            make = partial(trained_policy, config, folder, point.scenario, label, self.notify, self.ray)
             yield Job(point, name, "learned", seed, make, settings, folder)
 
     def _settings(self, job: Job) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from envs.registry import scenario_class
 from launch.plan import Learned, Point, parse_overrides
 
 if TYPE_CHECKING:
+    from marl.train import SharedRay
     from marl.train_config import TrainConfig
 
 Notify = Callable[[str, int, int], None]
@@ -37,7 +38,7 @@ def learned_config(scenario: str, learned: Learned, point: Point, seed: int) -> 
 
 
 def trained_policy(
-    config: TrainConfig, folder: Path, scenario: Scenario, label: str, notify: Notify
+    config: TrainConfig, folder: Path, scenario: Scenario, label: str, notify: Notify, ray: SharedRay
 ) -> tuple[Policy, float]:
     """Train unless the folder holds the finished run; an interrupted run goes on from its checkpoint.
 
@@ -53,6 +54,7 @@ def trained_policy(
         def told(row: Mapping[str, float], share: float) -> None:
             notify(label, round(share * config.agent_steps), config.agent_steps)
 
+        ray.start()
         training_s = train(config, folder, resume=True, progress=told).training_s
     return load_policy(folder, scenario), training_s
 

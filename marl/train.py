@@ -7,6 +7,7 @@ first, so that a killed run leaves the last complete version.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -43,6 +44,31 @@ class TrainResult:
     path: Path
     training_s: float
     curve: pd.DataFrame
+
+
+class SharedRay(contextlib.AbstractContextManager["SharedRay"]):
+    """One local Ray for all trainings of a block, since starting one takes seconds of computing; the first starts it.
+
+    Args:
+        num_env_runners: of the training that has the most.
+    """
+
+    def __init__(self, num_env_runners: int = 0) -> None:
+        self.num_env_runners = num_env_runners
+        self._stack = contextlib.ExitStack()
+        self._started = False
+
+    def start(self) -> None:
+        """Start it unless it runs."""
+        if not self._started:
+            from marl.rllib.session import local_ray
+
+            self._stack.enter_context(local_ray(self.num_env_runners))
+            self._started = True
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+        self._started = False
 
 
 def train(

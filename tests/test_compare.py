@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from marl.compare import (
     relative_difference,
     signalling_bytes,
 )
+from marl.train import SharedRay
 
 SCENARIO = make_scenario("sequential_offloading", num_devices=4)
 
@@ -117,3 +120,21 @@ def test_outcomes_must_share_their_cells_and_have_names_of_their_own() -> None:
         compare(SCENARIO, [outcome("a", np.ones(3)), outcome("a", np.ones(3))])
     with pytest.raises(ValueError, match="unknown controller 'evem'; did you mean 'even'"):
         compare(SCENARIO, [outcome("even", np.ones(3))]).row("evem")
+
+
+def test_trainings_of_a_comparison_share_one_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    @contextlib.contextmanager
+    def local_ray(num_env_runners: int) -> Iterator[None]:
+        calls.append(f"start {num_env_runners}")
+        yield
+        calls.append("end")
+
+    monkeypatch.setattr("marl.rllib.session.local_ray", local_ray)
+    with SharedRay(3) as ray:
+        assert not calls  # nothing is trained, nothing starts
+        ray.start()
+        ray.start()
+        assert calls == ["start 3"]
+    assert calls == ["start 3", "end"]
