@@ -9,7 +9,7 @@ from envs.api import Scenario
 from envs.config import unknown_name
 
 GAMES = {"sampling_rate": "agents.heuristics.sampling_rate_prices:SamplingRatePrices"}
-"""Scenario -> "module:class" with `spec`, `rewards`, `backlog_cost_s` and `randomised`."""
+"""Scenario -> "module:class" with `spec`, `rewards` and `randomised`."""
 
 
 def priced_game(scenario: Scenario) -> Any:

@@ -21,14 +21,16 @@ FIRST_SHARES = (0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.98)
 DEFICIT_MIDDLE = 0.15
 """Deficit at which the training price of accuracy equals its multiplier."""
 DEFICIT_SPAN = 2.5
-"""Largest deficit in training, in units of V_ref."""
+"""Largest deficit in training, in units of the balance."""
+BALANCE_MIN_PER_S = 0.1
+"""Smallest balance per ten devices in 1/s: below it the price jumps by seconds from slot to slot."""
 REWARD_MIN_S = -2.0
 DEFICIT_SLOTS, QUEUE_SLOTS = 10, 100
 """Slots after which a randomised cell gets new deficits, and empty queues."""
 
 
 class SamplingRatePrices:
-    """Candidates, rewards and congestion costs of a network with two services and optimal shares.
+    """Candidates and rewards of a network with two services and optimal shares.
 
     Args:
         scenario: the network.
@@ -40,8 +42,9 @@ class SamplingRatePrices:
         if scenario.config.share_mode != "optimal":
             raise ValueError(f"priced_dqn needs share_mode = 'optimal', got '{scenario.config.share_mode}'")
         self.scenario = scenario
-        self.balance = reference_balance_per_s(scenario)
-        self.deficit_max = DEFICIT_SPAN * 0.1 * scenario.config.num_devices * self.balance
+        per_ten = scenario.config.num_devices / 10.0
+        self.balance = max(reference_balance_per_s(scenario), BALANCE_MIN_PER_S / per_ten)
+        self.deficit_max = DEFICIT_SPAN * per_ten * self.balance
 
     @cached_property
     def shares(self) -> Array:
@@ -52,7 +55,8 @@ class SamplingRatePrices:
     def spec(self) -> dict[str, Any]:
         """Fields of `agents.priced_network.PriceSpec`: deficits up to 2; server backlogs are hidden.
 
-        Backlogs build up under exploration only, and a price that follows them feeds them.
+        Backlogs build up under exploration only, and a price that follows them feeds them. For the same reason the cost
+        of a backlog is no part of what a candidate costs.
         """
         scale = [1.0] * 5 + [2.0 / self.deficit_max] * 2 + [0.0] * 2
         return {
@@ -82,12 +86,6 @@ class SamplingRatePrices:
         server = server_price_s_per_bit(s, self.shares[candidate], waiting=True)[:, s.service]
         paid = np.take_along_axis(cost + bits * server[..., None], actions[..., None], axis=-1)[..., 0]
         return np.maximum(-paid, REWARD_MIN_S)
-
-    def backlog_cost_s(self, state: Any) -> Array:
-        """(B, C) delay of the server's backlog under every candidate: sum_m N_m Q_m eta_m / (c_m f_b)."""
-        s = self.scenario
-        work = s.service_size * s.server_cycles_per_bit * state.server_queue_bits / s.config.server_hz
-        return np.asarray(work @ (1.0 / self.shares.T))
 
     def randomised(self, state: Any, slot: int, cells: slice, rng: np.random.Generator) -> Any:
         """The state with some cells' deficits drawn anew, and their queues emptied, where the slot calls for it."""

@@ -35,7 +35,7 @@ from marl.rllib.off_policy import OffPolicy, OffPolicySettings
 from marl.rllib.ppo import IndependentNetworks
 
 ROLE = "device"
-CANDIDATE, BACKLOG_COST = "candidate", "backlog_cost"
+CANDIDATE = "candidate"
 CANDIDATE_RANDOM_MIN = 0.2
 PRICE_ERROR_MAX = 3.0
 """Error in s beyond which the price network's squared error becomes linear."""
@@ -103,7 +103,7 @@ class PricedRunner(BatchedEnvRunner):
             step, _, ended = cells.step({ROLE: actions})
             found = {
                 Columns.OBS: rows, Columns.ACTIONS: actions, Columns.REWARDS: rewards.astype(np.float32),
-                CANDIDATE: candidate, BACKLOG_COST: game.backlog_cost_s(state).astype(np.float32),
+                CANDIDATE: candidate,
             }  # fmt: skip
             for name, values in found.items():
                 columns.setdefault(name, []).append(values)
@@ -143,7 +143,7 @@ class PricedLearner(IndependentNetworks, DQNTorchLearner):
                 q_loss = torch.nn.functional.mse_loss(taken, part[Columns.REWARDS])
                 _descend(q_loss, optimizers[QF])
             for index in self._slots(len(rows[Columns.OBS])):
-                price_loss = _price_loss(policy, rows[Columns.OBS][index], rows[BACKLOG_COST][index])
+                price_loss = _price_loss(policy, rows[Columns.OBS][index])
                 _descend(price_loss, optimizers[PRICE])
             losses[module_id] = (q_loss + price_loss).detach()
             self.metrics.log_dict(
@@ -175,15 +175,15 @@ class PricedLearner(IndependentNetworks, DQNTorchLearner):
         super(DQNLearner, self).after_gradient_based_update(timesteps=timesteps)
 
 
-def _price_loss(policy: PricedQNetwork, rows: torch.Tensor, backlog_cost: torch.Tensor) -> torch.Tensor:
+def _price_loss(policy: PricedQNetwork, rows: torch.Tensor) -> torch.Tensor:
     """Huber loss of the costs (slots, C) that the price network reads from a slot's broadcast.
 
-    The target is minus the sum over a slot's devices of the best value under a candidate, plus what the backlog costs,
-    centred over the candidates: only differences between them count.
+    The target is minus the sum over a slot's devices of the best value under a candidate, centred over the candidates:
+    only differences between them count.
     """
     with torch.no_grad():
         best = policy.values_of_all(rows).amax(dim=-1)  # (slots, n, C)
-        target = backlog_cost - best.sum(dim=1)
+        target = -best.sum(dim=1)
         target = target - target.mean(dim=-1, keepdim=True)
     costs = policy.costs(rows[:, 0])
     return 2.0 * torch.nn.functional.huber_loss(costs, target, delta=PRICE_ERROR_MAX)

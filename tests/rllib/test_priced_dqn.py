@@ -53,8 +53,8 @@ def test_rewards_at_the_optimal_shares_add_up_to_the_slots_delay() -> None:
     assert rewards.min() > -2.0  # none at its floor
     missing = scenario.accuracy_target - step.details["service_accuracy"]
     priced = (game.price_s(state.accuracy_deficit) * missing).sum(axis=1)
-    backlog = np.diagonal(game.backlog_cost_s(state))
-    np.testing.assert_allclose(backlog - rewards.sum(axis=1), step.metrics["delay_s"] + priced, rtol=1e-9)
+    waiting = step.metrics["queue_delay_s"]  # of backlogs, which no device of this slot causes
+    np.testing.assert_allclose(-rewards.sum(axis=1), step.metrics["delay_s"] - waiting + priced, rtol=1e-9)
 
 
 def test_the_price_of_accuracy_is_its_multiplier_at_the_middle_deficit_in_every_population() -> None:
@@ -65,6 +65,15 @@ def test_the_price_of_accuracy_is_its_multiplier_at_the_middle_deficit_in_every_
         slope = game.price_s(np.full((1, 2), 0.16)) - game.price_s(np.full((1, 2), 0.15))
         np.testing.assert_allclose(slope, 0.05 * size / 5)
         assert game.deficit_max == pytest.approx(0.5)
+
+
+def test_a_tight_networks_prices_move_no_faster_than_the_smallest_balance_lets_them() -> None:
+    for size in (5, 50):
+        tight = make_scenario("sampling_rate", devices_per_service=(size, size), balance_per_s=0.1 / size)
+        game = SamplingRatePrices(tight)
+        step = game.price_s(np.full((1, 2), 0.16)) - game.price_s(np.full((1, 2), 0.15))
+        np.testing.assert_allclose(step, 0.1 * size / 5)
+        assert game.deficit_max == pytest.approx(0.25)
 
 
 def test_only_the_chosen_cells_are_drawn_anew() -> None:
@@ -101,16 +110,15 @@ def test_a_device_values_its_options_at_the_cheapest_candidate_of_its_broadcast(
 
 def test_the_price_target_is_what_a_candidate_costs_the_slot() -> None:
     scenario, state, exogenous = scenario_and_slot()
-    net, game = network(scenario), SamplingRatePrices(scenario)
+    net = network(scenario)
     rows = torch.from_numpy(scenario.observe(state, exogenous)["device"])
-    backlog = game.backlog_cost_s(state).astype(np.float32)
     with torch.no_grad():
         costs = net.costs(rows[:, 0]).numpy()
-        target = backlog - net.values_of_all(rows).numpy().max(axis=-1).sum(axis=1)
+        target = -net.values_of_all(rows).numpy().max(axis=-1).sum(axis=1)
     error = np.abs(costs - (target - target.mean(axis=1, keepdims=True)))
     assert error.min() < 3.0 < error.max()  # both branches of the loss
     expected = np.mean(np.where(error <= 3.0, error**2, 6.0 * error - 9.0))
-    loss = _price_loss(net, rows, torch.from_numpy(backlog))
+    loss = _price_loss(net, rows)
     assert float(loss.detach()) == pytest.approx(expected, rel=1e-4)
     loss.backward()
     assert all(p.grad is None for p in net.q.parameters())  # the Q-network does not move towards the price
