@@ -17,6 +17,7 @@ from agents.policy import CENTRAL, TrainedPolicy
 from agents.registry import make_policy
 from envs.registry import make_scenario
 from envs.scenarios.model_partitioning import ModelPartitioning, ModelPartitioningDecisions
+from envs.scenarios.model_partitioning_bids import bids
 from marl import partitioning_locality
 from marl.compare import Outcome, signalling_bytes
 from marl.rollout import rollout
@@ -69,6 +70,45 @@ def test_rows_can_name_the_network() -> None:
     is_alexnet = [1, 1, 0, 0, 0, 1, 1]
     np.testing.assert_array_equal(rows[marked][0, :, 7:], np.stack([is_alexnet, np.logical_not(is_alexnet)], axis=1))
     assert marked.roles["device"].observation_space.contains(rows[marked][0, 0])
+
+
+def test_devices_that_bid_see_their_own_bids_and_the_sum_of_the_others() -> None:
+    plain, made = scenario(num_devices=7, show_model=True), scenario(num_devices=7, show_model=True, share_bids=True)
+    state, exogenous, decisions = some_slot(plain)
+    rows, before = made.observe(state, exogenous)["device"], plain.observe(state, exogenous)["device"]
+    np.testing.assert_array_equal(np.delete(rows, slice(7, 11), axis=2), before)
+    assert made.roles["device"].observation_space.contains(rows[0, 0])
+    own, others = rows[..., 7:9], rows[..., 9:11]
+    np.testing.assert_allclose(own + others, np.broadcast_to(own.sum(axis=1, keepdims=True), own.shape), rtol=1e-5)
+    extra = made.step(state, decisions, exogenous).metrics["signalling_bytes"]
+    np.testing.assert_array_equal(
+        extra - plain.step(state, decisions, exogenous).metrics["signalling_bytes"], 4 * 2 * 8
+    )
+
+
+def test_a_bid_is_what_the_best_cut_saves_at_the_prices() -> None:
+    """Against the ledger: a device that offloads by itself, with the shares that it would buy at the prices."""
+    made = scenario(bandwidth_rule="action", edge_cpu_rule="action", mean_arrival_rate_hz=2.5)
+    state, exogenous, _ = some_slot(made, cells=30)
+    state = dataclasses.replace(state, bandwidth_price_mean=np.full(30, 1.0), edge_cpu_price_mean=np.full(30, 0.2))
+    bid = bids(made, state, exogenous)
+    penalty = made.config.delay_weight * made.total_cycles.mean() / made.config.device_cpu_hz
+    for n in range(made.config.num_devices):
+        reckoned, roots = [], []
+        for cut in range(made.layers[n] + 1):
+            alone = np.tile(made.layers, (30, 1))
+            alone[:, n] = cut
+            step = made.step(state, ModelPartitioningDecisions(alone), exogenous)
+            t2, s2 = step.details["transmission_cost"][:, n], 10.0 * step.details["edge_delay_s"][:, n]
+            own = step.costs["device"][:, n] - t2 - s2
+            reckoned.append(own + 2 * np.sqrt(t2) + 2 * np.sqrt(s2 * 0.2))
+            roots.append(np.sqrt(t2))
+        best = np.argmin(reckoned, axis=0)
+        np.testing.assert_allclose(bid[:, n, 0] * penalty, reckoned[-1] - np.min(reckoned, axis=0), atol=1e-9)
+        np.testing.assert_allclose(bid[:, n, 1] * np.sqrt(penalty), np.choose(best, roots), rtol=1e-9)
+    assert 0.1 < (bid[..., 0] > 0).mean() < 0.8
+    dear = dataclasses.replace(state, bandwidth_price_mean=np.full(30, 1e4))
+    assert not bids(made, dear, exogenous).any()
 
 
 def central_run(folder: Path, **fields: Any) -> Path:

@@ -24,6 +24,7 @@ from envs.physics.compute import work_energy_j
 from envs.physics.processes import rayleigh_power_gain, uniform_rate_hz
 from envs.physics.queueing import md1_sojourn_s, virtual_queue
 from envs.physics.radio import antenna_path_gain, fdma_rate_bps
+from envs.scenarios.model_partitioning_bids import BID, bids
 from envs.scenarios.model_partitioning_config import ModelPartitioningConfig
 
 OBSERVATION_MAX = 10.0
@@ -85,7 +86,9 @@ class ModelPartitioning(Scenario):
     exogenous_type = ModelPartitioningExogenous
     decisions_type = ModelPartitioningDecisions
     reward_modes = ("local", "team", "device_local", "difference")
-    controller_fields = ("local_cpu_rule", "bandwidth_rule", "edge_cpu_rule", "signal_smoothing", "share_queues")
+    controller_fields = (
+        "local_cpu_rule", "bandwidth_rule", "edge_cpu_rule", "signal_smoothing", "share_queues", "share_bids",
+    )  # fmt: skip
     cost_metric = "objective"
     cost_label = "objective per slot and 5 devices"
     summary_metrics: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -175,7 +178,7 @@ class ModelPartitioning(Scenario):
     def roles(self) -> dict[str, Role]:
         c = self.config
         action = _unit_box(2) if c.local_cpu_rule == "action" else gymnasium.spaces.Discrete(int(self.layers.max()) + 1)
-        further = c.share_queues + c.show_model * self.model_marks.shape[1]
+        further = c.share_queues + 2 * BID * c.share_bids + c.show_model * self.model_marks.shape[1]
         roles = {"device": Role("device", c.num_devices, _row_box(4 + SIGNALS + further), action)}
         if self._server_decides:
             roles["server"] = Role("server", 1, _row_box(5 * c.num_devices), _unit_box(2 * c.num_devices))
@@ -265,6 +268,10 @@ class ModelPartitioning(Scenario):
             row[..., 5 + i] = (price / (price + self.price_reference))[:, None]
         if self.config.share_queues:
             row[..., 4 + SIGNALS] = own[2].mean(axis=1, keepdims=True)
+        if self.config.share_bids:
+            first, bid = 4 + SIGNALS + self.config.share_queues, bids(self, state, exogenous)
+            row[..., first : first + BID] = bid
+            row[..., first + BID : first + 2 * BID] = bid.sum(axis=1, keepdims=True) - bid  # of the others
         if self.config.show_model:
             row[..., -self.model_marks.shape[1] :] = self.model_marks
         rows = {"device": _clipped(row)}
@@ -494,7 +501,8 @@ class ModelPartitioning(Scenario):
         request, grant = (3, 2) if "optimal" in self.config.rules[1:] else (1, 0)
         count = 0 if grant else 1  # equal shares follow from the number of senders, which is broadcast
         queues = self.config.num_devices + 1 if self.config.share_queues else 0  # reports and their mean
-        return FLOAT_BYTES * (offloading * (request + grant) + count + SIGNALS + queues)
+        announced = BID * (self.config.num_devices + 1) if self.config.share_bids else 0  # bids and their sums
+        return FLOAT_BYTES * (offloading * (request + grant) + count + SIGNALS + queues + announced)
 
     def signalling(self) -> Signalling:
         """Bytes per slot if every device offloads; the metric `signalling_bytes` counts those that do."""

@@ -79,6 +79,7 @@ class ModelPartitioningConfig:
     episode_slots: int = quantity(200, "slot", "slots of an episode", symbol="K", source="Sec. V-A", ge=1)
     signal_smoothing: float = quantity(0.05, "-", "EMA factor of the broadcast signals", gt=0, le=1)
     share_queues: bool = quantity(False, "-", "devices report energy queues; rows also show their mean")
+    share_bids: bool = quantity(False, "-", "devices announce savings and loads before they choose; rows show them")
     show_model: bool = quantity(False, "-", "device rows end with a one-hot of the network, for a shared policy")
 
     def __post_init__(self) -> None:
