@@ -57,7 +57,7 @@ def draw_all(
     """Draw the preset's figures and its calculations' shares as PNG and SVG; returns (caption, path of the SVG)."""
     drawn = []
     for i, spec in enumerate(plan.preset.figures):
-        if spec.kind in ("sweep", "scaling", "frontier") and len(results) < 2:
+        if (spec.kind in ("sweep", "scaling", "frontier") and len(results) < 2) or not _shown(results[0], spec):
             continue
         figure, caption = draw(plan, results, spec)
         name = "-".join(part for part in (str(i + 1), spec.kind, spec.metric.replace(" ", "_")) if part)
@@ -110,7 +110,12 @@ def draw(plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> tuple[
         figure = Figure(layout="constrained")
         FigureCanvasAgg(figure)
         caption = painters[spec.kind](figure, plan, results, spec)
-    return figure, caption
+    return figure, caption + (f" Left out: {', '.join(spec.without)}." if spec.without else "")
+
+
+def _shown(result: PointResult, spec: FigureSpec) -> list[Row]:
+    """Rows that a figure shows."""
+    return [row for row in result.comparison.rows if row.controller not in spec.without]
 
 
 def _grid(figure: Figure, results: Sequence[PointResult], width: float, height: float) -> list[tuple[Any, PointResult]]:
@@ -125,10 +130,10 @@ def _grid(figure: Figure, results: Sequence[PointResult], width: float, height: 
 
 
 def _bars(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> str:
-    names = len(results[0].comparison.rows)
+    names = len(_shown(results[0], spec))
     label = _label(results[0], spec.metric)
     for axes, result in _grid(figure, results, 5.6, 0.34 * names + 1.3):
-        rows = sorted(result.comparison.rows, key=lambda row: _value(row, spec.metric).value, reverse=True)
+        rows = sorted(_shown(result, spec), key=lambda row: _value(row, spec.metric).value, reverse=True)
         look = looks(result.comparison.rows)
         values = [_value(row, spec.metric) for row in rows]
         for y, (row, value) in enumerate(zip(rows, values, strict=True)):
@@ -153,7 +158,7 @@ def _curves(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: Fi
     for axes, result in panels:
         look = looks(result.comparison.rows)
         heights = []
-        for row in result.comparison.rows:
+        for row in _shown(result, spec):
             mean, spread = _series(result, row.controller, spec.metric)
             slots = np.arange(len(mean)) * window + window / 2
             style = look[row.controller]
@@ -208,7 +213,7 @@ def _percent_scale(axes: Any, heights: Sequence[float]) -> None:
 def _sweep(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> str:
     figure.set_size_inches(8.4, 4.6)
     axes = figure.subplots()
-    _draw_sweep(axes, plan, results, spec.metric)
+    _draw_sweep(axes, plan, results, spec.metric, _shown(results[0], spec))
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=9)
     return f"{axes.get_ylabel().capitalize()} against {axes.get_xlabel() or 'the sweep'}, 95% intervals."
 
@@ -225,7 +230,7 @@ def _scaling(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: F
     for panel in panels[len(shown) :]:
         panel.set_axis_off()
     for axes, name in zip(panels, shown, strict=False):
-        _draw_sweep(axes, plan, results, name, always_log=True)
+        _draw_sweep(axes, plan, results, name, results[0].comparison.rows, always_log=True)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=9)
     return (
         f"Cost, speed, memory and signalling against {panels[0].get_xlabel()}, logarithmic axes (the excess over "
@@ -234,13 +239,15 @@ def _scaling(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: F
     )
 
 
-def _draw_sweep(axes: Any, plan: Plan, results: Sequence[PointResult], metric: str, always_log: bool = False) -> None:
+def _draw_sweep(
+    axes: Any, plan: Plan, results: Sequence[PointResult], metric: str, rows: Sequence[Row], always_log: bool = False
+) -> None:
     values = [result.point.value for result in results]
     numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
     x = np.asarray(values, float) if numeric else np.arange(len(values))
     look = looks(results[0].comparison.rows)
     heights = []
-    for row in results[0].comparison.rows:
+    for row in rows:
         found = [_value(result.comparison.row(row.controller), metric) for result in results]
         y = np.array([f.value for f in found])
         bars = np.nan_to_num(np.abs(np.array([[f.value - f.low, f.high - f.value] for f in found]).T))
@@ -267,7 +274,7 @@ def _tradeoff(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: 
     label = results[0].point.scenario.cost_label
     for axes, result in _grid(figure, results, 5.4, 4.0):
         look = looks(result.comparison.rows)
-        for row in result.comparison.rows:
+        for row in _shown(result, spec):
             style, value = look[row.controller], row.cost
             axes.errorbar(
                 row.signalling_bytes, value.value,
@@ -275,13 +282,13 @@ def _tradeoff(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: 
                 color=style.colour, ms=7, capsize=2.5, label=row.controller,
             )  # fmt: skip
         axes.margins(x=0.1)
-        sent = [row.signalling_bytes for row in result.comparison.rows]
+        sent = [row.signalling_bytes for row in _shown(result, spec)]
         if min(sent) > 0:
             _scale(axes, "x", sent)
         else:
             axes.set_xscale("symlog", linthresh=1)
             axes.set_xlim(-0.3, 2.0 * max(1.0, *sent))
-        _scale(axes, "y", [row.cost.value for row in result.comparison.rows])
+        _scale(axes, "y", [row.cost.value for row in _shown(result, spec)])
         axes.set_xlabel("signalling [byte/slot]")
         axes.set_ylabel(label)
         axes.set_title(result.point.label, loc="left")

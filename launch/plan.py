@@ -52,11 +52,13 @@ class FigureSpec(_Model):
     a line per controller through the points of a sweep).
     metric: what it shows; the scenario's cost by default; of "training" a column of `curve.parquet`.
     against: what a frontier shows it against.
+    without: controllers that bars, curves, sweeps and tradeoffs leave out, such as one whose cost dwarfs all others.
     """
 
     kind: FigureKind
     metric: str = ""
     against: str = ""
+    without: list[str] = []
     caption: str = ""
 
 
@@ -164,11 +166,14 @@ def load_preset(name: str) -> Preset:
     else:
         raise ValueError(unknown_name("preset", name, preset_names()))
     try:
-        return Preset.model_validate(yaml.safe_load(text))
+        preset = Preset.model_validate(yaml.safe_load(text))
     except yaml.YAMLError as error:
         raise ValueError(f"preset {name} is not YAML: {' '.join(str(error).split())}") from None
     except pydantic.ValidationError as error:
         raise ValueError(f"preset {name}: {_first_problem(error)}") from None
+    for absent in {left for figure in preset.figures for left in figure.without} - {*preset.controllers}:
+        raise ValueError(f"preset {name}, without: {unknown_name('controller', absent, preset.controllers)}")
+    return preset
 
 
 def scenario_preset(name: str) -> Preset:

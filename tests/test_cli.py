@@ -32,7 +32,12 @@ TINY = {
     "window": 4,
     "controllers": ["random", "fixed_power", "parametric_q"],
     "reference": "parametric_q",
-    "figures": [{"kind": "bars"}, {"kind": "curves"}, {"kind": "curves", "metric": "excess"}, {"kind": "tradeoff"}],
+    "figures": [
+        {"kind": "bars"},
+        {"kind": "curves"},
+        {"kind": "curves", "metric": "excess"},
+        {"kind": "tradeoff", "without": ["random"]},
+    ],
 }
 
 
@@ -130,6 +135,7 @@ BAD_PRESETS = {
     "a field that does not exist": ({"sweep": {"field": "devices", "values": [1]}}, "unknown field 'devices'"),
     "an illegal value in the sweep": ({"sweep": {"field": "num_devices", "values": [2, 0]}}, "num_devices = 0"),
     "an unknown metric": ({"figures": [{"kind": "bars", "metric": "speed"}]}, "unknown metric 'speed'"),
+    "a figure without whom": ({"figures": [{"kind": "bars", "without": ["randon"]}]}, "did you mean 'random'"),
     "a misspelt training field": (
         {"controllers": ["random", "ppo"], "learned": {"ppo": {"train": {"agentsteps": 5}}}},
         "did you mean 'agent_steps'",
@@ -208,6 +214,10 @@ def test_the_page_needs_nothing_else(finished: Path) -> None:
     assert all(b"<svg" in base64.b64decode(image) for image in images)
     assert "python -m launch compare --preset" in page
     assert "cost per device and block" in page
+    assert "Left out: random." in page
+    tradeoff = base64.b64decode(images[3])
+    assert b"fixed_power" in tradeoff
+    assert b"random" not in tradeoff
 
 
 def test_finished_results_are_taken_from_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
