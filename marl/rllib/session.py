@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import math
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -55,6 +56,8 @@ MODULES = {
     "hybrid_sac": HybridSACModule,
 }
 START_ATTEMPTS = 4
+END_S = 10.0
+"""Time that killed processes have to be gone, in s."""
 OBJECT_STORE_BYTES = 200 * 1024**2
 
 
@@ -87,12 +90,28 @@ def _start_node(num_env_runners: int) -> None:
                 logging_level=logging.ERROR,
                 _node_ip_address="127.0.0.1",
                 runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}} if num_env_runners else None,
+                _system_config={"prestart_worker_first_driver": False},  # workers are started when they are asked for
             )
             return
         except Exception as error:  # Ray raises no narrower class
             if attempt == START_ATTEMPTS or "timed out" not in str(error):
                 raise
             ray.shutdown()
+            _end_failed_start()
+
+
+def _end_failed_start() -> None:
+    """End the processes of a start that timed out: Ray keeps them until this process ends, and a busy machine busy."""
+    import psutil  # Ray ships it, and puts it on the path when it is imported
+
+    own = re.compile(rf"session_[\d_-]+_{os.getpid()}\b")  # Ray names a session after its time and the driver
+    left = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if any(own.search(part) for part in process.cmdline()):
+                process.kill()
+                left.append(process)
+    psutil.wait_procs(left, timeout=END_S)
 
 
 def set_up(config: TrainConfig) -> Any:

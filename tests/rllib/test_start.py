@@ -1,0 +1,47 @@
+"""A local Ray whose start times out is started again, and what the first start left is ended."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import ray
+
+from marl.rllib import session
+
+SLEEP = "import time; time.sleep(60)"
+
+
+def test_start_that_timed_out_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[subprocess.Popen[bytes]] = []
+    other = subprocess.Popen([sys.executable, "-c", SLEEP, "session_2026-01-01_00-00-00_0_1"])  # another driver's
+
+    def init(**_: Any) -> None:
+        if not left:
+            name = f"/tmp/ray/session_2026-01-01_00-00-00_000000_{os.getpid()}/logs"
+            left.append(subprocess.Popen([sys.executable, "-c", SLEEP, name]))
+            raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    try:
+        session._start_node(0)
+        with pytest.raises(ProcessLookupError):
+            os.kill(left[0].pid, 0)
+        assert other.poll() is None
+    finally:
+        for process in (other, *left):
+            process.kill()
+            process.wait()
+
+
+def test_other_errors_of_a_start_are_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: Any) -> None:
+        raise ConnectionError("no address")
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(ConnectionError, match="no address"):
+        session._start_node(0)
