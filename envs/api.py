@@ -10,7 +10,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, ClassVar, Literal, TypeVar
 
 import gymnasium
@@ -179,7 +179,8 @@ class Trace:
         return type(self)(**parts)
 
 
-def trace_fields(trace_type: type) -> dict[str, Mapping[str, Any]]:
+@cache
+def trace_fields(trace_type: type) -> Mapping[str, Mapping[str, Any]]:
     """Name -> metadata (`kind`, `unit`, `axes`, `process`, `low`, `integer`) of a trace's fields, in order."""
     return {f.name: f.metadata for f in dataclasses.fields(trace_type)}
 

@@ -100,6 +100,8 @@ class Cells:
             self.clock = offsets // window * window if window < scenario.horizon else offsets
         self.state = scenario.initial_state(self._merged())
         self.charges: Mapping[str, Array] = {}
+        self._seen: tuple[Any, Mapping[str, Array]] | None = None
+        """A state and its rows; a new state is a new object."""
         self._acted: dict[str, Act] | None = None
         """What fixed roles that act before the learned ones do in the present slot, once its rows were asked for."""
         self._start_team()
@@ -167,8 +169,11 @@ class Cells:
             self._acted = self.team.act_before(self.learned, observations, self.rng)
 
     def _observed(self) -> Mapping[str, Array]:
-        """Role -> rows of the present slot without messages; nothing for central control."""
-        return {} if self.central else self.scenario.observe(self.state, self.exogenous)
+        """Role -> rows of the present slot without messages, once per state; nothing for central control."""
+        if self._seen is None or self._seen[0] is not self.state:
+            rows = {} if self.central else self.scenario.observe(self.state, self.exogenous)
+            self._seen = self.state, rows
+        return self._seen[1]
 
     def _rows(self, rows: Mapping[str, Array]) -> Slot:
         """A slot's rows from what is observed, messages appended."""
