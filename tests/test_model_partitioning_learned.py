@@ -201,6 +201,15 @@ def test_learning_devices_beat_prices_in_the_papers_cell() -> None:
     assert cost["parametric_q"] < 0.97 * cost["price_greedy"]
 
 
+def test_devices_try_the_edge_where_nobody_uses_it() -> None:
+    """At 1.5 requests/s prices that are guessed at the start keep everybody local; prices that fall do not."""
+    made = scenario(mean_arrival_rate_hz=1.5)
+    trace = made.sample_trace(np.random.default_rng(3), 2, 120)
+    found = played(made, make_policy(made, "parametric_q"), trace)
+    assert (found["offload_ratio_resnet18"] > 0.1).all()
+    assert found["objective"].mean() < 0.9 * played(made, make_policy(made, "local"), trace)["objective"].mean()
+
+
 @pytest.mark.parametrize(("field", "value"), [("discount", 1.0), ("noise", 0.0), ("prior_weight", -1.0)])
 def test_illegal_settings_are_named(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{field} = {value}"):

@@ -56,7 +56,7 @@ class ParametricQ(CutController):
         n = self.network.config.num_devices
         self.weights = np.zeros((cells, n, FEATURES))  # E[T], E[S]
         self.covariance = np.tile(np.eye(FEATURES) / self.prior_weight, (cells, n, 1, 1))
-        self.started = False
+        self.sampled = np.zeros((cells, n), bool)  # has offloaded, so that the ledger told something
         self._roots = np.zeros((cells, n, FEATURES))  # of the cut taken, and the cost it was known to have
         self._known = np.zeros((cells, n))
         self._cost = np.full((cells, n), np.nan)  # NaN: no sample waits
@@ -65,11 +65,9 @@ class ParametricQ(CutController):
 
     def choose(self, observations: Array, rng: np.random.Generator) -> Array:
         own = self.own_values(observations)
-        if not self.started:
-            self.weights = self._start(observations)
-        elif not np.isnan(self._cost).any():
+        if not np.isnan(self._cost).any():
             self._learn()
-        self.started = True
+        self.weights = np.where(self.sampled[..., None], self.weights, self._guess(observations))
         waiting = np.einsum("bnlf,bnf->bnl", own.roots, self.weights)
         cut = np.asarray((own.cost + 2.0 * waiting + own.later).argmin(axis=2))
         taken = cut[..., None]
@@ -94,8 +92,11 @@ class ParametricQ(CutController):
         later = later * (self.discount / (1.0 - self.discount))
         return OwnValues(local.cost + t * t + s * s, later, np.stack([t, s], axis=3))
 
-    def _start(self, observations: Array) -> Array:
-        """(B, N, 2): the roots of the broadcast prices, which are the sums over all, without an own Nth part."""
+    def _guess(self, observations: Array) -> Array:
+        """(B, N, 2): the roots of the broadcast prices, which are the sums over all, without an own Nth part.
+
+        What a device that has not offloaded yet goes by: where nobody offloads prices fall until somebody tries.
+        """
         shown = observations[..., 5:7].astype(np.float64)
         price = self.network.price_reference * shown / np.maximum(1.0 - shown, 1e-9)
         n = self.network.config.num_devices
@@ -112,6 +113,7 @@ class ParametricQ(CutController):
         gain = projected / (self.noise + (projected * self._roots).sum(axis=2))[..., None]
         error = self._cost - self._known - (self.weights * self._roots).sum(axis=2)
         self.weights = self.weights + gain * error[..., None]
+        self.sampled |= self._roots.any(axis=2)
         self.covariance = self.covariance - gain[..., None] * projected[..., None, :]
         self._cost = np.full_like(self._cost, np.nan)
 
@@ -120,14 +122,14 @@ class ParametricQ(CutController):
     def state_dict(self) -> dict[str, Any]:
         """Weights, covariances and the sample that waits for the next slot."""
         return {
-            "weights": self.weights.copy(), "covariance": self.covariance.copy(), "started": self.started,
+            "weights": self.weights.copy(), "covariance": self.covariance.copy(), "sampled": self.sampled.copy(),
             "roots": self._roots.copy(), "known": self._known.copy(), "cost": self._cost.copy(),
         }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.weights = restored(state, "weights", self.weights)
         self.covariance = restored(state, "covariance", self.covariance)
-        self.started = bool(state["started"])
+        self.sampled = restored(state, "sampled", self.sampled)
         self._roots = restored(state, "roots", self._roots)
         self._known = restored(state, "known", self._known)
         self._cost = restored(state, "cost", self._cost)
