@@ -171,9 +171,12 @@ def _curves(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: Fi
         if spec.metric == "excess":
             _percent_scale(axes, heights)
         else:
-            margin = 0.06 * (max(heights) - min(heights))
-            axes.set_ylim(min(heights) - margin, max(heights) + margin)  # of the means: a wide band may leave the panel
             _scale(axes, "y", heights)
+            low, high = min(heights), max(heights)  # of the means: a wide band may leave the panel
+            if axes.get_yscale() == "log":
+                axes.set_ylim(low * (low / high) ** 0.06, high * (high / low) ** 0.06)
+            else:
+                axes.set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
         axes.set_xlabel("slot")
         axes.set_ylabel(label)
         axes.set_title(result.point.label, loc="left")

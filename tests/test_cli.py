@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,9 @@ import pytest
 import yaml
 
 from envs.registry import make_scenario, scenario_names
+from launch import figures
 from launch.__main__ import main
-from launch.plan import load_preset, make_plan, preset_names, scenario_preset
+from launch.plan import FigureSpec, load_preset, make_plan, preset_names, scenario_preset
 from marl.traces import save_trace
 
 ROOT = Path(__file__).parent.parent
@@ -218,6 +220,25 @@ def test_the_page_needs_nothing_else(finished: Path) -> None:
     tradeoff = base64.b64decode(images[3])
     assert b"fixed_power" in tradeoff
     assert b"random" not in tradeoff
+
+
+@pytest.mark.parametrize("costs", [(1.0, 100.0), (1.0, 2.0)])
+def test_curves_fill_their_panel(costs: tuple[float, ...]) -> None:
+    """On a logarithmic axis, which costs far apart get, as on a linear one."""
+    series = {f"rule {cost}": cost * np.linspace(1.0, 1.2, 6)[None].repeat(2, axis=0) for cost in costs}
+    rows = [SimpleNamespace(controller=name, kind="baseline") for name in series]
+    point = SimpleNamespace(label="", scenario=SimpleNamespace(cost_label="cost"))
+    result = SimpleNamespace(
+        comparison=SimpleNamespace(rows=rows, reference=None, cells=2), point=point, cost_windows=series.__getitem__
+    )
+    plan = SimpleNamespace(preset=SimpleNamespace(window=2, warmup=0), slots=12, trace_file=None)
+    figure, _ = figures.draw(plan, [result], FigureSpec(kind="curves"))  # type: ignore[arg-type, list-item]
+    axes = figure.axes[0]
+    low, high = axes.transData.inverted().transform(axes.transAxes.transform([(0, 0), (0, 1)]))[:, 1]
+    shown = [float(end) for line in axes.lines for end in (line.get_ydata().min(), line.get_ydata().max())]  # type: ignore[union-attr]
+    place = axes.transAxes.inverted().transform(axes.transData.transform([(0, min(shown)), (0, max(shown))]))[:, 1]
+    assert low < min(shown) < max(shown) < high
+    assert place[1] - place[0] > 0.8
 
 
 def test_finished_results_are_taken_from_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
