@@ -383,7 +383,8 @@ def _scale(axes: Any, which: str, values: Sequence[float], factor: float = 4.0) 
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
     axis = axes.xaxis if which == "x" else axes.yaxis
     decades = np.log10(max(finite) / min(finite))
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 3.0, 5.0, 7.0) if decades < 1.3 else (1.0,)))
+    steps = (1.0, 2.0, 3.0, 5.0, 7.0) if decades < 1.3 else (1.0, 2.0, 5.0) if decades < 2.2 else (1.0,)
+    axis.set_major_locator(LogLocator(subs=steps))
     if min(finite) > 1e-3 and max(finite) < 1e5:
         axis.set_major_formatter(ScalarFormatter())
     axis.set_minor_formatter(NullFormatter())
