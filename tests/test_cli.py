@@ -228,16 +228,16 @@ def test_curves_fill_their_panel(costs: tuple[float, ...]) -> None:
     series = {f"rule {cost}": cost * np.linspace(1.0, 1.2, 6)[None].repeat(2, axis=0) for cost in costs}
     rows = [SimpleNamespace(controller=name, kind="baseline") for name in series]
     point = SimpleNamespace(label="", scenario=SimpleNamespace(cost_label="cost"))
-    result = SimpleNamespace(
+    result: Any = SimpleNamespace(
         comparison=SimpleNamespace(rows=rows, reference=None, cells=2), point=point, cost_windows=series.__getitem__
     )
-    plan = SimpleNamespace(preset=SimpleNamespace(window=2, warmup=0), slots=12, trace_file=None)
-    figure, _ = figures.draw(plan, [result], FigureSpec(kind="curves"))  # type: ignore[arg-type, list-item]
+    plan: Any = SimpleNamespace(preset=SimpleNamespace(window=2, warmup=0), slots=12, trace_file=None)
+    figure, _ = figures.draw(plan, [result], FigureSpec(kind="curves"))
     axes = figure.axes[0]
     low, high = axes.transData.inverted().transform(axes.transAxes.transform([(0, 0), (0, 1)]))[:, 1]
-    shown = [float(end) for line in axes.lines for end in (line.get_ydata().min(), line.get_ydata().max())]  # type: ignore[union-attr]
-    place = axes.transAxes.inverted().transform(axes.transData.transform([(0, min(shown)), (0, max(shown))]))[:, 1]
-    assert low < min(shown) < max(shown) < high
+    shown = np.concatenate([np.asarray(line.get_ydata(), np.float64) for line in axes.lines])
+    place = axes.transAxes.inverted().transform(axes.transData.transform([(0, shown.min()), (0, shown.max())]))[:, 1]
+    assert low < shown.min() < shown.max() < high
     assert place[1] - place[0] > 0.8
 
 
