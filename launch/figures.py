@@ -306,7 +306,7 @@ def _frontier(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: 
     axes = figure.subplots()
     look = looks(results[0].comparison.rows)
     reached: dict[str, list[float]] = {"x": [], "y": []}
-    for row in results[0].comparison.rows:
+    for row in _shown(results[0], spec):
         here = [result.comparison.row(row.controller) for result in results]
         x, y = ([_value(r, name).value for r in here] for name in (spec.against, spec.metric))
         style = look[row.controller]

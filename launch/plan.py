@@ -52,7 +52,7 @@ class FigureSpec(_Model):
     a line per controller through the points of a sweep).
     metric: what it shows; the scenario's cost by default; of "training" a column of `curve.parquet`.
     against: what a frontier shows it against.
-    without: controllers that bars, curves, sweeps and tradeoffs leave out, such as one whose cost dwarfs all others.
+    without: controllers that it leaves out (not of "scaling", "training"), such as one whose cost dwarfs all others.
     """
 
     kind: FigureKind

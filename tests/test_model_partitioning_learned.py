@@ -177,7 +177,7 @@ def test_a_short_sighted_device_that_is_alone_is_optimal() -> None:
 def test_devices_learn_the_roots_of_the_others() -> None:
     """Own ledger entries that hold a known congestion: every device that offloads finds its own two numbers."""
     made = scenario(mean_arrival_rate_hz=2.5, model_pattern="resnet18")
-    learner = ParametricQ(prior_weight=1e-3, noise=1e-4)
+    learner = ParametricQ(prior_weight=1e-2, noise=1e-6)
     learner.reset(made, 2)
     rng = np.random.default_rng(0)
     true = rng.uniform(0.1, 0.4, (2, 5, 2))
@@ -199,6 +199,18 @@ def test_learning_devices_beat_prices_in_the_papers_cell() -> None:
             for n in ("parametric_q", "price_greedy", "slot_optimal")}  # fmt: skip
     assert cost["slot_optimal"] < cost["parametric_q"] < 1.08 * cost["slot_optimal"]
     assert cost["parametric_q"] < 0.97 * cost["price_greedy"]
+
+
+def test_what_devices_learn_does_not_depend_on_the_unit_of_cost() -> None:
+    """V ten times as large with queues of ten times the size: the same problem in another unit."""
+    cuts = []
+    for v in (1.0, 10.0):
+        made = scenario(mean_arrival_rate_hz=2.5, delay_weight=v, energy_queue_scale=10 * v, memory_queue_scale=v)
+        trace = made.sample_trace(np.random.default_rng(3), 2, 60)
+        found = played(made, make_policy(made, "parametric_q"), trace)
+        assert found["offload_ratio_resnet18"].mean() > 0.1
+        cuts.append(found["objective"] / v)
+    np.testing.assert_allclose(cuts[0], cuts[1], rtol=1e-6)
 
 
 def test_devices_try_the_edge_where_nobody_uses_it() -> None:

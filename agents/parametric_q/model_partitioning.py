@@ -39,11 +39,11 @@ class ParametricQ(CutController):
 
     Args:
         discount: gamma per slot.
-        prior_weight: how strongly the start is believed; the covariance begins at 1 / prior_weight.
-        noise: variance of a cost sample around the linear model.
+        prior_weight: how strongly the start is believed; the covariance begins at V / prior_weight.
+        noise: variance of a cost sample around the linear model, in V^2, as costs grow with V.
     """
 
-    def __init__(self, discount: float = 0.5, prior_weight: float = 3.0, noise: float = 1.0) -> None:
+    def __init__(self, discount: float = 0.5, prior_weight: float = 30.0, noise: float = 0.01) -> None:
         if not 0.0 <= discount < 1.0:
             raise ValueError(f"discount = {discount} is not legal: must be >= 0 and < 1")
         for name, value in (("prior_weight", prior_weight), ("noise", noise)):
@@ -53,9 +53,9 @@ class ParametricQ(CutController):
 
     def reset(self, scenario: Scenario, cells: int) -> None:
         super().reset(scenario, cells)
-        n = self.network.config.num_devices
+        n, self._v = self.network.config.num_devices, self.network.config.delay_weight
         self.weights = np.zeros((cells, n, FEATURES))  # E[T], E[S]
-        self.covariance = np.tile(np.eye(FEATURES) / self.prior_weight, (cells, n, 1, 1))
+        self.covariance = np.tile(np.eye(FEATURES) * (self._v / self.prior_weight), (cells, n, 1, 1))
         self.sampled = np.zeros((cells, n), bool)  # has offloaded, so that the ledger told something
         self._roots = np.zeros((cells, n, FEATURES))  # of the cut taken, and the cost it was known to have
         self._known = np.zeros((cells, n))
@@ -110,7 +110,7 @@ class ParametricQ(CutController):
     def _learn(self) -> None:
         """One step of recursive least squares of every device; one that stayed local has roots 0 and learns nothing."""
         projected = np.einsum("bnij,bnj->bni", self.covariance, self._roots)
-        gain = projected / (self.noise + (projected * self._roots).sum(axis=2))[..., None]
+        gain = projected / (self.noise * self._v**2 + (projected * self._roots).sum(axis=2))[..., None]
         error = self._cost - self._known - (self.weights * self._roots).sum(axis=2)
         self.weights = self.weights + gain * error[..., None]
         self.sampled |= self._roots.any(axis=2)
