@@ -58,6 +58,8 @@ MODULES = {
 START_ATTEMPTS = 4
 END_S = 10.0
 """Time that killed processes have to be gone, in s."""
+PROBE_S = 5.0
+"""Time in s that an iteration waits for a lost runner to answer; it is asked again in the next one."""
 OBJECT_STORE_BYTES = 200 * 1024**2
 
 
@@ -260,7 +262,7 @@ def ppo_config(config: TrainConfig) -> BatchedPPOConfig:
             num_env_runners=config.num_env_runners,
             sample_timeout_s=600.0,
         )
-        .fault_tolerance(restart_failed_env_runners=True)
+        .fault_tolerance(restart_failed_env_runners=True, env_runner_health_probe_timeout_s=PROBE_S)
         .learners(num_learners=0)
         .multi_agent(policies=set(roles), policy_mapping_fn=_module_of)
         .rl_module(rl_module_spec=module_specs(config, scenario))
@@ -307,7 +309,7 @@ def off_policy_config(config: TrainConfig) -> Any:
         kinds[config.algorithm]()
         .environment(env_config=runner_settings(config).to_dict())
         .env_runners(env_runner_cls=BatchedEnvRunner, num_env_runners=config.num_env_runners, sample_timeout_s=600.0)
-        .fault_tolerance(restart_failed_env_runners=True)
+        .fault_tolerance(restart_failed_env_runners=True, env_runner_health_probe_timeout_s=PROBE_S)
         .learners(num_learners=0)
         .multi_agent(policies=set(roles), policy_mapping_fn=_module_of)
         .rl_module(rl_module_spec=module_specs(config, scenario))
