@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import gymnasium
 import numpy as np
@@ -179,9 +179,13 @@ class Trace:
         return type(self)(**parts)
 
 
-@cache
 def trace_fields(trace_type: type) -> Mapping[str, Mapping[str, Any]]:
     """Name -> metadata (`kind`, `unit`, `axes`, `process`, `low`, `integer`) of a trace's fields, in order."""
+    return _trace_fields(cast(Hashable, trace_type))
+
+
+@cache
+def _trace_fields(trace_type: Any) -> Mapping[str, Mapping[str, Any]]:
     return {f.name: f.metadata for f in dataclasses.fields(trace_type)}
 
 
