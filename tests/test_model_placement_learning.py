@@ -16,6 +16,7 @@ from envs.api import Parts
 from envs.scenarios.model_placement import ModelPlacement, ModelPlacementConfig, scaled
 from marl.rllib.cells import Cells
 from marl.rllib.imitation import demonstrations, fit, imitation_loss
+from marl.train import training_world
 from marl.train_config import TrainConfig, check
 
 FIXED = {"gateway": "deadline", "server": "deadline"}
@@ -110,6 +111,14 @@ def test_rules_give_the_same_shares_under_either_prior(name: str) -> None:
         for prior in ("equal", "need")
     )
     np.testing.assert_allclose(equal, need, rtol=1e-12)
+
+
+def test_a_policy_is_played_under_the_prior_that_it_was_trained_with() -> None:
+    """Scores mean other shares under the other prior."""
+    trained = TrainConfig(scenario="model_placement", set={"share_prior": "need"}, fixed={"device": "static"})
+    played = ModelPlacement(scaled(2, 4))
+    world = training_world(played, trained)
+    assert world.config == dataclasses.replace(played.config, share_prior="need")
 
 
 def test_devices_of_a_gateway_share_its_mean_as_reward() -> None:

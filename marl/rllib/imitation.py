@@ -20,6 +20,8 @@ from marl.rllib.session import policy_networks
 from marl.train_config import TrainConfig
 
 LEARNING_RATE = 3e-3
+"""First one; it falls linearly to a fiftieth."""
+LAST_RATE = 0.02
 SMOOTHING = 0.2
 """Part of a discrete target that is spread over all choices: 0.9 and 0.1 for two, so that exploration goes on."""
 ROWS = 8192
@@ -99,7 +101,9 @@ def fit(network: PolicyNetwork, rows: Array, actions: Array, steps: int, batch: 
         rows, actions, agents = rows.reshape(-1, rows.shape[2]), actions.reshape(-1, *actions.shape[2:]), 1
     size = min(len(rows), max(1, batch // agents))
     value = float("nan")
-    for _ in range(steps):
+    for i in range(steps):
+        for group in optimiser.param_groups:
+            group["lr"] = LEARNING_RATE * (1.0 - (1.0 - LAST_RATE) * i / steps)
         index = rng.integers(0, len(rows), size)
         loss = imitation_loss(network, torch.from_numpy(rows[index]), torch.from_numpy(actions[index]))
         optimiser.zero_grad()
