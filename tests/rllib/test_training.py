@@ -142,6 +142,29 @@ def test_a_policy_trained_under_a_price_plays_with_it(local_cluster: None, tmp_p
     assert TrainedPolicy.load(tmp_path / "policy" / "device.pt").spec.observation_size == 8
 
 
+def test_networks_of_their_own_under_a_critic_of_their_cell(local_cluster: None, tmp_path: Path) -> None:
+    """Each device's policy is clipped by its own gradient; the critic that a gateway's devices share, by its own."""
+    sizes = {"num_gateways": 2, "devices_per_gateway": 3}
+    run = train(
+        TrainConfig(
+            scenario="model_placement",
+            set=sizes,
+            fixed={"gateway": "deadline", "server": "deadline"},
+            reward="cell",
+            policies="independent",
+            discount=0.0,
+            cells=2,
+            slots=4,
+            minibatch=24,
+            epochs=1,
+            agent_steps=48,
+        ),
+        tmp_path,
+    )
+    assert np.isfinite(run.curve["device_vf_loss"]).all()
+    assert TrainedPolicy.load(tmp_path / "policy" / "device.pt").spec.agents == 6
+
+
 def test_mappo_trains_a_critic_on_the_global_state_and_a_local_actor(local_cluster: None, tmp_path: Path) -> None:
     run = train(small(algorithm="mappo", reward="team", agent_steps=320, normalise=True), tmp_path)
     assert np.isfinite(run.curve["device_vf_loss"]).all()
