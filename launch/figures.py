@@ -312,9 +312,12 @@ def _frontier(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: 
         style = look[row.controller]
         axes.plot(x, y, style.line, marker=style.marker, color=style.colour, lw=1.6, ms=5.5, label=row.controller)
         if row.controller == plan.reference:
+            clear = {"fc": "white", "ec": "none", "pad": 0.6}
             for result, a, b in zip(results, x, y, strict=True):
+                side = "left" if 2 * a < min(x) + max(x) else "right"  # towards the middle, where there is room
+                offset = (7 if side == "left" else -7, -9)
                 axes.annotate(
-                    result.point.label, (a, b), (-5, -9), textcoords="offset points", ha="right", fontsize=7.5
+                    result.point.label, (a, b), offset, textcoords="offset points", ha=side, fontsize=7.5, bbox=clear
                 )
         reached["x"] += x
         reached["y"] += y
