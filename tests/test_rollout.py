@@ -40,7 +40,7 @@ def test_a_rollout_equals_stepping_by_hand_in_chunks_of_any_size(chunk_cells: in
     np.testing.assert_allclose(found.windows["cost"], windows, rtol=1e-12)
     assert found.discounted_cost is not None
     np.testing.assert_allclose(found.discounted_cost, 0.9 ** np.arange(12) @ costs, rtol=1e-12)
-    # sums over devices are matrix products, whose order of addition depends on the number of cells
+    # metrics are a matrix product over all cells, whose order of addition depends on their number
     np.testing.assert_allclose(found.records["cost"], costs, rtol=1e-12)
     assert found.records["delay_s"].shape == (12, 5)
 
