@@ -244,8 +244,8 @@ def _check_priced(config: TrainConfig, scenario: Scenario) -> None:
 def _check_imitation(config: TrainConfig, scenario: Scenario) -> None:
     if not config.imitate:
         return
-    if config.algorithm not in ("ppo", "mappo") or config.grid:
-        raise ValueError("imitate is for ppo and mappo without a grid")
+    if config.algorithm not in ("ppo", "mappo", "counterfactual") or config.grid:
+        raise ValueError("imitate is for ppo, mappo and counterfactual, without a grid")
     if sorted(config.imitate) != sorted(config.learned_roles()):
         raise ValueError(
             f"imitate = {config.imitate} is not legal: must name a controller for each of "

@@ -125,12 +125,14 @@ class CellPlan(PruningRule):
     """Every gateway plans its own tasks exactly and tells its devices how many of each level send.
 
     Args:
-        announced: the server's message holds the share; otherwise shares are equal.
+        announced: the server's message holds the share; otherwise it is taken for granted.
         sampled: tell probabilities instead of numbers, for devices that do not know their rank.
+        fraction: the share taken for granted is that at which the edge time is this fraction of the transmission
+            time; None for equal shares.
     """
 
-    def __init__(self, announced: bool, sampled: bool) -> None:
-        self.announced, self.sampled = announced, sampled
+    def __init__(self, announced: bool, sampled: bool, fraction: float | None = None) -> None:
+        self.announced, self.sampled, self.fraction = announced, sampled, fraction
 
     def reset(self, scenario: Scenario, cells: int) -> None:
         super().reset(scenario, cells)
@@ -141,14 +143,18 @@ class CellPlan(PruningRule):
         network = self.network
         tasks = self.tasks_per_level(observations)
         uplink = network.uplink(self.gain(observations[..., 0]))
-        equal = np.full(tasks.shape[:2], 1.0 / tasks.shape[1])
-        edge_s = network.edge_task_s(observations[..., -1].astype(float) if self.announced else equal)
+        if self.fraction is not None:
+            edge_s = self.fraction * uplink.transmission_s
+        elif self.announced:
+            edge_s = network.edge_task_s(observations[..., -1].astype(float))
+        else:
+            edge_s = network.edge_task_s(np.full(tasks.shape[:2], 1.0 / tasks.shape[1]))
         at_limit = np.abs(edge_s - uplink.transmission_s) <= SINGLE_PRECISION * uplink.transmission_s
         edge_s = np.where(at_limit, uplink.transmission_s, edge_s)
         plans = self.planner.plan(Cells.of(tasks, uplink, edge_s))
         sent = plans.sent.reshape(tasks.shape)
         told = sent / np.maximum(tasks, 1) if self.sampled else sent
-        return Act(plans.model.reshape(equal.shape), messages={"device": told[:, network.blocks.gateway]})
+        return Act(plans.model.reshape(tasks.shape[:2]), messages={"device": told[:, network.blocks.gateway]})
 
 
 # --- server ----------------------------------------------------------------------------------------------------------

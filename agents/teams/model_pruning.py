@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from agents.api import Controller, Policy, Team
 from agents.heuristics.model_pruning import (
@@ -26,6 +27,8 @@ from envs.api import Scenario
 from envs.scenarios.model_pruning import ModelPruning
 
 COUNT_BYTES = 4.0
+STATIC_PERCENT = range(30, 101, 10)
+"""Edge times that the server's rule can aim at, in percent of the transmission time."""
 
 
 class PruningTeam(Team):
@@ -136,6 +139,9 @@ CONTROLLERS: dict[str, Entry] = {
     "cell_plan": Entry(
         _cell_plan("cell_plan", None, False), "every gateway plans its tasks exactly; equal shares", "baseline"
     ),
+    "cell_plan_static_40": Entry(
+        _cell_plan("cell_plan_static_40", 0.4, False), "cell plan; edge time 0.4 of the transmission time", "baseline"
+    ),
     "cell_plan_static_50": Entry(
         _cell_plan("cell_plan_static_50", 0.5, False), "cell plan; edge time half the transmission time", "baseline"
     ),
@@ -159,6 +165,8 @@ CONTROLLERS: dict[str, Entry] = {
     "share_grid": Entry(lambda _: ShareGridSearch(), "exhaustive search with shares in twentieths", "reference"),
 }  # fmt: skip
 REFERENCE = "near_optimal"
+ORDER = ("server", "gateway", "device")
+"""Shares are told before gateways plan, plans before devices follow."""
 
 
 def _role(build: Callable[[], Controller]) -> RoleBuilder:
@@ -175,19 +183,20 @@ ROLE_CONTROLLERS: dict[str, dict[str, RoleBuilder]] = {
         "all_offload": _role(lambda: FixedOffload(1)),
         "accuracy_rule": _role(AccuracyOffload),
         "threshold": _role(lambda: ThresholdRole("device", None)),
+        "cell_plan": _role(lambda: PlanFollower(False)),
     },
     "gateway": {
         "random": _role(lambda: RandomRole("gateway")),
         "least_pruned": _role(lambda: FixedModel(0)),
         "mid_pruned": _role(lambda: FixedModel(None)),
         "threshold": _role(lambda: ThresholdRole("gateway", None)),
+        "cell_plan": _role(lambda: CellPlan(False, False)),
+        **{f"cell_plan_static_{p}": _role(partial(CellPlan, False, False, p / 100)) for p in STATIC_PERCENT},
     },
     "server": {
         "random": _role(lambda: RandomRole("server")),
         "equal": _role(lambda: StaticShares(None)),
-        "static_50": _role(lambda: StaticShares(0.5)),
-        "static_80": _role(lambda: StaticShares(0.8)),
-        "static_100": _role(lambda: StaticShares(1.0)),
+        **{f"static_{p}": _role(partial(StaticShares, p / 100)) for p in STATIC_PERCENT},
         "accuracy_rule": _role(RootShares),
     },
 }
