@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from agents.heuristics.model_pruning import static_shares
+from agents.heuristics.model_pruning import CellPlan, static_shares
+from agents.policy import TrainedPolicy
+from agents.registry import make_controller
 from envs.registry import make_scenario
 from envs.scenarios.model_pruning import ModelPruning
 from marl.rllib.counterfactual import all_action_loss
+from marl.rllib.imitation import demonstrations
 from marl.rllib.session import entropy_schedule
 from marl.train import TrainConfig, load_policy, train
 from marl.train_config import check
@@ -86,3 +89,46 @@ def test_roles_without_known_choices_are_refused(values: dict[str, Any], message
 def test_entropy_bonus_falls_to_zero_at_its_share_of_the_budget() -> None:
     assert entropy_schedule(run(), 1000) == [[0, 0.01], [800, 0.0]]
     assert entropy_schedule(run(entropy_until=None), 1000) == 0.01
+
+
+PLANNERS = {"device": "cell_plan", "gateway": "cell_plan"}
+
+
+def test_demonstrated_devices_follow_the_plan_of_their_own_slot() -> None:
+    scenario = make_scenario("model_pruning", **CELL)
+    assert isinstance(scenario, ModelPruning)
+    shown = demonstrations(run(imitate=PLANNERS))
+    planner = make_controller(scenario, "gateway", "cell_plan")
+    rows, bits = shown["device"]
+    planner.reset(scenario, len(rows))
+    plan = planner.act(shown["gateway"][0], np.random.default_rng(0)).messages["device"]
+    level, rank = np.rint(rows[..., 0] * 5).astype(int), np.rint(rows[..., -1] * 20)
+    np.testing.assert_array_equal(bits, rank < np.take_along_axis(plan, level[..., None], axis=2)[..., 0])
+    assert 0.2 < bits.mean() < 1.0
+
+
+def test_networks_of_normalised_rows_keep_what_they_imitated(local_cluster: None, tmp_path: Path) -> None:
+    """One iteration with no learning rate to speak of: the saved policy still does what it was shown."""
+    config = run(imitate=PLANNERS, imitate_steps=600, minibatch=1600, normalise=True, lr=1e-9, agent_steps=1)
+    train(config, tmp_path)
+    rows, bits = demonstrations(config)["device"]
+    device = TrainedPolicy.load(tmp_path / "policy" / "device.pt")
+    assert (device.act(rows, np.random.default_rng(0)) == bits).mean() > 0.9
+
+
+def test_gateways_that_take_their_share_for_granted_plan_as_those_that_are_told() -> None:
+    scenario = make_scenario("model_pruning", **{**CELL, "num_devices": 60, "num_gateways": 3, "bandwidth_hz": 3e6})
+    assert isinstance(scenario, ModelPruning)
+    trace = scenario.sample_trace(np.random.default_rng(3), cells=50, slots=1)
+    state = scenario.initial_state(trace)
+    rows = scenario.observe(state, scenario.exogenous(trace, 0))["gateway"]
+    share = static_shares(scenario, state.channel_gain, 0.5)
+    told, granted = CellPlan(True, False), CellPlan(False, False, 0.5)
+    for planner in (told, granted):
+        planner.reset(scenario, 50)
+    rng = np.random.default_rng(0)
+    first = told.act(np.concatenate([rows, share[..., None]], axis=2), rng)
+    second = granted.act(rows, rng)
+    but_last = slice(0, 40)  # the last gateway gets the rest, which it cannot know
+    np.testing.assert_array_equal(first.actions[:, :2], second.actions[:, :2])
+    np.testing.assert_array_equal(first.messages["device"][:, but_last], second.messages["device"][:, but_last])
