@@ -30,22 +30,28 @@ CELLS = 8
 
 
 def training_speeds() -> dict[str, float]:
-    """Speed-ups of training with one shared policy at 20, 100 and 500 devices, and of sampling at 100."""
+    """Speed-ups of training with one shared policy at 20, 100 and 500 devices, and of sampling at 100.
+
+    At 100 and 500 also with one pass over a batch, where sampling weighs four times as much.
+    """
     from marl.rllib.session import local_ray
 
     found: dict[str, float] = {}
     with local_ray(0):
         for devices in (20, 100, 500):
             found |= _shared_policy(devices)
+        for devices in (100, 500):
+            found |= _shared_policy(devices, epochs=1)
     return found
 
 
-def _shared_policy(devices: int) -> dict[str, float]:
+def _shared_policy(devices: int, epochs: int = EPOCHS) -> dict[str, float]:
     rows = ENV_STEPS[devices] * devices
-    with _ours(devices) as ours, _theirs(devices) as theirs:
-        times = _seconds(theirs.train, ours.train, ours.env_runner.sample, bare_gradient_work(rows))
-        found = _named(str(devices), rows, *times)
-        if devices == 100:
+    name = str(devices) if epochs == EPOCHS else f"{devices}_one_epoch"
+    with _ours(devices, epochs=epochs) as ours, _theirs(devices, epochs=epochs) as theirs:
+        times = _seconds(theirs.train, ours.train, ours.env_runner.sample, bare_gradient_work(rows, epochs=epochs))
+        found = _named(name, rows, *times)
+        if name == "100":
             alone = _seconds(lambda: theirs.env_runner.sample(num_timesteps=ENV_STEPS[devices]), ours.env_runner.sample)
             found["rllib_sample_speedup_100"] = alone[0] / alone[1]
     return found
@@ -101,12 +107,13 @@ def _named(name: str, rows: int, theirs: float, ours: float, sampling: float, ba
     }
 
 
-def bare_gradient_work(rows: int, agents: int = 0) -> Callable[[], None]:
+def bare_gradient_work(rows: int, agents: int = 0, epochs: int = EPOCHS) -> Callable[[], None]:
     """An iteration's gradient steps with nothing around them: policy and value network, PPO's loss, Adam.
 
     Args:
         rows: agent-steps of a batch.
         agents: networks in the batch (batched products), 0 for one that all rows share.
+        epochs: passes over the batch.
     """
     size, rate = 7, 1e-3
     count = max(1, agents)
@@ -138,7 +145,7 @@ def bare_gradient_work(rows: int, agents: int = 0) -> Callable[[], None]:
         optimizer.step()
 
     def run() -> None:
-        for _ in range(EPOCHS * max(1, round(rows / MINIBATCH))):
+        for _ in range(epochs * max(1, round(rows / MINIBATCH))):
             step()
 
     return run
@@ -169,7 +176,7 @@ def _ours(devices: int, **values: Any) -> Iterator[Any]:
 
 
 @contextmanager
-def _theirs(devices: int, independent: bool = False) -> Iterator[Any]:
+def _theirs(devices: int, independent: bool = False, epochs: int = EPOCHS) -> Iterator[Any]:
     """RLlib's PPO with its own runner; the server's actions come from a module that is not trained."""
     from ray.rllib.algorithms.ppo import PPOConfig
     from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
@@ -198,7 +205,7 @@ def _theirs(devices: int, independent: bool = False) -> Iterator[Any]:
         .training(
             train_batch_size_per_learner=steps,
             minibatch_size=min(MINIBATCH, rows),
-            num_epochs=EPOCHS,
+            num_epochs=epochs,
             use_kl_loss=False,
         )
         .experimental(_validate_config=False)  # its check counts env steps against a minibatch of agent-steps
