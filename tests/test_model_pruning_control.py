@@ -25,6 +25,7 @@ from agents.reference.model_pruning import NearOptimal, critical_edge_times, upp
 from agents.reference.model_pruning_cells import CellPlanner, Cells, offload_bits
 from agents.reference.model_pruning_grid import ShareGridSearch
 from agents.registry import controllers, make_policy, role_controllers
+from agents.requirements import obtained, requirements_met
 from envs import make_scenario
 from envs.physics.layout import rank_within
 from envs.scenarios.model_pruning import ModelPruning, ModelPruningDecisions, ModelPruningExogenous, ModelPruningState
@@ -370,3 +371,20 @@ def test_experiments_use_the_named_configs(name: str) -> None:
                 assert value == pytest.approx(expected, rel=1e-12), (point.label, field.name)
             else:
                 assert value == expected, (point.label, field.name)
+
+
+def test_tasks_that_were_served_got_what_they_asked_for() -> None:
+    """Fig. 10: by task and by level; who believes requirements static drops tasks of the critical levels only."""
+    scenario = ModelPruning(ModelPruningConfig(num_devices=40, gateway_broadcast="rank"))
+    level, delay_s, accuracy, dropped = obtained(scenario, make_policy(scenario, "agdm"))
+    kept = ~dropped
+    assert (delay_s[kept] <= scenario.deadline_s[level[kept]] + 1e-9).all()
+    assert (accuracy[kept] >= scenario.required_accuracy[level[kept]] - 1e-9).all()
+    loose, strict = (requirements_met(scenario.config, level) for level in (0, 5))
+    assert loose["deadline_s"] > strict["deadline_s"]
+    assert loose["near_optimal_delay_s"] > strict["near_optimal_delay_s"]
+    assert loose["agdm_dropped"] == 0.0
+    assert strict["agdm_dropped"] == pytest.approx(dropped[level == 5].mean())
+    assert strict["near_optimal_dropped"] < 0.1 < strict["agdm_dropped"]
+    with pytest.raises(ValueError, match=r"level = 6 is not legal: must be a whole number in \[0, 5\]"):
+        requirements_met(scenario.config, 6)
