@@ -33,6 +33,7 @@ from agents.networks import NetworkSpec, Perceptron, PolicyNetwork
 from envs.api import Array
 from marl.rllib.modules import ACTION_MASK, NEXT_ACTION_MASK
 from marl.rllib.ppo import IndependentNetworks, joined, sample_runners
+from marl.rllib.recovery import PatientRecovery
 
 REPLAY = "replay"
 TEMPERATURE = "log_alpha"
@@ -198,7 +199,7 @@ class SACModule(TorchRLModule, QNetAPI, TargetNetworkAPI):
         return TorchSquashedGaussian
 
 
-class OffPolicy:
+class OffPolicy(PatientRecovery):
     """`training_step` of an off-policy algorithm: sample, remember, update several times, hand on the weights."""
 
     config: Any

@@ -30,6 +30,7 @@ from ray.rllib.utils.metrics import (
 
 from envs.api import Array
 from marl.rllib.modules import GLOBAL_STATE
+from marl.rllib.recovery import PatientRecovery
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class BatchedPPOConfig(PPOConfig):
         """The runner's window decides."""
 
 
-class BatchedPPO(PPO):
+class BatchedPPO(PatientRecovery, PPO):
     """PPO whose runners return `MultiAgentBatch`es with advantages."""
 
     @classmethod

@@ -59,7 +59,7 @@ START_ATTEMPTS = 4
 END_S = 10.0
 """Time that killed processes have to be gone, in s."""
 PROBE_S = 5.0
-"""Time in s that an iteration waits for a lost runner to answer; it is asked again in the next one."""
+"""Time in s that an iteration waits for a lost runner to answer (how often: `marl.rllib.recovery`)."""
 OBJECT_STORE_BYTES = 200 * 1024**2
 
 
