@@ -132,6 +132,15 @@ class Controller(ABC):
         """
         return {}
 
+    def message_bytes(self) -> float:
+        """Bytes per slot that this controller's messages add to the scenario's own signalling (4 per entry).
+
+        Negative where it does without something that the scenario's signalling counts.
+        """
+        told = {receiver: entries for receiver, entries in self.messages.items() if receiver not in self.signalled}
+        copies = {receiver: 1 if self.broadcast else self.scenario.roles[receiver].count for receiver in told}
+        return float(sum(4 * entries * copies[receiver] for receiver, entries in told.items()))
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that was learned, as arrays and plain values."""
         return {}
@@ -298,14 +307,8 @@ class Team:
         return total
 
     def message_bytes(self) -> float:
-        """Bytes per slot of all messages (4 per entry; a broadcast counts once)."""
-        total = 0
-        for controller in self.controllers.values():
-            for receiver, entries in controller.messages.items():
-                if receiver in controller.signalled:
-                    continue
-                total += 4 * entries * (1 if controller.broadcast else self.scenario.roles[receiver].count)
-        return float(total)
+        """Bytes per slot beside the scenario's own signalling, of all members."""
+        return sum(controller.message_bytes() for controller in self.controllers.values())
 
     def state_dict(self) -> dict[str, Any]:
         return {role: controller.state_dict() for role, controller in self.controllers.items()}

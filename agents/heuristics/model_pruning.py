@@ -20,6 +20,7 @@ from envs.scenarios.model_pruning import TOLERANCE, ModelPruning, ModelPruningDe
 SINGLE_PRECISION = 1e-6
 """Relative error that a number loses on its way through a row."""
 MID_PRUNING_RATE = 0.7
+COUNT_BYTES = 4.0
 AGDM_ROUNDS = 5
 
 
@@ -54,6 +55,11 @@ class PruningRule(Controller):
         """Index of the nearest channel state."""
         states = np.asarray(self.network.config.channel_gains)
         return np.abs(shown[..., None] - states / states.max()).argmin(axis=-1)
+
+    def counts_bytes(self) -> float:
+        """Bytes per slot of one number for each gateway and level."""
+        c = self.network.config
+        return COUNT_BYTES * c.num_gateways * c.num_criticality_levels
 
     def tasks_per_level(self, gateway_rows: Array) -> Array:
         """(B, G, K) tasks per level from gateway rows."""
@@ -156,6 +162,10 @@ class CellPlan(PruningRule):
         told = sent / np.maximum(tasks, 1) if self.sampled else sent
         return Act(plans.model.reshape(tasks.shape[:2]), messages={"device": told[:, network.blocks.gateway]})
 
+    def message_bytes(self) -> float:
+        """One broadcast in each cell."""
+        return self.counts_bytes()
+
 
 # --- server ----------------------------------------------------------------------------------------------------------
 
@@ -183,6 +193,11 @@ class StaticShares(PruningRule):
         share = self.shares(self.gain(rows[..., 0]))
         messages = {"gateway": share[..., None]} if self.messages else {}
         return Act(decisions={"edge_share": share}, messages=messages)
+
+    def message_bytes(self) -> float:
+        """Tasks per level need not reach the server; every gateway is told its share, unless shares are equal."""
+        told = COUNT_BYTES * self.network.config.num_gateways if self.fraction is not None else 0.0
+        return told - self.counts_bytes()
 
     def shares(self, gain: Array) -> Array:
         """(B, G) shares from channel gains (B, G)."""
@@ -226,6 +241,10 @@ class RandomRole(PruningRule):
         if self.role == "server":
             return Act(rng.uniform(-1.0, 1.0, (*lead, self.network.config.num_gateways)))
         return Act(rng.integers(0, 2 if self.role == "device" else self.network.config.num_models, lead))
+
+    def message_bytes(self) -> float:
+        """A server that draws its shares needs no tasks per level."""
+        return -self.counts_bytes() if self.role == "server" else 0.0
 
 
 # --- central ---------------------------------------------------------------------------------------------------------

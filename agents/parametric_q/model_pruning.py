@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from agents.api import Act
-from agents.heuristics.model_pruning import PruningRule
+from agents.heuristics.model_pruning import COUNT_BYTES, PruningRule
 from envs.api import Array, Scenario
 
 
@@ -121,6 +121,10 @@ class ParametricQDevice(QLearner):
         bit = self.chosen(values, rng)
         self._sample = ((cell, device, level, bit), features)
         return Act(bit, messages={"gateway": self._told()[..., None]})
+
+    def message_bytes(self) -> float:
+        """Every device's cost on its wire."""
+        return COUNT_BYTES * self.network.config.num_devices
 
     def _told(self) -> Array:
         """(B, G) what the devices of each gateway report: their costs of the last slot, added up where they arrive."""

@@ -26,51 +26,22 @@ from agents.registry import Entry, RoleBuilder
 from envs.api import Scenario
 from envs.scenarios.model_pruning import ModelPruning
 
-COUNT_BYTES = 4.0
 STATIC_PERCENT = range(30, 101, 10)
 """Edge times that the server's rule can aim at, in percent of the transmission time."""
 
 
-class PruningTeam(Team):
-    """A team whose bytes follow from what its server and gateways really exchange.
-
-    The scenario's own signalling is that of a learned server, which reads the tasks per level of every gateway.
-    """
-
-    def message_bytes(self) -> float:
-        """Bytes per slot beside the scenario's signalling; negative where a server rule does not need the counts."""
-        network = self.scenario
-        assert isinstance(network, ModelPruning)
-        gateways, levels = network.config.num_gateways, network.config.num_criticality_levels
-        server, total = self.controllers["server"], 0.0
-        if isinstance(server, StaticShares):
-            total -= COUNT_BYTES * gateways * levels
-            total += COUNT_BYTES * gateways if server.fraction is not None else 0.0
-        elif isinstance(server, RandomRole):
-            total -= COUNT_BYTES * gateways * levels
-        if isinstance(self.controllers["gateway"], CellPlan):  # one broadcast in each cell
-            total += COUNT_BYTES * gateways * levels
-        return total
-
-
-class QTeam(PruningTeam):
+def _q_team(scenario: Scenario) -> Policy:
     """Q-learners: devices act first, so that gateways hear the costs of the slot before."""
-
-    def __init__(self) -> None:
-        members = {"server": StaticShares(1.0), "device": ParametricQDevice(), "gateway": ParametricQGateway()}
-        super().__init__("parametric_q", members, order=[["server"], ["device"], ["gateway"]])
-
-    def message_bytes(self) -> float:
-        """As of the team, and every device's cost on its wire."""
-        network = self.scenario
-        assert isinstance(network, ModelPruning)
-        return super().message_bytes() + COUNT_BYTES * network.config.num_devices
+    members: dict[str, Controller] = {
+        "server": StaticShares(1.0), "device": ParametricQDevice(), "gateway": ParametricQGateway(),
+    }  # fmt: skip
+    return Team("parametric_q", members, order=[["server"], ["device"], ["gateway"]])
 
 
 def _team(name: str, device: RoleBuilder, gateway: RoleBuilder, server: RoleBuilder) -> Callable[[Scenario], Policy]:
     def build(scenario: Scenario) -> Policy:
         roles = {"server": server(scenario), "gateway": gateway(scenario), "device": device(scenario)}
-        return PruningTeam(name, roles, order=[["server"], ["gateway"], ["device"]])
+        return Team(name, roles, order=[["server"], ["gateway"], ["device"]])
 
     return build
 
@@ -156,7 +127,7 @@ CONTROLLERS: dict[str, Entry] = {
         "baseline",
     ),
     "parametric_q": Entry(
-        lambda _: QTeam(), "every device and gateway learns its own Q-values while it works; static(1.0)", "learned"
+        _q_team, "every device and gateway learns its own Q-values while it works; static(1.0)", "learned"
     ),
     "near_optimal": Entry(lambda _: NearOptimal(), "plans every gateway and the shares jointly", "reference"),
     "near_optimal_one_model": Entry(

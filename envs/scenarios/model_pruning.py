@@ -508,7 +508,7 @@ class ModelPruning(Scenario):
         return {"device": cell[:, self.blocks.gateway], "gateway": cell, "server": -total_cost(step)[:, None]}
 
     def signalling(self) -> Signalling:
-        """Bytes per slot with a learned server; other server rules differ by `Team.message_bytes`."""
+        """Bytes per slot with a learned server; other server rules differ by `Controller.message_bytes`."""
         c = self.config
         n, g, k = c.num_devices, c.num_gateways, c.num_criticality_levels
         broadcast = {"channel": 4.0 * g, "histogram": 4.0 * g * (1 + k), "rank": 4.0 * g * (1 + k) + 4.0 * n}

@@ -54,6 +54,7 @@ def test_team_learns_to_serve_one_gateway(policies: str, local_cluster: None, tm
     policy = load_policy(tmp_path, scenario)
     trace = scenario.sample_trace(np.random.default_rng(1), cells=200, slots=1)
     policy.reset(scenario, trace)
+    assert policy.message_bytes() == -24.0, "equal shares do without the tasks per level of the gateway"
     state, exogenous = scenario.initial_state(trace), scenario.exogenous(trace, 0)
     step = scenario.step(state, policy.decide(state, exogenous, np.random.default_rng(0)), exogenous)
     assert step.metrics["drop_ratio"].mean() < 0.5 * curve["drop_ratio"].iloc[0]
