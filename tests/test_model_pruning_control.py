@@ -15,13 +15,14 @@ from agents.api import Controller, Team
 from agents.heuristics.model_pruning import (
     AccuracyGuaranteedDelayMinimisation,
     CellPlan,
+    ChosenTimes,
     PlanFollower,
     StaticShares,
     mid_model,
     static_shares,
 )
 from agents.heuristics.model_pruning_threshold import tuned_table
-from agents.reference.model_pruning import NearOptimal, critical_edge_times, upper_bound
+from agents.reference.model_pruning import NearOptimal, critical_edge_times, own_plans, upper_bound
 from agents.reference.model_pruning_cells import CellPlanner, Cells, offload_bits
 from agents.reference.model_pruning_grid import ShareGridSearch
 from agents.registry import controllers, make_policy, role_controllers
@@ -346,7 +347,7 @@ def test_bytes_of_teams() -> None:
     wired = 4 * 100 + 4 * 5 * 7 + 4 * 100
     want = {"all_local": wired, "threshold_static_50": wired + 20, "cell_plan": wired + 120,
             "cell_plan_static_100": wired + 140, "accuracy_rule": wired + 120, "near_optimal": 400 + 820,
-            "random": wired, "parametric_q": wired + 20 + 400}  # fmt: skip
+            "random": wired, "parametric_q": wired + 20 + 400, "cell_plan_chosen": wired + 240}  # fmt: skip
     for name, total in want.items():
         policy = make_policy(network, name)
         policy.reset(network, trace)
@@ -389,3 +390,32 @@ def test_tasks_that_were_served_got_what_they_asked_for() -> None:
     assert strict["near_optimal_dropped"] < 0.1 < strict["agdm_dropped"]
     with pytest.raises(ValueError, match=r"level = 6 is not legal: must be a whole number in \[0, 5\]"):
         requirements_met(scenario.config, 6)
+
+
+@pytest.mark.parametrize("fields", [{}, {"gateway_flops": 1.28e11}])
+def test_gateways_that_choose_their_edge_time_come_near_joint_control(fields: dict[str, Any]) -> None:
+    """Smallest shares fit the server, the split is what the choices need, and little is left to the joint plan."""
+    network = make_scenario("model_pruning", gateway_broadcast="rank", **fields)
+    trace = network.sample_trace(np.random.default_rng(5), 10, 4)
+    played = {name: rollout(make_policy(network, name), network, trace, np.random.default_rng(0)).means
+              for name in ("near_optimal", "cell_plan_chosen", "cell_plan_static_100")}  # fmt: skip
+    best, chosen, static = (played[name]["reward"].mean() for name in played)
+    assert static < chosen <= best + 1e-9
+    assert chosen > 0.98 * best
+    assert played["cell_plan_chosen"]["drop_ratio"].mean() <= played["near_optimal"]["drop_ratio"].mean() + 1e-3
+
+
+def test_split_gives_every_gateway_what_its_own_plan_needs_and_one_the_rest() -> None:
+    network = ModelPruning(ModelPruningConfig(gateway_broadcast="rank"))
+    trace = network.sample_trace(np.random.default_rng(1), 20, 1)
+    state = network.initial_state(trace)
+    server = ChosenTimes()
+    server.reset(network, 20)
+    row = network.observe(state, network.exogenous(trace, 0))["server"]
+    share = server.act(row, np.random.default_rng(0)).decisions["edge_share"]
+    own = own_plans(network, CellPlanner(network), network.histogram(state.criticality_level),
+                    network.uplink(state.channel_gain))  # fmt: skip
+    np.testing.assert_allclose(share.sum(axis=1), 1.0)
+    more = share > own.share * (1 + 1e-6)
+    assert (more.sum(axis=1) == 1).all()
+    np.testing.assert_allclose(share[~more], own.share[~more], rtol=1e-6)

@@ -5,17 +5,18 @@ Every rule reads levels, tasks per level and the channel state back from its obs
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from agents.api import Act, CentralController, Controller
+from agents.reference.model_pruning import own_plans
 from agents.reference.model_pruning_cells import CellPlanner, Cells
 from envs.api import Array, Scenario
 from envs.physics.airtime import expected_wait_s
 from envs.physics.allocation import square_root_shares
 from envs.physics.inference import share_for_time
-from envs.scenarios.model_pruning import TOLERANCE, ModelPruning, ModelPruningDecisions
+from envs.scenarios.model_pruning import TOLERANCE, ModelPruning, ModelPruningDecisions, Uplink
 
 SINGLE_PRECISION = 1e-6
 """Relative error that a number loses on its way through a row."""
@@ -131,14 +132,14 @@ class CellPlan(PruningRule):
     """Every gateway plans its own tasks exactly and tells its devices how many of each level send.
 
     Args:
-        announced: the server's message holds the share; otherwise it is taken for granted.
+        share: the share of the server that the plan counts on. "equal"; "announced": the server's message holds it; a
+            number: the edge time is this fraction of the transmission time; "chosen": the edge time is the gateway's
+            choice, and the server (`ChosenTimes`) gives the share that it needs.
         sampled: tell probabilities instead of numbers, for devices that do not know their rank.
-        fraction: the share taken for granted is that at which the edge time is this fraction of the transmission
-            time; None for equal shares.
     """
 
-    def __init__(self, announced: bool, sampled: bool, fraction: float | None = None) -> None:
-        self.announced, self.sampled, self.fraction = announced, sampled, fraction
+    def __init__(self, share: Literal["equal", "announced", "chosen"] | float, sampled: bool = False) -> None:
+        self.share, self.sampled = share, sampled
 
     def reset(self, scenario: Scenario, cells: int) -> None:
         super().reset(scenario, cells)
@@ -149,18 +150,26 @@ class CellPlan(PruningRule):
         network = self.network
         tasks = self.tasks_per_level(observations)
         uplink = network.uplink(self.gain(observations[..., 0]))
-        if self.fraction is not None:
-            edge_s = self.fraction * uplink.transmission_s
-        elif self.announced:
+        if self.share == "chosen":
+            own = own_plans(network, self.planner, tasks, uplink)
+            model, sent = own.model, own.sent
+        else:
+            plans = self.planner.plan(Cells.of(tasks, uplink, self._edge_s(observations, uplink)))
+            model, sent = plans.model.reshape(tasks.shape[:2]), plans.sent.reshape(tasks.shape)
+        told = sent / np.maximum(tasks, 1) if self.sampled else sent
+        return Act(model, messages={"device": told[:, network.blocks.gateway]})
+
+    def _edge_s(self, observations: Array, uplink: Uplink) -> Array:
+        """(B, G) edge time of one task that the plan counts on."""
+        network, transmission_s = self.network, uplink.transmission_s
+        if not isinstance(self.share, str):
+            edge_s = self.share * transmission_s
+        elif self.share == "announced":
             edge_s = network.edge_task_s(observations[..., -1].astype(float))
         else:
-            edge_s = network.edge_task_s(np.full(tasks.shape[:2], 1.0 / tasks.shape[1]))
-        at_limit = np.abs(edge_s - uplink.transmission_s) <= SINGLE_PRECISION * uplink.transmission_s
-        edge_s = np.where(at_limit, uplink.transmission_s, edge_s)
-        plans = self.planner.plan(Cells.of(tasks, uplink, edge_s))
-        sent = plans.sent.reshape(tasks.shape)
-        told = sent / np.maximum(tasks, 1) if self.sampled else sent
-        return Act(plans.model.reshape(tasks.shape[:2]), messages={"device": told[:, network.blocks.gateway]})
+            edge_s = network.edge_task_s(np.full(transmission_s.shape, 1.0 / network.config.num_gateways))
+        at_limit = np.abs(edge_s - transmission_s) <= SINGLE_PRECISION * transmission_s
+        return np.where(at_limit, transmission_s, edge_s)
 
     def message_bytes(self) -> float:
         """One broadcast in each cell."""
@@ -215,6 +224,31 @@ def static_shares(network: ModelPruning, gain: Array, fraction: float | None) ->
     first = share[:, :-1].sum(axis=1)
     share[:, -1] = 1.0 - first
     return np.where((first < 1.0)[:, None], share, equal)
+
+
+class ChosenTimes(PruningRule):
+    """Every gateway gets the share that its own best plan needs, computed from the server's row; one takes the rest.
+
+    Where a busy server pays, the best edge time is the longest that a plan's deadlines allow, so that the shares fit.
+    The rest goes where a shorter edge time loses least. Nothing has to be told: the gateways know their own plans.
+    """
+
+    def reset(self, scenario: Scenario, cells: int) -> None:
+        super().reset(scenario, cells)
+        self.planner = CellPlanner(self.network)
+
+    def act(self, observations: Array, rng: np.random.Generator) -> Act:
+        network = self.network
+        rows = observations[:, 0].reshape(len(observations), network.config.num_gateways, -1)
+        own = own_plans(network, self.planner, self.tasks_per_level(rows), network.uplink(self.gain(rows[..., 0])))
+        tasks = own.sent.sum(axis=2)
+        share = np.where(tasks > 0, own.share, 0.0)
+        total = share.sum(axis=1, keepdims=True)
+        rest = np.maximum(1.0 - (total - share), 0.0)
+        lost = np.where(tasks > 0, tasks * (own.edge_s - network.edge_task_s(rest)), np.inf)
+        takes_rest = np.arange(share.shape[1]) == lost.argmin(axis=1)[:, None]
+        given = np.where(takes_rest, rest, share)
+        return Act(decisions={"edge_share": given / np.maximum(given.sum(axis=1, keepdims=True), 1.0)})
 
 
 class RootShares(PruningRule):

@@ -9,6 +9,7 @@ Where short delays are worth more, shares follow the square root of the offloade
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -135,6 +136,24 @@ def critical_edge_times(network: ModelPruning, histogram: Array, uplink: Uplink)
     edge_s = np.where(used, edge_s, longest)
     share = share_for_time(c.task_flop, c.edge_flops, edge_s, c.edge_share_regulariser)
     return edge_s, np.minimum(share, 1.0), used
+
+
+@dataclass(frozen=True)
+class OwnPlans:
+    """What every gateway would do if it had the server to itself: its best plan over its critical edge times."""
+
+    model: Array  # (B, G)
+    sent: Array  # (B, G, K)
+    edge_s: Array  # (B, G)
+    share: Array  # (B, G) the smallest that this edge time needs
+
+
+def own_plans(network: ModelPruning, planner: CellPlanner, histogram: Array, uplink: Uplink) -> OwnPlans:
+    """The best plan of every gateway by itself, from its own tasks (B, G, K) and channel."""
+    edge_s, share, used = critical_edge_times(network, histogram, uplink)
+    table = _Table(planner, histogram, uplink, edge_s, used)
+    entry = table.value.argmax(axis=2)
+    return OwnPlans(_at(table.model, entry), _at(table.sent, entry), _at(edge_s, entry), _at(share, entry))
 
 
 def _at(table: Array, entry: Array) -> Array:

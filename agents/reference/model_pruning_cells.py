@@ -5,21 +5,22 @@ most critical first, with the number of tasks already sent as its state, is exac
 
 For a model v and L local tasks, the levels 0..q-1 (q depends on v and L) complete locally and the others are dropped.
 So a plan splits into the levels from q up, whose local tasks are lost, and the levels below q, each of whose local
-tasks earns the same. The best value of either part does not depend on v or L: both are tabulated once.
+tasks earns the same. The best value of either part does not depend on v or L: both are tabulated once. Compiled by
+Numba.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
+from numba import njit, types
 
 from envs.api import Array
 from envs.physics.airtime import expected_wait_s
 from envs.scenarios.model_pruning import TOLERANCE, ModelPruning, Uplink
 
-CHUNK_ENTRIES = 3_000_000
-"""Table entries that are held at once."""
 TIE = 1e-12
 """Values nearer than this are equal; the first model wins then, as where a gateway keeps no task."""
 
@@ -103,120 +104,163 @@ class CellPlanner:
 
     def plan(self, cells: Cells) -> Plans:
         """The best plan of every gateway, O((M+1)^2 max(h) K) each for M tasks, at most h of a level."""
-        states = int(cells.histogram.sum(axis=1).max(initial=0)) + 1
-        size = max(1, CHUNK_ENTRIES // (states * states * (cells.histogram.shape[1] + 1)))
-        parts = [_Tables(self, cells.part(slice(i, i + size)), states).best() for i in range(0, len(cells), size)]
-        return Plans(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Plans)))
+        scenario, count = self.scenario, len(cells)
+        plans = Plans(np.empty(count), np.empty(count, np.int64), np.zeros(cells.histogram.shape, np.int64))
+        served = np.asarray(scenario.accuracies)[:, None] >= scenario.required_accuracy - TOLERANCE
+        prices = Prices(self.drop_price, self.busy_value_per_s, self.delay_price_per_s)
+        _plan(
+            np.ascontiguousarray(cells.histogram, np.int64),
+            *(np.ascontiguousarray(getattr(cells, name), float) for name in TIMES),
+            np.ascontiguousarray(cells.must_send, bool),
+            np.ascontiguousarray(scenario.deadline_s, float),
+            np.array(self.models, np.int64),
+            np.ascontiguousarray(scenario.local_task_s, float),
+            np.ascontiguousarray(served),
+            prices,
+            plans.value,
+            plans.model,
+            plans.sent,
+        )
+        return plans
 
 
-class _Tables:
-    """Value tables of P gateways: `above[l][p, s]` and `below[l][p, s, t]`.
+TIMES = ("transmission_s", "reserved_s", "capacity_tasks", "edge_s")
 
-    above[l]: best value of the levels l.. when they send s tasks and their local tasks are lost.
-    below[l]: best value of what the levels ..l-1 send when s tasks were sent before and t are sent in all.
-    """
 
-    def __init__(self, planner: CellPlanner, cells: Cells, states: int) -> None:
-        self.planner, self.cells, self.states = planner, cells, states
-        self.levels = cells.histogram.shape[1]
-        self.sent_states = np.arange(states)
-        values = [[self._sent_value(level, self.sent_states, n) for n in range(self._most(level) + 1)]
-                  for level in range(self.levels)]  # fmt: skip
-        self.above = self._fill_above(values)
-        self.below = self._fill_below(values)
+class Prices(NamedTuple):
+    """What a dropped task costs, what a busy and a waiting second are worth."""
 
-    def _most(self, level: int) -> int:
-        return int(self.cells.histogram[:, level].max(initial=0))
+    drop: float
+    busy_per_s: float
+    delay_per_s: float
 
-    def _sent_value(self, level: int, ahead: Array, sent: Array | int) -> Array:
-        """Value of sending `sent` tasks of a level after `ahead` others, broadcast to (P, ..); -inf if it has fewer."""
-        p, cells = self.planner, self.cells
-        on_air = (cells.transmission_s + cells.edge_s)[:, None]
-        delay = expected_wait_s(ahead, sent, cells.reserved_s[:, None]) + on_air
-        ok = delay <= p.scenario.deadline_s[level] + TOLERANCE
-        ok &= (cells.edge_s <= cells.transmission_s + TOLERANCE)[:, None]
-        completed = np.minimum(sent, np.maximum(cells.capacity_tasks[:, None] - ahead, 0)) * ok
-        earned = on_air * p.busy_value_per_s - delay * p.delay_price_per_s
-        value = completed * (earned + p.drop_price) - sent * p.drop_price
-        return np.where(sent <= cells.histogram[:, level : level + 1], value, -np.inf)
 
-    def _fill_above(self, values: list[list[Array]]) -> list[Array]:
-        last = np.full((len(self.cells), self.states), -np.inf)
-        last[:, 0] = 0.0
-        tables = [last]
-        for level in range(self.levels - 1, -1, -1):
-            local_loss = self.cells.histogram[:, level, None] * self.planner.drop_price
-            table = np.full_like(last, -np.inf)
-            for n, value in enumerate(values[level]):
-                until = self.states - n
-                np.maximum(table[:, n:], (tables[-1] + value)[:, :until] + n * self.planner.drop_price,
-                           out=table[:, n:])  # fmt: skip
-            tables.append(table - local_loss)
-        return tables[::-1]
+_wait_s = njit(expected_wait_s)
+_INTEGERS, _NUMBERS, _FLAGS = (
+    types.Array(t, 1, "C", readonly=True) for t in (types.int64, types.float64, types.boolean)
+)
+_COUNTS, _TABLE = (types.Array(t, 2, "C", readonly=True) for t in (types.int64, types.boolean))
+_PRICES = types.NamedUniTuple(types.float64, len(Prices._fields), Prices)
 
-    def _fill_below(self, values: list[list[Array]]) -> list[Array]:
-        none = np.where(np.eye(self.states, dtype=bool), 0.0, -np.inf)
-        tables = [np.broadcast_to(none, (len(self.cells), self.states, self.states))]
-        for level in range(self.levels):
-            table = np.full(tables[0].shape, -np.inf)
-            for n, value in enumerate(values[level]):
-                until = self.states - n
-                np.maximum(table[:, :until], tables[-1][:, n:] + value[:, :until, None], out=table[:, :until])
-            tables.append(table)
-        return tables
 
-    def best(self) -> Plans:
-        """Combine the tables over models, levels served locally, tasks sent in all and tasks sent above."""
-        p, cells, rows = self.planner, self.cells, np.arange(len(self.cells))
-        total = self.sent_states
-        size = cells.histogram.sum(axis=1)
-        lower = np.concatenate([np.zeros((len(cells), 1), int), np.cumsum(cells.histogram, axis=1)], axis=1)
-        joint = np.stack([self.above[q][:, :, None] + self.below[q] for q in range(self.levels + 1)], axis=1)
-        found, choice = np.full(len(cells), -np.inf), np.zeros((4, len(cells)), int)
-        for v in p.models:
-            task_s = p.scenario.local_task_s[v]
-            batch_s = task_s * np.maximum(size[:, None] - total, 0)  # (P, t)
-            fits = batch_s[..., None] <= p.scenario.deadline_s + TOLERANCE
-            fits &= p.scenario.accuracies[v] >= p.scenario.required_accuracy - TOLERANCE
-            served = fits.sum(axis=2)  # levels 0..q-1: bounds tighten with the level
-            earned = task_s * p.busy_value_per_s - batch_s * p.delay_price_per_s
-            value = joint[rows[:, None], served, :, total]  # (P, t, s)
-            local = lower[rows[:, None], served][..., None] - total[:, None] + self.sent_states
-            value = value + earned[..., None] * local
-            value[:, 0] = np.where(cells.must_send[:, None], -np.inf, value[:, 0])
-            flat = value.reshape(len(cells), -1)
-            at = flat.argmax(axis=1)
-            better = flat[rows, at] > found + TIE
-            t, s = np.divmod(at, self.states)
-            found = np.where(better, flat[rows, at], found)
-            choice = np.where(better, np.stack([np.full(len(cells), v), served[rows, t], t, s]), choice)
-        model, served_levels, in_all, sent_above = choice
-        return Plans(found, model, self._trace_back(served_levels, in_all, sent_above))
+@njit
+def _sent_values(
+    tasks: Array, transmission_s: float, reserved_s: float, capacity: float, edge_s: float, deadline_s: Array, p: Prices
+) -> Array:
+    """(K, S, S) value of sending n tasks of a level after s others; n at most the level's tasks."""
+    states, on_air = tasks.sum() + 1, transmission_s + edge_s
+    values = np.full((len(tasks), states, states), -np.inf)
+    for level in range(len(tasks)):
+        for s in range(states):
+            for n in range(min(tasks[level], states - 1 - s) + 1):
+                delay = _wait_s(s, n, reserved_s) + on_air
+                ok = delay <= deadline_s[level] + TOLERANCE and edge_s <= transmission_s + TOLERANCE
+                completed = min(float(n), max(capacity - s, 0.0)) if ok else 0.0
+                earned = on_air * p.busy_per_s - delay * p.delay_per_s
+                values[level, s, n] = completed * (earned + p.drop) - n * p.drop
+    return values
 
-    def _trace_back(self, served: Array, in_all: Array, sent_above: Array) -> Array:
-        """(P, K) tasks sent of each level on the best path."""
-        rows = np.arange(len(self.cells))[:, None]
-        sent = np.zeros(self.cells.histogram.shape, int)
-        left = sent_above.copy()
-        for level in range(self.levels):  # upwards: what the levels from here on sent
-            n = np.arange(self._most(level) + 1)
-            ahead = left[:, None] - n
-            legal = np.maximum(ahead, 0)
-            value = self._sent_value(level, legal, n) + self.above[level + 1][rows, legal]
-            value = value + n * self.planner.drop_price
-            chosen = np.where(ahead >= 0, value, -np.inf).argmax(axis=1) * (level >= served)
-            sent[:, level] = chosen
-            left -= chosen
-        ahead = sent_above.copy()
-        for level in range(self.levels - 1, -1, -1):
-            n = np.arange(self._most(level) + 1)
-            after = ahead[:, None] + n
-            legal = np.minimum(after, self.states - 1)
-            value = self._sent_value(level, ahead[:, None], n) + self.below[level][rows, legal, in_all[:, None]]
-            chosen = np.where(after < self.states, value, -np.inf).argmax(axis=1) * (level < served)
-            sent[:, level] += chosen
-            ahead += chosen
-        return sent
+
+@njit
+def _above(tasks: Array, values: Array, p: Prices) -> Array:
+    """(K + 1, S) best value of the levels l.. when they send s tasks and their local tasks are lost."""
+    levels, states = values.shape[0], values.shape[1]
+    table = np.full((levels + 1, states), -np.inf)
+    table[levels, 0] = 0.0
+    for level in range(levels - 1, -1, -1):
+        for s in range(states):
+            for n in range(min(tasks[level], states - 1 - s) + 1):
+                value = table[level + 1, s] + values[level, s, n] + n * p.drop
+                table[level, s + n] = max(table[level, s + n], value)
+        table[level] -= tasks[level] * p.drop
+    return table
+
+
+@njit
+def _below(tasks: Array, values: Array) -> Array:
+    """(K + 1, S, S) best value of what the levels ..l-1 send when s tasks were sent before and t are sent in all."""
+    levels, states = values.shape[0], values.shape[1]
+    table = np.full((levels + 1, states, states), -np.inf)
+    for s in range(states):
+        table[0, s, s] = 0.0
+    for level in range(levels):
+        for s in range(states):
+            for n in range(min(tasks[level], states - 1 - s) + 1):
+                for t in range(s + n, states):
+                    value = table[level, s + n, t] + values[level, s, n]
+                    table[level + 1, s, t] = max(table[level + 1, s, t], value)
+    return table
+
+
+@njit(
+    types.void(
+        *(_COUNTS, _NUMBERS, _NUMBERS, _NUMBERS, _NUMBERS, _FLAGS, _NUMBERS, _INTEGERS, _NUMBERS, _TABLE, _PRICES),
+        *(types.float64[::1], types.int64[::1], types.int64[:, ::1]),
+    ),
+    cache=True,
+)
+def _plan(
+    histogram: Array,
+    transmission_s: Array,
+    reserved_s: Array,
+    capacity_tasks: Array,
+    edge_s: Array,
+    must_send: Array,
+    deadline_s: Array,
+    models: Array,
+    local_task_s: Array,
+    accurate: Array,
+    p: Prices,
+    best: Array,
+    best_model: Array,
+    best_sent: Array,
+) -> None:
+    """Fill value, model and sent tasks of every gateway: tables over the levels, then all models and splits of them."""
+    levels = histogram.shape[1]
+    for g in range(len(histogram)):
+        tasks = histogram[g]
+        size, states = tasks.sum(), tasks.sum() + 1
+        values = _sent_values(tasks, transmission_s[g], reserved_s[g], capacity_tasks[g], edge_s[g], deadline_s, p)
+        above, below = _above(tasks, values, p), _below(tasks, values)
+        found, model, served, in_all, sent_above = -np.inf, 0, 0, 0, 0
+        for v in models:
+            highest, q_at, t_at, s_at = -np.inf, 0, 0, 0
+            for t in range(states):
+                if t == 0 and must_send[g]:
+                    continue
+                batch_s = local_task_s[v] * (size - t)
+                q = 0  # levels 0..q-1 are served locally: bounds tighten with the level
+                for level in range(levels):
+                    q += accurate[v, level] and batch_s <= deadline_s[level] + TOLERANCE
+                lower = tasks[:q].sum()
+                earned = local_task_s[v] * p.busy_per_s - batch_s * p.delay_per_s
+                for s in range(t + 1):
+                    value = above[q, s] + below[q, s, t] + earned * (lower - t + s)
+                    if value > highest:
+                        highest, q_at, t_at, s_at = value, q, t, s
+            if highest > found + TIE:
+                found, model, served, in_all, sent_above = highest, v, q_at, t_at, s_at
+        best[g], best_model[g] = found, model
+        left = sent_above
+        for level in range(levels):  # upwards: what the levels from here on sent
+            if level >= served:
+                chosen, highest = 0, -np.inf
+                for n in range(min(tasks[level], left) + 1):
+                    value = values[level, left - n, n] + above[level + 1, left - n] + n * p.drop
+                    if value > highest:
+                        chosen, highest = n, value
+                best_sent[g, level] = chosen
+                left -= chosen
+        ahead = sent_above
+        for level in range(levels - 1, -1, -1):
+            if level < served:
+                chosen, highest = 0, -np.inf
+                for n in range(min(tasks[level], states - 1 - ahead) + 1):
+                    value = values[level, ahead, n] + below[level, ahead + n, in_all]
+                    if value > highest:
+                        chosen, highest = n, value
+                best_sent[g, level] = chosen
+                ahead += chosen
 
 
 def offload_bits(scenario: ModelPruning, level: Array, rank: Array, sent: Array) -> Array:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Literal
 
 from agents.api import Controller, Policy, Team
 from agents.heuristics.model_pruning import (
     AccuracyGuaranteedDelayMinimisation,
     AccuracyOffload,
     CellPlan,
+    ChosenTimes,
     FixedModel,
     FixedOffload,
     PlanFollower,
@@ -46,19 +48,20 @@ def _team(name: str, device: RoleBuilder, gateway: RoleBuilder, server: RoleBuil
     return build
 
 
-def _cell_plan(name: str, fraction: float | None, sampled: bool) -> Callable[[Scenario], Policy]:
-    """The plan's devices toss coins where they are told to, or where they do not know their rank."""
+def _cell_plan(name: str, share: Literal["chosen"] | float | None, sampled: bool) -> Callable[[Scenario], Policy]:
+    """The plan's devices toss coins where they are told to, or where they do not know their rank.
+
+    `share` is the server's rule: the fraction of `StaticShares`, None for equal shares, or "chosen" for `ChosenTimes`.
+    """
 
     def build(scenario: Scenario) -> Policy:
         assert isinstance(scenario, ModelPruning)
         coins = sampled or scenario.config.gateway_broadcast != "rank"
-        announced = fraction is not None
-        return _team(
-            name,
-            lambda _: PlanFollower(coins),
-            lambda _: CellPlan(announced, coins),
-            lambda _: StaticShares(fraction, announced),
-        )(scenario)
+        server = ChosenTimes() if share == "chosen" else StaticShares(share, share is not None)
+        known: Literal["chosen", "announced", "equal"] = (
+            "chosen" if share == "chosen" else "equal" if share is None else "announced"
+        )
+        return _team(name, lambda _: PlanFollower(coins), lambda _: CellPlan(known, coins), lambda _: server)(scenario)
 
     return build
 
@@ -119,6 +122,10 @@ CONTROLLERS: dict[str, Entry] = {
     "cell_plan_static_100": Entry(
         _cell_plan("cell_plan_static_100", 1.0, False), "cell plan; edge time at its limit", "baseline"
     ),
+    "cell_plan_chosen": Entry(
+        _cell_plan("cell_plan_chosen", "chosen", False), "cell plan; every gateway also chooses its edge time",
+        "baseline",
+    ),
     "cell_plan_sampled": Entry(
         _cell_plan("cell_plan_sampled", None, True), "cell plan; devices do not know their rank", "baseline"
     ),
@@ -161,12 +168,14 @@ ROLE_CONTROLLERS: dict[str, dict[str, RoleBuilder]] = {
         "least_pruned": _role(lambda: FixedModel(0)),
         "mid_pruned": _role(lambda: FixedModel(None)),
         "threshold": _role(lambda: ThresholdRole("gateway", None)),
-        "cell_plan": _role(lambda: CellPlan(False, False)),
-        **{f"cell_plan_static_{p}": _role(partial(CellPlan, False, False, p / 100)) for p in STATIC_PERCENT},
+        "cell_plan": _role(lambda: CellPlan("equal")),
+        "cell_plan_chosen": _role(lambda: CellPlan("chosen")),
+        **{f"cell_plan_static_{p}": _role(partial(CellPlan, p / 100)) for p in STATIC_PERCENT},
     },
     "server": {
         "random": _role(lambda: RandomRole("server")),
         "equal": _role(lambda: StaticShares(None)),
+        "chosen_times": _role(ChosenTimes),
         **{f"static_{p}": _role(partial(StaticShares, p / 100)) for p in STATIC_PERCENT},
         "accuracy_rule": _role(RootShares),
     },

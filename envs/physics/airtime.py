@@ -42,4 +42,5 @@ def expected_wait_s(ahead: Any, same: Any, reserved_s: Any) -> Array:
     Returns:
         reserved * (ahead + (same - 1)/2) in s: the mean over the 0..same-1 equals that come first.
     """
-    return np.asarray(reserved_s * (ahead + (same - 1) / 2.0))
+    wait: Array = reserved_s * (ahead + (same - 1) / 2.0)
+    return wait

@@ -124,7 +124,7 @@ def test_gateways_that_take_their_share_for_granted_plan_as_those_that_are_told(
     state = scenario.initial_state(trace)
     rows = scenario.observe(state, scenario.exogenous(trace, 0))["gateway"]
     share = static_shares(scenario, state.channel_gain, 0.5)
-    told, granted = CellPlan(True, False), CellPlan(False, False, 0.5)
+    told, granted = CellPlan("announced"), CellPlan(0.5)
     for planner in (told, granted):
         planner.reset(scenario, 50)
     rng = np.random.default_rng(0)
