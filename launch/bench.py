@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from envs.config import unknown_name
+from launch.numerals import significant
 from launch.progress import Bars
 from launch.store import Replacing
-from launch.tables import significant
 from marl.benchmarks import GROUPS, load_group
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from launch.numerals import significant
 from launch.plan import Calculation, Plan
 from launch.store import Replacing, Store, digest
-from launch.tables import significant
 
 Notify = Callable[[str, int, int], None]
 

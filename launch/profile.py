@@ -15,9 +15,10 @@ from rich.table import Table
 from envs.dnn.profiles import LayerProfile, save_profile
 from envs.registry import make_scenario
 from envs.scenarios.model_partitioning import ModelPartitioning, ModelPartitioningDecisions, ModelPartitioningExogenous
+from launch.numerals import duration, significant
 from launch.plan import parse_overrides
 from launch.store import Replacing
-from launch.tables import duration, significant, wide_console
+from launch.tables import wide_console
 
 if TYPE_CHECKING:
     from envs.dnn.profiler import LayerTable

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from envs.config import config_fields
-from launch import figures, tables
+from launch import figures, numerals, tables
 from launch.calculations import Calculated, as_summary
 from launch.experiment import Experiment, PointResult
 from launch.plan import Plan
@@ -135,10 +135,10 @@ def headline(results: Sequence[PointResult]) -> list[str]:
             continue
         best = min(learned, key=lambda row: row.cost.value)
         where = f"{result.point.label}: " if result.point.label else ""
-        text = f"{where}best decentralized learner {best.controller}, cost {tables.with_interval(best.cost)}"
+        text = f"{where}best decentralized learner {best.controller}, cost {numerals.with_interval(best.cost)}"
         if best.gap_closed is not None:
             ends = f"from {comparison.baseline} to {comparison.reference}"
-            text += f"; it closes {tables.percent(best.gap_closed)} of the gap {ends}"
+            text += f"; it closes {numerals.percent(best.gap_closed)} of the gap {ends}"
         found.append(text + ".")
     return found
 

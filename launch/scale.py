@@ -17,10 +17,11 @@ from envs.config import unknown_name
 from envs.registry import make_scenario, scenario_class
 from launch.alone import AloneExperiment
 from launch.experiment import PointResult
+from launch.numerals import percent
 from launch.plan import Learned, Plan, Preset, Sweep, load_preset, make_plan, parse_overrides
 from launch.progress import Bars
 from launch.store import Part
-from launch.tables import percent, terminal_table, wide_console
+from launch.tables import terminal_table, wide_console
 from launch.training import Notify, learned_config
 from marl.compare import Interval, relative_difference
 

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from envs.config import unknown_name
+from launch.numerals import significant
 from launch.plan import parse_overrides
 from launch.progress import Bars
 from launch.store import Replacing
-from launch.tables import significant
 
 if TYPE_CHECKING:
     import pandas as pd
