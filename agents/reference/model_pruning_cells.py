@@ -192,6 +192,73 @@ def _below(tasks: Array, values: Array) -> Array:
     return table
 
 
+@njit
+def _best_split(
+    tasks: Array,
+    above: Array,
+    below: Array,
+    must_send: bool,
+    deadline_s: Array,
+    models: Array,
+    local_task_s: Array,
+    accurate: Array,
+    p: Prices,
+) -> tuple[float, int, int, int, int]:
+    """The best plan's value, model, levels served locally, tasks sent in all, and those sent of the levels above."""
+    size, states = tasks.sum(), tasks.sum() + 1
+    best = (-np.inf, 0, 0, 0, 0)
+    for v in models:
+        found = (-np.inf, v, 0, 0, 0)
+        for t in range(1 if must_send else 0, states):
+            batch_s = local_task_s[v] * (size - t)
+            q = 0  # levels 0..q-1 are served locally: bounds tighten with the level
+            for level in range(len(tasks)):
+                q += accurate[v, level] and batch_s <= deadline_s[level] + TOLERANCE
+            lower = tasks[:q].sum()
+            earned = local_task_s[v] * p.busy_per_s - batch_s * p.delay_per_s
+            for s in range(t + 1):
+                value = above[q, s] + below[q, s, t] + earned * (lower - t + s)
+                if value > found[0]:
+                    found = (value, v, q, t, s)
+        if found[0] > best[0] + TIE:
+            best = found
+    return best
+
+
+@njit
+def _trace_back(
+    tasks: Array,
+    values: Array,
+    above: Array,
+    below: Array,
+    served: int,
+    in_all: int,
+    sent_above: int,
+    p: Prices,
+    sent: Array,
+) -> None:
+    """Fill the tasks (K,) sent of each level on the best path through the tables."""
+    levels, states = values.shape[0], values.shape[1]
+    left = sent_above
+    for level in range(served, levels):  # upwards: what the levels from here on sent
+        chosen, highest = 0, -np.inf
+        for n in range(min(tasks[level], left) + 1):
+            value = values[level, left - n, n] + above[level + 1, left - n] + n * p.drop
+            if value > highest:
+                chosen, highest = n, value
+        sent[level] = chosen
+        left -= chosen
+    ahead = sent_above
+    for level in range(served - 1, -1, -1):
+        chosen, highest = 0, -np.inf
+        for n in range(min(tasks[level], states - 1 - ahead) + 1):
+            value = values[level, ahead, n] + below[level, ahead + n, in_all]
+            if value > highest:
+                chosen, highest = n, value
+        sent[level] = chosen
+        ahead += chosen
+
+
 @njit(
     types.void(
         *(_COUNTS, _NUMBERS, _NUMBERS, _NUMBERS, _NUMBERS, _FLAGS, _NUMBERS, _INTEGERS, _NUMBERS, _TABLE, _PRICES),
@@ -216,51 +283,14 @@ def _plan(
     best_sent: Array,
 ) -> None:
     """Fill value, model and sent tasks of every gateway: tables over the levels, then all models and splits of them."""
-    levels = histogram.shape[1]
     for g in range(len(histogram)):
         tasks = histogram[g]
-        size, states = tasks.sum(), tasks.sum() + 1
         values = _sent_values(tasks, transmission_s[g], reserved_s[g], capacity_tasks[g], edge_s[g], deadline_s, p)
         above, below = _above(tasks, values, p), _below(tasks, values)
-        found, model, served, in_all, sent_above = -np.inf, 0, 0, 0, 0
-        for v in models:
-            highest, q_at, t_at, s_at = -np.inf, 0, 0, 0
-            for t in range(states):
-                if t == 0 and must_send[g]:
-                    continue
-                batch_s = local_task_s[v] * (size - t)
-                q = 0  # levels 0..q-1 are served locally: bounds tighten with the level
-                for level in range(levels):
-                    q += accurate[v, level] and batch_s <= deadline_s[level] + TOLERANCE
-                lower = tasks[:q].sum()
-                earned = local_task_s[v] * p.busy_per_s - batch_s * p.delay_per_s
-                for s in range(t + 1):
-                    value = above[q, s] + below[q, s, t] + earned * (lower - t + s)
-                    if value > highest:
-                        highest, q_at, t_at, s_at = value, q, t, s
-            if highest > found + TIE:
-                found, model, served, in_all, sent_above = highest, v, q_at, t_at, s_at
-        best[g], best_model[g] = found, model
-        left = sent_above
-        for level in range(levels):  # upwards: what the levels from here on sent
-            if level >= served:
-                chosen, highest = 0, -np.inf
-                for n in range(min(tasks[level], left) + 1):
-                    value = values[level, left - n, n] + above[level + 1, left - n] + n * p.drop
-                    if value > highest:
-                        chosen, highest = n, value
-                best_sent[g, level] = chosen
-                left -= chosen
-        ahead = sent_above
-        for level in range(levels - 1, -1, -1):
-            if level < served:
-                chosen, highest = 0, -np.inf
-                for n in range(min(tasks[level], states - 1 - ahead) + 1):
-                    value = values[level, ahead, n] + below[level, ahead + n, in_all]
-                    if value > highest:
-                        chosen, highest = n, value
-                best_sent[g, level] = chosen
-                ahead += chosen
+        best[g], best_model[g], served, in_all, sent_above = _best_split(
+            tasks, above, below, must_send[g], deadline_s, models, local_task_s, accurate, p
+        )
+        _trace_back(tasks, values, above, below, served, in_all, sent_above, p, best_sent[g])
 
 
 def offload_bits(scenario: ModelPruning, level: Array, rank: Array, sent: Array) -> Array:
