@@ -96,9 +96,7 @@ def fit(network: PolicyNetwork, rows: Array, actions: Array, steps: int, batch: 
     """
     rng = np.random.default_rng([seed, 4])
     if network.normaliser is not None:  # else the first batch of training would change what was fitted
-        axes = (0,) if network.spec.agents else (0, 1)
-        exact = rows.astype(float)
-        network.normaliser.merge(int(np.prod([rows.shape[a] for a in axes])), exact.mean(axes), exact.var(axes))
+        network.normaliser.merge(len(rows), rows.mean(0, dtype=np.float64), rows.var(0, dtype=np.float64))
     optimiser = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
     agents = rows.shape[1]
     if not network.spec.agents:
