@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
-from agents.api import Policy
 from agents.registry import make_policy
 from envs.api import Array
 from envs.scenarios.model_pruning import ModelPruning
@@ -39,7 +40,7 @@ def requirements_met(config: ModelPruningConfig, level: float) -> dict[str, floa
         "required_accuracy": float(scenario.required_accuracy[index]),
     }
     for name in CONTROLLERS:
-        levels, delay_s, accuracy, dropped = obtained(scenario, make_policy(scenario, name))
+        levels, delay_s, accuracy, dropped = obtained(config, name)
         asked = levels == index
         kept = asked & ~dropped
         found[f"{name}_delay_s"] = float(delay_s[kept].mean()) if kept.any() else np.nan
@@ -48,10 +49,13 @@ def requirements_met(config: ModelPruningConfig, level: float) -> dict[str, floa
     return found
 
 
-def obtained(scenario: ModelPruning, policy: Policy, seed: int = 0) -> tuple[Array, Array, Array, Array]:
+@lru_cache(maxsize=len(CONTROLLERS))
+def obtained(config: ModelPruningConfig, controller: str) -> tuple[Array, Array, Array, Array]:
     """Level, delay in s, accuracy and whether it was dropped, of every task (slots, networks, N) of an episode."""
-    trace = scenario.sample_trace(np.random.default_rng(seed), NETWORKS, SLOTS)
-    rng = np.random.default_rng([seed, 1])
+    scenario = ModelPruning(config)
+    policy = make_policy(scenario, controller)
+    trace = scenario.sample_trace(np.random.default_rng(0), NETWORKS, SLOTS)
+    rng = np.random.default_rng([0, 1])
     policy.reset(scenario, trace)
     state, rows = scenario.initial_state(trace), []
     for t in range(SLOTS):
