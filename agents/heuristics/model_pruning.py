@@ -62,6 +62,10 @@ class PruningRule(Controller):
         c = self.network.config
         return COUNT_BYTES * c.num_gateways * c.num_criticality_levels
 
+    def gateway_rows(self, observations: Array) -> Array:
+        """(B, G, d) rows of all gateways, which the server's row (B, 1, G d) holds."""
+        return observations[:, 0].reshape(len(observations), self.network.config.num_gateways, -1)
+
     def tasks_per_level(self, gateway_rows: Array) -> Array:
         """(B, G, K) tasks per level from gateway rows."""
         levels = self.network.config.num_criticality_levels
@@ -197,9 +201,7 @@ class StaticShares(PruningRule):
         self.messages = {"gateway": 1} if announce else {}
 
     def act(self, observations: Array, rng: np.random.Generator) -> Act:
-        gateways = self.network.config.num_gateways
-        rows = observations[:, 0].reshape(len(observations), gateways, -1)
-        share = self.shares(self.gain(rows[..., 0]))
+        share = self.shares(self.gain(self.gateway_rows(observations)[..., 0]))
         messages = {"gateway": share[..., None]} if self.messages else {}
         return Act(decisions={"edge_share": share}, messages=messages)
 
@@ -239,7 +241,7 @@ class ChosenTimes(PruningRule):
 
     def act(self, observations: Array, rng: np.random.Generator) -> Act:
         network = self.network
-        rows = observations[:, 0].reshape(len(observations), network.config.num_gateways, -1)
+        rows = self.gateway_rows(observations)
         own = own_plans(network, self.planner, self.tasks_per_level(rows), network.uplink(self.gain(rows[..., 0])))
         tasks = own.sent.sum(axis=2)
         share = np.where(tasks > 0, own.share, 0.0)
@@ -256,8 +258,9 @@ class RootShares(PruningRule):
 
     def act(self, observations: Array, rng: np.random.Generator) -> Act:
         network = self.network
-        rows = observations[:, 0].reshape(len(observations), network.config.num_gateways, -1)
-        sent = self.tasks_per_level(rows)[..., beyond_model(network, mid_model(network))].sum(axis=2)
+        sent = self.tasks_per_level(self.gateway_rows(observations))[
+            ..., beyond_model(network, mid_model(network))
+        ].sum(axis=2)
         return Act(decisions={"edge_share": square_root_shares(sent)})
 
 

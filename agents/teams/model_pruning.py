@@ -43,7 +43,7 @@ def _q_team(scenario: Scenario) -> Policy:
 def _team(name: str, device: RoleBuilder, gateway: RoleBuilder, server: RoleBuilder) -> Callable[[Scenario], Policy]:
     def build(scenario: Scenario) -> Policy:
         roles = {"server": server(scenario), "gateway": gateway(scenario), "device": device(scenario)}
-        return Team(name, roles, order=[["server"], ["gateway"], ["device"]])
+        return Team(name, roles, order=[[role] for role in ORDER])
 
     return build
 
