@@ -344,6 +344,14 @@ class PolicyNetwork(nn.Module):
             shape = (spec.agents, free) if spec.agents else (free,)
             self.log_std = nn.Parameter(torch.full(shape, spec.log_std))
 
+    @torch.no_grad()
+    def start_from(self, action: Sequence[float]) -> None:
+        """Set the last biases so that a fresh network's mean is about this raw Box action, whatever the row."""
+        body, low, high = self.body, np.asarray(self.spec.low), np.asarray(self.spec.high)
+        assert isinstance(body, Perceptron)
+        mean = 2.0 * (np.asarray(action) - low) / (high - low) - 1.0
+        body.biases[-1][..., : len(mean)] = torch.from_numpy(mean).to(body.biases[-1].dtype)
+
     def forward(self, observations: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """Distribution parameters.
 
@@ -374,13 +382,15 @@ class ValueNetwork(nn.Module):
         global_size: entries D of the global state if the critic sees it, else 0.
         agents: n.
         cell_size: consecutive agents that share one reward, hence one value, from the mean over their rows; or 0.
+        foreseen: entries of what the next slots bring, seen beside the row.
     """
 
     def __init__(
-        self, spec: NetworkSpec, hidden: Sequence[int], global_size: int = 0, agents: int = 0, cell_size: int = 0
-    ) -> None:
+        self, spec: NetworkSpec, hidden: Sequence[int], global_size: int = 0, agents: int = 0, cell_size: int = 0,
+        foreseen: int = 0,
+    ) -> None:  # fmt: skip
         super().__init__()
-        inputs = global_size or spec.inputs
+        inputs = (global_size or spec.inputs) + foreseen
         self.spec, self.of_global_state, self.cell_size = spec, bool(global_size), cell_size
         self.parts = Parts(*spec.parts) if spec.parts and not global_size else None
         stacked = 0 if global_size else spec.agents
@@ -392,11 +402,13 @@ class ValueNetwork(nn.Module):
         else:
             self.body = Perceptron(inputs, hidden, agents if global_size else 1, stacked)
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+    def forward(self, inputs: torch.Tensor, foreseen: torch.Tensor | None = None) -> torch.Tensor:
         if self.of_global_state:
             x = inputs if self.normaliser is None else self.normaliser(inputs)
         else:
             x = network_inputs(self.spec, inputs, self.normaliser)
+        if foreseen is not None:
+            x = torch.cat([x, foreseen], dim=-1)
         if self.cell_size:
             cells: torch.Tensor = self.body(x.unflatten(-2, (-1, self.cell_size)))[..., 0]
             return cells.repeat_interleave(self.cell_size, dim=-1)

@@ -207,6 +207,8 @@ class Scenario(ABC):
     reward_modes: ClassVar[tuple[str, ...]] = ("local", "team")
     counterfactual_roles: ClassVar[tuple[str, ...]] = ()
     """Roles with a Discrete space for which `choice_rewards` is given."""
+    foreseen_roles: ClassVar[tuple[str, ...]] = ()
+    """Roles for which `outlook` is given."""
     cost_metric: ClassVar[str] = "cost"
     """Metric by which controllers are compared (lower is better)."""
     cost_label: ClassVar[str] = "cost per slot"
@@ -359,6 +361,14 @@ class Scenario(ABC):
 
         For the roles named in `counterfactual_roles`; entry a is what `step` would have paid the agent's group had it
         alone chosen a. Learners take the difference as the agent's own credit (`algorithm="counterfactual"`).
+        """
+        return {}
+
+    def outlook(self, trace: Any) -> dict[str, Array]:
+        """Role -> (T+1, B, n, e): what each slot of a trace brings an agent, whatever anybody decides.
+
+        For the roles named in `foreseen_roles`. A critic that sees the slots to come in training takes the noise of
+        arrivals and fading out of the advantages (`foresight`); a policy never sees them.
         """
         return {}
 

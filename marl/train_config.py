@@ -54,6 +54,9 @@ class TrainConfig:
     lr_final: float = quantity(0.1, "-", "share of the learning rate that is left at the end", gt=0, le=1)
     discount: float | None = quantity(None, "-", "per slot; default the scenario's own, else 0.99", ge=0, lt=1)
     gae_lambda: float = quantity(0.9, "-", "weight of longer returns", ge=0, le=1)
+    foresight: int = quantity(
+        0, "-", "slots ahead whose arrivals and channels the critic sees in training, the present one first (ppo)", ge=0
+    )
     clip: float = quantity(0.2, "-", "clip range of the probability ratio", gt=0)
     entropy: float = quantity(0.0, "-", "entropy bonus", ge=0)
     entropy_until: float | None = quantity(
@@ -99,6 +102,9 @@ class TrainConfig:
     alpha: float | None = quantity(None, "-", "temperature of hybrid_sac; default: learned from 0.1", gt=0)
     soft_target: bool = quantity(True, "-", "hybrid_sac: the target holds the next action's entropy")
     log_std: float = quantity(-0.7, "-", "start of the log standard deviation of a Box action", ge=-3, le=1)
+    first_action: dict[str, tuple[float, ...]] = pydantic.Field(
+        default_factory=dict, description="role -> raw Box action that its policy starts from, whatever the row"
+    )
     seed: int = quantity(0, "-", "seed of weights, traces and exploration", ge=0)
     threads: int = quantity(1, "-", "threads of the learning process; more pay for large networks only", ge=1)
     num_env_runners: int = quantity(0, "-", "remote runners; 0 samples in this process", ge=0)
@@ -155,7 +161,7 @@ class TrainConfig:
 LATER: dict[str, Any] = {
     "grid": {}, "critic_lr": None, "reward_offset": 0.0, "activation": None, "output_gain": None, "price_updates": 30,
     "random_steps": 1000, "noise": 0.2, "noise_final": None, "action_penalty": 0.0, "network": "plain", "imitate": {},
-    "imitate_steps": 300,
+    "imitate_steps": 300, "foresight": 0, "first_action": {},
     "entropy_until": None, "one_hot": {}, "relaxation": "concrete", "restrict": {}, "alpha": None, "soft_target": True,
 }  # fmt: skip
 """Settings that earlier versions did not have, with their defaults."""
@@ -191,6 +197,8 @@ def check(config: TrainConfig) -> None:
             raise ValueError(unknown_name("role", role, scenario.roles))
         make_controller(scenario, role, name)
     _check_imitation(config, scenario)
+    _check_foresight(config, scenario)
+    _check_first_action(config, scenario)
     if config.network == "parts" and (config.normalise or config.policies == "independent"):
         raise ValueError("network = 'parts' is for shared policies without normalise")
     if central and any(message_entries(scenario, config.fixed).values()):
@@ -239,6 +247,37 @@ def _check_priced(config: TrainConfig, scenario: Scenario) -> None:
     priced_game(scenario)
     if config.control == "central" or config.policies == "independent" or config.discount != 0.0 or config.fixed:
         raise ValueError("priced_dqn is decentralized, shared and without discount: set discount = 0, fix no role")
+
+
+def _check_foresight(config: TrainConfig, scenario: Scenario) -> None:
+    """Whether there is a critic of rows, and something that it can foresee."""
+    if not config.foresight:
+        return
+    if config.algorithm != "ppo" or config.joint or config.network == "parts" or config.reward_mode == "cell":
+        raise ValueError("foresight is for ppo with a critic of an agent's own row (no joint action, parts or cells)")
+    if not set(config.learned_roles()) & set(scenario.foreseen_roles):
+        raise ValueError(
+            f"foresight = {config.foresight} is not legal: {config.scenario} tells what a slot brings for "
+            f"{', '.join(scenario.foreseen_roles) or 'no role'}, and {', '.join(config.learned_roles())} learns"
+        )
+
+
+def _check_first_action(config: TrainConfig, scenario: Scenario) -> None:
+    """Whether a Gaussian policy of the role can start from the action."""
+    if not config.first_action:
+        return
+    if config.algorithm not in ("ppo", "mappo") or config.network == "parts" or config.imitate:
+        raise ValueError("first_action is for ppo and mappo, without network = 'parts' or imitate")
+    learned = () if config.joint else config.learned_roles()
+    for role, action in config.first_action.items():
+        if role not in learned:
+            raise ValueError(unknown_name("learned role", role, learned))
+        space = scenario.roles[role].action_space
+        if not isinstance(space, gymnasium.spaces.Box) or config.grid_of(role):
+            raise ValueError(f"first_action is for Box actions without a grid; role '{role}' has {space}")
+        values = np.asarray(action, float)
+        if values.shape != space.shape or not ((values >= space.low) & (values <= space.high)).all():
+            raise ValueError(f"first_action = {action} of role '{role}' is not legal: must lie in {space}")
 
 
 def _check_imitation(config: TrainConfig, scenario: Scenario) -> None:

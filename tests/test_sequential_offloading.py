@@ -251,6 +251,56 @@ def test_power_is_split_at_full_effort(seed: int) -> None:
     np.testing.assert_array_equal(left.local_work_cycles, right.local_work_cycles)
 
 
+@given(seeds)
+@settings(max_examples=40, deadline=None)
+def test_residual_leaves_a_share_of_what_the_channel_carries(seed: int) -> None:
+    """The share of the largest residual is sent, without outage; at full effort as `split` at the power it takes."""
+    scenario, state, _, exogenous = draw_block(seed, device_action="residual")
+    c, k = scenario.config, scenario.config.num_devices
+    split = make_scenario("sequential_offloading", num_devices=k, device_action="split")
+    queue = np.full((CELLS, k), 4.0 * c.task_cycles)
+    state = dataclasses.replace(state, device_queue_cycles=queue)
+    actions = np.random.default_rng(seed).uniform(0.0, 1.0, (CELLS, k, 2))
+    actions[..., 0] = 1.0  # one block's work is several tasks, so the residual can always be reached
+    server = np.full((CELLS, 1, 1), 0.3)
+    gain = exogenous.channel_gain_per_w
+    largest = np.minimum(
+        scenario.carried_cycles(np.full_like(gain, c.transmit_power_w_max), gain),  # type: ignore[attr-defined]
+        0.999 * c.task_cycles,
+    )
+    decisions = scenario.decode(state, {"device": actions, "server": server}, exogenous)
+    step = scenario.step(state, decisions, exogenous)
+    asked = actions[..., 1] * largest
+    sent = np.where(asked < scenario.config.residual_tolerance * c.task_cycles, 0.0, asked)
+    np.testing.assert_allclose(step.details["residual_cycles"], sent, atol=1e-4 * c.task_cycles)
+    assert not step.details["outage"].any()
+    power = np.minimum(step.details["transmit_power_w"] / c.transmit_power_w_max, 1.0)
+    same = np.stack([actions[..., 0], power], axis=2)
+    np.testing.assert_allclose(
+        split.decode(state, {"device": same, "server": server}, exogenous).local_work_cycles,
+        decisions.local_work_cycles,
+        atol=1e-4 * c.task_cycles,
+    )
+
+
+@given(seeds)
+@settings(max_examples=40, deadline=None)
+def test_residual_effort_counts_tasks(seed: int) -> None:
+    """Of whole tasks, as many leave as the effort names (3 at most are worked off in a block), sent or not."""
+    scenario, state, _, exogenous = draw_block(seed, device_action="residual")
+    c, k = scenario.config, scenario.config.num_devices
+    rng = np.random.default_rng(seed)
+    tasks = rng.integers(0, 7, (CELLS, k))
+    state = dataclasses.replace(state, device_queue_cycles=tasks * c.task_cycles)
+    actions = rng.uniform(0.0, 1.0, (CELLS, k, 2))
+    wanted = rng.integers(0, 4, (CELLS, k))
+    actions[..., 0] = (wanted + rng.uniform(-0.45, 0.45, (CELLS, k))) / 3.0
+    decisions = scenario.decode(state, {"device": actions, "server": np.full((CELLS, 1, 1), 0.3)}, exogenous)
+    details = scenario.step(state, decisions, exogenous).details
+    left = (details["local_work_cycles"] + details["residual_cycles"]) / c.task_cycles
+    np.testing.assert_allclose(left, np.minimum(wanted, tasks), atol=1e-5)
+
+
 @pytest.mark.parametrize("gain_per_w", [1e4, 0.0])
 @pytest.mark.parametrize("left_tasks", [0.0, 1.0, 2.0 - 1e-7, 2.0 + 1e-7, 3.0])
 def test_a_whole_task_has_no_residual(left_tasks: float, gain_per_w: float) -> None:
@@ -311,7 +361,7 @@ def test_scaled_server_keeps_the_load_per_device() -> None:
         ("num_devices", 0, "num_devices = 0 is not legal: must be int and >= 1"),
         ("num_devices", 2.5, "num_devices = 2.5"),
         ("bandwith_hz", 1.0, "did you mean 'bandwidth_hz'"),
-        ("device_action", "fast", "one of 'cpu', 'power', 'split'"),
+        ("device_action", "fast", "one of 'cpu', 'power', 'split', 'residual'"),
         ("slot_s", float("nan"), "slot_s = nan s"),
         ("distance_m_min", 500.0, "must not exceed cell_radius_m"),
     ],

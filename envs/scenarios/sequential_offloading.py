@@ -76,6 +76,7 @@ class SequentialOffloading(Scenario):
     exogenous_type = SequentialOffloadingExogenous
     decisions_type = SequentialOffloadingDecisions
     reward_modes = ("local", "coupled", "team")
+    foreseen_roles = ("device",)
     cost_label = "cost per device and block"
     summary_metrics = MappingProxyType(
         {
@@ -100,7 +101,7 @@ class SequentialOffloading(Scenario):
 
     @cached_property
     def _device_space(self) -> gymnasium.spaces.Box:
-        return _unit_box(2 if self.config.device_action == "split" else 1)
+        return _unit_box(2 if self.config.device_action in ("split", "residual") else 1)
 
     @cached_property
     def central_space(self) -> gymnasium.spaces.Box:
@@ -165,7 +166,7 @@ class SequentialOffloading(Scenario):
         cells, k = queue.shape
         device = np.empty((cells, k, self.config.slots_per_block + 2), np.float32)
         device[..., 0] = queue
-        device[..., 1] = self._csi(exogenous)
+        device[..., 1] = self._csi(exogenous.channel_gain_per_w)
         device[..., 2:] = exogenous.task_arrivals if self.config.arrival_lookahead else state.previous_arrivals
         np.clip(device, 0.0, OBSERVATION_MAX, out=device)
         return {"device": device, "server": self._observe_server(state, queue)}
@@ -184,12 +185,9 @@ class SequentialOffloading(Scenario):
         clipped: Array = np.clip(row, 0.0, OBSERVATION_MAX).astype(np.float32)[:, None, :]
         return clipped
 
-    def _csi(self, exogenous: Any) -> Array:
+    def _csi(self, gain_per_w: Array) -> Array:
         c = self.config
-        return (
-            spectral_efficiency(exogenous.channel_gain_per_w, c.reference_power_w, c.snr_gap)
-            / c.spectral_efficiency_scale
-        )
+        return spectral_efficiency(gain_per_w, c.reference_power_w, c.snr_gap) / c.spectral_efficiency_scale
 
     def global_state(self, state: Any, exogenous: Any) -> Array:
         c = self.config
@@ -197,7 +195,7 @@ class SequentialOffloading(Scenario):
         scale = c.queue_scale_tasks * c.task_cycles
         parts = [
             state.device_queue_cycles / scale,
-            self._csi(exogenous),
+            self._csi(exogenous.channel_gain_per_w),
             state.server_queue_cycles[:, None] / (c.num_devices * scale),
         ]
         if c.arrival_lookahead:
@@ -205,11 +203,16 @@ class SequentialOffloading(Scenario):
         row: Array = np.clip(np.concatenate(parts, axis=1), 0.0, OBSERVATION_MAX).astype(np.float32)
         return row
 
+    def outlook(self, trace: Any) -> dict[str, Array]:
+        """Of a device: the share of the block's slots in which a task arrives, and its CSI."""
+        arrived = trace.task_arrivals.mean(axis=-1)
+        return {"device": np.stack([arrived, self._csi(trace.channel_gain_per_w)], axis=-1).astype(np.float32)}
+
     def portrait(self, state: Any, exogenous: Any) -> dict[str, Portrait]:
         c = self.config
         mean_db = 10.0 * np.log10(np.maximum(exogenous.mean_gain_per_w, 1e-30))
         near_db, far_db = mean_db.max(axis=1, keepdims=True), mean_db.min(axis=1, keepdims=True)
-        efficiency = self._csi(exogenous) * c.spectral_efficiency_scale
+        efficiency = self._csi(exogenous.channel_gain_per_w) * c.spectral_efficiency_scale
         whole_task = c.task_cycles * c.bits_per_s_per_hz_per_cycle
         return {
             "device": Portrait(
@@ -247,12 +250,16 @@ class SequentialOffloading(Scenario):
             rate = device[..., 0] * c.device_cpu_hz_max
             work = np.minimum(c.block_s * rate, state.device_queue_cycles)
             return SequentialOffloadingDecisions(work, server * c.server_cpu_hz_max, rate)
-        cap = c.device_work_cycles_max * (device[..., 0] if c.device_action == "split" else 1.0)
-        power_w = device[..., -1] * c.transmit_power_w_max
+        effort, share = device[..., 0], device[..., -1]  # share: of the largest power, or of the largest residual
+        power_w = c.transmit_power_w_max * (np.ones_like(share) if c.device_action == "residual" else share)
         residual = np.minimum(
             self.carried_cycles(power_w, exogenous.channel_gain_per_w), (1.0 - SLIVER_TASKS) * c.task_cycles
         )
-        work = self.work_leaving_residual(state.device_queue_cycles, residual, cap)
+        if c.device_action == "residual":
+            work = self.work_near(state.device_queue_cycles, residual * share, effort * c.device_work_cycles_max)
+        else:
+            cap = c.device_work_cycles_max * (effort if c.device_action == "split" else 1.0)
+            work = self.work_leaving_residual(state.device_queue_cycles, residual, cap)
         return SequentialOffloadingDecisions(work, server * c.server_cpu_hz_max)
 
     def carried_cycles(self, power_w: Array, gain_per_w: Array) -> Array:
@@ -274,6 +281,20 @@ class SequentialOffloading(Scenario):
         tasks = np.ceil((queue_cycles - residual - cap_cycles) / w - self.config.residual_tolerance)
         kept = np.maximum(tasks, 0.0) * w
         return np.clip(queue_cycles - residual - kept, 0.0, cap_cycles)
+
+    def work_near(self, queue_cycles: Array, residual_cycles: Array, leaving_cycles: Array) -> Array:
+        """Local work x that leaves a target residual, so that x and the residual are together about what should leave.
+
+        Args:
+            queue_cycles: q, any shape.
+            residual_cycles: target r*, same shape; cut to the queue.
+            leaving_cycles: what should leave the device, same shape; whole tasks more or less, the nearest that can.
+        """
+        w, most = self.config.task_cycles, self.config.device_work_cycles_max
+        residual = np.minimum(residual_cycles, queue_cycles)
+        fewest = np.ceil((queue_cycles - residual - most) / w - self.config.residual_tolerance)
+        kept = np.maximum(np.maximum(np.rint((queue_cycles - leaving_cycles) / w), fewest), 0.0) * w
+        return np.clip(queue_cycles - residual - kept, 0.0, most)
 
     # --- one block ---------------------------------------------------------------------------------------------------
 

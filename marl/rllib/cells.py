@@ -7,8 +7,8 @@ draws a new trace, hence a new topology.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ class Slot:
     observations: Mapping[str, Array]  # role -> (B, n, d); for central control CENTRAL -> (B, 1, D)
     masks: Mapping[str, Array]  # role -> (B, n, choices) bool
     global_state: Array | None  # (B, D) if asked for
+    foreseen: Mapping[str, Array] = field(default_factory=dict)  # role -> (B, n, foresight e) if asked for
 
 
 class GivenActions(Controller):
@@ -60,6 +61,7 @@ class Cells:
         pooled: append the pooled rows of all agents to every row (`agents.policy.pooled_rows`).
         counterfactual: keep what every choice would have paid in the last slot, as `choice_rewards`.
         hybrid: the central action is one of `hybrid_space`, flat.
+        foresight: slots ahead, the present one first, of which `Slot.foreseen` tells what they bring.
         make_trace: replaces `scenario.sample_trace(rng, cells=1)`, for replaying traces.
 
     After a step `charges` holds what fixed controllers charge for it: role -> (B, n) (`agents.api.Controller.charges`).
@@ -78,12 +80,13 @@ class Cells:
         pooled: bool = False,
         counterfactual: bool = False,
         hybrid: bool = False,
+        foresight: int = 0,
         make_trace: Callable[[np.random.Generator], Any] | None = None,
     ) -> None:
         self.scenario, self.count, self.learned, self.rng = scenario, cells, learned, rng
         self.central = learned == (CENTRAL,)
         self.with_global_state, self.pooled, self.counterfactual = with_global_state, pooled, counterfactual
-        self.hybrid = hybrid
+        self.hybrid, self.foresight = hybrid, foresight
         self.choice_rewards: Mapping[str, Array] = {}
         self._make_trace = make_trace or (lambda generator: scenario.sample_trace(generator, cells=1))
         told = {} if self.central else announcements(scenario, learned, fixed)
@@ -94,6 +97,8 @@ class Cells:
         if not self.central:
             self.team = Team("training", {role: members[role] for role in scenario.roles}, order)
         self.traces: list[Any] = [self._make_trace(rng) for _ in range(cells)]
+        self._outlooks: list[Mapping[str, Array]] = [{}] * cells
+        self._look_out(range(cells))
         self.clock = np.zeros(cells, np.int64)
         if stagger:
             offsets = np.arange(cells) * scenario.horizon // cells
@@ -186,7 +191,20 @@ class Cells:
             rows = {role: self.team.row(role, rows[role]) for role in self.learned}
         masks = self.scenario.action_masks(state, exogenous)
         shared = self.scenario.global_state(state, exogenous) if self.with_global_state else None
-        return Slot({r: rows[r] for r in self.learned}, {r: masks[r] for r in self.learned if r in masks}, shared)
+        masks = {r: masks[r] for r in self.learned if r in masks}
+        return Slot({r: rows[r] for r in self.learned}, masks, shared, self._foreseen())
+
+    def _foreseen(self) -> dict[str, Array]:
+        """Role -> what the next slots bring each agent.
+
+        Beyond its end a trace goes on with its first slots: a draw of the same process, as the critic knows it.
+        """
+        if not self.foresight:
+            return {}
+        slots = (self.clock[:, None] + np.arange(self.foresight)) % (self._last_slot[:, None] + 1)  # (B, L)
+        cells = np.arange(self.count)[:, None]
+        ahead = {role: outlook[cells, slots] for role, outlook in self._outlook.items()}  # (B, L, n, e)
+        return {role: a.transpose(0, 2, 1, 3).reshape(self.count, a.shape[2], -1) for role, a in ahead.items()}
 
     # --- episodes ----------------------------------------------------------------------------------------------------
 
@@ -195,10 +213,24 @@ class Cells:
         for b in cells:
             self.traces[b] = self._make_trace(self.rng)
             self.clock[b] = 0
+        self._look_out(cells)
         fresh = self.scenario.initial_state(self._merged())
         self.state = _where(cells, fresh, self.state)
         self._start_team(know_only=True)
         self._align()
+
+    def _look_out(self, cells: Iterable[int]) -> None:
+        """Keep what every slot brings, role -> (B, T+1, n, e) padded to the longest trace; `cells` have new traces."""
+        self._last_slot = np.array([trace.slots for trace in self.traces])
+        self._outlook: dict[str, Array] = {}
+        if not self.foresight:
+            return
+        for b in cells:
+            self._outlooks[b] = self.scenario.outlook(self.traces[b])
+        for role in (r for r in self.learned if r in self.scenario.foreseen_roles):
+            seen = [outlook[role][:, 0] for outlook in self._outlooks]
+            longest = int(self._last_slot.max()) + 1
+            self._outlook[role] = np.stack([np.pad(a, ((0, longest - len(a)), *[(0, 0)] * (a.ndim - 1))) for a in seen])
 
     def _start_team(self, know_only: bool = False) -> None:
         """Fixed controllers start with the cells; later episodes only tell them the new topology."""
@@ -257,6 +289,7 @@ class Cells:
         self.traces = [self.scenario.trace_type(**arrays) for arrays in state["traces"]]
         self.state = self.scenario.state_type(**state["state"])
         self.clock = np.array(state["clock"])
+        self._look_out(range(self.count))
         self._start_team()
         if self.team is not None:
             self.team.load_state_dict(state["team"])

@@ -43,7 +43,14 @@ from envs.api import Array, Scenario, total_cost
 from envs.registry import make_scenario, register_scenario, scenario_target
 from marl.rllib.advantages import advantages_and_targets
 from marl.rllib.cells import Cells, Slot
-from marl.rllib.modules import ACTION_MASK, CHOICE_REWARDS, GLOBAL_STATE, NEXT_ACTION_MASK, ActorCriticModule
+from marl.rllib.modules import (
+    ACTION_MASK,
+    CHOICE_REWARDS,
+    FORESEEN,
+    GLOBAL_STATE,
+    NEXT_ACTION_MASK,
+    ActorCriticModule,
+)
 
 SCENARIO_METRICS = "scenario"
 CELLS_STATE = "cells"
@@ -68,6 +75,7 @@ class RunnerSettings:
         stagger: start the cells at different slots of their first episode.
         with_global_state: put the global state beside the observations (for a centralized critic).
         pooled: append the pooled rows of all agents to every row (central control with shared networks).
+        foresight: slots ahead whose arrivals and channels a critic sees beside the row (`Scenario.outlook`).
         output: "advantages" (on-policy batch), "transitions" (for a replay buffer) or "choices" (what every choice of
             an agent would have paid).
     """
@@ -86,6 +94,7 @@ class RunnerSettings:
     stagger: bool = True
     with_global_state: bool = False
     pooled: bool = False
+    foresight: int = 0
     output: Literal["advantages", "transitions", "choices"] = "advantages"
 
     def to_dict(self) -> dict[str, Any]:
@@ -118,6 +127,7 @@ class Rollout:
     actions: list[Array] = field(default_factory=list)  # (B, n, ...) as the network puts them out
     rewards: list[Array] = field(default_factory=list)  # (B, n)
     choice_rewards: list[Array] = field(default_factory=list)  # (B, n, choices)
+    foreseen: list[Array] = field(default_factory=list)  # (B, n, f), T+1 entries
 
 
 class BatchedEnvRunner(EnvRunner, Checkpointable):
@@ -157,7 +167,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         self.cells = Cells(
             self.scenario, self.settings.cells, self.settings.roles, self._fixed_controllers(), traces,
             self.settings.stagger, self.settings.slots, self.settings.with_global_state, self.settings.pooled,
-            self.settings.output == "choices", self.settings.hybrid, self.make_trace,
+            self.settings.output == "choices", self.settings.hybrid, self.settings.foresight, self.make_trace,
         )  # fmt: skip
         self._returns = np.zeros(self.settings.cells)
         self._whole = self.cells.clock == 0
@@ -236,6 +246,8 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
             rollout.observations.append(rows.observations[role])
             if role in rows.masks:
                 rollout.masks.append(np.array(rows.masks[role]))
+            if role in rows.foreseen:
+                rollout.foreseen.append(rows.foreseen[role])
         if rows.global_state is not None:
             shared.append(rows.global_state)
         self._log(slots * cells.count, {name: float(total.mean()) / slots for name, total in totals.items()})
@@ -263,6 +275,8 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
             chosen = greedy_actions(spec, parameters)
         else:
             chosen = sampled_actions(spec, parameters, self._noise) if draw is None else draw(parameters, self._noise)
+        if role in rows.foreseen:
+            rollout.foreseen.append(rows.foreseen[role])
         rollout.observations.append(observations)
         rollout.parameters.append(parameters)
         rollout.actions.append(chosen)
@@ -302,6 +316,8 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         }
         if rollout.masks:
             columns[ACTION_MASK] = np.stack(rollout.masks[:-1])
+        if rollout.foreseen:
+            columns[FORESEEN] = np.stack(rollout.foreseen[:-1])
         return _rows(columns, shared[:-1], module.has_agent_axis)
 
     def _values(
@@ -310,21 +326,24 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
     ) -> tuple[Array, Array]:  # fmt: skip
         """Values (T, B, n) of the rows acted on and of the rows that followed, before any reset."""
         inputs = np.stack(shared if module.critic.of_global_state else rollout.observations)
-        values = self._value_of(module, inputs)
+        values = self._value_of(module, inputs, np.stack(rollout.foreseen) if rollout.foreseen else None)
         next_values = values[1:].copy()
         for t, rows in last_rows.items():
             last = rows.global_state if module.critic.of_global_state else rows.observations[role]
             assert last is not None
-            next_values[t, ends[t]] = self._value_of(module, last[None])[0, ends[t]]
+            ahead = rows.foreseen.get(role)
+            found = self._value_of(module, last[None], None if ahead is None else ahead[None])
+            next_values[t, ends[t]] = found[0, ends[t]]
         return values[:-1], next_values
 
     @staticmethod
-    def _value_of(module: ActorCriticModule, inputs: Array) -> Array:
+    def _value_of(module: ActorCriticModule, inputs: Array, foreseen: Array | None = None) -> Array:
         """(T, B, n) values of rows (T, B, n, d), or of global states (T, B, D)."""
         steps, cells = inputs.shape[:2]
-        flat = torch.from_numpy(inputs.reshape(steps * cells, *inputs.shape[2:]))
         key = GLOBAL_STATE if module.critic.of_global_state else Columns.OBS
-        values: Array = module.compute_values({key: flat}).numpy()
+        seen = {key: inputs} if foreseen is None else {key: inputs, FORESEEN: foreseen}
+        batch = {name: torch.from_numpy(a.reshape(steps * cells, *a.shape[2:])) for name, a in seen.items()}
+        values: Array = module.compute_values(batch).numpy()
         return values.reshape(steps, cells, -1)
 
     def _choices(

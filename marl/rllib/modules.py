@@ -24,6 +24,7 @@ GLOBAL_STATE = "global_state"
 ACTION_MASK = "action_mask"
 NEXT_ACTION_MASK = "next_action_mask"
 CHOICE_REWARDS = "choice_rewards"
+FORESEEN = "foreseen"
 
 
 class ActorCriticModule(TorchRLModule, ValueFunctionAPI):
@@ -31,7 +32,8 @@ class ActorCriticModule(TorchRLModule, ValueFunctionAPI):
 
     `model_config` entries: `spec` (a `NetworkSpec` as dict), `critic_hidden` (widths), `global_size` (entries D of the
     global state if the critic sees it, else 0), `agents` (n, heads of that critic), `cell_size` (agents that share one
-    value, else 0).
+    value, else 0), `foreseen` (entries of the next slots that the critic sees beside a row, else 0),
+    `first_action` (raw action that the policy starts from, or nothing).
     """
 
     spec: NetworkSpec
@@ -42,9 +44,11 @@ class ActorCriticModule(TorchRLModule, ValueFunctionAPI):
         settings = self.model_config
         self.spec = NetworkSpec.from_dict(settings["spec"])
         self.policy = PolicyNetwork(self.spec)
+        if settings.get("first_action"):
+            self.policy.start_from(settings["first_action"])
         self.critic = ValueNetwork(
             self.spec, settings["critic_hidden"], settings["global_size"], settings["agents"],
-            settings.get("cell_size", 0),
+            settings.get("cell_size", 0), settings.get("foreseen", 0),
         )  # fmt: skip
 
     @property
@@ -57,7 +61,7 @@ class ActorCriticModule(TorchRLModule, ValueFunctionAPI):
 
     def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> torch.Tensor:
         """Values: (M,) of agent-steps, (M, n) with an agent axis."""
-        return self.critic(batch[GLOBAL_STATE if self.critic.of_global_state else Columns.OBS])
+        return self.critic(batch[GLOBAL_STATE if self.critic.of_global_state else Columns.OBS], batch.get(FORESEEN))
 
     def merge_moments(self, moments: dict[str, tuple[int, Any, Any]]) -> None:
         """Take (count, mean, variance) of the last batch's rows into the running normalisation, if there is one."""

@@ -145,6 +145,7 @@ def runner_settings(config: TrainConfig) -> RunnerSettings:
         slots=config.slots,
         with_global_state=config.algorithm == "mappo",
         pooled=config.pooled,
+        foresight=config.foresight,
         hybrid=config.algorithm == "hybrid_sac",
         output={**dict.fromkeys(OFF_POLICY, "transitions"), "counterfactual": "choices"}.get(
             config.algorithm, "advantages"
@@ -211,11 +212,21 @@ def module_specs(config: TrainConfig, scenario: Scenario) -> MultiRLModuleSpec:
                 "critic_hidden": tuple(config.critic_hidden or hidden),
                 "global_size": scenario.global_state_space.shape[0] if config.algorithm == "mappo" else 0,
                 "agents": agents,
+                "first_action": () if config.joint else config.first_action.get(name, ()),
+                "foreseen": foreseen_entries(config, scenario, name),
                 "cell_size": scenario.cell_sizes.get(name, 0) if config.reward_mode == "cell" else 0,
                 **extras,
             },
         )
     return MultiRLModuleSpec(rl_module_specs=specs)
+
+
+def foreseen_entries(config: TrainConfig, scenario: Scenario, role: str) -> int:
+    """Entries beside a role's row that tell its critic what the next slots bring."""
+    if not config.foresight or role not in scenario.foreseen_roles:
+        return 0
+    trace = scenario.sample_trace(np.random.default_rng(0), cells=1, slots=1)
+    return config.foresight * int(scenario.outlook(trace)[role].shape[-1])
 
 
 def _hybrid_module(config: TrainConfig, scenario: Scenario, hidden: tuple[int, ...]) -> RLModuleSpec:

@@ -65,7 +65,7 @@ def test_cells_are_staggered_and_episodes_bring_new_topologies() -> None:
 
 @pytest.mark.parametrize("fixed", [{}, {"server": "parametric_q_priced"}])
 def test_state_continues_the_same_stream(fixed: dict[str, str]) -> None:
-    first, second = runner(set=SHORT, seed=4, fixed=fixed), runner(set=SHORT, seed=4, fixed=fixed)
+    first, second = (runner(set=SHORT, seed=4, fixed=fixed, foresight=2) for _ in range(2))
     for _ in range(3):
         first.sample()
     second.set_state(first.get_state())
@@ -109,3 +109,47 @@ def test_a_learner_sees_the_price_of_the_slot_before_and_pays_it() -> None:
         price = server.price.copy()
     assert (price > 0.1).all() and paid.any()
     assert sampler.sample()["device"][Columns.OBS].shape == (4, entries + 1)
+
+
+@pytest.mark.parametrize("policies", ["shared", "independent"])
+def test_a_critic_foresees_what_its_own_agent_meets_and_a_policy_does_not(policies: str) -> None:
+    """Beside a row stand share of arrivals and CSI of the next slots; past the end the trace starts again."""
+    sampler = runner(set=SHORT, fixed={"server": "parametric_q"}, cells=2, slots=4, foresight=3, policies=policies)
+    plain = runner(set=SHORT, fixed={"server": "parametric_q"}, cells=2, slots=4, policies=policies)
+    batch = sampler.sample()["device"]
+    assert sampler.cells is not None
+    seen = batch["foreseen"].reshape(4, 2, 2, 3, 2)  # slot, cell, device, ahead, entry
+    trace = sampler.cells.traces[0]  # the first cell starts at slot 0 and does not end within four slots of six
+    slots = np.arange(4)[:, None] + np.arange(3)
+    np.testing.assert_allclose(seen[:, 0, :, :, 0], trace.task_arrivals[slots, 0].mean(-1).swapaxes(1, 2), rtol=1e-6)
+    rows = sampler.cells.slot()
+    assert sampler.cells.clock[0] == 4
+    csi = [sampler.scenario.outlook(trace)["device"][t, 0, :, 1] for t in (4, 5, 6)]
+    np.testing.assert_array_equal(rows.foreseen["device"].reshape(2, 2, 3, 2)[0, :, :, 1], np.stack(csi, axis=1))
+    sampler.cells.clock[0] = 6
+    again = sampler.cells.slot().foreseen["device"].reshape(2, 2, 3, 2)[0, :, 1:]
+    np.testing.assert_array_equal(again, sampler.scenario.outlook(trace)["device"][[0, 1], 0].swapaxes(0, 1))
+    policy, critic = (sum(p.numel() for p in part.parameters()) for part in _networks(sampler))
+    policy_plain, critic_plain = (sum(p.numel() for p in part.parameters()) for part in _networks(plain))
+    assert policy == policy_plain
+    assert critic == critic_plain + 3 * 2 * 8 * (2 if policies == "independent" else 1)
+
+
+def _networks(sampler: BatchedEnvRunner) -> tuple[Any, Any]:
+    return sampler.module["device"].policy, sampler.module["device"].critic
+
+
+def test_foresight_explains_what_a_row_must_leave_as_noise() -> None:
+    """Under one policy, returns regressed on rows and on what the next slots bring: arrivals and fading to come."""
+    low_load = {"num_devices": 4, "episode_blocks": 100, "device_action": "split", "arrival_probability": 0.2}
+    sampler = runner(
+        set=low_load, fixed={"server": "parametric_q"}, cells=8, slots=90, discount=0.5, gae_lambda=1.0, foresight=6
+    )
+    batch = sampler.sample(explore=False)["device"]
+    returns, row = batch[Postprocessing.VALUE_TARGETS], batch[Columns.OBS]
+    known = np.concatenate([row, row[:, :2] ** 2, np.ones((len(row), 1), np.float32)], axis=1)
+    left = {}
+    for name, columns in (("row", known), ("foresight", np.concatenate([known, batch["foreseen"]], axis=1))):
+        fitted = columns @ np.linalg.lstsq(columns, returns, rcond=None)[0]
+        left[name] = float(np.var(returns - fitted))
+    assert left["foresight"] < 0.5 * left["row"], left

@@ -186,6 +186,17 @@ def test_actions_lie_in_their_space_and_follow_the_distribution(space: gymnasium
         assert np.all(greedy_actions(spec, parameters).ravel()[0] == logits.argmax())
 
 
+@pytest.mark.parametrize("agents", [0, 3])
+def test_a_policy_starts_from_its_first_action(agents: int) -> None:
+    spec = network_spec(4, gymnasium.spaces.Box(np.float32([0, -2]), np.float32([1, 6])), agents=agents)
+    network = PolicyNetwork(spec)
+    network.start_from([0.8, 5.0])
+    rows = torch.from_numpy(np.random.default_rng(0).uniform(-1, 1, (50, agents or 1, 4)).astype(np.float32))
+    with torch.no_grad():
+        actions = environment_actions(spec, greedy_actions(spec, network(rows).numpy()))
+    np.testing.assert_allclose(actions, np.broadcast_to([0.8, 5.0], actions.shape), atol=0.15)
+
+
 def test_a_grid_makes_one_choice_of_a_box() -> None:
     """Every point is reached, corners are the bounds, and each action has the Box's shape."""
     box = gymnasium.spaces.Box(np.float32([[0], [-2]]), np.float32([[1], [6]]))

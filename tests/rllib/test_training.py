@@ -109,6 +109,14 @@ def test_folder_without_a_policy_is_refused(tmp_path: Path) -> None:
         ({"grid": {"devices": 3}}, "device"),
         ({"grid": {"device": [3]}}, "2 integers"),
         ({"grid": {"device": 3}, "algorithm": "sac"}, "sac needs continuous"),
+        ({"foresight": 2, "algorithm": "sac"}, "foresight is for ppo"),
+        ({"foresight": 2, "scenario": "sampling_rate", "set": {}}, "no role"),
+        ({"foresight": -1}, "foresight"),
+        ({"first_action": {"device": [0.5, 2.0]}}, "must lie in Box"),
+        ({"first_action": {"device": [0.5, 0.5, 0.5]}}, "must lie in Box"),
+        ({"first_action": {"devices": [0.5]}}, "unknown learned role 'devices'"),
+        ({"first_action": {"device": [0.5, 0.5]}, "grid": {"device": 3}}, "without a grid"),
+        ({"first_action": {"device": [0.5]}, "algorithm": "sac"}, "first_action is for ppo"),
     ],
 )
 def test_illegal_runs_are_named(values: dict[str, Any], message: str, tmp_path: Path) -> None:
