@@ -158,6 +158,17 @@ def test_a_cells_trace_does_not_depend_on_the_others(scenario: Scenario) -> None
     assert many.cells == 4 and many.slots == SLOTS and many.shortened(3).slots == 3
 
 
+def test_an_outlook_is_that_of_each_cell_and_agent(scenario: Scenario) -> None:
+    """What slots bring needs no state and no decision, so that a critic may see it ahead without a bias."""
+    trace = scenario.sample_trace(np.random.default_rng(3), 3, SLOTS)
+    outlook = scenario.outlook(trace)
+    assert set(outlook) == set(scenario.foreseen_roles)
+    for role, found in outlook.items():
+        assert found.shape[:3] == (SLOTS + 1, 3, scenario.roles[role].count)
+        assert found.dtype == np.float32 and np.isfinite(found).all()
+        np.testing.assert_array_equal(scenario.outlook(trace.select([1]))[role][:, 0], found[:, 1])
+
+
 def test_actions_outside_their_space(scenario: Scenario) -> None:
     trace = scenario.sample_trace(np.random.default_rng(0), 1, 1)
     state, exogenous = scenario.initial_state(trace), scenario.exogenous(trace, 0)
