@@ -347,10 +347,9 @@ class PolicyNetwork(nn.Module):
     @torch.no_grad()
     def start_from(self, action: Sequence[float]) -> None:
         """Set the last biases so that a fresh network's mean is about this raw Box action, whatever the row."""
-        body, low, high = self.body, np.asarray(self.spec.low), np.asarray(self.spec.high)
-        assert isinstance(body, Perceptron)
-        mean = 2.0 * (np.asarray(action) - low) / (high - low) - 1.0
-        body.biases[-1][..., : len(mean)] = torch.from_numpy(mean).to(body.biases[-1].dtype)
+        assert isinstance(self.body, Perceptron)
+        mean = unit_actions(self.spec, torch.tensor(action, dtype=torch.float64))
+        self.body.biases[-1][..., : len(mean)] = mean
 
     def forward(self, observations: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """Distribution parameters.
@@ -431,6 +430,13 @@ def environment_actions(spec: NetworkSpec, actions: Any) -> Array:
     start = spec.start[0] if spec.kind == "discrete" else np.asarray(spec.start)
     shifted: Array = values.astype(np.int64) + start
     return shifted
+
+
+def unit_actions(spec: NetworkSpec, actions: torch.Tensor) -> torch.Tensor:
+    """Raw actions of a Box as the network puts them out, in [-1, 1]: undoes `environment_actions`, in their dtype."""
+    low, high = (torch.tensor(bound, dtype=actions.dtype) for bound in (spec.low, spec.high))
+    flat = actions.reshape(*actions.shape[: actions.dim() - len(spec.shape)], len(spec.low))
+    return (flat - low) / (high - low) * 2.0 - 1.0
 
 
 def grid_values(spec: NetworkSpec) -> Array:

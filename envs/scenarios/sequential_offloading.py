@@ -250,15 +250,16 @@ class SequentialOffloading(Scenario):
             rate = device[..., 0] * c.device_cpu_hz_max
             work = np.minimum(c.block_s * rate, state.device_queue_cycles)
             return SequentialOffloadingDecisions(work, server * c.server_cpu_hz_max, rate)
-        effort, share = device[..., 0], device[..., -1]  # share: of the largest power, or of the largest residual
-        power_w = c.transmit_power_w_max * (np.ones_like(share) if c.device_action == "residual" else share)
+        effort, share, most = device[..., 0], device[..., -1], c.device_work_cycles_max
+        of_residual = c.device_action == "residual"  # the share is one of it, else of the highest power
+        power_w = np.full_like(share, c.transmit_power_w_max) if of_residual else share * c.transmit_power_w_max
         residual = np.minimum(
             self.carried_cycles(power_w, exogenous.channel_gain_per_w), (1.0 - SLIVER_TASKS) * c.task_cycles
         )
-        if c.device_action == "residual":
-            work = self.work_near(state.device_queue_cycles, residual * share, effort * c.device_work_cycles_max)
+        if of_residual:
+            work = self.work_leaving_residual(state.device_queue_cycles, residual * share, most, effort * most)
         else:
-            cap = c.device_work_cycles_max * (effort if c.device_action == "split" else 1.0)
+            cap = most * (effort if c.device_action == "split" else 1.0)
             work = self.work_leaving_residual(state.device_queue_cycles, residual, cap)
         return SequentialOffloadingDecisions(work, server * c.server_cpu_hz_max)
 
@@ -268,33 +269,24 @@ class SequentialOffloading(Scenario):
             self.config.bits_per_s_per_hz_per_cycle
         )
 
-    def work_leaving_residual(self, queue_cycles: Array, residual_cycles: Array, cap_cycles: Any) -> Array:
+    def work_leaving_residual(
+        self, queue_cycles: Array, residual_cycles: Array, cap_cycles: Any, leaving_cycles: Array | None = None
+    ) -> Array:
         """Local work x that keeps the fewest whole tasks and leaves a target residual (section "Actions" of the docs).
 
         Args:
             queue_cycles: q, any shape.
             residual_cycles: target r*, same shape; cut to the queue.
             cap_cycles: largest work, broadcasts.
+            leaving_cycles: work and residual together, same shape: of whole tasks as many stay as come nearest to it.
         """
         w = self.config.task_cycles
         residual = np.minimum(residual_cycles, queue_cycles)
         tasks = np.ceil((queue_cycles - residual - cap_cycles) / w - self.config.residual_tolerance)
+        if leaving_cycles is not None:
+            tasks = np.maximum(tasks, np.rint((queue_cycles - leaving_cycles) / w))
         kept = np.maximum(tasks, 0.0) * w
         return np.clip(queue_cycles - residual - kept, 0.0, cap_cycles)
-
-    def work_near(self, queue_cycles: Array, residual_cycles: Array, leaving_cycles: Array) -> Array:
-        """Local work x that leaves a target residual, so that x and the residual are together about what should leave.
-
-        Args:
-            queue_cycles: q, any shape.
-            residual_cycles: target r*, same shape; cut to the queue.
-            leaving_cycles: what should leave the device, same shape; whole tasks more or less, the nearest that can.
-        """
-        w, most = self.config.task_cycles, self.config.device_work_cycles_max
-        residual = np.minimum(residual_cycles, queue_cycles)
-        fewest = np.ceil((queue_cycles - residual - most) / w - self.config.residual_tolerance)
-        kept = np.maximum(np.maximum(np.rint((queue_cycles - leaving_cycles) / w), fewest), 0.0) * w
-        return np.clip(queue_cycles - residual - kept, 0.0, most)
 
     # --- one block ---------------------------------------------------------------------------------------------------
 

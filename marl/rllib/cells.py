@@ -221,10 +221,10 @@ class Cells:
 
     def _look_out(self, cells: Iterable[int]) -> None:
         """Keep what every slot brings, role -> (B, T+1, n, e) padded to the longest trace; `cells` have new traces."""
-        self._last_slot = np.array([trace.slots for trace in self.traces])
-        self._outlook: dict[str, Array] = {}
         if not self.foresight:
             return
+        self._last_slot = np.array([trace.slots for trace in self.traces])
+        self._outlook: dict[str, Array] = {}
         for b in cells:
             self._outlooks[b] = self.scenario.outlook(self.traces[b])
         for role in (r for r in self.learned if r in self.scenario.foreseen_roles):

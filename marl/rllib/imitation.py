@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from agents.api import Team
-from agents.networks import NetworkSpec, PolicyNetwork
+from agents.networks import PolicyNetwork, unit_actions
 from agents.registry import acting_order, make_controller
 from envs.api import Array
 from marl.rllib.session import policy_networks
@@ -121,7 +121,7 @@ def imitation_loss(network: PolicyNetwork, rows: torch.Tensor, actions: torch.Te
     if spec.kind == "box":
         mean = out[..., : spec.outputs]
         found = torch.tanh(mean) if spec.squash == "tanh" else mean
-        return nn.functional.mse_loss(found, unit_actions(spec, actions))
+        return nn.functional.mse_loss(found, unit_actions(spec, actions.float()))
     start = torch.tensor(spec.start)
     chosen = (actions.reshape(*out.shape[:-1], len(spec.choices)) - start).reshape(-1, len(spec.choices))
     heads = torch.split(out.reshape(-1, out.shape[-1]), list(spec.choices), dim=-1)
@@ -129,10 +129,3 @@ def imitation_loss(network: PolicyNetwork, rows: torch.Tensor, actions: torch.Te
         nn.functional.cross_entropy(head, chosen[:, i], label_smoothing=SMOOTHING) for i, head in enumerate(heads)
     ]
     return torch.stack(losses).sum()
-
-
-def unit_actions(spec: NetworkSpec, actions: torch.Tensor) -> torch.Tensor:
-    """Raw actions of a Box as the network puts them out, in [-1, 1]."""
-    low, high = torch.tensor(spec.low), torch.tensor(spec.high)
-    flat = actions.reshape(*actions.shape[: actions.dim() - len(spec.shape)], len(spec.low)).float()
-    return (flat - low) / (high - low) * 2.0 - 1.0

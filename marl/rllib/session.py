@@ -212,7 +212,7 @@ def module_specs(config: TrainConfig, scenario: Scenario) -> MultiRLModuleSpec:
                 "critic_hidden": tuple(config.critic_hidden or hidden),
                 "global_size": scenario.global_state_space.shape[0] if config.algorithm == "mappo" else 0,
                 "agents": agents,
-                "first_action": () if config.joint else config.first_action.get(name, ()),
+                "first_action": config.first_action.get(name, ()),
                 "foreseen": foreseen_entries(config, scenario, name),
                 "cell_size": scenario.cell_sizes.get(name, 0) if config.reward_mode == "cell" else 0,
                 **extras,
