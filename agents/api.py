@@ -14,8 +14,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from envs.api import Array, Scenario, Step, trace_fields
-from envs.config import unknown_name
+from edgemarl.envs.api import Array, Scenario, Step, trace_fields
+from edgemarl.envs.config import unknown_name
 
 Information = Literal["local", "global"]
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from agents.policy import GreedyAction, TrainedPolicy
-from envs.api import Array
-from envs.config import unknown_name
+from edgemarl.agents.policy import GreedyAction, TrainedPolicy
+from edgemarl.envs.api import Array
+from edgemarl.envs.config import unknown_name
 
 FORMATS = {".onnx": "onnx", ".ts": "torchscript"}
 CHECK_ROWS = 7

@@ -20,9 +20,9 @@ import gymnasium
 import numpy as np
 import torch
 
-from envs.api import Array
-from envs.config import unknown_name
-from envs.spaces import Simplex, entries_of, parts_of
+from edgemarl.envs.api import Array
+from edgemarl.envs.config import unknown_name
+from edgemarl.envs.spaces import Simplex, entries_of, parts_of
 
 PartKind = Literal["binary", "choice", "simplex", "box", "constant"]
 Relaxation = Literal["gaussian", "concrete"]

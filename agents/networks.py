@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from agents.hybrid import HybridAction
-from agents.layers import perceptron
-from envs.api import Array, Parts
+from edgemarl.agents.hybrid import HybridAction
+from edgemarl.agents.layers import perceptron
+from edgemarl.envs.api import Array, Parts
 
 ActionKind = Literal["box", "discrete", "multidiscrete", "hybrid"]
 Activation = Literal["tanh", "relu"]
@@ -55,8 +55,8 @@ class NetworkSpec:
             bounds included, the last entry changes fastest.
         deterministic: a Box policy without a standard deviation (DDPG); what explores belongs to its learner.
         output_gain: gain of the last layer at the start.
-        hybrid: fields of `agents.hybrid.HybridAction` for a joint action of discrete and continuous parts.
-        price: fields of `agents.priced_network.PriceSpec` where the network sets its own price.
+        hybrid: fields of `edgemarl.agents.hybrid.HybridAction` for a joint action of discrete and continuous parts.
+        price: fields of `edgemarl.agents.priced_network.PriceSpec` where the network sets its own price.
         parts: count, entries, groups, common of `envs.api.Parts` for a network that treats the row's parts alike.
     """
 

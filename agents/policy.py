@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from agents.api import Act, Announcement, CentralController, Controller, neutral_action
-from agents.hybrid import HybridAction
-from agents.networks import (
+from edgemarl.agents.api import Act, Announcement, CentralController, Controller, neutral_action
+from edgemarl.agents.hybrid import HybridAction
+from edgemarl.agents.networks import (
     NetworkSpec,
     environment_actions,
     greedy_actions,
@@ -27,9 +27,9 @@ from agents.networks import (
     network_spec,
     sampled_actions,
 )
-from agents.priced_network import ActingNetwork, policy_network
-from envs.api import Array, Parts, Scenario
-from envs.spaces import split_action
+from edgemarl.agents.priced_network import ActingNetwork, policy_network
+from edgemarl.envs.api import Array, Parts, Scenario
+from edgemarl.envs.spaces import split_action
 
 FORMAT = 1
 CENTRAL = "central"

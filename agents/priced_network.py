@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from agents.networks import NetworkSpec, Perceptron, PolicyNetwork
+from edgemarl.agents.networks import NetworkSpec, Perceptron, PolicyNetwork
 
 
 @dataclass(frozen=True)

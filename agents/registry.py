@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
-from agents.api import Announcement, Controller, Policy
-from envs.api import Scenario
-from envs.config import unknown_name
+from edgemarl.agents.api import Announcement, Controller, Policy
+from edgemarl.envs.api import Scenario
+from edgemarl.envs.config import unknown_name
 
 Builder = Callable[[Scenario], Policy]
 RoleBuilder = Callable[[Scenario], Controller]
@@ -30,11 +30,11 @@ class Entry:
 
 
 _MODULES = {
-    "model_partitioning": "agents.teams.model_partitioning",
-    "sampling_rate": "agents.teams.sampling_rate",
-    "model_pruning": "agents.teams.model_pruning",
-    "sequential_offloading": "agents.teams.sequential_offloading",
-    "model_placement": "agents.teams.model_placement",
+    "model_partitioning": "edgemarl.agents.teams.model_partitioning",
+    "sampling_rate": "edgemarl.agents.teams.sampling_rate",
+    "model_pruning": "edgemarl.agents.teams.model_pruning",
+    "sequential_offloading": "edgemarl.agents.teams.sequential_offloading",
+    "model_placement": "edgemarl.agents.teams.model_placement",
 }
 """Scenario -> module with `CONTROLLERS: dict[str, Entry]` and `REFERENCE: str`, its nearest-to-optimal controller.
 

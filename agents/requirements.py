@@ -6,10 +6,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from agents.registry import make_policy
-from envs.api import Array
-from envs.scenarios.model_pruning import ModelPruning
-from envs.scenarios.model_pruning_config import ModelPruningConfig
+from edgemarl.agents.registry import make_policy
+from edgemarl.envs.api import Array
+from edgemarl.envs.scenarios.model_pruning import ModelPruning
+from edgemarl.envs.scenarios.model_pruning_config import ModelPruningConfig
 
 CONTROLLERS = ("near_optimal", "cell_plan_static_100", "agdm")
 NETWORKS, SLOTS = 5, 40

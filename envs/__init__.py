@@ -1,6 +1,6 @@
 """Physics and environments: what happens in an edge network, slot by slot. Imports nothing else of ours."""
 
-from envs.api import Role, Scenario, Signalling, Step
-from envs.registry import make_scenario, scenario_names
+from edgemarl.envs.api import Role, Scenario, Signalling, Step
+from edgemarl.envs.registry import make_scenario, scenario_names
 
 __all__ = ["Role", "Scenario", "Signalling", "Step", "make_scenario", "scenario_names"]

@@ -17,7 +17,7 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from envs.config import unknown_name
+from edgemarl.envs.config import unknown_name
 
 Array = npt.NDArray[Any]
 S = TypeVar("S")
@@ -134,7 +134,7 @@ def drawn(kind: TraceKind, unit: str, *axes: str, process: str, low: float | Non
         kind: "slot" -> array (L+1, B, *axes); "episode" and "initial" -> array (B, *axes).
         unit: SI unit, or "-".
         axes: names of config fields or properties that give the length of each further axis.
-        process: name of the random process in `envs.physics.processes` that a sampled trace uses.
+        process: name of the random process in `edgemarl.envs.physics.processes` that a sampled trace uses.
         low: smallest legal value, if any.
         integer: the values are whole numbers.
     """

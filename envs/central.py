@@ -8,10 +8,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from envs.api import Array, Scenario, total_cost
-from envs.episode import Episode
-from envs.registry import make_scenario
-from envs.spaces import batched
+from edgemarl.envs.api import Array, Scenario, total_cost
+from edgemarl.envs.episode import Episode
+from edgemarl.envs.registry import make_scenario
+from edgemarl.envs.spaces import batched
 
 
 class CentralEnv(gymnasium.Env[Array, Any]):

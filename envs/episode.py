@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.api import Scenario
+from edgemarl.envs.api import Scenario
 
 
 class Episode:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from pettingzoo import ParallelEnv
 
-from envs.api import Array, Scenario
-from envs.config import unknown_name
-from envs.episode import Episode
-from envs.registry import make_scenario
+from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.config import unknown_name
+from edgemarl.envs.episode import Episode
+from edgemarl.envs.registry import make_scenario
 
 
 class ScenarioParallelEnv(ParallelEnv[str, Array, Any]):
@@ -113,7 +113,7 @@ class ScenarioParallelEnv(ParallelEnv[str, Array, Any]):
         """Draw the cell; an RGB array (H, W, 3) uint8 with `rgb_array`, a window with `human`."""
         if self.render_mode is None:
             raise ValueError("render() needs render_mode='rgb_array' or 'human'")
-        from envs.render import Canvas  # matplotlib is only imported when something is drawn
+        from edgemarl.envs.render import Canvas  # matplotlib is only imported when something is drawn
 
         if self._canvas is None:
             self._canvas = Canvas(self.scenario, window=self.render_mode == "human")

@@ -5,15 +5,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from envs.api import Scenario
-from envs.config import unknown_name
+from edgemarl.envs.api import Scenario
+from edgemarl.envs.config import unknown_name
 
 _SCENARIOS = {
-    "sequential_offloading": "envs.scenarios.sequential_offloading:SequentialOffloading",
-    "sampling_rate": "envs.scenarios.sampling_rate:SamplingRate",
-    "model_partitioning": "envs.scenarios.model_partitioning:ModelPartitioning",
-    "model_pruning": "envs.scenarios.model_pruning:ModelPruning",
-    "model_placement": "envs.scenarios.model_placement:ModelPlacement",
+    "sequential_offloading": "edgemarl.envs.scenarios.sequential_offloading:SequentialOffloading",
+    "sampling_rate": "edgemarl.envs.scenarios.sampling_rate:SamplingRate",
+    "model_partitioning": "edgemarl.envs.scenarios.model_partitioning:ModelPartitioning",
+    "model_pruning": "edgemarl.envs.scenarios.model_pruning:ModelPruning",
+    "model_placement": "edgemarl.envs.scenarios.model_placement:ModelPlacement",
 }
 
 

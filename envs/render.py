@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.api import Array, Portrait, Scenario
+from edgemarl.envs.api import Array, Portrait, Scenario
 
 WINDOW_BACKENDS = ("QtAgg", "TkAgg", "GTK4Agg", "GTK3Agg", "WXAgg", "MacOSX")
 _INK, _SOFT, _LINK = "#1c2430", "#8b95a1", "#0072b2"

@@ -11,12 +11,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from agents.api import Policy
-from launch.experiment import Experiment, Job
-from launch.interrupt import held
-from launch.plan import Plan
-from launch.store import Part
-from launch.training import Notify
+from edgemarl.agents.api import Policy
+from edgemarl.launch.experiment import Experiment, Job
+from edgemarl.launch.interrupt import held
+from edgemarl.launch.plan import Plan
+from edgemarl.launch.store import Part
+from edgemarl.launch.training import Notify
 
 STOP_S = 10.0
 """Time that a process has to end when it is asked to, in s."""
@@ -119,7 +119,7 @@ def measured_part(experiment: Experiment, job: Job, label: str) -> Part:
 
 
 def _training_curve(run: Path, cost_metric: str) -> dict[str, list[float]]:
-    from marl.train import RunFolder
+    from edgemarl.marl.train import RunFolder
 
     files = RunFolder(run)
     if not files.curve_file.is_file():

@@ -9,11 +9,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from envs.config import unknown_name
-from launch.numerals import significant
-from launch.progress import Bars
-from launch.store import Replacing
-from marl.benchmarks import GROUPS, load_group
+from edgemarl.envs.config import unknown_name
+from edgemarl.launch.numerals import significant
+from edgemarl.launch.progress import Bars
+from edgemarl.launch.store import Replacing
+from edgemarl.marl.benchmarks import GROUPS, load_group
 
 
 def bench(json_file: Path | None, only: Sequence[str]) -> None:

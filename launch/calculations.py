@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from launch.numerals import significant
-from launch.plan import Calculation, Plan
-from launch.store import Replacing, Store, digest
+from edgemarl.launch.numerals import significant
+from edgemarl.launch.plan import Calculation, Plan
+from edgemarl.launch.store import Replacing, Store, digest
 
 Notify = Callable[[str, int, int], None]
 
@@ -53,7 +53,7 @@ def load(spec: Calculation) -> Callable[..., Mapping[str, float]]:
     """The function of a calculation; only the product's own may be named."""
     module, _, name = spec.function.partition(":")
     try:
-        if not module.startswith(("agents.", "marl.")):
+        if not module.startswith(("edgemarl.agents.", "edgemarl.marl.")):
             raise ImportError(module)
         function: Callable[..., Mapping[str, float]] = getattr(import_module(module), name)
     except (ImportError, AttributeError):

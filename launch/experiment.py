@@ -12,16 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from agents.api import Policy
-from agents.registry import controllers, make_policy
-from envs.api import Array, Scenario
-from launch.plan import Plan, Point
-from launch.store import Part, Store, digest, digest_of
-from launch.training import Notify, learned_config, loaded_policy, trained_policy
-from marl.compare import Comparison, Outcome, compare
-from marl.rollout import GivenTraces, SampledTraces, TraceSource, decision_latency_s, rollout
-from marl.traces import LoadedTrace, load_trace
-from marl.train import SharedRay
+from edgemarl.agents.api import Policy
+from edgemarl.agents.registry import controllers, make_policy
+from edgemarl.envs.api import Array, Scenario
+from edgemarl.launch.plan import Plan, Point
+from edgemarl.launch.store import Part, Store, digest, digest_of
+from edgemarl.launch.training import Notify, SharedRay, learned_config, loaded_policy, trained_policy
+from edgemarl.marl.compare import Comparison, Outcome, compare
+from edgemarl.marl.rollout import GivenTraces, SampledTraces, TraceSource, decision_latency_s, rollout
+from edgemarl.marl.traces import LoadedTrace, load_trace
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agents.export import FORMATS, export_policy
-from agents.policy import TrainedPolicy
-from envs.config import unknown_name
+from edgemarl.agents.export import FORMATS, export_policy
+from edgemarl.agents.policy import TrainedPolicy
+from edgemarl.envs.config import unknown_name
 
 
 def export(run: Path, form: str, out: Path | None) -> None:

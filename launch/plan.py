@@ -12,10 +12,10 @@ import pydantic
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from agents.registry import controllers, reference_name
-from envs.api import Scenario
-from envs.config import unknown_name
-from envs.registry import make_scenario, scenario_class, scenario_names
+from edgemarl.agents.registry import controllers, reference_name
+from edgemarl.envs.api import Scenario
+from edgemarl.envs.config import unknown_name
+from edgemarl.envs.registry import make_scenario, scenario_class, scenario_names
 
 FigureKind = Literal["bars", "curves", "sweep", "tradeoff", "scaling", "frontier", "training"]
 
@@ -143,7 +143,7 @@ class Plan:
 
 def preset_names() -> tuple[str, ...]:
     """Presets that ship with the product, such as `quick` or `sequential_offloading/fig6`."""
-    root = resources.files("launch") / "presets"
+    root = resources.files("edgemarl.launch") / "presets"
     found = [p.name.removesuffix(".yaml") for p in root.iterdir() if p.name.endswith(".yaml")]
     for folder in root.iterdir():
         if folder.is_dir():
@@ -160,7 +160,7 @@ def load_preset(name: str) -> Preset:
         ValueError: unknown preset, not YAML, a misspelt or illegal entry.
     """
     if name in preset_names():
-        text = (resources.files("launch") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
+        text = (resources.files("edgemarl.launch") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
     elif name.endswith((".yaml", ".yml")) and Path(name).is_file():
         text = Path(name).read_text(encoding="utf-8")
     else:

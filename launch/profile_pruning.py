@@ -8,8 +8,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from agents.dnn_pruning import FineTuning, PruningProfile, load_factory, profile_pruning, write_profile
-from launch.progress import Bars
+from edgemarl.agents.dnn_pruning import FineTuning, PruningProfile, load_factory, profile_pruning, write_profile
+from edgemarl.launch.progress import Bars
 
 
 def profile_pruning_command(
@@ -63,4 +63,4 @@ def _show(profile: PruningProfile, out: Path) -> None:
     console.print(table)
     terms = " ".join(f"{c:+.4f} p^{i}" for i, c in enumerate(profile.coefficients))
     console.print(f"A(p) = {terms}; largest deviation {profile.fit_error:.4f}")
-    console.print(f"written: {out}; try: python -m launch compare --preset {out}", soft_wrap=True)
+    console.print(f"written: {out}; try: edgemarl compare --preset {out}", soft_wrap=True)

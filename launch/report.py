@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from envs.config import config_fields
-from launch import figures, numerals, tables
-from launch.calculations import Calculated, as_summary
-from launch.experiment import Experiment, PointResult
-from launch.plan import Plan
-from launch.store import Replacing, versions
+from edgemarl.envs.config import config_fields
+from edgemarl.launch import figures, numerals, tables
+from edgemarl.launch.calculations import Calculated, as_summary
+from edgemarl.launch.experiment import Experiment, PointResult
+from edgemarl.launch.plan import Plan
+from edgemarl.launch.store import Replacing, versions
 
 
 def write_all(
@@ -104,7 +104,9 @@ def write_report(
     """One HTML file that needs nothing else: figures and style are inside."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(loader=PackageLoader("launch", "templates"), autoescape=True, undefined=StrictUndefined)
+    environment = Environment(
+        loader=PackageLoader("edgemarl.launch", "templates"), autoescape=True, undefined=StrictUndefined
+    )
     scenario = results[0].point.scenario
     text = environment.get_template("report.html.j2").render(
         plan=plan,

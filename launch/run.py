@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from envs.registry import scenario_class
-from launch.calculations import calculate
-from launch.experiment import Experiment
-from launch.plan import load_preset, make_plan, parse_overrides, preset_names, scenario_preset
-from launch.progress import Bars
-from launch.tables import calculation_table, terminal_table, wide_console
+from edgemarl.envs.registry import scenario_class
+from edgemarl.launch.calculations import calculate
+from edgemarl.launch.experiment import Experiment
+from edgemarl.launch.plan import load_preset, make_plan, parse_overrides, preset_names, scenario_preset
+from edgemarl.launch.progress import Bars
+from edgemarl.launch.tables import calculation_table, terminal_table, wide_console
 
 
 def compare(
@@ -36,7 +36,7 @@ def compare(
         calculated = calculate(plan, experiment.store, bars)
         results = experiment.run()
         bars("report", 0, 1)
-        from launch.report import write_all  # after the first results: drawing libraries take a second to load
+        from edgemarl.launch.report import write_all  # after the first results: drawing libraries take a second to load
 
         paths = write_all(experiment, results, calculated, command)
         bars("report", 1, 1)
@@ -62,4 +62,4 @@ def reproduce(scenario: str, seeds: int | None, out: Path, seed: int) -> None:
         raise ValueError(f"scenario '{scenario}' has no presets; known presets: {', '.join(preset_names())}")
     for name in names:
         options = f"--preset {name} --out {out / name} --seed {seed}" + ("" if seeds is None else f" --seeds {seeds}")
-        compare(name, None, None, None, seeds, [], out / name, seed, f"python -m launch compare {options}")
+        compare(name, None, None, None, seeds, [], out / name, seed, f"edgemarl compare {options}")

@@ -12,22 +12,22 @@ from typing import Any
 
 import numpy as np
 
-from agents.registry import controllers, reference_name
-from envs.config import unknown_name
-from envs.registry import make_scenario, scenario_class
-from launch.alone import AloneExperiment
-from launch.experiment import PointResult
-from launch.numerals import percent
-from launch.plan import Learned, Plan, Preset, Sweep, load_preset, make_plan, parse_overrides
-from launch.progress import Bars
-from launch.store import Part
-from launch.tables import terminal_table, wide_console
-from launch.training import Notify, learned_config
-from marl.compare import Interval, relative_difference
+from edgemarl.agents.registry import controllers, reference_name
+from edgemarl.envs.config import unknown_name
+from edgemarl.envs.registry import make_scenario, scenario_class
+from edgemarl.launch.alone import AloneExperiment
+from edgemarl.launch.experiment import PointResult
+from edgemarl.launch.numerals import percent
+from edgemarl.launch.plan import Learned, Plan, Preset, Sweep, load_preset, make_plan, parse_overrides
+from edgemarl.launch.progress import Bars
+from edgemarl.launch.store import Part
+from edgemarl.launch.tables import terminal_table, wide_console
+from edgemarl.launch.training import Notify, learned_config
+from edgemarl.marl.compare import Interval, relative_difference
 
 SERVERS = {
-    "sequential_offloading": ("envs.scenarios.sequential_offloading_config", "scaled_server"),
-    "model_partitioning": ("envs.scenarios.model_partitioning_config", "scaled_resources"),
+    "sequential_offloading": ("edgemarl.envs.scenarios.sequential_offloading_config", "scaled_server"),
+    "model_partitioning": ("edgemarl.envs.scenarios.model_partitioning_config", "scaled_resources"),
 }
 """Scenario -> module and function that give a network the resources that its number of devices needs."""
 ITERATION_AGENT_STEPS = 10_000
@@ -192,7 +192,7 @@ def sized(learned: Learned, size: int) -> Learned:
 
 
 def _budget(options: Options, plan: Plan) -> str:
-    from marl.train_config import TrainConfig
+    from edgemarl.marl.train_config import TrainConfig
 
     compared = {name: entry for name, entry in plan.preset.learned.items() if name in plan.preset.controllers}
     steps = {name: entry.train.get("agent_steps", TrainConfig().agent_steps) for name, entry in compared.items()}
@@ -363,7 +363,7 @@ def scale(devices: str, options: Options, out: Path | None, command: str) -> Non
 
 def write(study: Study, results: Sequence[PointResult], folder: Path, command: str) -> dict[str, Path]:
     """Everything about the sizes that are finished."""
-    from launch.report import write_all  # drawing libraries take a second to load
+    from edgemarl.launch.report import write_all  # drawing libraries take a second to load
 
     experiment = AloneExperiment(study.plan, folder)
     return write_all(experiment, results, [], command, notes=notes(study), findings=findings(results))

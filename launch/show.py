@@ -9,13 +9,13 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from agents.registry import controllers, reference_name
-from envs.api import trace_fields
-from envs.config import config_fields
-from envs.registry import make_scenario, scenario_class, scenario_names
-from launch.plan import parse_overrides
-from launch.tables import wide_console
-from marl.traces import load_trace, read_table, save_trace
+from edgemarl.agents.registry import controllers, reference_name
+from edgemarl.envs.api import trace_fields
+from edgemarl.envs.config import config_fields
+from edgemarl.envs.registry import make_scenario, scenario_class, scenario_names
+from edgemarl.launch.plan import parse_overrides
+from edgemarl.launch.tables import wide_console
+from edgemarl.marl.traces import load_trace, read_table, save_trace
 
 
 def scenarios() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.api import Array
+from edgemarl.envs.api import Array
 
 _KEY = b"edgemarl"
 

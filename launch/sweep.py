@@ -10,11 +10,11 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from envs.config import unknown_name
-from launch.numerals import significant
-from launch.plan import parse_overrides
-from launch.progress import Bars
-from launch.store import Replacing
+from edgemarl.envs.config import unknown_name
+from edgemarl.launch.numerals import significant
+from edgemarl.launch.plan import parse_overrides
+from edgemarl.launch.progress import Bars
+from edgemarl.launch.store import Replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,8 +79,8 @@ def sweep(
     Raises:
         ValueError: a misspelt or illegal setting; found before anything runs.
     """
-    from marl.storage import storage_path
-    from marl.sweep import make_trials, run_sweep
+    from edgemarl.marl.storage import storage_path
+    from edgemarl.marl.sweep import make_trials, run_sweep
 
     base = {"scenario": scenario, "set": dict(parse_overrides(settings)), **training}
     trials = make_trials(base, chosen_controllers(controllers), chosen_sizes(sizes), range(seeds))

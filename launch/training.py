@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import time
@@ -11,17 +12,41 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from agents.api import Policy
-from envs.api import Scenario
-from envs.registry import scenario_class
-from launch.plan import Learned, Point, parse_overrides
+from edgemarl.agents.api import Policy
+from edgemarl.envs.api import Scenario
+from edgemarl.envs.registry import scenario_class
+from edgemarl.launch.plan import Learned, Point, parse_overrides
 
 if TYPE_CHECKING:
-    from marl.train import SharedRay
-    from marl.train_config import TrainConfig
+    from edgemarl.marl.train_config import TrainConfig
 
 Notify = Callable[[str, int, int], None]
 """Called with what is being done, units done and units in all."""
+
+
+class SharedRay(contextlib.AbstractContextManager["SharedRay"]):
+    """One local Ray for all trainings of a block, since starting one takes seconds of computing; the first starts it.
+
+    Args:
+        num_env_runners: of the training that has the most.
+    """
+
+    def __init__(self, num_env_runners: int = 0) -> None:
+        self.num_env_runners = num_env_runners
+        self._stack = contextlib.ExitStack()
+        self._started = False
+
+    def start(self) -> None:
+        """Start it unless it runs."""
+        if not self._started:
+            from edgemarl.marl.rllib.session import local_ray
+
+            self._stack.enter_context(local_ray(self.num_env_runners))
+            self._started = True
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+        self._started = False
 
 
 def learned_config(scenario: str, learned: Learned, point: Point, seed: int) -> TrainConfig:
@@ -30,7 +55,7 @@ def learned_config(scenario: str, learned: Learned, point: Point, seed: int) -> 
     Raises:
         ValueError: a misspelt or illegal field.
     """
-    from marl.train_config import TrainConfig
+    from edgemarl.marl.train_config import TrainConfig
 
     fields = dict(learned.train)
     own = fields.pop("set", {})
@@ -45,7 +70,7 @@ def trained_policy(
     Returns:
         the policy and the training time, seconds, in all sessions.
     """
-    from marl.train import load_policy, train
+    from edgemarl.marl.train import load_policy, train
 
     training_s = finished_s(config, folder)
     if training_s is None:
@@ -61,7 +86,7 @@ def trained_policy(
 
 def finished_s(config: TrainConfig, folder: Path) -> float | None:
     """Training time of a finished run of the same settings in a folder, or None."""
-    from marl.train import RunFolder
+    from edgemarl.marl.train import RunFolder
 
     run = RunFolder(folder)
     if not run.has_checkpoint or not any(run.policies.glob("*.pt")):
@@ -78,7 +103,7 @@ def loaded_policy(path: Path, scenario: Scenario) -> tuple[Policy, float | None]
     Raises:
         ValueError: no policy there, or one of another scenario, observation size or number of agents.
     """
-    from marl.train import RunFolder, load_policy
+    from edgemarl.marl.train import RunFolder, load_policy
 
     policy, run = load_policy(path, scenario), RunFolder(path)
     return policy, float(run.curve()["time_s"].iloc[-1]) if run.curve_file.is_file() else None
@@ -86,7 +111,7 @@ def loaded_policy(path: Path, scenario: Scenario) -> tuple[Policy, float | None]
 
 def run_config(scenario: str, settings: Sequence[str], training: Sequence[str], seed: int, **named: Any) -> TrainConfig:
     """A training config from the command line."""
-    from marl.train_config import TrainConfig
+    from edgemarl.marl.train_config import TrainConfig
 
     fields = training_fields(training, **named)
     return TrainConfig(**{"scenario": scenario, "set": dict(parse_overrides(settings)), "seed": seed, **fields})
@@ -107,7 +132,7 @@ def saved_config(folder: Path, agent_steps: int | None) -> TrainConfig:
     Raises:
         ValueError: the folder holds no run.
     """
-    from marl.train_config import TrainConfig
+    from edgemarl.marl.train_config import TrainConfig
 
     file = folder / "config.json"
     if not file.is_file():
@@ -120,8 +145,8 @@ def train_command(config: TrainConfig, folder: Path, storage: str | None = None,
     """Train, or go on with the run that is there, and say where the run is and how to compare it."""
     from rich.console import Console
 
-    from launch.progress import Bars
-    from marl.storage import storage_path, stored_train
+    from edgemarl.launch.progress import Bars
+    from edgemarl.marl.storage import storage_path, stored_train
 
     console = Console()
     with Bars() as bars:
@@ -137,9 +162,7 @@ def train_command(config: TrainConfig, folder: Path, storage: str | None = None,
     last = result.curve.iloc[-1]
     where = storage_path(storage, str(folder))
     console.print(f"{where}: {int(last['agent_steps'])} agent-steps in {result.training_s:.0f} s")
-    console.print(
-        f"compare it: python -m launch compare --scenario {config.scenario} --controllers random,{result.path}"
-    )
+    console.print(f"compare it: edgemarl compare --scenario {config.scenario} --controllers random,{result.path}")
 
 
 class Lines:

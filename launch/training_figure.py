@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from envs.api import Array
-from marl.compare import Row
+from edgemarl.envs.api import Array
+from edgemarl.marl.compare import Row
 
 POINTS = 50
 """Points of a curve: an iteration is too short for a mean."""

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from envs.api import Array, Scenario
-from envs.config import unknown_name
+from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.config import unknown_name
 
 LEVEL = 0.95
 RESAMPLES = 4000

@@ -6,10 +6,10 @@ import dataclasses
 
 import numpy as np
 
-from agents.parametric_q import ParametricQServer
-from envs.api import Array
-from envs.scenarios.sequential_offloading import SequentialOffloading
-from envs.scenarios.sequential_offloading_config import SequentialOffloadingConfig, scaled_server
+from edgemarl.agents.parametric_q import ParametricQServer
+from edgemarl.envs.api import Array
+from edgemarl.envs.scenarios.sequential_offloading import SequentialOffloading
+from edgemarl.envs.scenarios.sequential_offloading_config import SequentialOffloadingConfig, scaled_server
 
 DEVICES = 6400
 """Devices played in all, in as many cells as that takes."""

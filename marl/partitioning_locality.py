@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from agents.reference.model_partitioning import SlotProblem, slot_optimum
-from envs.api import Array
-from envs.scenarios.model_partitioning import (
+from edgemarl.agents.reference.model_partitioning import SlotProblem, slot_optimum
+from edgemarl.envs.api import Array
+from edgemarl.envs.scenarios.model_partitioning import (
     ModelPartitioning,
     ModelPartitioningDecisions,
     ModelPartitioningExogenous,
 )
-from envs.scenarios.model_partitioning_config import ModelPartitioningConfig
+from edgemarl.envs.scenarios.model_partitioning_config import ModelPartitioningConfig
 
 DRAWS, OTHERS, SWEEPS, SLOTS = 160, 100, 5, 1200
 

@@ -7,10 +7,10 @@ from time import perf_counter
 
 import numpy as np
 
-from agents.reference.model_partitioning import SlotProblem, dual_bound
-from agents.registry import make_policy
-from envs.scenarios.model_partitioning import ModelPartitioning
-from envs.scenarios.model_partitioning_config import ModelPartitioningConfig, scaled_resources
+from edgemarl.agents.reference.model_partitioning import SlotProblem, dual_bound
+from edgemarl.agents.registry import make_policy
+from edgemarl.envs.scenarios.model_partitioning import ModelPartitioning
+from edgemarl.envs.scenarios.model_partitioning_config import ModelPartitioningConfig, scaled_resources
 
 WARMUP_SLOTS, SAMPLED_SLOTS, EVERY = 60, 5, 8
 

@@ -1,14 +1,14 @@
-"""Scenarios that a price-conditioned learner (`marl.rllib.priced_dqn`) knows how to price."""
+"""Scenarios that a price-conditioned learner (`edgemarl.marl.rllib.priced_dqn`) knows how to price."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import Any
 
-from envs.api import Scenario
-from envs.config import unknown_name
+from edgemarl.envs.api import Scenario
+from edgemarl.envs.config import unknown_name
 
-GAMES = {"sampling_rate": "agents.heuristics.sampling_rate_prices:SamplingRatePrices"}
+GAMES = {"sampling_rate": "edgemarl.agents.heuristics.sampling_rate_prices:SamplingRatePrices"}
 """Scenario -> "module:class" with `spec`, `rewards` and `randomised`."""
 
 

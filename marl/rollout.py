@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from agents.api import Policy
-from envs.api import Array, Scenario, Step
+from edgemarl.agents.api import Policy
+from edgemarl.envs.api import Array, Scenario, Step
 
 CHUNK_CELLS = 64
 """Cells that are played at once: large enough to hide call overhead, small enough to stay in the cache."""
@@ -163,7 +163,7 @@ def rollout(
     """Play a policy on every cell of a trace.
 
     Args:
-        policy: anything that answers to `agents.api.Policy`; it is reset once per chunk.
+        policy: anything that answers to `edgemarl.agents.api.Policy`; it is reset once per chunk.
         scenario: the scenario played.
         traces: a trace of the scenario, or a `TraceSource`.
         rng: the policy's own randomness; each chunk has a spawned generator.

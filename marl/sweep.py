@@ -21,9 +21,9 @@ from typing import Any
 import pandas as pd
 from ray import tune
 
-from marl.storage import is_url, storage_path, stored_train
-from marl.train import RESUMABLE
-from marl.train_config import TrainConfig, check
+from edgemarl.marl.storage import is_url, storage_path, stored_train
+from edgemarl.marl.train import RESUMABLE
+from edgemarl.marl.train_config import TrainConfig, check
 
 Notify = Callable[[int, int], None]
 """Called with the trials that have ended and the trials in all."""
@@ -122,7 +122,7 @@ def _tune(trials: Sequence[Trial], where: str, concurrent: int | None, ended: Ca
     """Run trials under Ray Tune; name -> error of those that failed for good."""
     if not trials:
         return {}
-    from marl.rllib.session import local_ray
+    from edgemarl.marl.rllib.session import local_ray
 
     # by default Tune ends as if all was done; here what is left goes on when the sweep is started again
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from envs.api import Array, Scenario, trace_fields
-from envs.config import unknown_name
+from edgemarl.envs.api import Array, Scenario, trace_fields
+from edgemarl.envs.config import unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd

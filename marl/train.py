@@ -7,7 +7,6 @@ first, so that a killed run leaves the last complete version.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -21,17 +20,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from agents.api import Controller, Policy, Team
-from agents.policy import (
+from edgemarl.agents.api import Controller, Policy, Team
+from edgemarl.agents.policy import (
     CENTRAL,
     NetworkCentralController,
     NetworkController,
     PooledCentralController,
     TrainedPolicy,
 )
-from agents.registry import acting_order, announcements, make_controller, message_entries
-from envs.api import Scenario
-from marl.train_config import TrainConfig, check
+from edgemarl.agents.registry import acting_order, announcements, make_controller, message_entries
+from edgemarl.envs.api import Scenario
+from edgemarl.marl.train_config import TrainConfig, check
 
 Progress = Callable[[Mapping[str, float], float], None]
 """Called after every iteration with the curve's newest row and the share of the budget that is used."""
@@ -44,31 +43,6 @@ class TrainResult:
     path: Path
     training_s: float
     curve: pd.DataFrame
-
-
-class SharedRay(contextlib.AbstractContextManager["SharedRay"]):
-    """One local Ray for all trainings of a block, since starting one takes seconds of computing; the first starts it.
-
-    Args:
-        num_env_runners: of the training that has the most.
-    """
-
-    def __init__(self, num_env_runners: int = 0) -> None:
-        self.num_env_runners = num_env_runners
-        self._stack = contextlib.ExitStack()
-        self._started = False
-
-    def start(self) -> None:
-        """Start it unless it runs."""
-        if not self._started:
-            from marl.rllib.session import local_ray
-
-            self._stack.enter_context(local_ray(self.num_env_runners))
-            self._started = True
-
-    def __exit__(self, *error: object) -> None:
-        self._stack.close()
-        self._started = False
 
 
 def train(
@@ -93,7 +67,10 @@ def train(
     check(config)
     run = RunFolder(Path(out))
     run.prepare(config, resume)
-    from marl.rllib.session import local_ray, set_up  # Ray takes seconds to import: only when something is trained
+    from edgemarl.marl.rllib.session import (  # Ray takes seconds to import: only when something is trained
+        local_ray,
+        set_up,
+    )
 
     with local_ray(config.num_env_runners):
         algorithm = set_up(config)
@@ -103,7 +80,7 @@ def train(
                 algorithm.restore_from_path(str(run.checkpoint.resolve()))
                 rows = run.curve().to_dict("records")  # type: ignore[assignment]
             elif config.imitate:
-                from marl.rllib.imitation import warm_start
+                from edgemarl.marl.rllib.imitation import warm_start
 
                 warm_start(algorithm, config)
             _loop(algorithm, config, run, rows, progress, saved or (lambda: None))
@@ -121,7 +98,7 @@ def _loop(
     progress: Progress | None,
     saved: Callable[[], None],
 ) -> None:
-    from marl.rllib.session import curve_row
+    from edgemarl.marl.rllib.session import curve_row
 
     before = rows[-1]["time_s"] if rows else 0.0
     started = last_save = time.perf_counter()
@@ -196,7 +173,7 @@ class RunFolder:
 
     def save(self, algorithm: Any, config: TrainConfig, rows: list[dict[str, float]]) -> None:
         """Write checkpoint, policies and curve; the curve comes last, so that it never runs ahead."""
-        from marl.rllib.session import policy_networks
+        from edgemarl.marl.rllib.session import policy_networks
 
         fresh = self.path / f".checkpoint.{os.getpid()}"
         shutil.rmtree(fresh, ignore_errors=True)

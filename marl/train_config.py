@@ -9,13 +9,13 @@ import gymnasium
 import numpy as np
 import pydantic
 
-from agents.hybrid import hybrid_action
-from agents.networks import network_spec
-from agents.policy import CENTRAL
-from agents.registry import make_controller, message_entries
-from envs.api import Scenario
-from envs.config import config_class, quantity, unknown_name
-from envs.registry import make_scenario
+from edgemarl.agents.hybrid import hybrid_action
+from edgemarl.agents.networks import network_spec
+from edgemarl.agents.policy import CENTRAL
+from edgemarl.agents.registry import make_controller, message_entries
+from edgemarl.envs.api import Scenario
+from edgemarl.envs.config import config_class, quantity, unknown_name
+from edgemarl.envs.registry import make_scenario
 
 Algorithm = Literal["ppo", "mappo", "counterfactual", "dqn", "sac", "ddpg", "td3", "priced_dqn", "hybrid_sac"]
 OFF_POLICY = ("dqn", "sac", "ddpg", "td3", "priced_dqn", "hybrid_sac")
@@ -242,7 +242,7 @@ def _check_counterfactual(config: TrainConfig, scenario: Scenario) -> None:
 
 def _check_priced(config: TrainConfig, scenario: Scenario) -> None:
     """Whether the scenario has something to price, and the run is of the kind that learns it."""
-    from marl.priced_games import priced_game
+    from edgemarl.marl.priced_games import priced_game
 
     priced_game(scenario)
     if config.control == "central" or config.policies == "independent" or config.discount != 0.0 or config.fixed:

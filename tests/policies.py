@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from agents.api import Act, CentralController, Controller, Team
-from envs.api import Array, Scenario
+from edgemarl.agents.api import Act, CentralController, Controller, Team
+from edgemarl.envs.api import Array, Scenario
 
 
 class Constant(Controller):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq, minimize_scalar
 
-from envs.physics.allocation import (
+from edgemarl.envs.physics.allocation import (
     fdma_price,
     fdma_shares,
     local_cpu_hz,
@@ -16,8 +16,8 @@ from envs.physics.allocation import (
     square_root_price,
     square_root_shares,
 )
-from envs.physics.queueing import md1_sojourn_s
-from envs.physics.radio import fdma_rate_bps
+from edgemarl.envs.physics.queueing import md1_sojourn_s
+from edgemarl.envs.physics.radio import fdma_rate_bps
 
 BAND_HZ = 5e6
 HZ_MAX = 1.5e9
@@ -202,7 +202,7 @@ def test_sojourn_equals_a_simulated_queue() -> None:
 
 
 def test_the_benchmark_solves_the_same_problem_as_cvxpy() -> None:
-    from marl.benchmarks import model_partitioning as bench
+    from edgemarl.marl.benchmarks import model_partitioning as bench
 
     weight, snr = bench.bandwidth_instances(3, 4)
     for c, s in zip(weight, snr, strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from marl.benchmarks.sequential_offloading import Blocks, step_cell_by_loop
+from edgemarl.marl.benchmarks.sequential_offloading import Blocks, step_cell_by_loop
 
 
 def test_the_loop_and_the_batched_step_agree() -> None:

@@ -17,11 +17,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from envs.registry import make_scenario, scenario_names
-from launch import figures
-from launch.__main__ import main
-from launch.plan import FigureSpec, load_preset, make_plan, preset_names, scenario_preset
-from marl.traces import save_trace
+from edgemarl.envs.registry import make_scenario, scenario_names
+from edgemarl.launch import figures
+from edgemarl.launch.cli import main
+from edgemarl.launch.plan import FigureSpec, load_preset, make_plan, preset_names, scenario_preset
+from edgemarl.marl.traces import save_trace
 
 ROOT = Path(__file__).parent.parent
 TINY = {
@@ -166,15 +166,16 @@ def test_a_process_ends_with_code_2_and_without_a_traceback(tmp_path: Path) -> N
 
 def test_help_comes_without_heavy_imports() -> None:
     heavy = {"ray", "torch", "pandas", "numpy", "matplotlib"}
-    code = f"import sys, launch.__main__; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, edgemarl.launch.cli; print(sorted({heavy} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
 
 
 def test_comparing_rules_does_not_import_ray() -> None:
     code = (
-        "import sys, launch.run, launch.report, launch.show, launch.bench\n"
-        "from agents.registry import controllers\ncontrollers('sequential_offloading')\nprint('ray' in sys.modules)"
+        "import sys, edgemarl.launch.run, edgemarl.launch.report, edgemarl.launch.show, edgemarl.launch.bench\n"
+        "from edgemarl.agents.registry import controllers\ncontrollers('sequential_offloading')\n"
+        "print('ray' in sys.modules)"
     )
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout == "False\n"
@@ -214,7 +215,7 @@ def test_the_page_needs_nothing_else(finished: Path) -> None:
     images = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', page)
     assert len(images) == 4
     assert all(b"<svg" in base64.b64decode(image) for image in images)
-    assert "python -m launch compare --preset" in page
+    assert "edgemarl compare --preset" in page
     assert "cost per device and block" in page
     assert "Left out: random." in page
     tradeoff = base64.b64decode(images[3])
@@ -261,7 +262,7 @@ def test_finished_results_are_taken_from_the_folder(tmp_path: Path, capsys: pyte
 def test_an_interrupted_comparison_keeps_what_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from agents.heuristics import sequential_offloading as heuristics
+    from edgemarl.agents.heuristics import sequential_offloading as heuristics
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -332,7 +333,7 @@ def test_every_preset_that_ships_is_legal(name: str) -> None:
     plan = make_plan(name, load_preset(name), overrides={})
     assert plan.points
     for learned in plan.preset.learned.values():
-        from launch.training import learned_config
+        from edgemarl.launch.training import learned_config
 
         assert learned_config(plan.preset.scenario, learned, plan.points[0], 0).agent_steps > 0
 
@@ -340,10 +341,10 @@ def test_every_preset_that_ships_is_legal(name: str) -> None:
 def test_benchmarks_are_numbers_in_a_flat_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from marl import benchmarks
+    from edgemarl.marl import benchmarks
 
     monkeypatch.setattr(benchmarks, "GROUPS", {"clock": "time:get_clock_info", "count": f"{__name__}:counted"})
-    monkeypatch.setattr("launch.bench.GROUPS", benchmarks.GROUPS)
+    monkeypatch.setattr("edgemarl.launch.bench.GROUPS", benchmarks.GROUPS)
     file = tmp_path / "sub" / "bench.json"
     assert run("bench", "--json", str(file), "--only", "count", capsys=capsys)[0] == 0
     assert json.loads(file.read_text()) == {"steps_per_s": 3.0}
@@ -354,7 +355,7 @@ def counted() -> dict[str, float]:
 
 
 def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
-    from launch.store import Replacing
+    from edgemarl.launch.store import Replacing
 
     path = tmp_path / "summary.json"
     path.write_text("old")
@@ -372,7 +373,7 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
 
 CALCULATION = {
     "title": "A share",
-    "function": "agents.reference.price_of_decentralization:price_of_decentralization",
+    "function": "edgemarl.agents.reference.price_of_decentralization:price_of_decentralization",
     "argument": "num_devices_effective",
     "values": [1, 50],
     "columns": {"num_devices_effective": "devices", "decentralized_excess": "excess"},
@@ -383,7 +384,7 @@ CALCULATION = {
 def test_a_calculation_has_its_own_table_and_figure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from agents.reference import price_of_decentralization as module
+    from edgemarl.agents.reference import price_of_decentralization as module
 
     calls = []
 
@@ -404,7 +405,7 @@ def test_a_calculation_has_its_own_table_and_figure(
 
 
 def test_a_calculation_is_a_function_of_the_product(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for function in ("os:getcwd", "agents.reference:nothing"):
+    for function in ("os:getcwd", "edgemarl.agents.reference:nothing"):
         preset = preset_file(tmp_path, calculations=[{**CALCULATION, "function": function}])
         code, _, err = run("compare", "--preset", preset, "--out", str(tmp_path / "out"), capsys=capsys)
         assert code == 2

@@ -13,12 +13,12 @@ import pytest
 import torch
 import yaml
 
-import marl.train
-from agents.networks import PolicyNetwork, network_spec
-from agents.policy import TrainedPolicy
-from launch.__main__ import main
-from marl.train import TrainResult
-from marl.train_config import TrainConfig
+import edgemarl.marl.train
+from edgemarl.agents.networks import PolicyNetwork, network_spec
+from edgemarl.agents.policy import TrainedPolicy
+from edgemarl.launch.cli import main
+from edgemarl.marl.train import TrainResult
+from edgemarl.marl.train_config import TrainConfig
 
 TINY = {"device_action": "split", "num_devices": 2}
 
@@ -114,7 +114,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
         write_run(out, config, seconds=3.0)
         return TrainResult(out, 3.0, pd.read_parquet(out / "curve.parquet"))
 
-    monkeypatch.setattr(marl.train, "train", train)
+    monkeypatch.setattr(edgemarl.marl.train, "train", train)
     return asked
 
 

@@ -14,7 +14,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.runtime_env import RuntimeEnv
 
-from launch.__main__ import app
+from edgemarl.launch.cli import app
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "launch" / "cluster"
@@ -39,7 +39,8 @@ def test_runtime_env_pins_the_constraints_versions_of_every_dependency() -> None
     pinned = pins(load("runtime_env.yaml")["pip"]["packages"])
     constraints = pins((ROOT / "constraints.txt").read_text().splitlines())
     assert {name: constraints[name] for name in pinned} == pinned
-    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = [*project["dependencies"], *project["optional-dependencies"]["train"]]
     names = {re.split(r"[\[<>=]", line)[0].lower() for line in needed} - {"ray"}
     assert names <= set(pinned)
 

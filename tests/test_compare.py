@@ -9,9 +9,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from agents.api import Information
-from envs.registry import make_scenario
-from marl.compare import (
+from edgemarl.agents.api import Information
+from edgemarl.envs.registry import make_scenario
+from edgemarl.launch.training import SharedRay
+from edgemarl.marl.compare import (
     Interval,
     Outcome,
     compare,
@@ -21,7 +22,6 @@ from marl.compare import (
     relative_difference,
     signalling_bytes,
 )
-from marl.train import SharedRay
 
 SCENARIO = make_scenario("sequential_offloading", num_devices=4)
 
@@ -131,7 +131,7 @@ def test_trainings_of_a_comparison_share_one_ray(monkeypatch: pytest.MonkeyPatch
         yield
         calls.append("end")
 
-    monkeypatch.setattr("marl.rllib.session.local_ray", local_ray)
+    monkeypatch.setattr("edgemarl.marl.rllib.session.local_ray", local_ray)
     with SharedRay(3) as ray:
         assert not calls  # nothing is trained, nothing starts
         ray.start()

@@ -13,10 +13,10 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from pettingzoo.test import parallel_api_test, parallel_seed_test
 
-from envs import make_scenario, scenario_names
-from envs.api import Scenario, total_cost, trace_fields
-from envs.central import CentralEnv
-from envs.parallel import ScenarioParallelEnv
+from edgemarl.envs import make_scenario, scenario_names
+from edgemarl.envs.api import Scenario, total_cost, trace_fields
+from edgemarl.envs.central import CentralEnv
+from edgemarl.envs.parallel import ScenarioParallelEnv
 
 SLOTS = 12
 SMALLER: dict[str, dict[str, Any]] = {

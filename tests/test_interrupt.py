@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from launch import interrupt
+from edgemarl.launch import interrupt
 
 ROOT = Path(__file__).parent.parent
 CTRL_C = "signal.raise_signal(signal.SIGINT)"
 HEAD = """
 import signal, sys, time
-from launch import interrupt
+from edgemarl.launch import interrupt
 interrupt.raise_interrupts()
 """
 MOMENTS = {

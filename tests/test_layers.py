@@ -1,36 +1,109 @@
-"""Imports run in one direction: envs <- agents <- marl <- launch."""
+"""Imports run in one direction, envs <- agents <- marl <- launch, and each package needs what is listed here alone."""
 
 from __future__ import annotations
 
 import ast
+import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = ("envs", "agents", "marl", "launch")
-OUTSIDE = {"envs": {"torch", "ray", "scipy", "typer", "rich"}, "agents": {"ray", "typer"}, "marl": {"typer"}}
-PROFILERS = {"envs/dnn/profiler.py"}
-"""The one place of `envs` that imports torch, and only when it is called."""
+THIRD_PARTY = {
+    "envs": {"numpy", "gymnasium", "pettingzoo", "pydantic", "numba", "matplotlib", "yaml"},
+    "agents": {"numpy", "gymnasium", "numba", "scipy", "torch", "onnx", "onnxruntime", "yaml"},
+    "marl": {
+        "numpy", "gymnasium", "pydantic", "scipy", "pandas", "pyarrow", "fsspec", "torch", "ray", "psutil",
+    },
+    "launch": {
+        "numpy", "pandas", "pyarrow", "pydantic", "yaml", "typer", "rich", "matplotlib", "jinja2", "torch", "ray",
+    },
+}  # fmt: skip
+"""What a layer may import beside the standard library and the layers below it."""
+FURTHER = {"envs/dnn/profiler.py": {"torch"}, "marl/benchmarks/model_partitioning.py": {"cvxpy"}}
+"""Files of a layer that may import more; they load it when they are called."""
 
 
-def imported(path: Path) -> set[str]:
-    """Top-level packages that a file imports anywhere."""
-    names: set[str] = set()
+def imports(path: Path) -> Iterator[str]:
+    """Dotted names that a file imports anywhere; relative ones with their dots."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module.split(".")[0])
-    return names
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield "." * node.level + (node.module or "")
+
+
+def sources(layer: str) -> list[Path]:
+    found = sorted((ROOT / layer).rglob("*.py"))
+    assert found
+    return found
+
+
+def dotted(path: Path) -> str:
+    """`edgemarl.envs.config` of envs/config.py."""
+    return ".".join(["edgemarl", *path.relative_to(ROOT).with_suffix("").parts]).removesuffix(".__init__")
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_import_direction(layer: str) -> None:
-    forbidden = set(LAYERS[LAYERS.index(layer) + 1 :]) | OUTSIDE.get(layer, set())
-    files = sorted((ROOT / layer).rglob("*.py"))
-    assert files
-    for path in files:
+def test_a_layer_imports_layers_below_and_listed_packages_alone(layer: str) -> None:
+    below = {f"edgemarl.{name}" for name in LAYERS[: LAYERS.index(layer) + 1]}
+    for path in sources(layer):
         where = path.relative_to(ROOT).as_posix()
-        broken = imported(path) & (forbidden - ({"torch"} if where in PROFILERS else set()))
-        assert not broken, f"{where} imports {sorted(broken)}"
+        allowed = THIRD_PARTY[layer] | FURTHER.get(where, set()) | set(sys.stdlib_module_names)
+        for name in imports(path):
+            if name == "edgemarl":  # the version
+                assert layer == "launch", f"{where} imports {name}"
+            elif name.startswith("edgemarl."):
+                assert ".".join(name.split(".")[:2]) in below, f"{where} imports {name}"
+            else:
+                assert name.split(".")[0] in allowed, f"{where} imports {name}"
+
+
+def test_listed_packages_are_installed_by_the_project() -> None:
+    """Every package of the lists is a dependency, or comes with one (psutil is Ray's)."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    lines = [*project["dependencies"], *extras["train"], *extras["export"]]
+    names = {line.split("[")[0].split(">")[0].split("=")[0].strip().lower() for line in lines}
+    assert {{"yaml": "pyyaml"}.get(n, n) for found in THIRD_PARTY.values() for n in found} - {"psutil"} <= names
+
+
+def test_no_module_imports_itself_over_others() -> None:
+    """No circle of imports, also not of those for types only."""
+    modules = {dotted(path): path for layer in LAYERS for path in sources(layer)}
+    graph = {
+        name: {n for n in imports(path) if n in modules and n != name}
+        | {
+            f"{node.module}.{alias.name}"
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.ImportFrom) and node.module
+            for alias in node.names
+            if f"{node.module}.{alias.name}" in modules
+        }
+        for name, path in modules.items()
+    }
+    done: set[str] = set()
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, " -> ".join([*above[above.index(name) :], name])
+        if name not in done:
+            for other in sorted(graph[name]):
+                visit(other, (*above, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def test_the_build_knows_every_package() -> None:
+    """`packages` of pyproject.toml is written by hand: names that are no folders cannot be found by setuptools."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {dotted(path) for layer in LAYERS for path in sources(layer) if path.name == "__init__.py"}
+    assert sorted(listed) == listed
+    assert set(listed) == folders | {"edgemarl"}
+    for layer in LAYERS:
+        for path in sources(layer):
+            assert (path.parent / "__init__.py").is_file(), f"{path} is in no package"

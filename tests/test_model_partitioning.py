@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.api import total_cost
-from envs.dnn import LayerProfile, load_profile, save_profile, shipped_profiles
-from envs.registry import make_scenario
-from envs.scenarios.model_partitioning import (
+from edgemarl.envs.api import total_cost
+from edgemarl.envs.dnn import LayerProfile, load_profile, save_profile, shipped_profiles
+from edgemarl.envs.registry import make_scenario
+from edgemarl.envs.scenarios.model_partitioning import (
     ModelPartitioning,
     ModelPartitioningDecisions,
     ModelPartitioningExogenous,
 )
-from envs.scenarios.model_partitioning_config import scaled_resources
+from edgemarl.envs.scenarios.model_partitioning_config import scaled_resources
 
 seeds = st.integers(0, 2**32 - 1)
 few = settings(max_examples=30, deadline=None)

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
-from agents.api import Team
-from agents.heuristics.model_partitioning import cut_terms, priced_cost
-from agents.reference.model_partitioning import (
+from edgemarl.agents.api import Team
+from edgemarl.agents.heuristics.model_partitioning import cut_terms, priced_cost
+from edgemarl.agents.reference.model_partitioning import (
     SlotProblem,
     best_of,
     dual_bound,
@@ -23,11 +23,15 @@ from agents.reference.model_partitioning import (
     two_starts,
     undominated,
 )
-from agents.registry import controllers, make_policy
-from envs.registry import make_scenario
-from envs.scenarios.model_partitioning import ModelPartitioning, ModelPartitioningDecisions, ModelPartitioningExogenous
-from marl.partitioning_scale import same_state_excess
-from marl.rollout import rollout
+from edgemarl.agents.registry import controllers, make_policy
+from edgemarl.envs.registry import make_scenario
+from edgemarl.envs.scenarios.model_partitioning import (
+    ModelPartitioning,
+    ModelPartitioningDecisions,
+    ModelPartitioningExogenous,
+)
+from edgemarl.marl.partitioning_scale import same_state_excess
+from edgemarl.marl.rollout import rollout
 
 RULES = [name for name, entry in controllers("model_partitioning").items() if entry.kind == "baseline"]
 

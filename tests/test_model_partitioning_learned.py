@@ -10,19 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from agents.api import Team
-from agents.networks import PolicyNetwork, network_spec
-from agents.parametric_q.model_partitioning import ParametricQ
-from agents.policy import CENTRAL, TrainedPolicy
-from agents.registry import make_policy
-from envs.registry import make_scenario
-from envs.scenarios.model_partitioning import ModelPartitioning, ModelPartitioningDecisions
-from envs.scenarios.model_partitioning_bids import bids
-from marl import partitioning_locality
-from marl.compare import Outcome, signalling_bytes
-from marl.rollout import rollout
-from marl.train import load_policy
-from marl.train_config import TrainConfig
+from edgemarl.agents.api import Team
+from edgemarl.agents.networks import PolicyNetwork, network_spec
+from edgemarl.agents.parametric_q.model_partitioning import ParametricQ
+from edgemarl.agents.policy import CENTRAL, TrainedPolicy
+from edgemarl.agents.registry import make_policy
+from edgemarl.envs.registry import make_scenario
+from edgemarl.envs.scenarios.model_partitioning import ModelPartitioning, ModelPartitioningDecisions
+from edgemarl.marl import partitioning_locality
+from edgemarl.marl.compare import Outcome, signalling_bytes
+from edgemarl.marl.rollout import rollout
+from edgemarl.marl.train import load_policy
+from edgemarl.marl.train_config import TrainConfig
 
 ACTED = {"local_cpu_rule": "action", "bandwidth_rule": "action", "edge_cpu_rule": "action"}
 
@@ -91,7 +90,7 @@ def test_a_bid_is_what_the_best_cut_saves_at_the_prices() -> None:
     made = scenario(bandwidth_rule="action", edge_cpu_rule="action", mean_arrival_rate_hz=2.5)
     state, exogenous, _ = some_slot(made, cells=30)
     state = dataclasses.replace(state, bandwidth_price_mean=np.full(30, 1.0), edge_cpu_price_mean=np.full(30, 0.2))
-    bid = bids(made, state, exogenous)
+    bid = made.bids(state, exogenous)
     penalty = made.config.delay_weight * made.total_cycles.mean() / made.config.device_cpu_hz
     for n in range(made.config.num_devices):
         reckoned, roots = [], []
@@ -108,7 +107,7 @@ def test_a_bid_is_what_the_best_cut_saves_at_the_prices() -> None:
         np.testing.assert_allclose(bid[:, n, 1] * np.sqrt(penalty), np.choose(best, roots), rtol=1e-9)
     assert 0.1 < (bid[..., 0] > 0).mean() < 0.8
     dear = dataclasses.replace(state, bandwidth_price_mean=np.full(30, 1e4))
-    assert not bids(made, dear, exogenous).any()
+    assert not made.bids(dear, exogenous).any()
 
 
 def central_run(folder: Path, **fields: Any) -> Path:

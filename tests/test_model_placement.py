@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.api import total_cost
-from envs.physics.caching import admit_in_order
-from envs.physics.sharing import pool_shares, time_at_rate_s
-from envs.registry import make_scenario
-from envs.scenarios.model_placement import ModelPlacement, ModelPlacementConfig, ModelPlacementState, scaled
-from envs.scenarios.model_placement import slow_backhaul as slow
+from edgemarl.envs.api import total_cost
+from edgemarl.envs.physics.caching import admit_in_order
+from edgemarl.envs.physics.sharing import pool_shares, time_at_rate_s
+from edgemarl.envs.registry import make_scenario
+from edgemarl.envs.scenarios.model_placement import ModelPlacement, ModelPlacementConfig, ModelPlacementState, scaled
+from edgemarl.envs.scenarios.model_placement import slow_backhaul as slow
 
 RATES = (
     "uplink_bandwidth_hz", "relay_bandwidth_hz", "gateway_cpu_hz", "edge_cpu_hz", "cloud_rate_bps", "edge_rate_bps",

@@ -9,8 +9,8 @@ import cvxpy as cp
 import numpy as np
 import pytest
 
-from agents.heuristics.model_placement import Prices, static_local_count
-from agents.reference.model_placement import (
+from edgemarl.agents.heuristics.model_placement import Prices, static_local_count
+from edgemarl.agents.reference.model_placement import (
     NOWHERE,
     clairvoyant_bound,
     empty_state,
@@ -20,11 +20,11 @@ from agents.reference.model_placement import (
     relax,
     upper_bound,
 )
-from agents.registry import controllers, make_policy
-from envs.physics.deadlines import deadline_shares, split_deadline_s
-from envs.scenarios.model_placement import ModelPlacement, ModelPlacementConfig, scaled, slow_backhaul
-from launch.plan import Sweep, load_preset, make_plan, preset_names
-from marl.rollout import SampledTraces
+from edgemarl.agents.registry import controllers, make_policy
+from edgemarl.envs.physics.deadlines import deadline_shares, split_deadline_s
+from edgemarl.envs.scenarios.model_placement import ModelPlacement, ModelPlacementConfig, scaled, slow_backhaul
+from edgemarl.launch.plan import Sweep, load_preset, make_plan, preset_names
+from edgemarl.marl.rollout import SampledTraces
 
 NAMES = tuple(controllers("model_placement"))
 SMALL = {
@@ -245,7 +245,7 @@ def test_static_assignment_fills_the_gateways_cache() -> None:
 
 
 def test_controllers_of_other_scenarios_are_refused() -> None:
-    from envs.registry import make_scenario
+    from edgemarl.envs.registry import make_scenario
 
     other = make_scenario("sequential_offloading")
     trace = other.sample_trace(np.random.default_rng(0), 1, 1)

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from agents.networks import PolicyNetwork, ValueNetwork, divided, network_spec
-from agents.policy import TrainedPolicy
-from agents.registry import acting_order, make_controller, make_policy
-from envs.api import Parts
-from envs.scenarios.model_placement import ModelPlacement, ModelPlacementConfig, scaled
-from marl.rllib.cells import Cells
-from marl.rllib.imitation import demonstrations, fit, imitation_loss
-from marl.train import training_world
-from marl.train_config import TrainConfig, check
+from edgemarl.agents.networks import PolicyNetwork, ValueNetwork, divided, network_spec
+from edgemarl.agents.policy import TrainedPolicy
+from edgemarl.agents.registry import acting_order, make_controller, make_policy
+from edgemarl.envs.api import Parts
+from edgemarl.envs.scenarios.model_placement import ModelPlacement, ModelPlacementConfig, scaled
+from edgemarl.marl.rllib.cells import Cells
+from edgemarl.marl.rllib.imitation import demonstrations, fit, imitation_loss
+from edgemarl.marl.train import training_world
+from edgemarl.marl.train_config import TrainConfig, check
 
 FIXED = {"gateway": "deadline", "server": "deadline"}
 

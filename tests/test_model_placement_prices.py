@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.api import Team
-from agents.registry import make_policy
-from envs.scenarios.model_placement import ModelPlacement, scaled
+from edgemarl.agents.api import Team
+from edgemarl.agents.registry import make_policy
+from edgemarl.envs.scenarios.model_placement import ModelPlacement, scaled
 
 
 def played(scenario: ModelPlacement, name: str, slots: int, cells: int = 2) -> tuple[Team, np.ndarray]:

@@ -10,18 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs import make_scenario
-from envs.api import total_cost
-from envs.physics.inference import repaired_share, share_for_time, shared_inference_s
-from envs.physics.layout import Blocks, rank_within
-from envs.scenarios.model_pruning import (
+from edgemarl.envs import make_scenario
+from edgemarl.envs.api import total_cost
+from edgemarl.envs.physics.inference import repaired_share, share_for_time, shared_inference_s
+from edgemarl.envs.physics.layout import Blocks, rank_within
+from edgemarl.envs.scenarios.model_pruning import (
     DROP_REASONS,
     ModelPruning,
     ModelPruningDecisions,
     ModelPruningExogenous,
     ModelPruningState,
 )
-from envs.scenarios.model_pruning_config import ModelPruningConfig, preset, scaled
+from edgemarl.envs.scenarios.model_pruning_config import ModelPruningConfig, preset, scaled
 
 Case = tuple[ModelPruning, ModelPruningState, ModelPruningDecisions, ModelPruningExogenous]
 quick = settings(max_examples=60, deadline=None)

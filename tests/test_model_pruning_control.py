@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.api import Controller, Team
-from agents.heuristics.model_pruning import (
+from edgemarl.agents.api import Controller, Team
+from edgemarl.agents.heuristics.model_pruning import (
     AccuracyGuaranteedDelayMinimisation,
     CellPlan,
     ChosenTimes,
@@ -21,19 +21,24 @@ from agents.heuristics.model_pruning import (
     mid_model,
     static_shares,
 )
-from agents.heuristics.model_pruning_threshold import tuned_table
-from agents.reference.model_pruning import NearOptimal, critical_edge_times, own_plans, upper_bound
-from agents.reference.model_pruning_cells import CellPlanner, Cells, offload_bits
-from agents.reference.model_pruning_grid import ShareGridSearch
-from agents.registry import controllers, make_policy, role_controllers
-from agents.requirements import obtained, requirements_met
-from envs import make_scenario
-from envs.physics.layout import rank_within
-from envs.scenarios.model_pruning import ModelPruning, ModelPruningDecisions, ModelPruningExogenous, ModelPruningState
-from envs.scenarios.model_pruning_config import ModelPruningConfig, preset
-from launch.plan import load_preset, make_plan
-from marl.compare import Outcome, signalling_bytes
-from marl.rollout import rollout
+from edgemarl.agents.heuristics.model_pruning_threshold import tuned_table
+from edgemarl.agents.reference.model_pruning import NearOptimal, critical_edge_times, own_plans, upper_bound
+from edgemarl.agents.reference.model_pruning_cells import CellPlanner, Cells, offload_bits
+from edgemarl.agents.reference.model_pruning_grid import ShareGridSearch
+from edgemarl.agents.registry import controllers, make_policy, role_controllers
+from edgemarl.agents.requirements import obtained, requirements_met
+from edgemarl.envs import make_scenario
+from edgemarl.envs.physics.layout import rank_within
+from edgemarl.envs.scenarios.model_pruning import (
+    ModelPruning,
+    ModelPruningDecisions,
+    ModelPruningExogenous,
+    ModelPruningState,
+)
+from edgemarl.envs.scenarios.model_pruning_config import ModelPruningConfig, preset
+from edgemarl.launch.plan import load_preset, make_plan
+from edgemarl.marl.compare import Outcome, signalling_bytes
+from edgemarl.marl.rollout import rollout
 
 LOCAL = ("all_local", "all_offload", "accuracy_rule", "threshold", "cell_plan", "cell_plan_static_100")
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from envs.physics.allocation import proportional_shares, softmax_shares, square_root_shares
-from envs.physics.processes import check_transition, markov_channel, stationary_distribution, uniform_arrivals
-from envs.physics.queueing import finite_queue, virtual_queue
+from edgemarl.envs.physics.allocation import proportional_shares, softmax_shares, square_root_shares
+from edgemarl.envs.physics.processes import check_transition, markov_channel, stationary_distribution, uniform_arrivals
+from edgemarl.envs.physics.queueing import finite_queue, virtual_queue
 
 AMOUNT = st.floats(0.0, 1e9)
 LOADS = arrays(np.float64, (4, 3), elements=st.one_of(st.just(0.0), st.floats(1e-6, 1e9)))

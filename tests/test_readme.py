@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.api import Team
-from envs import make_scenario
-from marl.rollout import rollout
+from edgemarl.agents.api import Team
+from edgemarl.envs import make_scenario
+from edgemarl.marl.rollout import rollout
 
 ROOT = Path(__file__).parent.parent
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from envs import render
-from envs.parallel import ScenarioParallelEnv
-from envs.registry import scenario_names
+from edgemarl.envs import render
+from edgemarl.envs.parallel import ScenarioParallelEnv
+from edgemarl.envs.registry import scenario_names
 
 
 def environment(name: str = "sequential_offloading", **overrides: Any) -> ScenarioParallelEnv:

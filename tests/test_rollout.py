@@ -8,8 +8,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from envs.registry import make_scenario
-from marl.rollout import SampledTraces, decision_latency_s, rollout
+from edgemarl.envs.registry import make_scenario
+from edgemarl.marl.rollout import SampledTraces, decision_latency_s, rollout
 from tests.policies import Central, constant_team, noisy_team
 
 SCENARIO = make_scenario("sequential_offloading", num_devices=3)

@@ -12,16 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pettingzoo.test import parallel_api_test
 
-from envs import make_scenario
-from envs.api import Step, total_cost
-from envs.parallel import ScenarioParallelEnv
-from envs.scenarios.sampling_rate import (
+from edgemarl.envs import make_scenario
+from edgemarl.envs.api import Step, total_cost
+from edgemarl.envs.parallel import ScenarioParallelEnv
+from edgemarl.envs.scenarios.sampling_rate import (
     SamplingRate,
     SamplingRateDecisions,
     SamplingRateExogenous,
     SamplingRateState,
 )
-from envs.scenarios.sampling_rate_config import (
+from edgemarl.envs.scenarios.sampling_rate_config import (
     PRESETS,
     SamplingRateConfig,
     accuracy_prices_s,

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.api import Team
-from agents.heuristics.sampling_rate import DeviceRows, Myopic, NominalPopulation
-from agents.heuristics.sampling_rate_static import static_mixed, static_uniform
-from agents.parametric_q.sampling_rate import ParametricQ
-from agents.reference.sampling_rate import (
+from edgemarl.agents.api import Team
+from edgemarl.agents.heuristics.sampling_rate import DeviceRows, Myopic, NominalPopulation
+from edgemarl.agents.heuristics.sampling_rate_static import static_mixed, static_uniform
+from edgemarl.agents.parametric_q.sampling_rate import ParametricQ
+from edgemarl.agents.reference.sampling_rate import (
     ConstantPrice,
     JointMyopic,
     SlotProblem,
@@ -26,10 +26,16 @@ from agents.reference.sampling_rate import (
     reference_balance_per_s,
     solve_slot,
 )
-from agents.registry import controllers, make_policy, reference_name
-from envs.api import total_cost
-from envs.scenarios.sampling_rate import SamplingRate, SamplingRateExogenous, SamplingRateState
-from envs.scenarios.sampling_rate_config import PRESETS, SamplingRateConfig, default_config, scaled, tight_config
+from edgemarl.agents.registry import controllers, make_policy, reference_name
+from edgemarl.envs.api import total_cost
+from edgemarl.envs.scenarios.sampling_rate import SamplingRate, SamplingRateExogenous, SamplingRateState
+from edgemarl.envs.scenarios.sampling_rate_config import (
+    PRESETS,
+    SamplingRateConfig,
+    default_config,
+    scaled,
+    tight_config,
+)
 
 SEEDS = st.integers(0, 2**32 - 1)
 NAMES = tuple(controllers("sampling_rate"))

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs import make_scenario
-from envs.api import Step, total_cost
-from envs.physics.compute import cpu_energy_j
-from envs.physics.radio import shannon_rate_bps
-from envs.physics.transmit_power import FLOAT_MAX, required_power_w
-from envs.scenarios.sequential_offloading import SequentialOffloadingState
-from envs.scenarios.sequential_offloading_config import SequentialOffloadingConfig, scaled_server
+from edgemarl.envs import make_scenario
+from edgemarl.envs.api import Step, total_cost
+from edgemarl.envs.physics.compute import cpu_energy_j
+from edgemarl.envs.physics.radio import shannon_rate_bps
+from edgemarl.envs.physics.transmit_power import FLOAT_MAX, required_power_w
+from edgemarl.envs.scenarios.sequential_offloading import SequentialOffloadingState
+from edgemarl.envs.scenarios.sequential_offloading_config import SequentialOffloadingConfig, scaled_server
 
 seeds = st.integers(0, 2**32 - 1)
 CELLS = 3

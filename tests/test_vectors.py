@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from envs.api import Scenario, agent_ids
-from envs.registry import make_scenario, scenario_names
+from edgemarl.envs.api import Scenario, agent_ids
+from edgemarl.envs.registry import make_scenario, scenario_names
 
 HERE = Path(__file__).parent / "vectors"
 RELATIVE = 1e-9

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from agents.api import Act, Controller
-from envs.api import Array, Scenario
-from envs.physics.allocation import priced_fdma_share, priced_square_root_share
-from envs.physics.radio import fdma_rate_bps
-from envs.scenarios.model_partitioning import ModelPartitioning
+from edgemarl.agents.api import Act, Controller
+from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.physics.allocation import priced_fdma_share, priced_square_root_share
+from edgemarl.envs.physics.radio import fdma_rate_bps
+from edgemarl.envs.scenarios.model_partitioning import ModelPartitioning
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agents.api import Act, Controller, Team
-from envs.api import Array, Scenario
-from envs.physics.caching import admit_in_order
-from envs.physics.deadlines import deadline_shares, split_deadline_s
-from envs.physics.radio import from_db, path_loss_db, spectral_efficiency
-from envs.scenarios.model_placement import HEAVY, LIGHT, ModelPlacement, ModelPlacementConfig, at_level
-from envs.scenarios.model_placement.scenario import GATEWAY_ROW, SERVER_ROW
+from edgemarl.agents.api import Act, Controller, Team
+from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.physics.caching import admit_in_order
+from edgemarl.envs.physics.deadlines import deadline_shares, split_deadline_s
+from edgemarl.envs.physics.radio import from_db, path_loss_db, spectral_efficiency
+from edgemarl.envs.scenarios.model_placement import HEAVY, LIGHT, ModelPlacement, ModelPlacementConfig, at_level
+from edgemarl.envs.scenarios.model_placement.scenario import GATEWAY_ROW, SERVER_ROW
 
 Keep = Literal["used", "none", "all", "random"]
 Shares = Literal["random", "equal", "need", "deadline"]

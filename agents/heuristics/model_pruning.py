@@ -9,14 +9,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agents.api import Act, CentralController, Controller
-from agents.reference.model_pruning import own_plans
-from agents.reference.model_pruning_cells import CellPlanner, Cells
-from envs.api import Array, Scenario
-from envs.physics.airtime import expected_wait_s
-from envs.physics.allocation import square_root_shares
-from envs.physics.inference import share_for_time
-from envs.scenarios.model_pruning import TOLERANCE, ModelPruning, ModelPruningDecisions, Uplink
+from edgemarl.agents.api import Act, CentralController, Controller
+from edgemarl.agents.reference.model_pruning import own_plans
+from edgemarl.agents.reference.model_pruning_cells import CellPlanner, Cells
+from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.physics.airtime import expected_wait_s
+from edgemarl.envs.physics.allocation import square_root_shares
+from edgemarl.envs.physics.inference import share_for_time
+from edgemarl.envs.scenarios.model_pruning import TOLERANCE, ModelPruning, ModelPruningDecisions, Uplink
 
 SINGLE_PRECISION = 1e-6
 """Relative error that a number loses on its way through a row."""

@@ -11,11 +11,16 @@ from functools import lru_cache
 
 import numpy as np
 
-from agents.api import Act
-from agents.heuristics.model_pruning import PruningRule, static_shares
-from envs.api import Array, Scenario
-from envs.scenarios.model_pruning import ModelPruning, ModelPruningDecisions, ModelPruningExogenous, ModelPruningState
-from envs.scenarios.model_pruning_config import ModelPruningConfig
+from edgemarl.agents.api import Act
+from edgemarl.agents.heuristics.model_pruning import PruningRule, static_shares
+from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.scenarios.model_pruning import (
+    ModelPruning,
+    ModelPruningDecisions,
+    ModelPruningExogenous,
+    ModelPruningState,
+)
+from edgemarl.envs.scenarios.model_pruning_config import ModelPruningConfig
 
 PROBABILITIES = (0.0, 0.5, 1.0)
 TUNING_GATEWAYS = 1500

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from agents.api import Act, Controller
-from agents.heuristics.model_placement import (
+from edgemarl.agents.api import Act, Controller
+from edgemarl.agents.heuristics.model_placement import (
     HEAVY_BIT,
     IMPROVED,
     LOCAL_BIT,
@@ -30,10 +30,10 @@ from agents.heuristics.model_placement import (
     keep_scores,
     wanted_models,
 )
-from agents.reference.model_placement import PRICE_RANGE, PRICE_START, STEP_MAX, Options, Problem
-from envs.api import Array, Scenario
-from envs.physics.deadlines import deadline_shares
-from envs.scenarios.model_placement.scenario import GATEWAY_ROW
+from edgemarl.agents.reference.model_placement import PRICE_RANGE, PRICE_START, STEP_MAX, Options, Problem
+from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.physics.deadlines import deadline_shares
+from edgemarl.envs.scenarios.model_placement.scenario import GATEWAY_ROW
 
 SERVER_PRICES = Prices(relay=2.05, edge_cpu=5.0)
 

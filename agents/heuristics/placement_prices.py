@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from agents.api import Act
-from agents.heuristics.model_placement import IMPROVED, DeadlineRule, Keep, PlacementTeam, ServerRule
-from agents.heuristics.placement_cells import CellPlan, ObedientDevices, TalkingGateways
-from agents.reference.model_placement import PRICE_RANGE, STEP_MAX, Options
-from envs.api import Array, Scenario
-from envs.physics.deadlines import split_deadline_s
+from edgemarl.agents.api import Act
+from edgemarl.agents.heuristics.model_placement import IMPROVED, DeadlineRule, Keep, PlacementTeam, ServerRule
+from edgemarl.agents.heuristics.placement_cells import CellPlan, ObedientDevices, TalkingGateways
+from edgemarl.agents.reference.model_placement import PRICE_RANGE, STEP_MAX, Options
+from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.physics.deadlines import split_deadline_s
 
 FIRST_HOP_RANGE = (0.2, 0.9)
 """Part of a deadline that a gateway may give to its own hop."""

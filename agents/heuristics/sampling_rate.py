@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from agents.api import Act, Controller
-from envs.api import Array, Scenario
-from envs.physics.processes import stationary_distribution
-from envs.scenarios.sampling_rate import SamplingRate
+from edgemarl.agents.api import Act, Controller
+from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.physics.processes import stationary_distribution
+from edgemarl.envs.scenarios.sampling_rate import SamplingRate
 
 
 @dataclass(frozen=True)

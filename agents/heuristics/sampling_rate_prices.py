@@ -1,4 +1,4 @@
-"""What a price-conditioned learner needs to know of the sampling-rate scenario (`marl.rllib.priced_dqn`).
+"""What a price-conditioned learner needs to know of the sampling-rate scenario (`edgemarl.marl.rllib.priced_dqn`).
 
 A candidate is a share of the edge CPU that service 0 is assumed to get. Under a candidate the devices separate: each
 pays its own delays, the server's time at its service's share, and for accuracy that it misses.
@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from agents.heuristics.sampling_rate import server_price_s_per_bit
-from agents.reference.sampling_rate import reference_balance_per_s
-from envs.api import Array, Scenario
-from envs.scenarios.sampling_rate import SamplingRate
+from edgemarl.agents.heuristics.sampling_rate import server_price_s_per_bit
+from edgemarl.agents.reference.sampling_rate import reference_balance_per_s
+from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.scenarios.sampling_rate import SamplingRate
 
 FIRST_SHARES = (0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.98)
 DEFICIT_MIDDLE = 0.15
@@ -53,7 +53,7 @@ class SamplingRatePrices:
         return np.stack([first, 1.0 - first], axis=1)
 
     def spec(self) -> dict[str, Any]:
-        """Fields of `agents.priced_network.PriceSpec`: deficits up to 2; server backlogs are hidden.
+        """Fields of `edgemarl.agents.priced_network.PriceSpec`: deficits up to 2; server backlogs are hidden.
 
         Backlogs build up under exploration only, and a price that follows them feeds them. For the same reason the cost
         of a backlog is no part of what a candidate costs.

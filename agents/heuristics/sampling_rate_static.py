@@ -8,9 +8,9 @@ from itertools import combinations_with_replacement
 
 import numpy as np
 
-from envs.api import Array
-from envs.physics.processes import stationary_distribution
-from envs.scenarios.sampling_rate import SamplingRate
+from edgemarl.envs.api import Array
+from edgemarl.envs.physics.processes import stationary_distribution
+from edgemarl.envs.scenarios.sampling_rate import SamplingRate
 
 PATTERN_MAX = 5
 """Devices of a service over which options may differ; larger services repeat the pattern."""

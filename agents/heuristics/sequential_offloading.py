@@ -10,11 +10,11 @@ from abc import abstractmethod
 
 import numpy as np
 
-from agents.api import Act
-from agents.parametric_q.device import OffloadingController, device_act
-from agents.parametric_q.model import DeviceModel, DeviceRows, read_device_rows, work_set
-from envs.api import Array, Scenario
-from envs.scenarios.sequential_offloading import SLIVER_TASKS
+from edgemarl.agents.api import Act
+from edgemarl.agents.parametric_q.device import OffloadingController, device_act
+from edgemarl.agents.parametric_q.model import DeviceModel, DeviceRows, read_device_rows, work_set
+from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.scenarios.sequential_offloading import SLIVER_TASKS
 
 RANDOM_PARTS = 11
 

@@ -4,7 +4,7 @@ The paper's Algorithms 1 and 2 as printed are in `paper_gradient`; `device` and 
 left behind and compute the rest of the Q-function from what an agent knows about itself.
 """
 
-from agents.parametric_q.device import ParametricQDevice
-from agents.parametric_q.server import ParametricQServer
+from edgemarl.agents.parametric_q.device import ParametricQDevice
+from edgemarl.agents.parametric_q.server import ParametricQServer
 
 __all__ = ["ParametricQDevice", "ParametricQServer"]

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from agents.api import Act, Controller
-from agents.parametric_q.model import DeviceModel, DeviceRows, Lattice, read_device_rows, work_set
-from agents.parametric_q.values import ValueFunction, step_size
-from envs.api import Array, Scenario
-from envs.scenarios.sequential_offloading import SequentialOffloading
+from edgemarl.agents.api import Act, Controller
+from edgemarl.agents.parametric_q.model import DeviceModel, DeviceRows, Lattice, read_device_rows, work_set
+from edgemarl.agents.parametric_q.values import ValueFunction, step_size
+from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.scenarios.sequential_offloading import SequentialOffloading
 
 DEVICE_GRID = np.concatenate([np.arange(0.0, 6.0, 0.5), np.arange(6.0, 21.0)])
 START_SLOPE = 6.0

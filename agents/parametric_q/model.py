@@ -11,12 +11,12 @@ from typing import Literal
 
 import numpy as np
 
-from envs.api import Array
-from envs.config import unknown_name
-from envs.physics.compute import cpu_energy_j
-from envs.physics.transmit_power import required_power_w
-from envs.scenarios.sequential_offloading import SLIVER_TASKS, SequentialOffloading
-from envs.scenarios.sequential_offloading_config import SequentialOffloadingConfig
+from edgemarl.envs.api import Array
+from edgemarl.envs.config import unknown_name
+from edgemarl.envs.physics.compute import cpu_energy_j
+from edgemarl.envs.physics.transmit_power import required_power_w
+from edgemarl.envs.scenarios.sequential_offloading import SLIVER_TASKS, SequentialOffloading
+from edgemarl.envs.scenarios.sequential_offloading_config import SequentialOffloadingConfig
 
 WorkKind = Literal["grid", "binary", "even", "local"]
 WORK_KINDS = ("grid", "binary", "even", "local")

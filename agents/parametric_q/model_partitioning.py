@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from agents.heuristics.model_partitioning import CutController
-from agents.parametric_q.device import restored
-from envs.api import Array, Scenario
-from envs.physics.queueing import virtual_queue
-from envs.physics.radio import fdma_rate_bps
+from edgemarl.agents.heuristics.model_partitioning import CutController
+from edgemarl.agents.parametric_q.device import restored
+from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.physics.queueing import virtual_queue
+from edgemarl.envs.physics.radio import fdma_rate_bps
 
 FEATURES = 2
 

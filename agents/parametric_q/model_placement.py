@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from agents.api import Act
-from agents.heuristics.model_placement import RuleDevices, device_rows
-from agents.parametric_q.device import restored
-from envs.api import Array, Scenario
+from edgemarl.agents.api import Act
+from edgemarl.agents.heuristics.model_placement import RuleDevices, device_rows
+from edgemarl.agents.parametric_q.device import restored
+from edgemarl.envs.api import Array, Scenario
 
 OPTIONS = 4
 """Option = m + 2 n, the code that devices tell."""

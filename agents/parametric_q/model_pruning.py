@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from agents.api import Act
-from agents.heuristics.model_pruning import COUNT_BYTES, PruningRule
-from envs.api import Array, Scenario
+from edgemarl.agents.api import Act
+from edgemarl.agents.heuristics.model_pruning import COUNT_BYTES, PruningRule
+from edgemarl.envs.api import Array, Scenario
 
 
 class LeastSquares:

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from agents.api import Act
-from agents.parametric_q.device import OffloadingController, device_act, restored
-from agents.parametric_q.model import DeviceModel, read_device_rows, work_set
-from agents.parametric_q.values import SIGMOIDS, sigmoid
-from envs.api import Array, Scenario
-from envs.physics.compute import cpu_energy_j
-from envs.scenarios.sequential_offloading import SLIVER_TASKS
+from edgemarl.agents.api import Act
+from edgemarl.agents.parametric_q.device import OffloadingController, device_act, restored
+from edgemarl.agents.parametric_q.model import DeviceModel, read_device_rows, work_set
+from edgemarl.agents.parametric_q.values import SIGMOIDS, sigmoid
+from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.physics.compute import cpu_energy_j
+from edgemarl.envs.scenarios.sequential_offloading import SLIVER_TASKS
 
 
 def bellman_residual(theta: Array, cost: Array, features: Array, next_features: Array, discount: float) -> Array:

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from agents.api import Act
-from agents.heuristics.sampling_rate import DeviceRows, SamplingRateController, server_price_s_per_bit
-from envs.api import Array, Scenario
+from edgemarl.agents.api import Act
+from edgemarl.agents.heuristics.sampling_rate import DeviceRows, SamplingRateController, server_price_s_per_bit
+from edgemarl.envs.api import Array, Scenario
 
 FEATURES = 5
 BATCH_UNIT_BITS = 1e6

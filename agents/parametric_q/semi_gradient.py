@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from agents.api import Act
-from agents.parametric_q.device import OffloadingController, device_act, restored
-from agents.parametric_q.model import DeviceModel, ValueTable, read_device_rows, work_set
-from agents.parametric_q.values import sigmoid_features
-from envs.api import Array, Scenario
+from edgemarl.agents.api import Act
+from edgemarl.agents.parametric_q.device import OffloadingController, device_act, restored
+from edgemarl.agents.parametric_q.model import DeviceModel, ValueTable, read_device_rows, work_set
+from edgemarl.agents.parametric_q.values import sigmoid_features
+from edgemarl.envs.api import Array, Scenario
 
 TABLE_STEP = 0.1
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from agents.api import Act
-from agents.parametric_q.device import OffloadingController, restored
-from agents.parametric_q.model import PRICE_SCALE, ServerModel
-from agents.parametric_q.values import ValueFunction, step_size
-from envs.api import Array, Scenario, Step
-from envs.scenarios.sequential_offloading_config import SequentialOffloadingConfig
+from edgemarl.agents.api import Act
+from edgemarl.agents.parametric_q.device import OffloadingController, restored
+from edgemarl.agents.parametric_q.model import PRICE_SCALE, ServerModel
+from edgemarl.agents.parametric_q.values import ValueFunction, step_size
+from edgemarl.envs.api import Array, Scenario, Step
+from edgemarl.envs.scenarios.sequential_offloading_config import SequentialOffloadingConfig
 
 SERVER_GRID = np.concatenate([np.arange(15) / 10.0, np.arange(6, 25) / 4.0])
 """Queue per device in tasks."""

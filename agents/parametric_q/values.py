@@ -10,9 +10,9 @@ from typing import Literal
 
 import numpy as np
 
-from agents.parametric_q.model import ValueTable
-from envs.api import Array
-from envs.config import unknown_name
+from edgemarl.agents.parametric_q.model import ValueTable
+from edgemarl.envs.api import Array
+from edgemarl.envs.config import unknown_name
 
 Features = Literal["hat", "sigmoid"]
 FEATURES = ("hat", "sigmoid")

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from agents.api import CentralController
-from agents.heuristics.model_partitioning import CutTerms, cut_terms, priced_cost, shared_cost
-from envs.api import Array, Scenario
-from envs.physics.allocation import fdma_shares
-from envs.physics.radio import fdma_rate_bps
-from envs.scenarios.model_partitioning import ModelPartitioning, ModelPartitioningDecisions
+from edgemarl.agents.api import CentralController
+from edgemarl.agents.heuristics.model_partitioning import CutTerms, cut_terms, priced_cost, shared_cost
+from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.physics.allocation import fdma_shares
+from edgemarl.envs.physics.radio import fdma_rate_bps
+from edgemarl.envs.scenarios.model_partitioning import ModelPartitioning, ModelPartitioningDecisions
 
 EXACT_DEVICES_MAX = 6
 TIE = 1e-12

@@ -14,11 +14,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agents.api import CentralController
-from envs.api import Array, Scenario
-from envs.physics.caching import admit_in_order
-from envs.physics.deadlines import split_deadline_s
-from envs.scenarios.model_placement import (
+from edgemarl.agents.api import CentralController
+from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.physics.caching import admit_in_order
+from edgemarl.envs.physics.deadlines import split_deadline_s
+from edgemarl.envs.scenarios.model_placement import (
     HEAVY,
     LIGHT,
     ModelPlacement,

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from agents.api import CentralController
-from agents.reference.model_pruning_cells import CellPlanner, Cells, offload_bits
-from envs.api import Array, Scenario
-from envs.physics.allocation import square_root_shares
-from envs.physics.inference import share_for_time
-from envs.physics.layout import rank_within
-from envs.scenarios.model_pruning import TOLERANCE, ModelPruning, ModelPruningDecisions, Uplink
+from edgemarl.agents.api import CentralController
+from edgemarl.agents.reference.model_pruning_cells import CellPlanner, Cells, offload_bits
+from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.physics.allocation import square_root_shares
+from edgemarl.envs.physics.inference import share_for_time
+from edgemarl.envs.physics.layout import rank_within
+from edgemarl.envs.scenarios.model_pruning import TOLERANCE, ModelPruning, ModelPruningDecisions, Uplink
 
 REPLANNING_ROUNDS = 4
 BUDGET_STEPS = 40

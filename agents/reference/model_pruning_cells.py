@@ -17,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, types
 
-from envs.api import Array
-from envs.physics.airtime import expected_wait_s
-from envs.scenarios.model_pruning import TOLERANCE, ModelPruning, Uplink
+from edgemarl.envs.api import Array
+from edgemarl.envs.physics.airtime import expected_wait_s
+from edgemarl.envs.scenarios.model_pruning import TOLERANCE, ModelPruning, Uplink
 
 TIE = 1e-12
 """Values nearer than this are equal; the first model wins then, as where a gateway keeps no task."""

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from agents.api import CentralController
-from agents.reference.model_pruning_cells import CellPlanner, Cells, offload_bits
-from envs.api import Array, Scenario
-from envs.physics.layout import rank_within
-from envs.scenarios.model_pruning import ModelPruning, ModelPruningDecisions
+from edgemarl.agents.api import CentralController
+from edgemarl.agents.reference.model_pruning_cells import CellPlanner, Cells, offload_bits
+from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.physics.layout import rank_within
+from edgemarl.envs.scenarios.model_pruning import ModelPruning, ModelPruningDecisions
 
 
 class ShareGridSearch(CentralController):

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from agents.parametric_q.model import DeviceModel, DeviceRows, Lattice, ServerModel, work_set
-from agents.reference.sequential_offloading import (
+from edgemarl.agents.parametric_q.model import DeviceModel, DeviceRows, Lattice, ServerModel, work_set
+from edgemarl.agents.reference.sequential_offloading import (
     QUEUE_ROWS,
     SWEEPS_MAX,
     TENTHS,
@@ -25,10 +25,10 @@ from agents.reference.sequential_offloading import (
     fading_bins,
     lowest_price,
 )
-from envs.api import Array
-from envs.physics.radio import from_db
-from envs.scenarios.sequential_offloading import SequentialOffloading
-from envs.scenarios.sequential_offloading_config import SequentialOffloadingConfig
+from edgemarl.envs.api import Array
+from edgemarl.envs.physics.radio import from_db
+from edgemarl.envs.scenarios.sequential_offloading import SequentialOffloading
+from edgemarl.envs.scenarios.sequential_offloading_config import SequentialOffloadingConfig
 
 FADING_BINS = 8
 PRICE_ROUNDS, PRICE_DAMPING = 6, 0.5

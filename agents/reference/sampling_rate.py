@@ -16,10 +16,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agents.api import CentralController
-from envs.api import Array, Scenario
-from envs.physics.queueing import virtual_queue
-from envs.scenarios.sampling_rate import SamplingRate, SamplingRateDecisions
+from edgemarl.agents.api import CentralController
+from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.physics.queueing import virtual_queue
+from edgemarl.envs.scenarios.sampling_rate import SamplingRate, SamplingRateDecisions
 
 SWEEPS_MAX = 50
 """Sweeps of the coordinate descent; it stops at the first that changes nothing."""

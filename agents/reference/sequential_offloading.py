@@ -13,14 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from scipy.stats import binom
 
-from agents.api import Act, Controller
-from agents.parametric_q.device import OffloadingController, device_act
-from agents.parametric_q.model import DeviceModel, Lattice, ServerModel, ValueTable, read_device_rows, work_set
-from agents.parametric_q.server import read_queue_tasks
-from envs.api import Array, Scenario
-from envs.physics.radio import from_db
-from envs.scenarios.sequential_offloading import SequentialOffloading, SequentialOffloadingTrace
-from envs.scenarios.sequential_offloading_config import SequentialOffloadingConfig
+from edgemarl.agents.api import Act, Controller
+from edgemarl.agents.parametric_q.device import OffloadingController, device_act
+from edgemarl.agents.parametric_q.model import DeviceModel, Lattice, ServerModel, ValueTable, read_device_rows, work_set
+from edgemarl.agents.parametric_q.server import read_queue_tasks
+from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.physics.radio import from_db
+from edgemarl.envs.scenarios.sequential_offloading import SequentialOffloading, SequentialOffloadingTrace
+from edgemarl.envs.scenarios.sequential_offloading_config import SequentialOffloadingConfig
 
 TENTHS = 10
 QUEUE_ROWS = 31

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from agents.api import Controller, Policy, Team
-from agents.heuristics.model_partitioning import (
+from edgemarl.agents.api import Controller, Policy, Team
+from edgemarl.agents.heuristics.model_partitioning import (
     AllEdge,
     AllLocal,
     CrowdGreedy,
@@ -14,11 +14,11 @@ from agents.heuristics.model_partitioning import (
     PriceGreedy,
     RandomCut,
 )
-from agents.parametric_q.model_partitioning import ParametricQ
-from agents.reference.model_partitioning import EXACT_DEVICES_MAX, Coordinate, MultiStart, SlotOptimal
-from agents.registry import Entry
-from envs.api import Scenario
-from envs.scenarios.model_partitioning import ModelPartitioning
+from edgemarl.agents.parametric_q.model_partitioning import ParametricQ
+from edgemarl.agents.reference.model_partitioning import EXACT_DEVICES_MAX, Coordinate, MultiStart, SlotOptimal
+from edgemarl.agents.registry import Entry
+from edgemarl.envs.api import Scenario
+from edgemarl.envs.scenarios.model_partitioning import ModelPartitioning
 
 
 def _team(name: str, device: Callable[[], Controller]) -> Callable[[Scenario], Policy]:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from agents.api import Announcement, Controller
-from agents.heuristics.model_placement import (
+from edgemarl.agents.api import Announcement, Controller
+from edgemarl.agents.heuristics.model_placement import (
     HEAVY_BIT,
     IMPROVED,
     LOCAL_BIT,
@@ -22,12 +22,12 @@ from agents.heuristics.model_placement import (
     StaticDevices,
     rule_team,
 )
-from agents.heuristics.placement_cells import cell_team
-from agents.heuristics.placement_prices import priced_team
-from agents.parametric_q.model_placement import BanditDevices
-from agents.reference.model_placement import PlanController
-from agents.registry import Entry, RoleBuilder
-from envs.api import Array, Scenario
+from edgemarl.agents.heuristics.placement_cells import cell_team
+from edgemarl.agents.heuristics.placement_prices import priced_team
+from edgemarl.agents.parametric_q.model_placement import BanditDevices
+from edgemarl.agents.reference.model_placement import PlanController
+from edgemarl.agents.registry import Entry, RoleBuilder
+from edgemarl.envs.api import Array, Scenario
 
 MARGIN_S = 0.4
 """What the improved staged rule leaves between a model's arrival and the deadline."""

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
-from agents.api import Controller, Policy, Team
-from agents.heuristics.model_pruning import (
+from edgemarl.agents.api import Controller, Policy, Team
+from edgemarl.agents.heuristics.model_pruning import (
     AccuracyGuaranteedDelayMinimisation,
     AccuracyOffload,
     CellPlan,
@@ -20,13 +20,13 @@ from agents.heuristics.model_pruning import (
     StaticShares,
     mid_model,
 )
-from agents.heuristics.model_pruning_threshold import ThresholdRole
-from agents.parametric_q.model_pruning import ParametricQDevice, ParametricQGateway
-from agents.reference.model_pruning import NearOptimal
-from agents.reference.model_pruning_grid import ShareGridSearch
-from agents.registry import Entry, RoleBuilder
-from envs.api import Scenario
-from envs.scenarios.model_pruning import ModelPruning
+from edgemarl.agents.heuristics.model_pruning_threshold import ThresholdRole
+from edgemarl.agents.parametric_q.model_pruning import ParametricQDevice, ParametricQGateway
+from edgemarl.agents.reference.model_pruning import NearOptimal
+from edgemarl.agents.reference.model_pruning_grid import ShareGridSearch
+from edgemarl.agents.registry import Entry, RoleBuilder
+from edgemarl.envs.api import Scenario
+from edgemarl.envs.scenarios.model_pruning import ModelPruning
 
 STATIC_PERCENT = range(30, 101, 10)
 """Edge times that the server's rule can aim at, in percent of the transmission time."""

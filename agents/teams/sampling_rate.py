@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from agents.api import Controller, Policy, Team
-from agents.heuristics.sampling_rate import (
+from edgemarl.agents.api import Controller, Policy, Team
+from edgemarl.agents.heuristics.sampling_rate import (
     BroadcastPrice,
     ConstantOptions,
     FixedServerShares,
@@ -15,11 +15,11 @@ from agents.heuristics.sampling_rate import (
     local_full,
     offload_full,
 )
-from agents.heuristics.sampling_rate_static import static_mixed, static_uniform
-from agents.parametric_q.sampling_rate import ParametricQ
-from agents.reference.sampling_rate import JointMyopic, ProposedFixed, UnawareJoint, WarmReference
-from agents.registry import Builder, Entry, RoleBuilder
-from envs.api import Scenario
+from edgemarl.agents.heuristics.sampling_rate_static import static_mixed, static_uniform
+from edgemarl.agents.parametric_q.sampling_rate import ParametricQ
+from edgemarl.agents.reference.sampling_rate import JointMyopic, ProposedFixed, UnawareJoint, WarmReference
+from edgemarl.agents.registry import Builder, Entry, RoleBuilder
+from edgemarl.envs.api import Scenario
 
 
 def _team(name: str, device: Callable[[], Controller], server: Callable[[], Controller] = FixedServerShares) -> Builder:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from agents.api import Controller, Policy, Team
-from agents.heuristics.sequential_offloading import FixedPowerDevice, RandomDevice
-from agents.parametric_q import ParametricQDevice, ParametricQServer
-from agents.parametric_q.paper_gradient import PaperGradientDevice, PaperGradientServer
-from agents.parametric_q.semi_gradient import SemiGradientDevice
-from agents.reference.sequential_offloading import (
+from edgemarl.agents.api import Controller, Policy, Team
+from edgemarl.agents.heuristics.sequential_offloading import FixedPowerDevice, RandomDevice
+from edgemarl.agents.parametric_q import ParametricQDevice, ParametricQServer
+from edgemarl.agents.parametric_q.paper_gradient import PaperGradientDevice, PaperGradientServer
+from edgemarl.agents.parametric_q.semi_gradient import SemiGradientDevice
+from edgemarl.agents.reference.sequential_offloading import (
     DeviceBuilder,
     ValueIterationDevice,
     ValueIterationServer,
     priced_roles,
 )
-from agents.registry import Entry, RoleBuilder
-from envs.api import Scenario
+from edgemarl.agents.registry import Entry, RoleBuilder
+from edgemarl.envs.api import Scenario
 
 
 def _team(name: str, device: DeviceBuilder, server: DeviceBuilder = ParametricQServer) -> Callable[[Scenario], Policy]:

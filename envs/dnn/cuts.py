@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from envs.api import Array
-from envs.dnn.profiles import LayerProfile
+from edgemarl.envs.api import Array
+from edgemarl.envs.dnn.profiles import LayerProfile
 
 
 @dataclass(frozen=True)

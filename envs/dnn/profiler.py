@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from envs.dnn.profiles import LayerProfile
+from edgemarl.envs.dnn.profiles import LayerProfile
 
 if TYPE_CHECKING:
     from torch import Tensor, fx, nn

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from envs.api import Array
-from envs.config import unknown_name
+from edgemarl.envs.api import Array
+from edgemarl.envs.config import unknown_name
 
 FOLDER = Path(__file__).parent
 BUDGETS = {"alexnet": (0.040, 100e6), "resnet18": (0.060, 30e6)}

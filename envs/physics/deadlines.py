@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.api import Array
+from edgemarl.envs.api import Array
 
 BISECTIONS = 40
 LOG_RATIO_RANGE = (-12.0, 12.0)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from envs.api import Array
-from envs.physics.allocation import proportional_shares
+from edgemarl.envs.api import Array
+from edgemarl.envs.physics.allocation import proportional_shares
 
 
 def pruned_inference_s(task_flop: float, pruning_rate: Any, flops: float) -> Array:

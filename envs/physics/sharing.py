@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.api import Array
+from edgemarl.envs.api import Array
 
 
 def pool_shares(weights: Array, members: Array) -> Array:

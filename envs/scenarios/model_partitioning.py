@@ -16,16 +16,27 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 
-from envs.api import Array, Portrait, Role, Scenario, Signalling, Step, Trace, checked_actions, drawn, total_cost
-from envs.dnn.cuts import CutCosts, cut_costs
-from envs.dnn.profiles import LayerProfile
-from envs.physics import allocation
-from envs.physics.compute import work_energy_j
-from envs.physics.processes import rayleigh_power_gain, uniform_rate_hz
-from envs.physics.queueing import md1_sojourn_s, virtual_queue
-from envs.physics.radio import antenna_path_gain, fdma_rate_bps
-from envs.scenarios.model_partitioning_bids import BID, bids
-from envs.scenarios.model_partitioning_config import ModelPartitioningConfig
+from edgemarl.envs.api import (
+    Array,
+    Portrait,
+    Role,
+    Scenario,
+    Signalling,
+    Step,
+    Trace,
+    checked_actions,
+    drawn,
+    total_cost,
+)
+from edgemarl.envs.dnn.cuts import CutCosts, cut_costs
+from edgemarl.envs.dnn.profiles import LayerProfile
+from edgemarl.envs.physics import allocation
+from edgemarl.envs.physics.compute import work_energy_j
+from edgemarl.envs.physics.processes import rayleigh_power_gain, uniform_rate_hz
+from edgemarl.envs.physics.queueing import md1_sojourn_s, virtual_queue
+from edgemarl.envs.physics.radio import antenna_path_gain, fdma_rate_bps
+from edgemarl.envs.scenarios.model_partitioning_bids import BID, bids
+from edgemarl.envs.scenarios.model_partitioning_config import ModelPartitioningConfig
 
 OBSERVATION_MAX = 10.0
 SIGNALS = 3
@@ -269,7 +280,7 @@ class ModelPartitioning(Scenario):
         if self.config.share_queues:
             row[..., 4 + SIGNALS] = own[2].mean(axis=1, keepdims=True)
         if self.config.share_bids:
-            first, bid = 4 + SIGNALS + self.config.share_queues, bids(self, state, exogenous)
+            first, bid = 4 + SIGNALS + self.config.share_queues, self.bids(state, exogenous)
             row[..., first : first + BID] = bid
             row[..., first + BID : first + 2 * BID] = bid.sum(axis=1, keepdims=True) - bid  # of the others
         if self.config.show_model:
@@ -279,6 +290,19 @@ class ModelPartitioning(Scenario):
             parts = [own[0], own[1], state.last_sent_fraction, state.last_edge_fraction, own[2]]
             rows["server"] = _clipped(np.stack(parts, axis=2).reshape(cells, 1, 5 * n))
         return rows
+
+    def bids(self, state: Any, exogenous: Any) -> Array:
+        """(B, N, 2) what the devices announce before they choose, each from its own row (`bids.bids`)."""
+        c, cuts = self.config, self.cuts
+        q, w, rate = (v[..., None] for v in (state.energy_queue, state.memory_queue, exogenous.arrival_rate_hz))
+        rate_bps = fdma_rate_bps(np.ones(1), c.bandwidth_hz, self.full_band_snr(exogenous)[..., None])
+        return bids(
+            self.local_part(cuts, q, w, rate).cost,
+            self.transmission_weight(q, rate) * cuts.sent_bits / rate_bps,
+            self.edge_load(cuts.edge_cycles),
+            (state.bandwidth_price_mean, state.edge_cpu_price_mean),
+            c.delay_weight * self.total_cycles.mean() / c.device_cpu_hz,
+        )
 
     def global_state(self, state: Any, exogenous: Any) -> Array:
         return _clipped(np.concatenate(self._own_entries(state, exogenous), axis=1))

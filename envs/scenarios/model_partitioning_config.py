@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
-from envs.config import config_class, quantity, unknown_name
-from envs.dnn.profiles import LayerProfile, profiles_from, shipped_profiles
+from edgemarl.envs.config import config_class, quantity, unknown_name
+from edgemarl.envs.dnn.profiles import LayerProfile, profiles_from, shipped_profiles
 
 Rule = Literal["optimal", "equal", "action"]
 

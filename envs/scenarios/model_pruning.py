@@ -18,15 +18,15 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 
-from envs.api import Array, Role, Scenario, Signalling, Step, Trace, checked_actions, drawn, total_cost
-from envs.physics.airtime import expected_wait_s, reserved_mini_slots, tasks_ahead, transmission_s
-from envs.physics.allocation import softmax_shares
-from envs.physics.inference import pruned_inference_s, repaired_share, shared_inference_s
-from envs.physics.layout import Blocks, rank_within
-from envs.physics.processes import markov_channel, stationary_distribution
-from envs.physics.radio import shannon_rate_bps
-from envs.scenarios.model_pruning_config import ModelPruningConfig
-from envs.spaces import Simplex
+from edgemarl.envs.api import Array, Role, Scenario, Signalling, Step, Trace, checked_actions, drawn, total_cost
+from edgemarl.envs.physics.airtime import expected_wait_s, reserved_mini_slots, tasks_ahead, transmission_s
+from edgemarl.envs.physics.allocation import softmax_shares
+from edgemarl.envs.physics.inference import pruned_inference_s, repaired_share, shared_inference_s
+from edgemarl.envs.physics.layout import Blocks, rank_within
+from edgemarl.envs.physics.processes import markov_channel, stationary_distribution
+from edgemarl.envs.physics.radio import shannon_rate_bps
+from edgemarl.envs.scenarios.model_pruning_config import ModelPruningConfig
+from edgemarl.envs.spaces import Simplex
 
 TOLERANCE = 1e-9
 """Absolute tolerance of every comparison with a bound."""

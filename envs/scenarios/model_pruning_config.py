@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from envs.config import config_class, quantity, unknown_name
-from envs.physics.processes import check_transition
+from edgemarl.envs.config import config_class, quantity, unknown_name
+from edgemarl.envs.physics.processes import check_transition
 
 
 @config_class

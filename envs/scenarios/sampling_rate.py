@@ -17,12 +17,12 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from envs.api import Array, Portrait, Role, Scenario, Signalling, Step, Trace, checked_actions, drawn
-from envs.physics.allocation import proportional_shares, softmax_shares, square_root_shares
-from envs.physics.processes import markov_channel, uniform_arrivals
-from envs.physics.queueing import QueueSlot, finite_queue, virtual_queue
-from envs.physics.radio import shannon_rate_bps
-from envs.scenarios.sampling_rate_config import SamplingRateConfig, accuracy_prices_s
+from edgemarl.envs.api import Array, Portrait, Role, Scenario, Signalling, Step, Trace, checked_actions, drawn
+from edgemarl.envs.physics.allocation import proportional_shares, softmax_shares, square_root_shares
+from edgemarl.envs.physics.processes import markov_channel, uniform_arrivals
+from edgemarl.envs.physics.queueing import QueueSlot, finite_queue, virtual_queue
+from edgemarl.envs.physics.radio import shannon_rate_bps
+from edgemarl.envs.scenarios.sampling_rate_config import SamplingRateConfig, accuracy_prices_s
 
 WORK_MAX = 10.0
 """Slots of backlog, and accuracy deficit, above which an observation saturates."""

@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from envs.config import config_class, quantity
-from envs.physics.processes import check_transition
+from edgemarl.envs.config import config_class, quantity
+from edgemarl.envs.physics.processes import check_transition
 
 
 @config_class

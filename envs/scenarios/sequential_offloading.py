@@ -16,17 +16,17 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from envs.api import Array, Portrait, Role, Scenario, Signalling, Step, Trace, checked_actions, drawn
-from envs.physics.processes import (
+from edgemarl.envs.api import Array, Portrait, Role, Scenario, Signalling, Step, Trace, checked_actions, drawn
+from edgemarl.envs.physics.processes import (
     bernoulli_arrivals,
     log_normal_shadowing_db,
     rayleigh_power_gain,
     uniform_disc_distance_m,
 )
-from envs.physics.radio import from_db, path_loss_db, spectral_efficiency
-from envs.scenarios.sequential_offloading_block import SUMS, BlockConstants, run_block, send_residuals
-from envs.scenarios.sequential_offloading_config import SequentialOffloadingConfig
-from envs.scenarios.sequential_offloading_ledger import block_constants, metric_weights
+from edgemarl.envs.physics.radio import from_db, path_loss_db, spectral_efficiency
+from edgemarl.envs.scenarios.sequential_offloading_block import SUMS, BlockConstants, run_block, send_residuals
+from edgemarl.envs.scenarios.sequential_offloading_config import SequentialOffloadingConfig
+from edgemarl.envs.scenarios.sequential_offloading_ledger import block_constants, metric_weights
 
 SLIVER_TASKS = 1e-3
 """Work, in tasks, that turns a whole waiting task into one that may be offloaded (E9)."""

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, types
 
-from envs.api import Array
-from envs.physics.compute import cpu_energy_j
-from envs.physics.transmit_power import required_power_w
+from edgemarl.envs.api import Array
+from edgemarl.envs.physics.compute import cpu_energy_j
+from edgemarl.envs.physics.transmit_power import required_power_w
 
 OUTAGE_MARGIN = 1.0 + 1e-5
 SUMS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from envs.config import config_class, quantity
+from edgemarl.envs.config import config_class, quantity
 
 
 @config_class

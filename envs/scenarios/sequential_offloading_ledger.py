@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs.api import Array
-from envs.scenarios.sequential_offloading_block import SUMS, BlockConstants
-from envs.scenarios.sequential_offloading_config import SequentialOffloadingConfig
+from edgemarl.envs.api import Array
+from edgemarl.envs.scenarios.sequential_offloading_block import SUMS, BlockConstants
+from edgemarl.envs.scenarios.sequential_offloading_config import SequentialOffloadingConfig
 
 
 def block_constants(c: SequentialOffloadingConfig) -> BlockConstants:

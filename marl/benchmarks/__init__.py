@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 
 GROUPS: dict[str, str] = {
-    "sequential_offloading": "marl.benchmarks.sequential_offloading:step_speeds",
-    "parametric_q": "marl.benchmarks.q_updates:speeds",
-    "model_partitioning": "marl.benchmarks.model_partitioning:speeds",
-    "model_placement": "marl.benchmarks.model_placement:placement_speeds",
-    "model_pruning": "marl.benchmarks.model_pruning:speeds",
-    "sampling_rate": "marl.benchmarks.sampling_rate:speeds",
-    "rllib": "marl.benchmarks.rllib:training_speeds",
-    "ddpg": "marl.benchmarks.rllib:ddpg_speed",
-    "rllib_independent": "marl.benchmarks.rllib:independent_policies",
+    "sequential_offloading": "edgemarl.marl.benchmarks.sequential_offloading:step_speeds",
+    "parametric_q": "edgemarl.marl.benchmarks.q_updates:speeds",
+    "model_partitioning": "edgemarl.marl.benchmarks.model_partitioning:speeds",
+    "model_placement": "edgemarl.marl.benchmarks.model_placement:placement_speeds",
+    "model_pruning": "edgemarl.marl.benchmarks.model_pruning:speeds",
+    "sampling_rate": "edgemarl.marl.benchmarks.sampling_rate:speeds",
+    "rllib": "edgemarl.marl.benchmarks.rllib:training_speeds",
+    "ddpg": "edgemarl.marl.benchmarks.rllib:ddpg_speed",
+    "rllib_independent": "edgemarl.marl.benchmarks.rllib:independent_policies",
 }
 """Group -> "module:function"; the function takes nothing and returns name -> number."""
 

@@ -6,12 +6,12 @@ import dataclasses
 
 import numpy as np
 
-from agents.registry import make_policy
-from envs.api import Array
-from envs.physics.allocation import fdma_shares
-from envs.physics.radio import fdma_rate_bps
-from envs.registry import make_scenario
-from marl.benchmarks.sequential_offloading import best_seconds
+from edgemarl.agents.registry import make_policy
+from edgemarl.envs.api import Array
+from edgemarl.envs.physics.allocation import fdma_shares
+from edgemarl.envs.physics.radio import fdma_rate_bps
+from edgemarl.envs.registry import make_scenario
+from edgemarl.marl.benchmarks.sequential_offloading import best_seconds
 
 ALLOCATIONS = 2000
 DEVICES = 5

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from agents.reference.model_placement import PlanController
-from envs.scenarios.model_placement import ModelPlacement, ModelPlacementConfig, scaled
-from marl.benchmarks.sequential_offloading import best_seconds
+from edgemarl.agents.reference.model_placement import PlanController
+from edgemarl.envs.scenarios.model_placement import ModelPlacement, ModelPlacementConfig, scaled
+from edgemarl.marl.benchmarks.sequential_offloading import best_seconds
 
 SLOTS = 8
 

@@ -7,9 +7,9 @@ import time
 
 import numpy as np
 
-from agents.reference.model_pruning import NearOptimal
-from envs.scenarios.model_pruning import ModelPruning
-from envs.scenarios.model_pruning_config import preset
+from edgemarl.agents.reference.model_pruning import NearOptimal
+from edgemarl.envs.scenarios.model_pruning import ModelPruning
+from edgemarl.envs.scenarios.model_pruning_config import preset
 
 SLOTS = 10
 DEVICES_PER_BATCH = 12_800

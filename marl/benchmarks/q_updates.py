@@ -7,11 +7,11 @@ import time
 
 import numpy as np
 
-from agents.parametric_q import ParametricQDevice
-from agents.registry import make_policy
-from envs.api import Array, Scenario
-from envs.registry import make_scenario
-from marl.rollout import play
+from edgemarl.agents.parametric_q import ParametricQDevice
+from edgemarl.agents.registry import make_policy
+from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.registry import make_scenario
+from edgemarl.marl.rollout import play
 
 BLOCKS = 30
 

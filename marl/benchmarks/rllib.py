@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from marl.train_config import TrainConfig
+from edgemarl.marl.train_config import TrainConfig
 
 EPOCHS, MINIBATCH = 4, 4000
 ENV_STEPS = {20: 200, 100: 200, 500: 40}
@@ -34,7 +34,7 @@ def training_speeds() -> dict[str, float]:
 
     At 100 and 500 also with one pass over a batch, where sampling weighs four times as much.
     """
-    from marl.rllib.session import local_ray
+    from edgemarl.marl.rllib.session import local_ray
 
     found: dict[str, float] = {}
     with local_ray(0):
@@ -59,7 +59,7 @@ def _shared_policy(devices: int, epochs: int = EPOCHS) -> dict[str, float]:
 
 def ddpg_speed() -> dict[str, float]:
     """Updates per second of centralized DDPG on the default `sampling_rate` (64, 32; batch 64), sampling left out."""
-    from marl.rllib.session import local_ray, set_up
+    from edgemarl.marl.rllib.session import local_ray, set_up
 
     config = TrainConfig(
         scenario="sampling_rate", algorithm="ddpg", control="central", central_policy="joint", agent_steps=10**8,
@@ -77,7 +77,7 @@ def ddpg_speed() -> dict[str, float]:
 
 def independent_policies() -> dict[str, float]:
     """Speed-up with a policy per agent at 100 devices; files of a checkpoint at 300; growth from 20 to 1000 devices."""
-    from marl.rllib.session import local_ray
+    from edgemarl.marl.rllib.session import local_ray
 
     with local_ray(0):
         with _ours(100, policies="independent") as ours, _theirs(100, independent=True) as theirs:
@@ -166,7 +166,7 @@ def _config(devices: int, **values: Any) -> TrainConfig:
 
 @contextmanager
 def _ours(devices: int, **values: Any) -> Iterator[Any]:
-    from marl.rllib.session import set_up
+    from edgemarl.marl.rllib.session import set_up
 
     algorithm = set_up(_config(devices, **values))
     try:
@@ -183,7 +183,7 @@ def _theirs(devices: int, independent: bool = False, epochs: int = EPOCHS) -> It
     from ray.rllib.core.rl_module.rl_module import RLModuleSpec
     from ray.tune.registry import register_env
 
-    from marl.rllib.multi_agent_env import ScenarioMultiAgentEnv
+    from edgemarl.marl.rllib.multi_agent_env import ScenarioMultiAgentEnv
 
     config = _config(devices)
     register_env("scenario", lambda _: ScenarioMultiAgentEnv(config.make_scenario(), "local", {"device": 0.1}))

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from agents.reference.sampling_rate import JointMyopic
-from envs.scenarios.sampling_rate import SamplingRate
-from envs.scenarios.sampling_rate_config import default_config, scaled
-from marl.benchmarks.sequential_offloading import best_seconds
+from edgemarl.agents.reference.sampling_rate import JointMyopic
+from edgemarl.envs.scenarios.sampling_rate import SamplingRate
+from edgemarl.envs.scenarios.sampling_rate_config import default_config, scaled
+from edgemarl.marl.benchmarks.sequential_offloading import best_seconds
 
 SLOTS = 10
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from envs.api import Scenario
-from envs.registry import make_scenario
+from edgemarl.envs.api import Scenario
+from edgemarl.envs.registry import make_scenario
 
 BLOCKS = 10
 ROUNDS, REPEATS = 30, 10

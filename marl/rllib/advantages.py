@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs.api import Array
+from edgemarl.envs.api import Array
 
 
 def advantages_and_targets(

@@ -18,9 +18,9 @@ from ray.rllib.core.learner.learner import ENTROPY_KEY, POLICY_LOSS_KEY
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from ray.rllib.policy.sample_batch import MultiAgentBatch
 
-from agents.networks import NetworkSpec, PolicyNetwork
-from marl.rllib.modules import ACTION_MASK, CHOICE_REWARDS
-from marl.rllib.ppo import BatchedPPO, BatchedPPOConfig, BatchedPPOLearner
+from edgemarl.agents.networks import NetworkSpec, PolicyNetwork
+from edgemarl.marl.rllib.modules import ACTION_MASK, CHOICE_REWARDS
+from edgemarl.marl.rllib.ppo import BatchedPPO, BatchedPPOConfig, BatchedPPOLearner
 
 
 class PolicyModule(TorchRLModule):

@@ -12,8 +12,8 @@ import numpy as np
 from ray.rllib.algorithms.dqn import DQN, DQNConfig
 from ray.rllib.utils.metrics import LEARNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
 
-from marl.rllib.ddpg_learner import DDPGLearner
-from marl.rllib.off_policy import OffPolicy, OffPolicySettings
+from edgemarl.marl.rllib.ddpg_learner import DDPGLearner
+from edgemarl.marl.rllib.off_policy import OffPolicy, OffPolicySettings
 
 TD3_EXTRAS: dict[str, Any] = {"twin_q": True, "policy_delay": 2, "target_noise": 0.2, "target_noise_clip": 0.5}
 """What TD3 adds to DDPG, with the values of Fujimoto et al. (arXiv:1802.09477); entries of the module's config."""

@@ -17,8 +17,8 @@ from ray.rllib.core.rl_module.apis import QNetAPI, TargetNetworkAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import nn
 
-from agents.networks import NetworkSpec, Perceptron, PolicyNetwork
-from envs.api import Array
+from edgemarl.agents.networks import NetworkSpec, Perceptron, PolicyNetwork
+from edgemarl.envs.api import Array
 
 QF_PREDS, QF_TWIN_PREDS, Q_CURRENT, Q_TARGET_NEXT = "qf_preds", "qf_twin_preds", "q_curr", "q_target_next"
 ACTOR_OUTPUT = "actor_output"

@@ -3,7 +3,7 @@
 RLlib's own multi-agent runner steps a dictionary per agent and grows an episode object per agent; here a slot is one
 forward pass per role and one step of all cells. RLlib keeps the Learner, the distribution over actors, restarts of
 failed runners, weight synchronisation and checkpoints. Used as `config.env_runners(env_runner_cls=BatchedEnvRunner)`
-with `RunnerSettings.to_dict()` as `env_config`; `marl.rllib.ppo` does so.
+with `RunnerSettings.to_dict()` as `env_config`; `edgemarl.marl.rllib.ppo` does so.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from ray.rllib.utils.metrics import (
     WEIGHTS_SEQ_NO,
 )
 
-from agents.api import Controller
-from agents.networks import environment_actions, greedy_actions, sampled_actions
-from agents.policy import CENTRAL, row_size
-from agents.registry import make_controller, message_entries
-from envs.api import Array, Scenario, total_cost
-from envs.registry import make_scenario, register_scenario, scenario_target
-from marl.rllib.advantages import advantages_and_targets
-from marl.rllib.cells import Cells, Slot
-from marl.rllib.modules import (
+from edgemarl.agents.api import Controller
+from edgemarl.agents.networks import environment_actions, greedy_actions, sampled_actions
+from edgemarl.agents.policy import CENTRAL, row_size
+from edgemarl.agents.registry import make_controller, message_entries
+from edgemarl.envs.api import Array, Scenario, total_cost
+from edgemarl.envs.registry import make_scenario, register_scenario, scenario_target
+from edgemarl.marl.rllib.advantages import advantages_and_targets
+from edgemarl.marl.rllib.cells import Cells, Slot
+from edgemarl.marl.rllib.modules import (
     ACTION_MASK,
     CHOICE_REWARDS,
     FORESEEN,
@@ -65,7 +65,7 @@ class RunnerSettings:
         target: "module:Class" behind the name, so that a runner in another process can register it.
         overrides: config fields.
         roles: learned roles, or (CENTRAL,).
-        fixed: role -> name of the controller that plays it (`agents.registry.make_controller`).
+        fixed: role -> name of the controller that plays it (`edgemarl.agents.registry.make_controller`).
         reward: reward mode of the scenario.
         scales: learned role -> factor on its reward.
         hybrid: the central action is one of the scenario's `hybrid_space`.

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from ray.rllib.core.columns import Columns
 
-from agents.hybrid import HybridAction
-from agents.networks import NetworkSpec, Perceptron, PolicyNetwork
-from marl.rllib.off_policy import BatchedSAC, BatchedSACConfig, SACModule
+from edgemarl.agents.hybrid import HybridAction
+from edgemarl.agents.networks import NetworkSpec, Perceptron, PolicyNetwork
+from edgemarl.marl.rllib.off_policy import BatchedSAC, BatchedSACConfig, SACModule
 
 
 class HybridSACModule(SACModule):

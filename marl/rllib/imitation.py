@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from agents.api import Team
-from agents.networks import PolicyNetwork, unit_actions
-from agents.registry import acting_order, make_controller
-from envs.api import Array
-from marl.rllib.session import policy_networks
-from marl.train_config import TrainConfig
+from edgemarl.agents.api import Team
+from edgemarl.agents.networks import PolicyNetwork, unit_actions
+from edgemarl.agents.registry import acting_order, make_controller
+from edgemarl.envs.api import Array
+from edgemarl.marl.rllib.session import policy_networks
+from edgemarl.marl.train_config import TrainConfig
 
 LEARNING_RATE = 3e-3
 """First one; it falls linearly to a fiftieth."""

@@ -1,6 +1,6 @@
 """The same PPO through our batched runner and through RLlib's own multi-agent runner: do they learn the same?
 
-    python -m marl.rllib.learning_parity --seeds 5 --agent-steps 320000 --out results/learning_parity
+    python -m edgemarl.marl.rllib.learning_parity --seeds 5 --agent-steps 320000 --out results/learning_parity
 
 `sequential_offloading`, 20 devices that share one policy; equal networks, loss, batch, minibatch, epochs, learning-rate
 schedule and discount. A device's reward and queue do not depend on the server, so RLlib's side leaves the server to
@@ -22,13 +22,13 @@ from ray.rllib.algorithms.ppo import PPOConfig
 from ray.tune.registry import register_env
 from scipy import stats
 
-from agents.api import Team
-from agents.policy import NetworkController, TrainedPolicy
-from agents.registry import make_controller
-from marl.rllib.multi_agent_env import ScenarioMultiAgentEnv
-from marl.rllib.session import local_ray, module_specs, policy_networks, ppo_config, runner_settings, set_up
-from marl.rollout import SampledTraces, rollout
-from marl.train_config import TrainConfig
+from edgemarl.agents.api import Team
+from edgemarl.agents.policy import NetworkController, TrainedPolicy
+from edgemarl.agents.registry import make_controller
+from edgemarl.marl.rllib.multi_agent_env import ScenarioMultiAgentEnv
+from edgemarl.marl.rllib.session import local_ray, module_specs, policy_networks, ppo_config, runner_settings, set_up
+from edgemarl.marl.rollout import SampledTraces, rollout
+from edgemarl.marl.train_config import TrainConfig
 
 SIDES = ("batched", "rllib")
 SERVER = {"server": "parametric_q"}

@@ -8,8 +8,8 @@ from typing import Any
 import gymnasium
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
-from envs.api import Scenario
-from envs.parallel import ScenarioParallelEnv
+from edgemarl.envs.api import Scenario
+from edgemarl.envs.parallel import ScenarioParallelEnv
 
 
 class ScenarioMultiAgentEnv(MultiAgentEnv):

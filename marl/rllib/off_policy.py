@@ -29,11 +29,11 @@ from ray.rllib.utils.metrics import (
 )
 from torch import nn
 
-from agents.networks import NetworkSpec, Perceptron, PolicyNetwork
-from envs.api import Array
-from marl.rllib.modules import ACTION_MASK, NEXT_ACTION_MASK
-from marl.rllib.ppo import IndependentNetworks, joined, sample_runners
-from marl.rllib.recovery import PatientRecovery
+from edgemarl.agents.networks import NetworkSpec, Perceptron, PolicyNetwork
+from edgemarl.envs.api import Array
+from edgemarl.marl.rllib.modules import ACTION_MASK, NEXT_ACTION_MASK
+from edgemarl.marl.rllib.ppo import IndependentNetworks, joined, sample_runners
+from edgemarl.marl.rllib.recovery import PatientRecovery
 
 REPLAY = "replay"
 TEMPERATURE = "log_alpha"

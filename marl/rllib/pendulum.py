@@ -1,6 +1,6 @@
 """Gymnasium's Pendulum-v1 as a batched scenario: a small task on which DDPG and TD3 are held to published returns.
 
-    python -m marl.rllib.pendulum td3 --steps 10000 --seed 0
+    python -m edgemarl.marl.rllib.pendulum td3 --steps 10000 --seed 0
 
 trains through `marl.train` and plays 20 episodes of Gymnasium's own Pendulum-v1 without noise. Published returns are
 -150 to -200.
@@ -18,12 +18,12 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from agents.policy import CENTRAL, TrainedPolicy
-from envs.api import Array, Role, Scenario, Signalling, Step, Trace, checked_actions, drawn
-from envs.config import config_class, quantity
-from envs.registry import register_scenario
-from marl.train import train
-from marl.train_config import TrainConfig
+from edgemarl.agents.policy import CENTRAL, TrainedPolicy
+from edgemarl.envs.api import Array, Role, Scenario, Signalling, Step, Trace, checked_actions, drawn
+from edgemarl.envs.config import config_class, quantity
+from edgemarl.envs.registry import register_scenario
+from edgemarl.marl.train import train
+from edgemarl.marl.train_config import TrainConfig
 
 ENVIRONMENT, EVALUATION_EPISODES = "Pendulum-v1", 20
 SPEED_MAX, TORQUE_MAX, STEP_S, GRAVITY = 8.0, 2.0, 0.05, 10.0
@@ -128,7 +128,7 @@ class Pendulum(Scenario):
 
 def pendulum_run(algorithm: str, steps: int, seed: int) -> TrainConfig:
     """Small networks, one update per env step (in blocks of 50); rewards a tenth. Registers the scenario."""
-    register_scenario(Pendulum.name, "marl.rllib.pendulum:Pendulum")
+    register_scenario(Pendulum.name, "edgemarl.marl.rllib.pendulum:Pendulum")
     fields: dict[str, Any] = {
         "scenario": Pendulum.name, "algorithm": algorithm, "control": "central", "central_policy": "joint",
         "agent_steps": steps, "cells": 1, "slots": 50, "updates": 50, "minibatch": 64, "hidden": (64, 64),

@@ -28,9 +28,9 @@ from ray.rllib.utils.metrics import (
     TIMERS,
 )
 
-from envs.api import Array
-from marl.rllib.modules import GLOBAL_STATE
-from marl.rllib.recovery import PatientRecovery
+from edgemarl.envs.api import Array
+from edgemarl.marl.rllib.modules import GLOBAL_STATE
+from edgemarl.marl.rllib.recovery import PatientRecovery
 
 logger = logging.getLogger(__name__)
 

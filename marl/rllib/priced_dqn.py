@@ -6,7 +6,7 @@ a candidate, from rewards in which a device pays for the server time that it tak
 broadcast entries alone, what each candidate costs the whole cell when every device answers it with its best option; in
 training this needs all rows of a slot, in use each device evaluates both networks on its own row.
 
-A scenario takes part through a class such as `agents.heuristics.sampling_rate_prices.SamplingRatePrices`.
+A scenario takes part through a class such as `edgemarl.agents.heuristics.sampling_rate_prices.SamplingRatePrices`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.metrics import LEARNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
 from torch import nn
 
-from agents.networks import NetworkSpec
-from agents.priced_network import PricedQNetwork
-from envs.api import Array
-from marl.priced_games import priced_game
-from marl.rllib.cells import Cells
-from marl.rllib.env_runner import BatchedEnvRunner
-from marl.rllib.off_policy import OffPolicy, OffPolicySettings
-from marl.rllib.ppo import IndependentNetworks
+from edgemarl.agents.networks import NetworkSpec
+from edgemarl.agents.priced_network import PricedQNetwork
+from edgemarl.envs.api import Array
+from edgemarl.marl.priced_games import priced_game
+from edgemarl.marl.rllib.cells import Cells
+from edgemarl.marl.rllib.env_runner import BatchedEnvRunner
+from edgemarl.marl.rllib.off_policy import OffPolicy, OffPolicySettings
+from edgemarl.marl.rllib.ppo import IndependentNetworks
 
 ROLE = "device"
 CANDIDATE = "candidate"

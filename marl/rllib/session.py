@@ -24,23 +24,23 @@ from ray.rllib.utils.metrics import (
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
 )
 
-from agents.hybrid import hybrid_action
-from agents.networks import NetworkSpec, network_spec
-from agents.policy import CENTRAL, row_size
-from agents.priced_network import ActingNetwork
-from agents.registry import message_entries
-from envs.api import Scenario
-from marl.priced_games import priced_game
-from marl.rllib.counterfactual import CounterfactualConfig, PolicyModule
-from marl.rllib.ddpg import DDPG_EXTRAS, TD3_EXTRAS, DDPGConfig
-from marl.rllib.ddpg_module import DDPGModule
-from marl.rllib.env_runner import SCENARIO_METRICS, BatchedEnvRunner, RunnerSettings, settings_for
-from marl.rllib.hybrid_sac import HybridSACConfig, HybridSACModule
-from marl.rllib.modules import ActorCriticModule
-from marl.rllib.off_policy import BatchedDQNConfig, BatchedSACConfig, QModule, SACModule
-from marl.rllib.ppo import BatchedPPOConfig
-from marl.rllib.priced_dqn import PricedDQNConfig, PricedModule, PricedRunner
-from marl.train_config import DETERMINISTIC, OFF_POLICY, TrainConfig
+from edgemarl.agents.hybrid import hybrid_action
+from edgemarl.agents.networks import NetworkSpec, network_spec
+from edgemarl.agents.policy import CENTRAL, row_size
+from edgemarl.agents.priced_network import ActingNetwork
+from edgemarl.agents.registry import message_entries
+from edgemarl.envs.api import Scenario
+from edgemarl.marl.priced_games import priced_game
+from edgemarl.marl.rllib.counterfactual import CounterfactualConfig, PolicyModule
+from edgemarl.marl.rllib.ddpg import DDPG_EXTRAS, TD3_EXTRAS, DDPGConfig
+from edgemarl.marl.rllib.ddpg_module import DDPGModule
+from edgemarl.marl.rllib.env_runner import SCENARIO_METRICS, BatchedEnvRunner, RunnerSettings, settings_for
+from edgemarl.marl.rllib.hybrid_sac import HybridSACConfig, HybridSACModule
+from edgemarl.marl.rllib.modules import ActorCriticModule
+from edgemarl.marl.rllib.off_policy import BatchedDQNConfig, BatchedSACConfig, QModule, SACModule
+from edgemarl.marl.rllib.ppo import BatchedPPOConfig
+from edgemarl.marl.rllib.priced_dqn import PricedDQNConfig, PricedModule, PricedRunner
+from edgemarl.marl.train_config import DETERMINISTIC, OFF_POLICY, TrainConfig
 
 SQUASHED: dict[str, Any] = {"state_std": True, "squash": "tanh", "log_std_min": -5.0, "log_std_max": 1.0}
 """SAC's policy: RLlib's squashed Gaussian with a standard deviation that depends on the state."""
@@ -59,7 +59,7 @@ START_ATTEMPTS = 4
 END_S = 10.0
 """Time that killed processes have to be gone, in s."""
 PROBE_S = 5.0
-"""Time in s that an iteration waits for a lost runner to answer (how often: `marl.rllib.recovery`)."""
+"""Time in s that an iteration waits for a lost runner to answer (how often: `edgemarl.marl.rllib.recovery`)."""
 OBJECT_STORE_BYTES = 200 * 1024**2
 
 

@@ -10,11 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.api import Act, Policy, Team
-from agents.registry import controllers, make_policy, reference_name, role_controllers, scenarios_with_controllers
-from envs import make_scenario
-from envs.api import Scenario
-from envs.scenarios.model_placement import scaled
+from edgemarl.agents.api import Act, Policy, Team
+from edgemarl.agents.registry import (
+    controllers,
+    make_policy,
+    reference_name,
+    role_controllers,
+    scenarios_with_controllers,
+)
+from edgemarl.envs import make_scenario
+from edgemarl.envs.api import Scenario
+from edgemarl.envs.scenarios.model_placement import scaled
 
 SMALL: dict[str, dict[str, Any]] = {
     "sequential_offloading": {"num_devices": 3},

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.registry import make_policy
-from envs import make_scenario
-from marl.rollout import rollout
+from edgemarl.agents.registry import make_policy
+from edgemarl.envs import make_scenario
+from edgemarl.marl.rollout import rollout
 
 BLOCKS, WARM_UP = 200, 50
 

@@ -9,29 +9,29 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.api import Team
-from agents.parametric_q import ParametricQDevice, ParametricQServer
-from agents.parametric_q.device import DEVICE_GRID
-from agents.parametric_q.model import DeviceRows, read_device_rows, work_set
-from agents.parametric_q.paper_gradient import PaperGradientDevice, bellman_residual, printed_gradients
-from agents.parametric_q.server import SERVER_GRID
-from agents.parametric_q.values import ValueFunction, sigmoid
-from agents.reference.price_of_decentralization import CoupledProblem, price_of_decentralization
-from agents.reference.sequential_offloading import (
+from edgemarl.agents.api import Team
+from edgemarl.agents.parametric_q import ParametricQDevice, ParametricQServer
+from edgemarl.agents.parametric_q.device import DEVICE_GRID
+from edgemarl.agents.parametric_q.model import DeviceRows, read_device_rows, work_set
+from edgemarl.agents.parametric_q.paper_gradient import PaperGradientDevice, bellman_residual, printed_gradients
+from edgemarl.agents.parametric_q.server import SERVER_GRID
+from edgemarl.agents.parametric_q.values import ValueFunction, sigmoid
+from edgemarl.agents.reference.price_of_decentralization import CoupledProblem, price_of_decentralization
+from edgemarl.agents.reference.sequential_offloading import (
     DeviceValues,
     ServerValues,
     arrival_distribution,
     fading_bins,
     value_iteration_roles,
 )
-from agents.registry import make_policy
-from envs import make_scenario
-from envs.scenarios.sequential_offloading import (
+from edgemarl.agents.registry import make_policy
+from edgemarl.envs import make_scenario
+from edgemarl.envs.scenarios.sequential_offloading import (
     SequentialOffloadingDecisions,
     SequentialOffloadingExogenous,
     SequentialOffloadingState,
 )
-from marl.rollout import rollout
+from edgemarl.marl.rollout import rollout
 
 LOAD_TASKS, BACKLOG_TASKS = 68.0, 150.0
 KINDS = ("grid", "binary", "even", "local")

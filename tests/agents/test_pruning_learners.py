@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agents.parametric_q.model_pruning import LeastSquares, ParametricQDevice, ParametricQGateway
-from agents.registry import make_policy
-from envs.registry import make_scenario
+from edgemarl.agents.parametric_q.model_pruning import LeastSquares, ParametricQDevice, ParametricQGateway
+from edgemarl.agents.registry import make_policy
+from edgemarl.envs.registry import make_scenario
 
 
 def test_weights_are_those_of_ridge_regression_on_the_own_samples() -> None:

@@ -18,10 +18,10 @@ import pytest
 import yaml
 from local_cluster import START_S, LocalCluster, wait_for
 
-from agents.registry import make_policy
-from envs.registry import make_scenario
-from marl.rollout import SampledTraces, rollout
-from marl.train import load_policy
+from edgemarl.agents.registry import make_policy
+from edgemarl.envs.registry import make_scenario
+from edgemarl.marl.rollout import SampledTraces, rollout
+from edgemarl.marl.train import load_policy
 
 ROOT = Path(__file__).parent.parent.parent
 CELLS, SLOTS, DEVICES = 4, 25, 3

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from agents.heuristics.model_pruning import CellPlan, static_shares
-from agents.policy import TrainedPolicy
-from agents.registry import make_controller
-from envs.registry import make_scenario
-from envs.scenarios.model_pruning import ModelPruning
-from marl.rllib.counterfactual import all_action_loss
-from marl.rllib.imitation import demonstrations
-from marl.rllib.session import entropy_schedule
-from marl.train import TrainConfig, load_policy, train
-from marl.train_config import check
+from edgemarl.agents.heuristics.model_pruning import CellPlan, static_shares
+from edgemarl.agents.policy import TrainedPolicy
+from edgemarl.agents.registry import make_controller
+from edgemarl.envs.registry import make_scenario
+from edgemarl.envs.scenarios.model_pruning import ModelPruning
+from edgemarl.marl.rllib.counterfactual import all_action_loss
+from edgemarl.marl.rllib.imitation import demonstrations
+from edgemarl.marl.rllib.session import entropy_schedule
+from edgemarl.marl.train import TrainConfig, load_policy, train
+from edgemarl.marl.train_config import check
 
 CELL = {"num_devices": 20, "num_gateways": 1, "bandwidth_hz": 1e6, "gateway_broadcast": "rank"}
 

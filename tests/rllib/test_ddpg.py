@@ -15,16 +15,16 @@ from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
-from agents.networks import network_spec
-from agents.policy import CENTRAL, TrainedPolicy
-from envs.registry import make_scenario
-from marl.rllib.ddpg import DDPG_EXTRAS, TD3_EXTRAS, DDPGConfig
-from marl.rllib.ddpg_learner import DDPGLearner
-from marl.rllib.ddpg_module import DDPGModule
-from marl.rllib.pendulum import Pendulum, PendulumConfig, PendulumDecisions, PendulumExogenous, PendulumState
-from marl.rllib.session import TANH
-from marl.train import load_policy, train
-from marl.train_config import TrainConfig
+from edgemarl.agents.networks import network_spec
+from edgemarl.agents.policy import CENTRAL, TrainedPolicy
+from edgemarl.envs.registry import make_scenario
+from edgemarl.marl.rllib.ddpg import DDPG_EXTRAS, TD3_EXTRAS, DDPGConfig
+from edgemarl.marl.rllib.ddpg_learner import DDPGLearner
+from edgemarl.marl.rllib.ddpg_module import DDPGModule
+from edgemarl.marl.rllib.pendulum import Pendulum, PendulumConfig, PendulumDecisions, PendulumExogenous, PendulumState
+from edgemarl.marl.rllib.session import TANH
+from edgemarl.marl.train import load_policy, train
+from edgemarl.marl.train_config import TrainConfig
 
 MODULE = "device"
 STATES, ACTIONS, ROWS = 3, 2, 6
@@ -247,7 +247,7 @@ def test_a_run_resumes_with_the_state_of_its_learner_and_its_policy_acts_without
     curve = train(config, tmp_path).curve
     assert curve["env_steps"].tolist() == [80, 120, 160]  # the first iteration plays the random steps
     assert np.isfinite(curve[[f"{CENTRAL}_qf_loss", f"{CENTRAL}_policy_loss"]]).all(axis=None)
-    from marl.rllib.session import set_up
+    from edgemarl.marl.rllib.session import set_up
 
     algorithm = set_up(config)
     try:

@@ -9,12 +9,12 @@ import pytest
 from ray.rllib.core.columns import Columns
 from ray.rllib.evaluation.postprocessing import Postprocessing
 
-from envs.registry import scenario_names
-from marl.rllib.advantages import advantages_and_targets
-from marl.rllib.env_runner import BatchedEnvRunner
-from marl.rllib.modules import GLOBAL_STATE
-from marl.rllib.session import ppo_config
-from marl.train_config import TrainConfig
+from edgemarl.envs.registry import scenario_names
+from edgemarl.marl.rllib.advantages import advantages_and_targets
+from edgemarl.marl.rllib.env_runner import BatchedEnvRunner
+from edgemarl.marl.rllib.modules import GLOBAL_STATE
+from edgemarl.marl.rllib.session import ppo_config
+from edgemarl.marl.train_config import TrainConfig
 
 CELLS, SLOTS = 3, 4
 CONTROLS: dict[str, dict[str, str]] = {

@@ -11,17 +11,17 @@ import pytest
 import torch
 from ray.rllib.core.columns import Columns
 
-from agents.hybrid import HybridAction, hybrid_action
-from agents.networks import NetworkSpec, environment_actions, greedy_actions, sampled_actions
-from envs.api import Array
-from envs.central import CentralEnv
-from envs.registry import make_scenario, register_scenario
-from envs.scenarios.model_pruning import ModelPruning, ModelPruningDecisions
-from envs.spaces import Simplex, split_action
-from marl.rllib.hybrid_sac import HybridSACModule
-from marl.rllib.session import module_specs
-from marl.train import TrainConfig, load_policy, train
-from marl.train_config import check
+from edgemarl.agents.hybrid import HybridAction, hybrid_action
+from edgemarl.agents.networks import NetworkSpec, environment_actions, greedy_actions, sampled_actions
+from edgemarl.envs.api import Array
+from edgemarl.envs.central import CentralEnv
+from edgemarl.envs.registry import make_scenario, register_scenario
+from edgemarl.envs.scenarios.model_pruning import ModelPruning, ModelPruningDecisions
+from edgemarl.envs.spaces import Simplex, split_action
+from edgemarl.marl.rllib.hybrid_sac import HybridSACModule
+from edgemarl.marl.rllib.session import module_specs
+from edgemarl.marl.train import TrainConfig, load_policy, train
+from edgemarl.marl.train_config import check
 
 SPACE = gymnasium.spaces.Dict(
     {

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from agents.policy import TrainedPolicy
-from marl.rllib import learning_parity
+from edgemarl.agents.policy import TrainedPolicy
+from edgemarl.marl.rllib import learning_parity
 
 
 def test_both_sides_train_alike_and_are_kept(

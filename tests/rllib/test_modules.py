@@ -14,8 +14,8 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.evaluation.postprocessing import Postprocessing
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
-from agents.layers import _plain, perceptron
-from agents.networks import (
+from edgemarl.agents.layers import _plain, perceptron
+from edgemarl.agents.networks import (
     NetworkSpec,
     Normaliser,
     Perceptron,
@@ -25,10 +25,10 @@ from agents.networks import (
     network_spec,
     sampled_actions,
 )
-from marl.rllib.modules import ActorCriticModule
-from marl.rllib.ppo import BatchedPPOLearner
-from marl.rllib.session import module_specs, ppo_config
-from marl.train_config import TrainConfig
+from edgemarl.marl.rllib.modules import ActorCriticModule
+from edgemarl.marl.rllib.ppo import BatchedPPOLearner
+from edgemarl.marl.rllib.session import module_specs, ppo_config
+from edgemarl.marl.train_config import TrainConfig
 
 AGENTS, ROWS = 3, 40
 CONFIG = TrainConfig(

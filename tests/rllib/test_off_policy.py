@@ -10,11 +10,11 @@ import pytest
 import torch
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
-from agents.policy import TrainedPolicy
-from marl.rllib.off_policy import ReplayBuffer
-from marl.rllib.session import set_up
-from marl.train import train
-from marl.train_config import TrainConfig
+from edgemarl.agents.policy import TrainedPolicy
+from edgemarl.marl.rllib.off_policy import ReplayBuffer
+from edgemarl.marl.rllib.session import set_up
+from edgemarl.marl.train import train
+from edgemarl.marl.train_config import TrainConfig
 
 SMALL = {"device_action": "split", "num_devices": 3, "episode_blocks": 20}
 KINDS: dict[str, dict[str, Any]] = {"sac": {}, "dqn": {"grid": {"device": (3, 4)}}}

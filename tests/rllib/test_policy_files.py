@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from agents.export import export_policy
-from agents.networks import PolicyNetwork, network_spec
-from agents.policy import GreedyAction, TrainedPolicy
-from envs.registry import make_scenario
+from edgemarl.agents.export import export_policy
+from edgemarl.agents.networks import PolicyNetwork, network_spec
+from edgemarl.agents.policy import GreedyAction, TrainedPolicy
+from edgemarl.envs.registry import make_scenario
 
 BOX = gymnasium.spaces.Box(np.float32([0, -2]), np.float32([1, 6]))
 

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from agents.heuristics.sampling_rate_prices import FIRST_SHARES, SamplingRatePrices
-from agents.networks import NetworkSpec, network_spec
-from agents.policy import TrainedPolicy
-from agents.priced_network import PricedQNetwork
-from envs.registry import make_scenario
-from envs.scenarios.sampling_rate import SamplingRate, SamplingRateState
-from marl.rllib.priced_dqn import _price_loss
-from marl.train import load_policy, train
-from marl.train_config import TrainConfig
+from edgemarl.agents.heuristics.sampling_rate_prices import FIRST_SHARES, SamplingRatePrices
+from edgemarl.agents.networks import NetworkSpec, network_spec
+from edgemarl.agents.policy import TrainedPolicy
+from edgemarl.agents.priced_network import PricedQNetwork
+from edgemarl.envs.registry import make_scenario
+from edgemarl.envs.scenarios.sampling_rate import SamplingRate, SamplingRateState
+from edgemarl.marl.rllib.priced_dqn import _price_loss
+from edgemarl.marl.train import load_policy, train
+from edgemarl.marl.train_config import TrainConfig
 
 SETTINGS: dict[str, Any] = {"devices_per_service": (2, 3), "balance_per_s": 0.1}
 RUN: dict[str, Any] = {

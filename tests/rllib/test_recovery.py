@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from marl.rllib import recovery
-from marl.rllib.recovery import WAITS, PatientRecovery
+from edgemarl.marl.rllib import recovery
+from edgemarl.marl.rllib.recovery import WAITS, PatientRecovery
 
 PROBE_S = 5.0
 

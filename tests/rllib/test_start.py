@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import ray
 
-from marl.rllib import session
+from edgemarl.marl.rllib import session
 
 SLEEP = "import time; time.sleep(60)"
 

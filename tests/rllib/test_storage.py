@@ -11,9 +11,9 @@ import fsspec
 import pandas as pd
 import pytest
 
-from marl.storage import ARCHIVE, stored_train
-from marl.train import RunFolder, load_policy, train
-from marl.train_config import TrainConfig
+from edgemarl.marl.storage import ARCHIVE, stored_train
+from edgemarl.marl.train import RunFolder, load_policy, train
+from edgemarl.marl.train_config import TrainConfig
 
 SMALL = {"device_action": "split", "num_devices": 3, "episode_blocks": 20}
 

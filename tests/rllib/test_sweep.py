@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from launch.__main__ import main
-from launch.sweep import chosen_controllers
-from marl.sweep import Trial, make_trials
-from marl.train import train
+from edgemarl.launch.cli import main
+from edgemarl.launch.sweep import chosen_controllers
+from edgemarl.marl.sweep import Trial, make_trials
+from edgemarl.marl.train import train
 
 BASE = {"set": {"device_action": "split", "episode_blocks": 20}, "cells": 4, "slots": 10, "minibatch": 40, "epochs": 1}
 CONTROLLERS = {"shared": {}, "central": {"control": "central"}}

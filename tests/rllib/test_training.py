@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 import torch
 
-from agents.policy import TrainedPolicy, pooled_rows
-from envs.registry import make_scenario
-from marl.train import load_policy, train
-from marl.train_config import TrainConfig
+from edgemarl.agents.policy import TrainedPolicy, pooled_rows
+from edgemarl.envs.registry import make_scenario
+from edgemarl.marl.train import load_policy, train
+from edgemarl.marl.train_config import TrainConfig
 
 SMALL = {"device_action": "split", "num_devices": 3, "episode_blocks": 20}
 

@@ -1,7 +1,7 @@
 """Task assignment, model placement and three-resource sharing; see `scenario.py`."""
 
-from envs.scenarios.model_placement.config import ModelPlacementConfig, scaled, slow_backhaul
-from envs.scenarios.model_placement.scenario import (
+from edgemarl.envs.scenarios.model_placement.config import ModelPlacementConfig, scaled, slow_backhaul
+from edgemarl.envs.scenarios.model_placement.scenario import (
     HEAVY,
     LIGHT,
     Admission,

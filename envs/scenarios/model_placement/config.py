@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal
 
-from envs.config import config_class, quantity
+from edgemarl.envs.config import config_class, quantity
 
 Range = tuple[float, float]
 """(low, high) of a uniform law."""

@@ -18,12 +18,12 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from envs.api import Array, Parts, Portrait, Role, Scenario, Signalling, Step, Trace, checked_actions, drawn
-from envs.physics.caching import admit_in_order
-from envs.physics.processes import bernoulli_arrivals, rayleigh_power_gain
-from envs.physics.radio import from_db, path_loss_db, spectral_efficiency
-from envs.physics.sharing import pool_shares, time_at_rate_s
-from envs.scenarios.model_placement.config import ModelPlacementConfig
+from edgemarl.envs.api import Array, Parts, Portrait, Role, Scenario, Signalling, Step, Trace, checked_actions, drawn
+from edgemarl.envs.physics.caching import admit_in_order
+from edgemarl.envs.physics.processes import bernoulli_arrivals, rayleigh_power_gain
+from edgemarl.envs.physics.radio import from_db, path_loss_db, spectral_efficiency
+from edgemarl.envs.physics.sharing import pool_shares, time_at_rate_s
+from edgemarl.envs.scenarios.model_placement.config import ModelPlacementConfig
 
 LIGHT, HEAVY = 0, 1
 OBSERVATION_MAX = 10.0

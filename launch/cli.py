@@ -1,0 +1,325 @@
+"""The command line: what a user runs.
+
+Commands import what they need when they are called, so that help and errors come at once.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+import edgemarl
+from edgemarl.launch import interrupt
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+)  # fmt: skip
+trace_app = typer.Typer(help="Sample a trace to a file, or describe a file.", no_args_is_help=True)
+app.add_typer(trace_app, name="trace")
+
+EXTRAS = {
+    "torch": "train", "ray": "train", "fsspec": "train", "onnx": "export", "onnxruntime": "export", "optuna": "tune",
+    "cvxpy": "test",
+}  # fmt: skip
+"""Packages that the plain installation lacks -> the extra that brings them."""
+
+Settings = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a config field.")]
+Training = Annotated[
+    list[str] | None, typer.Option("--train", metavar="FIELD=VALUE", help="Change any other training setting.")
+]
+Storage = Annotated[
+    str | None, typer.Option(metavar="FOLDER|URL", help="Shared folder or fsspec URL (s3://..) that --out is below.")
+]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"edgemarl {edgemarl.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Decentralized control of DNN inference in edge networks."""
+
+
+@app.command("scenarios")
+def scenarios_command(
+    name: Annotated[str | None, typer.Argument(help="Show this scenario's parameters and controllers.")] = None,
+) -> None:
+    """List the scenarios, or show one: parameters with units, legal range and source, and its controllers."""
+    from edgemarl.launch import show
+
+    show.scenarios() if name is None else show.scenario(name)
+
+
+@app.command("compare")
+def compare_command(
+    context: typer.Context,
+    preset: Annotated[str | None, typer.Option(help="Named experiment, such as quick, or a YAML file.")] = None,
+    scenario: Annotated[str | None, typer.Option(help="Scenario at its defaults.")] = None,
+    controllers: Annotated[str | None, typer.Option(help="Names, or paths of training runs, with commas.")] = None,
+    trace: Annotated[Path | None, typer.Option(help="Trace file that replaces the sampled traces.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Number of networks, each drawn on its own.")] = None,
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Compare controllers on the same traces; prints a table and writes a report page."""
+    from edgemarl.launch.run import compare
+
+    compare(preset, scenario, controllers, trace, seeds, settings or [], out, seed, context.obj)
+
+
+@app.command("scale")
+def scale_command(
+    context: typer.Context,
+    devices: Annotated[str, typer.Option(help="Sizes of the network, with commas.")] = "10,50,100,200,500",
+    scenario: Annotated[str, typer.Option(help="Scenario that grows.")] = "sequential_offloading",
+    field: Annotated[str, typer.Option(help="Config field that counts devices.")] = "num_devices",
+    controllers: Annotated[str | None, typer.Option(help="Names, with commas; also ppo_independent.")] = None,
+    agent_steps: Annotated[int | None, typer.Option(help="Training budget of a run: decisions of agents.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Training ends after this time, if not before.")] = None,
+    seeds: Annotated[int, typer.Option(help="Training seeds of each trained controller.")] = 1,
+    networks: Annotated[int | None, typer.Option(help="Networks to compare on, each drawn on its own.")] = None,
+    within: Annotated[float, typer.Option(help="Percent above the reference that `time to` asks for.")] = 10.0,
+    scaled_above: Annotated[
+        int, typer.Option(help="Larger networks have a server that grows with them; the default one carries 140.")
+    ] = 140,
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results; finished ones are kept.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Compare decentralized and centralized control as the network grows: cost, speed, memory, signalling."""
+    from edgemarl.launch.scale import Options, scale
+
+    names = [name.strip() for name in (controllers or "").split(",") if name.strip()]
+    options = Options(
+        scenario, field, names, agent_steps, minutes, seeds, networks, within / 100, scaled_above, settings or [], seed
+    )
+    scale(devices, options, out, context.obj)
+
+
+@app.command("train")
+def train_command(
+    scenario: Annotated[str, typer.Option(help="Scenario to train on.")] = "sequential_offloading",
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with this run's folder.")] = None,
+    algorithm: Annotated[str | None, typer.Option(help="Learning algorithm, such as ppo.")] = None,
+    control: Annotated[str | None, typer.Option(help="decentralized or central.")] = None,
+    policies: Annotated[str | None, typer.Option(help="shared (one per role) or independent (one per agent).")] = None,
+    reward: Annotated[str | None, typer.Option(help="Reward mode of the scenario, such as local or team.")] = None,
+    agent_steps: Annotated[int | None, typer.Option(help="Budget: decisions of learned agents.")] = None,
+    training: Training = None,
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; a run that is there goes on.")] = None,
+    storage: Storage = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Replace the run that is there.")] = False,
+    seed: Seed = 0,
+) -> None:
+    """Train a controller with RLlib; its folder is a controller for `compare`.
+
+    The same command again goes on from the run's last checkpoint.
+    """
+    from edgemarl.launch import training as runs
+
+    if resume is not None:
+        return runs.train_command(runs.saved_config(resume, agent_steps), resume)
+    named = {"algorithm": algorithm, "control": control, "policies": policies, "reward": reward}
+    config = runs.run_config(scenario, settings or [], training or [], seed, agent_steps=agent_steps, **named)
+    folder = out or Path("runs") / f"{scenario}-{config.algorithm}-{config.control}-{seed}"
+    return runs.train_command(config, folder, storage, fresh)
+
+
+@app.command("export")
+def export_command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training run, or a policy file in it.")],
+    form: Annotated[str, typer.Option("--format", help="onnx or torchscript.")] = "onnx",
+    out: Annotated[Path | None, typer.Option(help="Folder of the files; default: export in the run's.")] = None,
+) -> None:
+    """Write a run's policies as files that act on a device without Ray and without this project."""
+    from edgemarl.launch.export import export
+
+    export(run, form, out)
+
+
+@app.command("reproduce")
+def reproduce_command(
+    scenario: Annotated[str, typer.Argument(help="Scenario whose presets are run.")],
+    seeds: Annotated[int | None, typer.Option(help="Number of networks, each drawn on its own.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder; each preset has its own in it.")] = Path("results"),
+    seed: Seed = 0,
+) -> None:
+    """Run every preset of a scenario: the paper's figures and ours."""
+    from edgemarl.launch.run import reproduce
+
+    reproduce(scenario, seeds, out, seed)
+
+
+@app.command("bench")
+def bench_command(
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers to this file.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="A group of benchmarks; all by default.")] = None,
+) -> None:
+    """Measure speed against references in the same run."""
+    from edgemarl.launch.bench import bench
+
+    bench(json_file, only or [])
+
+
+@app.command("profile")
+def profile_command(
+    target: Annotated[str, typer.Argument(metavar="MODULE:FACTORY", help="Makes a torch.nn.Module.")],
+    inputs: Annotated[list[str], typer.Option("--input", metavar="C,H,W[:TYPE]", help="Shape of an input, no batch.")],
+    csv: Annotated[Path | None, typer.Option(help="Write only the layer table, to this file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of table and picture.")] = None,
+    repeats: Annotated[int, typer.Option(help="Runs of the time measurement; 0: none.")] = 5,
+    energy_budget_j: Annotated[float, typer.Option(help="Energy budget of a device per slot, J.")] = 0.05,
+    memory_budget_bytes: Annotated[float, typer.Option(help="Memory budget of a device, B.")] = 1e8,
+    settings: Settings = None,
+) -> None:
+    """Turn a network of your own into a layer table, and draw the delay of each cut."""
+    from edgemarl.launch.profile import profile
+
+    profile(target, inputs, csv, out, repeats, energy_budget_j, memory_budget_bytes, settings or [])
+
+
+@app.command("sweep")
+def sweep_command(
+    scenario: Annotated[str, typer.Option(help="Scenario to train on.")] = "sequential_offloading",
+    controllers: Annotated[
+        str, typer.Option(help="Of shared, independent, mappo, central, with commas; or a YAML file.")
+    ] = "shared,central",
+    sizes: Annotated[
+        list[str] | None, typer.Option("--sizes", metavar="FIELD=V1,V2", help="Config field that takes these values.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Training seeds of each.")] = 3,
+    agent_steps: Annotated[int | None, typer.Option(help="Budget of a run: decisions of learned agents.")] = None,
+    training: Training = None,
+    settings: Settings = None,
+    out: Annotated[Path, typer.Option(help="Folder of the runs; finished ones are kept, others go on.")] = Path(
+        "runs/sweep"
+    ),
+    storage: Storage = None,
+    concurrent: Annotated[int | None, typer.Option(min=1, help="Runs at once; default: what the CPUs allow.")] = None,
+) -> int:
+    """Train controllers over seeds and sizes through Ray Tune; the curves of all runs in one sweep.parquet."""
+    from edgemarl.launch.sweep import sweep
+    from edgemarl.launch.training import training_fields
+
+    fields = training_fields(training or [], agent_steps=agent_steps)
+    return sweep(scenario, controllers, sizes or [], seeds, fields, settings or [], out, storage, concurrent)
+
+
+@app.command("preflight")
+def preflight_command(
+    working_dir: Annotated[Path, typer.Option(help="Folder that the job would be given.")] = Path("."),
+    runtime_env: Annotated[
+        Path | None, typer.Option(help="Runtime environment of the job, such as launch/cluster/runtime_env.yaml.")
+    ] = None,
+    largest: Annotated[int, typer.Option(min=0, help="Name this many of the largest files.")] = 5,
+) -> None:
+    """Say what `ray job submit` would upload and how large it is; fails if Ray would refuse it."""
+    from edgemarl.launch.preflight import preflight
+
+    default = working_dir / "launch" / "cluster" / "runtime_env.yaml"
+    preflight(working_dir, runtime_env or (default if default.is_file() else None), largest)
+
+
+@app.command("profile-pruning")
+def profile_pruning_command(
+    model: Annotated[str, typer.Option(metavar="MODULE:FUNCTION", help="Returns a trained torch.nn.Module.")],
+    data: Annotated[str, typer.Option(metavar="MODULE:FUNCTION", help="Returns test batches, or (train, test).")],
+    rates: Annotated[str, typer.Option(help="Pruning rates, with commas.")] = "0.1,0.3,0.5,0.7,0.8,0.9",
+    epochs: Annotated[int, typer.Option(help="Training after pruning, passes over the data.")] = 0,
+    learning_rate: Annotated[float, typer.Option(help="Of that training.")] = 1e-3,
+    out: Annotated[Path, typer.Option(help="YAML file to write, a preset for compare.")] = Path("pruning.yaml"),
+    seed: Seed = 0,
+) -> None:
+    """Prune a network of your own, measure FLOP and accuracy, write the table that model_pruning loads."""
+    from edgemarl.launch.profile_pruning import profile_pruning_command as profile
+
+    profile(model, data, rates, epochs, learning_rate, out, seed)
+
+
+@trace_app.command("sample")
+def trace_sample_command(
+    scenario: Annotated[str, typer.Option(help="Scenario whose random processes draw.")],
+    out: Annotated[Path, typer.Option(help="File to write: .parquet or .csv.")],
+    cells: Annotated[int, typer.Option(help="Independent networks.")] = 1,
+    slots: Annotated[int | None, typer.Option(help="Steps; default: an episode.")] = None,
+    settings: Settings = None,
+    seed: Seed = 0,
+) -> None:
+    """Draw a trace and write it to a file."""
+    from edgemarl.launch.show import sample_trace
+
+    sample_trace(scenario, out, cells, slots, settings or [], seed)
+
+
+@trace_app.command("describe")
+def trace_describe_command(
+    file: Annotated[Path, typer.Argument(help="Trace file: .parquet or .csv.")],
+    scenario: Annotated[str | None, typer.Option(help="Scenario, if the file does not say.")] = None,
+    settings: Settings = None,
+) -> None:
+    """Check a trace file against a scenario and show what it holds."""
+    from edgemarl.launch.show import describe_trace
+
+    describe_trace(file, scenario, settings or [])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; bad input gives one line on stderr and exit code 2, Ctrl-C one line and 130."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        interrupt.raise_interrupts()
+    try:
+        code = _exit_code(words)
+    except KeyboardInterrupt:
+        code = interrupt.EXIT_CODE
+    if arguments is None:
+        interrupt.exit_at_once()
+    if code == interrupt.EXIT_CODE:
+        interrupt.stopped()
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _exit_code(words: list[str]) -> Any:
+    """What the command returns; the parser gives 130 after Ctrl-C."""
+    try:
+        # the command as it was typed is for the report
+        return app(args=words, standalone_mode=False, obj=shlex.join([*program(), *words]))
+    except typer.Abort:
+        return interrupt.EXIT_CODE
+    except Exception as error:
+        if interrupt.came():
+            return interrupt.EXIT_CODE
+        if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
+            _fail(f"this needs {error.name}: pip install 'edgemarl[{EXTRAS[error.name]}]'", 2)
+        if isinstance(error, ValueError) and not os.environ.get("EDGEMARL_DEBUG"):
+            _fail(str(error), 2)
+        if hasattr(error, "format_message"):  # an error of the command line's parser
+            _fail(error.format_message(), 2)
+        raise
+
+
+def program() -> list[str]:
+    """The words with which the command line was started."""
+    started = getattr(sys.modules.get("__main__"), "__spec__", None)
+    module = "" if started is None else started.name.removesuffix(".__main__")
+    return ["python", "-m", module] if module in ("launch", "edgemarl") else ["edgemarl"]
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    sys.stderr.write("edgemarl: " + " ".join(message.split()) + "\n")
+    sys.exit(code)
