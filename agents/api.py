@@ -85,12 +85,14 @@ class Controller(ABC):
     Subclasses that learn keep one row of parameters per agent and cell; no agent reads another's.
 
     Attributes:
+        role: the role that it plays where it is named alone; by default the scenario's first.
         messages: receiving role -> entries that this controller appends to each receiver's row (float32, 4 bytes).
         broadcast: True if one message serves all receivers, so that its bytes count once.
         signalled: receivers whose messages the scenario's own signalling already counts.
         needs_statistics: True if an agent must know its own long-run statistics (the trace's per-episode fields).
     """
 
+    role: str = ""
     messages: Mapping[str, int] = {}
     broadcast = True
     signalled: frozenset[str] = frozenset()
@@ -319,6 +321,20 @@ class Team:
                 raise ValueError(unknown_name("role", role, self.controllers))
         for role, controller in self.controllers.items():
             controller.load_state_dict(state.get(role, {}))
+
+
+def restored(state: Mapping[str, Any], name: str, like: Array) -> Array:
+    """A copy of `state[name]` with the shape and type of `like`.
+
+    Raises:
+        ValueError: missing, or learned for another number of cells or agents.
+    """
+    if name not in state:
+        raise ValueError(f"state has no entry '{name}'; it holds {sorted(state)}")
+    values = np.array(state[name], like.dtype)
+    if values.shape != like.shape:
+        raise ValueError(f"state entry '{name}' has shape {values.shape}, must be {like.shape}")
+    return values
 
 
 def neutral_action(space: Any, lead: tuple[int, ...]) -> Array:

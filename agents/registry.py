@@ -1,111 +1,182 @@
-"""Names of controllers -> builders, per scenario: what `compare --controllers a,b` understands."""
+"""What a controller's name means: `compare --controllers a,b`, `fixed` and `imitate` of a training run.
+
+A name is one of the scenario's playbook, "module:Name" or "path/to/file.py:Name", or a team of parts such as
+"device=mine:HalfSpeed+server=parametric_q", each a name or a target of one role.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from importlib import import_module
+import inspect
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
-from edgemarl.agents.api import Announcement, Controller, Policy
+from edgemarl.agents.api import Announcement, CentralController, Controller, Policy, Team
+from edgemarl.agents.playbook import Entry, Playbook
 from edgemarl.envs.api import Scenario
 from edgemarl.envs.config import unknown_name
+from edgemarl.envs.registry import scenario_class
+from edgemarl.envs.targets import is_target, load_target
 
-Builder = Callable[[Scenario], Policy]
-RoleBuilder = Callable[[Scenario], Controller]
+GROUP = "edgemarl.controllers"
+"""Entry points of other packages: "SCENARIO/NAME" = "module:Name"; a name of `*` for all scenarios."""
+SHIPPED = "edgemarl.envs.scenarios."
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A named controller of a scenario.
+def playbook(scenario: str | Scenario) -> Playbook:
+    """Who can play a scenario: its own playbook, and controllers of installed packages.
 
-    Attributes:
-        build: makes a fresh policy.
-        meaning: one line for the list of controllers.
-        kind: "learned", "baseline" or "reference".
+    Args:
+        scenario: the scenario, or what names it (`edgemarl.envs.registry.scenario_class`).
+
+    Raises:
+        ValueError: unknown scenario.
     """
-
-    build: Builder
-    meaning: str
-    kind: str
+    return _playbook(scenario_class(scenario) if isinstance(scenario, str) else type(scenario))
 
 
-_MODULES = {
-    "model_partitioning": "edgemarl.agents.teams.model_partitioning",
-    "sampling_rate": "edgemarl.agents.teams.sampling_rate",
-    "model_pruning": "edgemarl.agents.teams.model_pruning",
-    "sequential_offloading": "edgemarl.agents.teams.sequential_offloading",
-    "model_placement": "edgemarl.agents.teams.model_placement",
-}
-"""Scenario -> module with `CONTROLLERS: dict[str, Entry]` and `REFERENCE: str`, its nearest-to-optimal controller.
-
-A module may also have `ROLE_CONTROLLERS`: role -> name -> builder of that role's part, `ORDER`: roles that act one
-after another within a slot where some of them play by name and others are learned, and `ANNOUNCEMENTS`: role -> what
-learned agents of the role tell of their actions.
-"""
+@cache
+def _playbook(scenario: type[Scenario]) -> Playbook:
+    target = scenario.playbook
+    if not target and scenario.__module__.startswith(SHIPPED):
+        target = f"edgemarl.agents.{scenario.name}.playbook:PLAYBOOK"
+    found = load_target(target, "playbook") if target else Playbook()
+    if not isinstance(found, Playbook):
+        raise ValueError(f"playbook '{target}' of scenario '{scenario.name}' is no edgemarl.agents.Playbook")
+    further = {name: _installed_entry(entry) for name, entry in _installed(scenario.name).items()}
+    return replace(found, controllers={**further, **found.controllers})
 
 
-def scenarios_with_controllers() -> tuple[str, ...]:
-    """Scenarios that have named controllers."""
-    return tuple(_MODULES)
-
-
-def controllers(scenario: str) -> dict[str, Entry]:
-    """The named controllers of a scenario."""
-    if scenario not in _MODULES:
-        raise ValueError(unknown_name("scenario", scenario, _MODULES))
-    found: dict[str, Entry] = import_module(_MODULES[scenario]).CONTROLLERS
+def _installed(scenario: str) -> dict[str, EntryPoint]:
+    """Name -> controller that another package brings for a scenario."""
+    found = {}
+    for entry in entry_points(group=GROUP):
+        where, slash, name = entry.name.partition("/")
+        if slash and where in (scenario, "*"):
+            found[name] = entry
     return found
 
 
-def reference_name(scenario: str) -> str:
-    """The controller against which gaps are measured."""
-    controllers(scenario)
-    name: str = import_module(_MODULES[scenario]).REFERENCE
-    return name
+def _installed_entry(entry: EntryPoint) -> Entry:
+    name = entry.name.partition("/")[2]
+    return Entry(lambda scenario: _policy_of(entry.value, scenario, name), f"of {entry.value}", "baseline")
 
 
-def role_controllers(scenario: str) -> dict[str, dict[str, RoleBuilder]]:
-    """Role -> name -> builder, e.g. for a server that plays a fixed scheme while devices are trained."""
-    controllers(scenario)
-    found: dict[str, dict[str, RoleBuilder]] = getattr(import_module(_MODULES[scenario]), "ROLE_CONTROLLERS", {})
-    return found
+def make_policy(scenario: Scenario, name: str) -> Policy:
+    """A fresh policy for the whole network.
 
+    Args:
+        scenario: what it plays.
+        name: a name of the playbook; a target; parts of a team as "role=NAME+role=NAME", where roles that are left out
+            are played by the playbook's partners.
 
-def announcements(scenario: Scenario, learned: Collection[str], fixed: Collection[str]) -> dict[str, Announcement]:
-    """Learned role -> what its agents tell the fixed roles of their actions, where the scenario has it so."""
-    module = import_module(_MODULES[scenario.name]) if scenario.name in _MODULES else None
-    known: dict[str, Callable[[Scenario], Announcement]] = getattr(module, "ANNOUNCEMENTS", {})
-    return {role: known[role](scenario).to(fixed) for role in learned if role in known}
-
-
-def acting_order(scenario: Scenario, learned: Collection[str], fixed: Collection[str]) -> list[list[str]]:
-    """Groups of roles that act one after another.
-
-    Where the scenario has an order: fixed roles that come before every learned one, the learned ones at once, so that
-    they hear the former in the same slot, then the other fixed ones. Else all at once.
+    Raises:
+        ValueError: unknown controller, the message lists the known ones; a target that is none.
     """
-    module = import_module(_MODULES[scenario.name]) if scenario.name in _MODULES else None
-    order: Sequence[str] = getattr(module, "ORDER", ())
-    if not order:
-        return [[role for role in scenario.roles if role in learned or role in fixed]]
-    first = next((i for i, role in enumerate(order) if role in learned), 0)
-    together = [[r for r in scenario.roles if r in learned]] if learned else []
-    before, after = ([[role] for role in part if role in fixed] for part in (order[:first], order[first:]))
-    return [*before, *together, *after]
+    known = playbook(scenario).controllers
+    if name in known:
+        return known[name].build(scenario)
+    if is_part_list(name):
+        parts = [part.partition("=") for part in name.split("+")]
+        return _team(scenario, name, {role: make_controller(scenario, role, chosen) for role, _, chosen in parts})
+    if is_target(name):
+        return _policy_of(name, scenario, name.rpartition(":")[2])
+    raise ValueError(unknown_name("controller", name, known))
+
+
+def is_part_list(name: str) -> bool:
+    """Whether a name lists parts of a team, "role=NAME+role=NAME"."""
+    return all("=" in part for part in name.split("+"))
+
+
+def is_controller(scenario: Scenario, name: str) -> bool:
+    """Whether `make_policy` knows a name; what a target holds is not looked at."""
+    return name in playbook(scenario).controllers or is_part_list(name) or is_target(name)
+
+
+def targets_in(name: str) -> list[str]:
+    """The "module:Name" and "file.py:Name" of a controller's name."""
+    parts = [part.partition("=")[2] for part in name.split("+")] if is_part_list(name) else [name]
+    return [part for part in parts if is_target(part)]
 
 
 def make_controller(scenario: Scenario, role: str, name: str) -> Controller:
-    """A fresh controller of one role by name.
+    """A fresh controller of one role.
+
+    Args:
+        scenario: what it plays.
+        role: which role.
+        name: a name of the playbook's `roles`, or a target.
 
     Raises:
         ValueError: unknown role or controller; the message lists the known ones.
     """
-    known = role_controllers(scenario.name)
-    if role not in known:
-        raise ValueError(unknown_name("role", role, known))
-    if name not in known[role]:
-        raise ValueError(unknown_name(f"controller of role '{role}'", name, known[role]))
-    return known[role][name](scenario)
+    if role not in scenario.roles:
+        raise ValueError(unknown_name("role", role, scenario.roles))
+    known = playbook(scenario).roles.get(role, {})
+    if name in known:
+        return known[name](scenario)
+    if not is_target(name):
+        raise ValueError(unknown_name(f"controller of role '{role}'", name, known))
+    found = _made(load_target(name, "controller"), name, scenario)
+    if not isinstance(found, Controller):
+        raise ValueError(f"controller '{name}' of role '{role}' is a {type(found).__name__}, must be a Controller")
+    return found
+
+
+def _policy_of(target: str, scenario: Scenario, name: str) -> Policy:
+    """The policy that a class, a function or a role's controller of the user's makes."""
+    found = _made(load_target(target, "controller"), target, scenario)
+    if isinstance(found, Mapping):
+        return _team(scenario, name, dict(found))
+    if isinstance(found, Controller):
+        role = found.role or next(iter(scenario.roles))
+        return _team(scenario, name, {role: found})
+    if isinstance(found, CentralController) and not hasattr(found, "name"):
+        found.name = name
+    missing = [need for need in ("name", "reset", "decide", "feedback", "message_bytes") if not hasattr(found, need)]
+    if missing:
+        raise ValueError(
+            f"controller '{target}' is a {type(found).__name__} without '{missing[0]}': must be a Controller of one "
+            "role, a mapping of roles to such, or a policy of the whole network (edgemarl.agents.Policy)"
+        )
+    policy: Policy = found
+    return policy
+
+
+def _made(found: Any, target: str, scenario: Scenario) -> Any:
+    """What a class or function makes: called with the scenario if it takes an argument, else without."""
+    if not callable(found):
+        return found
+    try:
+        parameters = inspect.signature(found).parameters.values()
+    except ValueError:  # some compiled classes tell nothing
+        parameters = ()  # type: ignore[assignment]
+    required = [
+        p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    if len(required) > 1:
+        names = ", ".join(p.name for p in required)
+        raise ValueError(f"controller '{target}' needs {names}: must take the scenario or nothing")
+    return found(scenario) if required else found()
+
+
+def _team(scenario: Scenario, name: str, given: Mapping[str, Controller]) -> Team:
+    """The given controllers with the playbook's partners for the other roles."""
+    book = playbook(scenario)
+    members = dict(given)
+    for role in scenario.roles:
+        if role not in members:
+            if role not in book.partners:
+                raise ValueError(
+                    f"controller '{name}' plays {', '.join(given)}; role '{role}' needs one too: "
+                    f"{'+'.join(f'{r}=NAME' for r in scenario.roles)}"
+                )
+            members[role] = make_controller(scenario, role, book.partners[role])
+    order = acting_order(scenario, (), list(scenario.roles))
+    return Team(name, {role: members[role] for role in scenario.roles}, order)
 
 
 def message_entries(scenario: Scenario, controllers: Mapping[str, str]) -> dict[str, int]:
@@ -119,13 +190,36 @@ def message_entries(scenario: Scenario, controllers: Mapping[str, str]) -> dict[
     return entries
 
 
-def make_policy(scenario: Scenario, name: str) -> Policy:
-    """A fresh policy by name.
+def announcements(scenario: Scenario, learned: Collection[str], fixed: Collection[str]) -> dict[str, Announcement]:
+    """Learned role -> what its agents tell the fixed roles of their actions, where the scenario has it so."""
+    known = playbook(scenario).announcements
+    return {role: known[role](scenario).to(fixed) for role in learned if role in known}
+
+
+def acting_order(scenario: Scenario, learned: Collection[str], fixed: Collection[str]) -> list[list[str]]:
+    """Groups of roles that act one after another.
+
+    Where the scenario has an order: fixed roles that come before every learned one, the learned ones at once, so that
+    they hear the former in the same slot, then the other fixed ones. Else all at once.
+    """
+    order = playbook(scenario).order
+    if not order:
+        return [[role for role in scenario.roles if role in learned or role in fixed]]
+    first = next((i for i, role in enumerate(order) if role in learned), 0)
+    together = [[r for r in scenario.roles if r in learned]] if learned else []
+    before, after = ([[role] for role in part if role in fixed] for part in (order[:first], order[first:]))
+    return [*before, *together, *after]
+
+
+def pricing(scenario: Scenario) -> Any:
+    """What the scenario tells a price-conditioned learner.
 
     Raises:
-        ValueError: unknown controller; the message lists the known ones.
+        ValueError: the scenario has nothing to price.
     """
-    known = controllers(scenario.name)
-    if name not in known:
-        raise ValueError(unknown_name("controller", name, known))
-    return known[name].build(scenario)
+    price = playbook(scenario).pricing
+    if price is None:
+        raise ValueError(
+            f"priced_dqn needs a scenario that can be priced; the playbook of {scenario.name} has no pricing"
+        )
+    return price(scenario)

@@ -220,6 +220,9 @@ class Scenario(ABC):
 
     A trained policy is played under the values it was trained with, on the traces that everybody meets.
     """
+    playbook: ClassVar[str] = ""
+    """Who can play it, as "module:OBJECT" of a `edgemarl.agents.playbook.Playbook`; scenarios of this project have it
+    in `agents/<name>/playbook.py`."""
 
     def __init__(self, config: Any = None) -> None:
         self.config = self.config_type() if config is None else config

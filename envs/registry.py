@@ -1,45 +1,80 @@
-"""Names of scenarios -> classes."""
+"""Names of scenarios -> classes: those of `envs/scenarios`, of installed packages, and targets of the user's own."""
 
 from __future__ import annotations
 
+import pkgutil
+from functools import cache
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+import edgemarl.envs.scenarios as scenarios
 from edgemarl.envs.api import Scenario
 from edgemarl.envs.config import unknown_name
+from edgemarl.envs.targets import is_target, load_target
 
-_SCENARIOS = {
-    "sequential_offloading": "edgemarl.envs.scenarios.sequential_offloading:SequentialOffloading",
-    "sampling_rate": "edgemarl.envs.scenarios.sampling_rate:SamplingRate",
-    "model_partitioning": "edgemarl.envs.scenarios.model_partitioning:ModelPartitioning",
-    "model_pruning": "edgemarl.envs.scenarios.model_pruning:ModelPruning",
-    "model_placement": "edgemarl.envs.scenarios.model_placement:ModelPlacement",
-}
+GROUP = "edgemarl.scenarios"
+"""Entry points of other packages: name of the scenario = "module:Class"."""
+
+_registered: dict[str, str] = {}
+"""Scenarios of this process: name -> target."""
+
+
+@cache
+def _shipped() -> tuple[str, ...]:
+    return tuple(found.name for found in pkgutil.iter_modules(scenarios.__path__) if found.ispkg)
+
+
+@cache
+def _installed() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
 
 
 def scenario_names() -> tuple[str, ...]:
-    """The registered scenarios."""
-    return tuple(_SCENARIOS)
+    """The scenarios that have a name here."""
+    return tuple(dict.fromkeys([*_shipped(), *_installed(), *_registered]))
 
 
 def scenario_class(name: str) -> type[Scenario]:
     """The class of a scenario.
 
+    Args:
+        name: one of `scenario_names()`, "module:Class" or "path/to/file.py:Class".
+
     Raises:
-        ValueError: unknown name; the message lists the known ones.
+        ValueError: unknown name, the message lists the known ones; a target that is no scenario.
     """
-    if name not in _SCENARIOS:
-        raise ValueError(unknown_name("scenario", name, _SCENARIOS))
-    module, attribute = _SCENARIOS[name].split(":")
-    found: type[Scenario] = getattr(import_module(module), attribute)
+    if name in _registered:
+        return _checked(load_target(_registered[name], "scenario"), name)
+    if name in _shipped():
+        return _of_package(name)
+    if name in _installed():
+        return _checked(load_target(_installed()[name].value, "scenario"), name)
+    if is_target(name):
+        return _checked(load_target(name, "scenario"), name)
+    raise ValueError(unknown_name("scenario", name, scenario_names()))
+
+
+def _checked(found: Any, name: str) -> type[Scenario]:
+    if not (isinstance(found, type) and issubclass(found, Scenario)):
+        raise ValueError(f"scenario '{name}' is no subclass of edgemarl.envs.Scenario")
     return found
+
+
+def _of_package(name: str) -> type[Scenario]:
+    """The scenario that a folder of `envs/scenarios` holds: the class whose `name` is the folder's."""
+    module = import_module(f"{scenarios.__name__}.{name}")
+    for value in vars(module).values():
+        if isinstance(value, type) and issubclass(value, Scenario) and getattr(value, "name", "") == name:
+            return value
+    raise ValueError(f"{module.__name__} holds no scenario named '{name}'")
 
 
 def make_scenario(name: str, **overrides: Any) -> Scenario:
     """A scenario with some config fields replaced.
 
     Args:
-        name: one of `scenario_names()`.
+        name: as of `scenario_class`.
         **overrides: fields of the scenario's config (strings are parsed, so command-line text works).
 
     Raises:
@@ -50,11 +85,11 @@ def make_scenario(name: str, **overrides: Any) -> Scenario:
 
 
 def register_scenario(name: str, target: str) -> None:
-    """Add a scenario of your own: `target` is "module:Class"."""
-    _SCENARIOS[name] = target
+    """Name a scenario of your own in this process: `target` is "module:Class" or "path/to/file.py:Class"."""
+    _registered[name] = target
 
 
 def scenario_target(name: str) -> str:
-    """The "module:Class" behind a registered name, with which another process can register it."""
+    """What another process makes the scenario of this name from: the name itself, or the target registered here."""
     scenario_class(name)
-    return _SCENARIOS[name]
+    return _registered.get(name, name)

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from edgemarl.agents.api import Policy
-from edgemarl.agents.registry import controllers, make_policy
+from edgemarl.agents.registry import is_controller, make_policy, playbook
 from edgemarl.envs.api import Array, Scenario
 from edgemarl.launch.plan import Plan, Point
-from edgemarl.launch.store import Part, Store, digest, digest_of
+from edgemarl.launch.store import Part, Store, digest, digest_of, foreign_code
 from edgemarl.launch.training import Notify, SharedRay, learned_config, loaded_policy, trained_policy
 from edgemarl.marl.compare import Comparison, Outcome, compare
 from edgemarl.marl.rollout import GivenTraces, SampledTraces, TraceSource, decision_latency_s, rollout
@@ -89,11 +89,15 @@ class Experiment:
                 raise ValueError(f"{plan.trace_file} holds {slots} steps; warmup = {warmup} needs more")
 
         self.jobs_at = {point.label: list(self._jobs(point)) for point in plan.points}
-        for path in (c for c in plan.preset.controllers if not self._is_named(c)):
-            loaded_policy(Path(path), plan.points[0].scenario)  # a run of another scenario fails now, not after an hour
+        for name in plan.preset.controllers:  # what does not load, or a run of another scenario, fails now
+            if name not in plan.preset.learned:
+                self._made(plan.points[0].scenario, name)
 
-    def _is_named(self, controller: str) -> bool:
-        return controller in self.plan.preset.learned or controller in controllers(self.plan.preset.scenario)
+    def _made(self, scenario: Scenario, name: str) -> tuple[Policy, float | None]:
+        """A controller that is not trained here, and the training time of a run."""
+        if is_controller(scenario, name):
+            return make_policy(scenario, name), None
+        return loaded_policy(Path(name), scenario)
 
     def run(self) -> list[PointResult]:
         """Play everything that is not finished yet and compare."""
@@ -128,16 +132,18 @@ class Experiment:
 
     def _jobs(self, point: Point) -> Iterator[Job]:
         preset, scenario = self.plan.preset, point.scenario
-        known = controllers(scenario.name)
+        known = playbook(scenario).controllers
         for name in preset.controllers:
             if name in preset.learned:
                 yield from self._trained_jobs(point, name)
             elif name in known:
-                yield Job(point, name, known[name].kind, 0, partial(_built, scenario, name), {})
+                yield Job(point, name, known[name].kind, 0, partial(self._made, scenario, name), {})
+            elif is_controller(scenario, name):
+                yield Job(point, name, "baseline", 0, partial(self._made, scenario, name), {})
             else:
                 path = Path(name)
                 settings = {"run": digest({file.name: _file_digest(file) for file in path.glob("policy/*")})}
-                yield Job(point, path.name, "learned", 0, partial(loaded_policy, path, scenario), settings, path)
+                yield Job(point, path.name, "learned", 0, partial(self._made, scenario, name), settings, path)
 
     def _trained_jobs(self, point: Point, name: str) -> Iterator[Job]:
         """A job for each training seed of a learned controller."""
@@ -152,7 +158,9 @@ class Experiment:
 
     def _settings(self, job: Job) -> dict[str, Any]:
         preset, scenario = self.plan.preset, job.point.scenario
+        outside = foreign_code(scenario, job.controller)
         return {
+            **({"code": outside} if outside else {}),
             "scenario": scenario.name, "config": dataclasses.asdict(scenario.config), "controller": job.controller,
             "cells": preset.seeds, "slots": self.plan.slots, "warmup": preset.warmup, "window": preset.window,
             "seed": self.plan.seed, "training": job.settings,
@@ -200,10 +208,6 @@ class Experiment:
             "step_s": result.step_s, "setup_s": result.setup_s, "training_s": training_s,
         }  # fmt: skip
         return Part(means, result.windows[scenario.cost_metric], about)
-
-
-def _built(scenario: Scenario, name: str) -> tuple[Policy, float | None]:
-    return make_policy(scenario, name), None
 
 
 def _label(what: str, point: Point, seed: int | None) -> str:

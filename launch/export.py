@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgemarl.agents.export import FORMATS, export_policy
-from edgemarl.agents.policy import TrainedPolicy
+from edgemarl.agents.trained.export import FORMATS, export_policy
+from edgemarl.agents.trained.policy import TrainedPolicy
 from edgemarl.envs.config import unknown_name
 
 

@@ -12,10 +12,10 @@ import pydantic
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from edgemarl.agents.registry import controllers, reference_name
+from edgemarl.agents.registry import is_controller, playbook
 from edgemarl.envs.api import Scenario
 from edgemarl.envs.config import unknown_name
-from edgemarl.envs.registry import make_scenario, scenario_class, scenario_names
+from edgemarl.envs.registry import make_scenario, scenario_class
 
 FigureKind = Literal["bars", "curves", "sweep", "tradeoff", "scaling", "frontier", "training"]
 
@@ -179,7 +179,7 @@ def load_preset(name: str) -> Preset:
 def scenario_preset(name: str) -> Preset:
     """The comparison that `compare --scenario NAME` runs: every rule and reference at the defaults."""
     cls = scenario_class(name)
-    known = list(controllers(name))
+    known = list(playbook(name).controllers)
     return Preset(title=cls.title, scenario=name, controllers=known, seeds=10, warmup=cls().horizon // 4)
 
 
@@ -204,9 +204,10 @@ def make_plan(
         changes["controllers"] = list(chosen)
     preset = preset.model_copy(update=changes)
     points = _points(preset, overrides)
-    known = controllers(preset.scenario)
+    known = playbook(preset.scenario).controllers
     for controller in preset.controllers:
-        if controller not in known and controller not in preset.learned and not Path(controller).exists():
+        named = controller in preset.learned or is_controller(points[0].scenario, controller)
+        if not named and not Path(controller).exists():
             raise ValueError(unknown_name("controller", controller, [*known, *preset.learned]))
     plan = Plan(name, preset, points, seed, trace_file, preset.reference or _reference(preset))
     if preset.warmup >= plan.slots and trace_file is None:
@@ -216,8 +217,8 @@ def make_plan(
 
 def _reference(preset: Preset) -> str:
     """The scenario's best reference, or the last one that is compared if that one is not."""
-    known = controllers(preset.scenario)
-    best = reference_name(preset.scenario)
+    known = playbook(preset.scenario).controllers
+    best = playbook(preset.scenario).reference
     compared = [name for name in preset.controllers if name in known and known[name].kind == "reference"]
     return best if best in compared or not compared else compared[-1]
 
@@ -225,8 +226,6 @@ def _reference(preset: Preset) -> str:
 def _points(preset: Preset, overrides: Mapping[str, Any]) -> tuple[Point, ...]:
     fields = {**preset.set, **overrides}
     sweep = preset.sweep
-    if preset.scenario not in scenario_names():
-        raise ValueError(unknown_name("scenario", preset.scenario, scenario_names()))
     if sweep is None or sweep.field in overrides:
         return (Point("", None, make_scenario(preset.scenario, **fields), fields),)
     points = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgemarl.agents.registry import controllers, reference_name
+from edgemarl.agents.registry import playbook
 from edgemarl.envs.config import unknown_name
 from edgemarl.envs.registry import make_scenario, scenario_class
 from edgemarl.launch.alone import AloneExperiment
@@ -25,11 +24,6 @@ from edgemarl.launch.tables import terminal_table, wide_console
 from edgemarl.launch.training import Notify, learned_config
 from edgemarl.marl.compare import Interval, relative_difference
 
-SERVERS = {
-    "sequential_offloading": ("edgemarl.envs.scenarios.sequential_offloading_config", "scaled_server"),
-    "model_partitioning": ("edgemarl.envs.scenarios.model_partitioning_config", "scaled_resources"),
-}
-"""Scenario -> module and function that give a network the resources that its number of devices needs."""
 ITERATION_AGENT_STEPS = 10_000
 """Agent-steps of an iteration that the preset was tuned for (50 devices, 8 cells, 25 slots)."""
 CELLS_MAX = 32
@@ -136,8 +130,8 @@ def _preset(options: Options) -> Preset:
     if options.scenario == preset.scenario:
         return preset
     cls = scenario_class(options.scenario)
-    known = controllers(options.scenario)
-    reference = reference_name(options.scenario)
+    book = playbook(options.scenario)
+    known, reference = book.controllers, book.reference
     learned: dict[str, Learned] = {}
     for name, entry in preset.learned.items():
         general = Learned(train={k: v for k, v in entry.train.items() if k not in ("set", "fixed", "reward")})
@@ -159,21 +153,21 @@ def _resources(
 ) -> tuple[dict[str, dict[int, Any]], tuple[str, str]]:
     """Config fields that grow with the size, field -> size -> value, and a remark about them."""
     grown = [size for size in sizes if size > options.scaled_above]
-    if options.scenario not in SERVERS or not grown:
+    at_size = playbook(options.scenario).at_size
+    if at_size is None or not grown:
         return {}, ("Resources", "All sizes share the resources of the default configuration.")
-    module, name = SERVERS[options.scenario]
-    scaled = getattr(importlib.import_module(module), name)
     fields = {n: v for n, v in fields.items() if n != options.field}
     base = {size: make_scenario(options.scenario, **fields, **{options.field: size}).config for size in sizes}
-    config = {size: scaled(base[size]) if size in grown else base[size] for size in sizes}
+    config = {size: at_size(base[size]) if size in grown else base[size] for size in sizes}
     changed = [
         f.name for f in dataclasses.fields(base[sizes[0]])
         if any(getattr(config[s], f.name) != getattr(base[s], f.name) for s in sizes)
     ]  # fmt: skip
     text = (
-        f"{', '.join(changed)} grow with the number of devices ({name}) at {', '.join(map(str, grown))}: sizes above "
-        f"{options.scaled_above} (--scaled-above). Smaller sizes share the default, so cost is comparable within a "
-        "size, not from one side of that limit to the other."
+        f"{', '.join(changed)} grow with the number of devices ({at_size.__name__}) at "
+        f"{', '.join(map(str, grown))}: sizes above {options.scaled_above} (--scaled-above). "
+        "Smaller sizes share the default, so cost is comparable within a size, not from one side of that limit to the "
+        "other."
     )
     return {n: {s: getattr(config[s], n) for s in sizes} for n in changed}, ("Resources", text)
 

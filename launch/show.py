@@ -9,7 +9,7 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from edgemarl.agents.registry import controllers, reference_name
+from edgemarl.agents.registry import playbook
 from edgemarl.envs.api import trace_fields
 from edgemarl.envs.config import config_fields
 from edgemarl.envs.registry import make_scenario, scenario_class, scenario_names
@@ -41,8 +41,9 @@ def scenario(name: str) -> None:
         table.add_row(*(escape(text) for text in texts))
     console.print(table)
     known = Table("controller", "kind", "what it does", title="Controllers", title_justify="left")
-    for controller, entry in controllers(name).items():
-        mark = " (of the gap)" if controller == reference_name(name) else ""
+    book = playbook(name)
+    for controller, entry in book.controllers.items():
+        mark = " (of the gap)" if controller == book.reference else ""
         known.add_row(controller, entry.kind + mark, entry.meaning)
     console.print(known)
 

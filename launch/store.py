@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -15,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from edgemarl.envs.api import Array
+from edgemarl.agents.registry import targets_in
+from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.targets import load_target
 
 _KEY = b"edgemarl"
 
@@ -122,6 +125,27 @@ def code_digest() -> str:
         for path in sorted((root / package).rglob("*.py")):
             total.update(path.read_bytes())
     return total.hexdigest()[:16]
+
+
+def foreign_code(scenario: Scenario, controller: str) -> dict[str, str]:
+    """File -> fingerprint of sources outside this project that a result depends on; none if all is ours.
+
+    Args:
+        scenario: what was played.
+        controller: name of the controller, which may hold targets.
+    """
+    modules = {type(scenario).__module__}
+    for target in targets_in(controller):
+        found = load_target(target, "controller")
+        modules.add(getattr(found, "__module__", type(found).__module__))
+    files: set[Path] = set()
+    for name in modules:
+        if name.split(".")[0] != "edgemarl":
+            package = sys.modules[name.split(".")[0]]
+            folders = [Path(folder) for folder in getattr(package, "__path__", ())]
+            files.update(path for folder in folders for path in folder.rglob("*.py"))
+            files.add(Path(sys.modules[name].__file__ or ""))
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files) if path.is_file()}
 
 
 def versions() -> dict[str, str]:

@@ -21,14 +21,14 @@ import numpy as np
 import pandas as pd
 
 from edgemarl.agents.api import Controller, Policy, Team
-from edgemarl.agents.policy import (
+from edgemarl.agents.registry import acting_order, announcements, make_controller, message_entries
+from edgemarl.agents.trained.policy import (
     CENTRAL,
     NetworkCentralController,
     NetworkController,
     PooledCentralController,
     TrainedPolicy,
 )
-from edgemarl.agents.registry import acting_order, announcements, make_controller, message_entries
 from edgemarl.envs.api import Scenario
 from edgemarl.marl.train_config import TrainConfig, check
 

@@ -9,10 +9,10 @@ import gymnasium
 import numpy as np
 import pydantic
 
-from edgemarl.agents.hybrid import hybrid_action
-from edgemarl.agents.networks import network_spec
-from edgemarl.agents.policy import CENTRAL
-from edgemarl.agents.registry import make_controller, message_entries
+from edgemarl.agents.registry import make_controller, message_entries, pricing
+from edgemarl.agents.trained.hybrid import hybrid_action
+from edgemarl.agents.trained.networks import network_spec
+from edgemarl.agents.trained.policy import CENTRAL
 from edgemarl.envs.api import Scenario
 from edgemarl.envs.config import config_class, quantity, unknown_name
 from edgemarl.envs.registry import make_scenario
@@ -242,9 +242,7 @@ def _check_counterfactual(config: TrainConfig, scenario: Scenario) -> None:
 
 def _check_priced(config: TrainConfig, scenario: Scenario) -> None:
     """Whether the scenario has something to price, and the run is of the kind that learns it."""
-    from edgemarl.marl.priced_games import priced_game
-
-    priced_game(scenario)
+    pricing(scenario)
     if config.control == "central" or config.policies == "independent" or config.discount != 0.0 or config.fixed:
         raise ValueError("priced_dqn is decentralized, shared and without discount: set discount = 0, fix no role")
 

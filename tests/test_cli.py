@@ -174,7 +174,7 @@ def test_help_comes_without_heavy_imports() -> None:
 def test_comparing_rules_does_not_import_ray() -> None:
     code = (
         "import sys, edgemarl.launch.run, edgemarl.launch.report, edgemarl.launch.show, edgemarl.launch.bench\n"
-        "from edgemarl.agents.registry import controllers\ncontrollers('sequential_offloading')\n"
+        "from edgemarl.agents.registry import playbook\nplaybook('sequential_offloading')\n"
         "print('ray' in sys.modules)"
     )
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -262,12 +262,12 @@ def test_finished_results_are_taken_from_the_folder(tmp_path: Path, capsys: pyte
 def test_an_interrupted_comparison_keeps_what_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from edgemarl.agents.heuristics import sequential_offloading as heuristics
+    from edgemarl.agents.sequential_offloading import rules
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(heuristics.FixedPowerDevice, "act", interrupt)
+    monkeypatch.setattr(rules.FixedPowerDevice, "act", interrupt)
     code, _, err = run("compare", "--preset", preset_file(tmp_path), "--out", str(tmp_path / "out"), capsys=capsys)
     assert code == 130
     assert "finished results are kept" in err
@@ -373,7 +373,7 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
 
 CALCULATION = {
     "title": "A share",
-    "function": "edgemarl.agents.reference.price_of_decentralization:price_of_decentralization",
+    "function": "edgemarl.marl.studies.price_of_decentralization:price_of_decentralization",
     "argument": "num_devices_effective",
     "values": [1, 50],
     "columns": {"num_devices_effective": "devices", "decentralized_excess": "excess"},
@@ -384,7 +384,7 @@ CALCULATION = {
 def test_a_calculation_has_its_own_table_and_figure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from edgemarl.agents.reference import price_of_decentralization as module
+    from edgemarl.marl.studies import price_of_decentralization as module
 
     calls = []
 
@@ -405,7 +405,7 @@ def test_a_calculation_has_its_own_table_and_figure(
 
 
 def test_a_calculation_is_a_function_of_the_product(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for function in ("os:getcwd", "edgemarl.agents.reference:nothing"):
+    for function in ("os:getcwd", "edgemarl.agents.sampling_rate.reference:nothing"):
         preset = preset_file(tmp_path, calculations=[{**CALCULATION, "function": function}])
         code, _, err = run("compare", "--preset", preset, "--out", str(tmp_path / "out"), capsys=capsys)
         assert code == 2

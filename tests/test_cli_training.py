@@ -14,8 +14,8 @@ import torch
 import yaml
 
 import edgemarl.marl.train
-from edgemarl.agents.networks import PolicyNetwork, network_spec
-from edgemarl.agents.policy import TrainedPolicy
+from edgemarl.agents.trained.networks import PolicyNetwork, network_spec
+from edgemarl.agents.trained.policy import TrainedPolicy
 from edgemarl.launch.cli import main
 from edgemarl.marl.train import TrainResult
 from edgemarl.marl.train_config import TrainConfig

@@ -21,7 +21,7 @@ from edgemarl.agents.dnn_pruning import (
     pruned_copy,
 )
 from edgemarl.envs import make_scenario
-from edgemarl.envs.scenarios.model_pruning_config import ModelPruningConfig
+from edgemarl.envs.scenarios.model_pruning.config import ModelPruningConfig
 from edgemarl.launch.cli import main
 from edgemarl.launch.plan import load_preset, make_plan
 

@@ -18,7 +18,7 @@ from edgemarl.envs.scenarios.model_partitioning import (
     ModelPartitioningDecisions,
     ModelPartitioningExogenous,
 )
-from edgemarl.envs.scenarios.model_partitioning_config import scaled_resources
+from edgemarl.envs.scenarios.model_partitioning.config import scaled_resources
 
 seeds = st.integers(0, 2**32 - 1)
 few = settings(max_examples=30, deadline=None)

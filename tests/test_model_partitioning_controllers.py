@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
 from edgemarl.agents.api import Team
-from edgemarl.agents.heuristics.model_partitioning import cut_terms, priced_cost
-from edgemarl.agents.reference.model_partitioning import (
+from edgemarl.agents.model_partitioning.reference import (
     SlotProblem,
     best_of,
     dual_bound,
@@ -23,17 +22,18 @@ from edgemarl.agents.reference.model_partitioning import (
     two_starts,
     undominated,
 )
-from edgemarl.agents.registry import controllers, make_policy
+from edgemarl.agents.model_partitioning.rules import cut_terms, priced_cost
+from edgemarl.agents.registry import make_policy, playbook
 from edgemarl.envs.registry import make_scenario
 from edgemarl.envs.scenarios.model_partitioning import (
     ModelPartitioning,
     ModelPartitioningDecisions,
     ModelPartitioningExogenous,
 )
-from edgemarl.marl.partitioning_scale import same_state_excess
 from edgemarl.marl.rollout import rollout
+from edgemarl.marl.studies.same_state_excess import same_state_excess
 
-RULES = [name for name, entry in controllers("model_partitioning").items() if entry.kind == "baseline"]
+RULES = [name for name, entry in playbook("model_partitioning").controllers.items() if entry.kind == "baseline"]
 
 
 def scenario(**fields: Any) -> ModelPartitioning:

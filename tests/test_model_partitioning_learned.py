@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from edgemarl.agents.api import Team
-from edgemarl.agents.networks import PolicyNetwork, network_spec
-from edgemarl.agents.parametric_q.model_partitioning import ParametricQ
-from edgemarl.agents.policy import CENTRAL, TrainedPolicy
+from edgemarl.agents.model_partitioning.q_learner import ParametricQ
 from edgemarl.agents.registry import make_policy
+from edgemarl.agents.trained.networks import PolicyNetwork, network_spec
+from edgemarl.agents.trained.policy import CENTRAL, TrainedPolicy
 from edgemarl.envs.registry import make_scenario
 from edgemarl.envs.scenarios.model_partitioning import ModelPartitioning, ModelPartitioningDecisions
-from edgemarl.marl import partitioning_locality
 from edgemarl.marl.compare import Outcome, signalling_bytes
 from edgemarl.marl.rollout import rollout
+from edgemarl.marl.studies import price_of_locality as partitioning_locality
 from edgemarl.marl.train import load_policy
 from edgemarl.marl.train_config import TrainConfig
 
@@ -188,7 +188,7 @@ def test_devices_learn_the_roots_of_the_others() -> None:
         learner.act(made.observe(state, made.exogenous(trace, 0))["device"], rng)
         congestion = (true * learner._roots).sum(axis=2)
         learner.feedback(learner._known + congestion + 0.01 * rng.standard_normal((2, n)))
-    np.testing.assert_allclose(learner.weights, true, atol=0.05)
+    np.testing.assert_allclose(learner.model.weights, true, atol=0.05)
 
 
 def test_learning_devices_beat_prices_in_the_papers_cell() -> None:

@@ -9,8 +9,8 @@ import cvxpy as cp
 import numpy as np
 import pytest
 
-from edgemarl.agents.heuristics.model_placement import Prices, static_local_count
-from edgemarl.agents.reference.model_placement import (
+from edgemarl.agents.model_placement.deadlines import deadline_shares, split_deadline_s
+from edgemarl.agents.model_placement.reference import (
     NOWHERE,
     clairvoyant_bound,
     empty_state,
@@ -20,13 +20,13 @@ from edgemarl.agents.reference.model_placement import (
     relax,
     upper_bound,
 )
-from edgemarl.agents.registry import controllers, make_policy
-from edgemarl.envs.physics.deadlines import deadline_shares, split_deadline_s
+from edgemarl.agents.model_placement.rules import Prices, static_local_count
+from edgemarl.agents.registry import make_policy, playbook
 from edgemarl.envs.scenarios.model_placement import ModelPlacement, ModelPlacementConfig, scaled, slow_backhaul
 from edgemarl.launch.plan import Sweep, load_preset, make_plan, preset_names
 from edgemarl.marl.rollout import SampledTraces
 
-NAMES = tuple(controllers("model_placement"))
+NAMES = tuple(playbook("model_placement").controllers)
 SMALL = {
     "scaled": scaled(2, 5),
     "slow links": slow_backhaul(scaled(2, 4)),

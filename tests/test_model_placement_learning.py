@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from edgemarl.agents.networks import PolicyNetwork, ValueNetwork, divided, network_spec
-from edgemarl.agents.policy import TrainedPolicy
 from edgemarl.agents.registry import acting_order, make_controller, make_policy
+from edgemarl.agents.trained.networks import PolicyNetwork, ValueNetwork, divided, network_spec
+from edgemarl.agents.trained.policy import TrainedPolicy
 from edgemarl.envs.api import Parts
 from edgemarl.envs.scenarios.model_placement import ModelPlacement, ModelPlacementConfig, scaled
 from edgemarl.marl.rllib.cells import Cells

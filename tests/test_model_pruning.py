@@ -21,7 +21,7 @@ from edgemarl.envs.scenarios.model_pruning import (
     ModelPruningExogenous,
     ModelPruningState,
 )
-from edgemarl.envs.scenarios.model_pruning_config import ModelPruningConfig, preset, scaled
+from edgemarl.envs.scenarios.model_pruning.config import ModelPruningConfig, preset, scaled
 
 Case = tuple[ModelPruning, ModelPruningState, ModelPruningDecisions, ModelPruningExogenous]
 quick = settings(max_examples=60, deadline=None)

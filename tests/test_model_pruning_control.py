@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgemarl.agents.api import Controller, Team
-from edgemarl.agents.heuristics.model_pruning import (
+from edgemarl.agents.model_pruning.gateway_plans import CellPlanner, Cells, offload_bits
+from edgemarl.agents.model_pruning.reference import NearOptimal, critical_edge_times, own_plans, upper_bound
+from edgemarl.agents.model_pruning.rules import (
     AccuracyGuaranteedDelayMinimisation,
     CellPlan,
     ChosenTimes,
@@ -21,12 +23,9 @@ from edgemarl.agents.heuristics.model_pruning import (
     mid_model,
     static_shares,
 )
-from edgemarl.agents.heuristics.model_pruning_threshold import tuned_table
-from edgemarl.agents.reference.model_pruning import NearOptimal, critical_edge_times, own_plans, upper_bound
-from edgemarl.agents.reference.model_pruning_cells import CellPlanner, Cells, offload_bits
-from edgemarl.agents.reference.model_pruning_grid import ShareGridSearch
-from edgemarl.agents.registry import controllers, make_policy, role_controllers
-from edgemarl.agents.requirements import obtained, requirements_met
+from edgemarl.agents.model_pruning.share_grid import ShareGridSearch
+from edgemarl.agents.model_pruning.threshold import tuned_table
+from edgemarl.agents.registry import make_policy, playbook
 from edgemarl.envs import make_scenario
 from edgemarl.envs.physics.layout import rank_within
 from edgemarl.envs.scenarios.model_pruning import (
@@ -35,10 +34,11 @@ from edgemarl.envs.scenarios.model_pruning import (
     ModelPruningExogenous,
     ModelPruningState,
 )
-from edgemarl.envs.scenarios.model_pruning_config import ModelPruningConfig, preset
+from edgemarl.envs.scenarios.model_pruning.config import ModelPruningConfig, preset
 from edgemarl.launch.plan import load_preset, make_plan
 from edgemarl.marl.compare import Outcome, signalling_bytes
 from edgemarl.marl.rollout import rollout
+from edgemarl.marl.studies.criticality import obtained, requirements_met
 
 LOCAL = ("all_local", "all_offload", "accuracy_rule", "threshold", "cell_plan", "cell_plan_static_100")
 
@@ -167,7 +167,7 @@ def test_near_optimal_beats_every_rule_on_every_slot_and_keeps_the_bound(
     trace = network.sample_trace(np.random.default_rng(1), 4, 1)
     state, exogenous = network.initial_state(trace), network.exogenous(trace, 0)
     rewards = {}
-    for controller in controllers("model_pruning"):
+    for controller in playbook("model_pruning").controllers:
         if controller == "share_grid" and name != "printed":
             continue  # slow
         policy = make_policy(network, controller)
@@ -256,7 +256,7 @@ def test_devices_without_rank_toss_the_plans_coins() -> None:
 
 def role_members(network: ModelPruning) -> list[tuple[str, str, Controller]]:
     members = [
-        (role, name, build(network)) for role, named in role_controllers("model_pruning").items()
+        (role, name, build(network)) for role, named in playbook("model_pruning").roles.items()
         for name, build in named.items()
     ]  # fmt: skip
     for controller in LOCAL:

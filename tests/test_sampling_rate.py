@@ -21,7 +21,7 @@ from edgemarl.envs.scenarios.sampling_rate import (
     SamplingRateExogenous,
     SamplingRateState,
 )
-from edgemarl.envs.scenarios.sampling_rate_config import (
+from edgemarl.envs.scenarios.sampling_rate.config import (
     PRESETS,
     SamplingRateConfig,
     accuracy_prices_s,

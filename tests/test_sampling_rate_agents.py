@@ -13,10 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgemarl.agents.api import Team
-from edgemarl.agents.heuristics.sampling_rate import DeviceRows, Myopic, NominalPopulation
-from edgemarl.agents.heuristics.sampling_rate_static import static_mixed, static_uniform
-from edgemarl.agents.parametric_q.sampling_rate import ParametricQ
-from edgemarl.agents.reference.sampling_rate import (
+from edgemarl.agents.registry import make_policy, playbook
+from edgemarl.agents.sampling_rate.q_learner import ParametricQ
+from edgemarl.agents.sampling_rate.reference import (
     ConstantPrice,
     JointMyopic,
     SlotProblem,
@@ -26,10 +25,11 @@ from edgemarl.agents.reference.sampling_rate import (
     reference_balance_per_s,
     solve_slot,
 )
-from edgemarl.agents.registry import controllers, make_policy, reference_name
+from edgemarl.agents.sampling_rate.rules import DeviceRows, Myopic, NominalPopulation
+from edgemarl.agents.sampling_rate.static import static_mixed, static_uniform
 from edgemarl.envs.api import total_cost
 from edgemarl.envs.scenarios.sampling_rate import SamplingRate, SamplingRateExogenous, SamplingRateState
-from edgemarl.envs.scenarios.sampling_rate_config import (
+from edgemarl.envs.scenarios.sampling_rate.config import (
     PRESETS,
     SamplingRateConfig,
     default_config,
@@ -38,7 +38,7 @@ from edgemarl.envs.scenarios.sampling_rate_config import (
 )
 
 SEEDS = st.integers(0, 2**32 - 1)
-NAMES = tuple(controllers("sampling_rate"))
+NAMES = tuple(playbook("sampling_rate").controllers)
 CELLS = 3
 
 
@@ -344,7 +344,7 @@ def test_a_server_of_its_own_takes_the_shares_that_devices_assume() -> None:
 
 
 def test_references_and_names() -> None:
-    assert reference_name("sampling_rate") == "warm_reference"
+    assert playbook("sampling_rate").reference == "warm_reference"
     needed = {
         "broadcast_price", "delay_myopic", "social_myopic", "static_uniform", "static_mixed", "proposed_fixed",
         "random", "local_full", "offload_full", "joint_myopic", "warm_reference",
@@ -390,7 +390,7 @@ def test_parametric_q_is_ridge_regression_towards_its_start() -> None:
     s, rng = SamplingRate(), np.random.default_rng(3)
     learner = ParametricQ(prior_weight=2.0, noise=0.5, exploration=1.0)
     learner.reset(s, 1)
-    start = learner.weights.copy()
+    start = learner.model.weights.copy()
     samples: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     trace = s.sample_trace(rng, 1, 40)
     for t in range(40):
@@ -407,7 +407,7 @@ def test_parametric_q_is_ridge_regression_towards_its_start() -> None:
         x, y = np.array([m[0] for m in mine]), np.array([m[1] for m in mine])
         w0 = start[0, n, option]
         closed = w0 + np.linalg.solve(2.0 * np.eye(5) + x.T @ x / 0.5, x.T @ (y - x @ w0) / 0.5)
-        np.testing.assert_allclose(learner.weights[0, n, option], closed, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(learner.model.weights[0, n, option], closed, rtol=1e-6, atol=1e-9)
 
 
 def test_parametric_q_adds_the_discounted_future() -> None:
@@ -418,12 +418,12 @@ def test_parametric_q_adds_the_discounted_future() -> None:
     for discount in (0.0, 0.5):
         learner = ParametricQ(discount=discount, exploration=0.0)
         learner.reset(s, 1)
-        start = learner.weights.copy()
+        start = learner.model.weights.copy()
         best = np.einsum("bnof,bnf->bno", start, learner.features(rows)).min(axis=2)
         learner.act(rows, rng)
         learner.feedback(best * (1 - discount))  # the target is then what the start predicts
         learner.act(rows, rng)
-        learned.append(np.abs(learner.weights - start).max())
+        learned.append(np.abs(learner.model.weights - start).max())
     np.testing.assert_allclose(learned, 0.0, atol=1e-12)
     for field, value in (("discount", 1.0), ("noise", 0.0), ("exploration", 2.0)):
         with pytest.raises(ValueError, match=field):

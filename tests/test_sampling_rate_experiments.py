@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from edgemarl.envs.scenarios.sampling_rate_config import default_config, printed_config, scaled, tight_config
+from edgemarl.envs.scenarios.sampling_rate.config import default_config, printed_config, scaled, tight_config
 from edgemarl.launch.plan import load_preset, make_plan, preset_names
 from edgemarl.launch.training import learned_config
 from edgemarl.launch.training_figure import training_curves

@@ -21,8 +21,8 @@ import pytest
 import torch
 
 import edgemarl.launch.alone
-from edgemarl.agents.networks import PolicyNetwork, network_spec
-from edgemarl.agents.policy import TrainedPolicy
+from edgemarl.agents.trained.networks import PolicyNetwork, network_spec
+from edgemarl.agents.trained.policy import TrainedPolicy
 from edgemarl.launch.alone import AloneExperiment, measured_part
 from edgemarl.launch.cli import main
 from edgemarl.launch.experiment import Experiment

@@ -17,7 +17,7 @@ from edgemarl.envs.physics.compute import cpu_energy_j
 from edgemarl.envs.physics.radio import shannon_rate_bps
 from edgemarl.envs.physics.transmit_power import FLOAT_MAX, required_power_w
 from edgemarl.envs.scenarios.sequential_offloading import SequentialOffloadingState
-from edgemarl.envs.scenarios.sequential_offloading_config import SequentialOffloadingConfig, scaled_server
+from edgemarl.envs.scenarios.sequential_offloading.config import SequentialOffloadingConfig, scaled_server
 
 seeds = st.integers(0, 2**32 - 1)
 CELLS = 3

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from edgemarl.agents.reference.model_placement import PlanController
+from edgemarl.agents.model_placement.reference import PlanController
 from edgemarl.envs.scenarios.model_placement import ModelPlacement, ModelPlacementConfig, scaled
 from edgemarl.marl.benchmarks.sequential_offloading import best_seconds
 

@@ -7,9 +7,9 @@ import time
 
 import numpy as np
 
-from edgemarl.agents.reference.model_pruning import NearOptimal
+from edgemarl.agents.model_pruning.reference import NearOptimal
 from edgemarl.envs.scenarios.model_pruning import ModelPruning
-from edgemarl.envs.scenarios.model_pruning_config import preset
+from edgemarl.envs.scenarios.model_pruning.config import preset
 
 SLOTS = 10
 DEVICES_PER_BATCH = 12_800

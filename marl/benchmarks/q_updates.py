@@ -7,8 +7,8 @@ import time
 
 import numpy as np
 
-from edgemarl.agents.parametric_q import ParametricQDevice
 from edgemarl.agents.registry import make_policy
+from edgemarl.agents.sequential_offloading.q_device import ParametricQDevice
 from edgemarl.envs.api import Array, Scenario
 from edgemarl.envs.registry import make_scenario
 from edgemarl.marl.rollout import play

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from edgemarl.agents.reference.sampling_rate import JointMyopic
+from edgemarl.agents.sampling_rate.reference import JointMyopic
 from edgemarl.envs.scenarios.sampling_rate import SamplingRate
-from edgemarl.envs.scenarios.sampling_rate_config import default_config, scaled
+from edgemarl.envs.scenarios.sampling_rate.config import default_config, scaled
 from edgemarl.marl.benchmarks.sequential_offloading import best_seconds
 
 SLOTS = 10

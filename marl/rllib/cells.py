@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from edgemarl.agents.api import Act, Announcement, Controller, Team
-from edgemarl.agents.policy import CENTRAL, pooled_rows
 from edgemarl.agents.registry import acting_order, announcements
+from edgemarl.agents.trained.policy import CENTRAL, pooled_rows
 from edgemarl.envs.api import Array, Scenario, Step, trace_fields
 from edgemarl.envs.spaces import split_action
 
@@ -58,7 +58,7 @@ class Cells:
         stagger: start cells at different slots of their first episode, in multiples of `window` slots if that fits.
         window: slots of one sample.
         with_global_state: compute the global state in every slot.
-        pooled: append the pooled rows of all agents to every row (`edgemarl.agents.policy.pooled_rows`).
+        pooled: append the pooled rows of all agents to every row (`edgemarl.agents.trained.policy.pooled_rows`).
         counterfactual: keep what every choice would have paid in the last slot, as `choice_rewards`.
         hybrid: the central action is one of `hybrid_space`, flat.
         foresight: slots ahead, the present one first, of which `Slot.foreseen` tells what they bring.

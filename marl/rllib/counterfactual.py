@@ -18,7 +18,7 @@ from ray.rllib.core.learner.learner import ENTROPY_KEY, POLICY_LOSS_KEY
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from ray.rllib.policy.sample_batch import MultiAgentBatch
 
-from edgemarl.agents.networks import NetworkSpec, PolicyNetwork
+from edgemarl.agents.trained.networks import NetworkSpec, PolicyNetwork
 from edgemarl.marl.rllib.modules import ACTION_MASK, CHOICE_REWARDS
 from edgemarl.marl.rllib.ppo import BatchedPPO, BatchedPPOConfig, BatchedPPOLearner
 

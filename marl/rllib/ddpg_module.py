@@ -1,6 +1,6 @@
 """RLModule of deterministic policy gradients: a tanh actor, one or two critics, their targets, exploration noise.
 
-Actions are in [-1, 1] here and in the replay buffer; `agents.networks.environment_actions` maps them onto the bounds.
+Actions are in [-1, 1] here and in the replay buffer; `networks.environment_actions` maps them onto the bounds.
 Rows are agent-steps, or cell-steps with an agent axis (M, n, ...) where every agent has networks of its own.
 """
 
@@ -17,7 +17,7 @@ from ray.rllib.core.rl_module.apis import QNetAPI, TargetNetworkAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import nn
 
-from edgemarl.agents.networks import NetworkSpec, Perceptron, PolicyNetwork
+from edgemarl.agents.trained.networks import NetworkSpec, Perceptron, PolicyNetwork
 from edgemarl.envs.api import Array
 
 QF_PREDS, QF_TWIN_PREDS, Q_CURRENT, Q_TARGET_NEXT = "qf_preds", "qf_twin_preds", "q_curr", "q_target_next"

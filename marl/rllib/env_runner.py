@@ -36,9 +36,9 @@ from ray.rllib.utils.metrics import (
 )
 
 from edgemarl.agents.api import Controller
-from edgemarl.agents.networks import environment_actions, greedy_actions, sampled_actions
-from edgemarl.agents.policy import CENTRAL, row_size
 from edgemarl.agents.registry import make_controller, message_entries
+from edgemarl.agents.trained.networks import environment_actions, greedy_actions, sampled_actions
+from edgemarl.agents.trained.policy import CENTRAL, row_size
 from edgemarl.envs.api import Array, Scenario, total_cost
 from edgemarl.envs.registry import make_scenario, register_scenario, scenario_target
 from edgemarl.marl.rllib.advantages import advantages_and_targets
@@ -61,8 +61,8 @@ class RunnerSettings:
     """What a runner samples; plain values, so that it travels in `env_config` and into checkpoints.
 
     Attributes:
-        scenario: name of the registered scenario.
-        target: "module:Class" behind the name, so that a runner in another process can register it.
+        scenario: name or target of the scenario.
+        target: what stands behind a name that is registered in this process only, so that a runner elsewhere can too.
         overrides: config fields.
         roles: learned roles, or (CENTRAL,).
         fixed: role -> name of the controller that plays it (`edgemarl.agents.registry.make_controller`).
@@ -108,13 +108,14 @@ class RunnerSettings:
 
     def make(self) -> Scenario:
         """The scenario."""
-        register_scenario(self.scenario, self.target)
+        if self.target != self.scenario:
+            register_scenario(self.scenario, self.target)
         return make_scenario(self.scenario, **self.overrides)
 
 
-def settings_for(scenario: Scenario, **values: Any) -> RunnerSettings:
-    """Settings for a registered scenario; further values as in `RunnerSettings`."""
-    return RunnerSettings(scenario.name, scenario_target(scenario.name), **values)
+def settings_for(scenario: str, **values: Any) -> RunnerSettings:
+    """Settings for a scenario by name or target; further values as in `RunnerSettings`."""
+    return RunnerSettings(scenario, scenario_target(scenario), **values)
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Soft actor-critic for joint actions of discrete and continuous parts, on RLlib's SAC and the batched runner.
 
 Losses, temperature, twin critics, target updates and optimisers are RLlib's (`SACTorchLearner`, Haarnoja et al.,
-arXiv:1812.05905). Ours is the module: the policy's action is relaxed (`agents.hybrid`), critics see the relaxed action
+arXiv:1812.05905). Ours is the module: the policy's action is relaxed (`trained.hybrid`), critics see the relaxed action
 so that the actor's gradient passes, the environment gets the executed one (JOPA: Niazmand and Ye, 2025, eqs. 24 to 27;
 Delalleau et al., arXiv:1912.11077, for hybrid actions in general).
 """
@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from ray.rllib.core.columns import Columns
 
-from edgemarl.agents.hybrid import HybridAction
-from edgemarl.agents.networks import NetworkSpec, Perceptron, PolicyNetwork
+from edgemarl.agents.trained.hybrid import HybridAction
+from edgemarl.agents.trained.networks import NetworkSpec, Perceptron, PolicyNetwork
 from edgemarl.marl.rllib.off_policy import BatchedSAC, BatchedSACConfig, SACModule
 
 

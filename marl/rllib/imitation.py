@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from edgemarl.agents.api import Team
-from edgemarl.agents.networks import PolicyNetwork, unit_actions
 from edgemarl.agents.registry import acting_order, make_controller
+from edgemarl.agents.trained.networks import PolicyNetwork, unit_actions
 from edgemarl.envs.api import Array
 from edgemarl.marl.rllib.session import policy_networks
 from edgemarl.marl.train_config import TrainConfig

@@ -18,7 +18,7 @@ from ray.rllib.core.distribution.torch.torch_distribution import (
 from ray.rllib.core.rl_module.apis.value_function_api import ValueFunctionAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 
-from edgemarl.agents.networks import NetworkSpec, PolicyNetwork, ValueNetwork
+from edgemarl.agents.trained.networks import NetworkSpec, PolicyNetwork, ValueNetwork
 
 GLOBAL_STATE = "global_state"
 ACTION_MASK = "action_mask"

@@ -29,7 +29,7 @@ from ray.rllib.utils.metrics import (
 )
 from torch import nn
 
-from edgemarl.agents.networks import NetworkSpec, Perceptron, PolicyNetwork
+from edgemarl.agents.trained.networks import NetworkSpec, Perceptron, PolicyNetwork
 from edgemarl.envs.api import Array
 from edgemarl.marl.rllib.modules import ACTION_MASK, NEXT_ACTION_MASK
 from edgemarl.marl.rllib.ppo import IndependentNetworks, joined, sample_runners

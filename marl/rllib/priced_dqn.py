@@ -1,12 +1,12 @@
 """Price-conditioned shared DQN with a learned price, discount 0, on the batched runner.
 
-For games in which devices that share a server must agree, slot by slot, who uses it (`agents.priced_network`). Two
+For games in which devices that share a server must agree, slot by slot, who uses it (`trained.priced_network`). Two
 networks are learned from what cells play. The Q-network values an option under an assumed way of sharing the server,
 a candidate, from rewards in which a device pays for the server time that it takes. The price network learns, from the
 broadcast entries alone, what each candidate costs the whole cell when every device answers it with its best option; in
 training this needs all rows of a slot, in use each device evaluates both networks on its own row.
 
-A scenario takes part through a class such as `edgemarl.agents.heuristics.sampling_rate_prices.SamplingRatePrices`.
+A scenario takes part through a class such as `edgemarl.agents.sampling_rate.prices.SamplingRatePrices`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.metrics import LEARNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
 from torch import nn
 
-from edgemarl.agents.networks import NetworkSpec
-from edgemarl.agents.priced_network import PricedQNetwork
+from edgemarl.agents.registry import pricing
+from edgemarl.agents.trained.networks import NetworkSpec
+from edgemarl.agents.trained.priced_network import PricedQNetwork
 from edgemarl.envs.api import Array
-from edgemarl.marl.priced_games import priced_game
 from edgemarl.marl.rllib.cells import Cells
 from edgemarl.marl.rllib.env_runner import BatchedEnvRunner
 from edgemarl.marl.rllib.off_policy import OffPolicy, OffPolicySettings
@@ -91,7 +91,7 @@ class PricedRunner(BatchedEnvRunner):
     """Plays whole slots under one candidate per cell; half of the cells have their state drawn anew now and then."""
 
     def _play(self, cells: Cells, slots: int, explore: bool) -> MultiAgentBatch:
-        game, module = priced_game(self.scenario), self.module[ROLE]
+        game, module = pricing(self.scenario), self.module[ROLE]
         first = self.num_env_steps_sampled_lifetime // cells.count
         columns: dict[str, list[Array]] = {}
         totals: dict[str, float] = {}

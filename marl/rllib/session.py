@@ -24,13 +24,12 @@ from ray.rllib.utils.metrics import (
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
 )
 
-from edgemarl.agents.hybrid import hybrid_action
-from edgemarl.agents.networks import NetworkSpec, network_spec
-from edgemarl.agents.policy import CENTRAL, row_size
-from edgemarl.agents.priced_network import ActingNetwork
-from edgemarl.agents.registry import message_entries
+from edgemarl.agents.registry import message_entries, pricing
+from edgemarl.agents.trained.hybrid import hybrid_action
+from edgemarl.agents.trained.networks import NetworkSpec, network_spec
+from edgemarl.agents.trained.policy import CENTRAL, row_size
+from edgemarl.agents.trained.priced_network import ActingNetwork
 from edgemarl.envs.api import Scenario
-from edgemarl.marl.priced_games import priced_game
 from edgemarl.marl.rllib.counterfactual import CounterfactualConfig, PolicyModule
 from edgemarl.marl.rllib.ddpg import DDPG_EXTRAS, TD3_EXTRAS, DDPGConfig
 from edgemarl.marl.rllib.ddpg_module import DDPGModule
@@ -134,7 +133,7 @@ def runner_settings(config: TrainConfig) -> RunnerSettings:
     """What the run's runners sample."""
     scenario = config.make_scenario()
     return settings_for(
-        scenario,
+        config.scenario,
         overrides=dict(config.set),
         roles=config.learned_roles(),
         fixed=dict(config.fixed),
@@ -202,7 +201,7 @@ def module_specs(config: TrainConfig, scenario: Scenario) -> MultiRLModuleSpec:
         if spec.grid:
             action_space = gymnasium.spaces.Discrete(spec.outputs)
         if config.algorithm == "priced_dqn":
-            spec = dataclasses.replace(spec, price=priced_game(scenario).spec())
+            spec = dataclasses.replace(spec, price=pricing(scenario).spec())
         specs[name] = RLModuleSpec(
             module_class=MODULES.get(config.algorithm, ActorCriticModule),
             observation_space=observation_space,

@@ -11,14 +11,8 @@ import numpy as np
 import pytest
 
 from edgemarl.agents.api import Act, Policy, Team
-from edgemarl.agents.registry import (
-    controllers,
-    make_policy,
-    reference_name,
-    role_controllers,
-    scenarios_with_controllers,
-)
-from edgemarl.envs import make_scenario
+from edgemarl.agents.registry import make_policy, playbook
+from edgemarl.envs import make_scenario, scenario_names
 from edgemarl.envs.api import Scenario
 from edgemarl.envs.scenarios.model_placement import scaled
 
@@ -27,7 +21,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "model_placement": dataclasses.asdict(scaled(2, 5)),
 }
 BLOCKS = 8
-ALL = [(scenario, name) for scenario in scenarios_with_controllers() for name in controllers(scenario)]
+ALL = [(scenario, name) for scenario in scenario_names() for name in playbook(scenario).controllers]
 
 
 @cache
@@ -166,11 +160,11 @@ def part_of(act: Act, agent: int, count: int) -> dict[str, np.ndarray]:
     return {n: a[:, agent] if a.ndim > 1 and a.shape[1] == count else a for n, a in arrays.items()}
 
 
-@pytest.mark.parametrize("name", scenarios_with_controllers())
+@pytest.mark.parametrize("name", scenario_names())
 def test_reference_and_roles_exist(name: str) -> None:
-    assert reference_name(name) in controllers(name)
+    assert playbook(name).reference in playbook(name).controllers
     scenario, _ = small(name)
-    for role, builders in role_controllers(name).items():
+    for role, builders in playbook(name).roles.items():
         assert role in scenario.ledger  # some roles decide under some configs only
         assert all(builder(scenario) is not None for builder in builders.values())
 

@@ -10,21 +10,23 @@ import numpy as np
 import pytest
 
 from edgemarl.agents.api import Team
-from edgemarl.agents.parametric_q import ParametricQDevice, ParametricQServer
-from edgemarl.agents.parametric_q.device import DEVICE_GRID
-from edgemarl.agents.parametric_q.model import DeviceRows, read_device_rows, work_set
-from edgemarl.agents.parametric_q.paper_gradient import PaperGradientDevice, bellman_residual, printed_gradients
-from edgemarl.agents.parametric_q.server import SERVER_GRID
-from edgemarl.agents.parametric_q.values import ValueFunction, sigmoid
-from edgemarl.agents.reference.price_of_decentralization import CoupledProblem, price_of_decentralization
-from edgemarl.agents.reference.sequential_offloading import (
+from edgemarl.agents.registry import make_policy
+from edgemarl.agents.sequential_offloading.model import DeviceRows, read_device_rows, work_set
+from edgemarl.agents.sequential_offloading.paper_gradient import (
+    PaperGradientDevice,
+    bellman_residual,
+    printed_gradients,
+)
+from edgemarl.agents.sequential_offloading.q_device import DEVICE_GRID, ParametricQDevice
+from edgemarl.agents.sequential_offloading.q_server import SERVER_GRID, ParametricQServer
+from edgemarl.agents.sequential_offloading.value_iteration import (
     DeviceValues,
     ServerValues,
     arrival_distribution,
     fading_bins,
     value_iteration_roles,
 )
-from edgemarl.agents.registry import make_policy
+from edgemarl.agents.sequential_offloading.values import ValueFunction, sigmoid
 from edgemarl.envs import make_scenario
 from edgemarl.envs.scenarios.sequential_offloading import (
     SequentialOffloadingDecisions,
@@ -32,6 +34,7 @@ from edgemarl.envs.scenarios.sequential_offloading import (
     SequentialOffloadingState,
 )
 from edgemarl.marl.rollout import rollout
+from edgemarl.marl.studies.price_of_decentralization import CoupledProblem, price_of_decentralization
 
 LOAD_TASKS, BACKLOG_TASKS = 68.0, 150.0
 KINDS = ("grid", "binary", "even", "local")

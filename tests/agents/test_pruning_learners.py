@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgemarl.agents.parametric_q.model_pruning import LeastSquares, ParametricQDevice, ParametricQGateway
+from edgemarl.agents.least_squares import LeastSquares
+from edgemarl.agents.model_pruning.q_learner import ParametricQDevice, ParametricQGateway
 from edgemarl.agents.registry import make_policy
 from edgemarl.envs.registry import make_scenario
 
 
 def test_weights_are_those_of_ridge_regression_on_the_own_samples() -> None:
     rng = np.random.default_rng(0)
-    model = LeastSquares((2, 3), 4, prior_weight=0.5)
+    model = LeastSquares((2, 3), 4, variance=2.0)
     features, targets = rng.standard_normal((2, 30, 4)), rng.standard_normal((2, 30))
     for t in range(30):
         model.update((np.array([0, 1]), np.array([2, 0])), features[:, t], targets[:, t])

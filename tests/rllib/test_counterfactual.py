@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from edgemarl.agents.heuristics.model_pruning import CellPlan, static_shares
-from edgemarl.agents.policy import TrainedPolicy
+from edgemarl.agents.model_pruning.rules import CellPlan, static_shares
 from edgemarl.agents.registry import make_controller
+from edgemarl.agents.trained.policy import TrainedPolicy
 from edgemarl.envs.registry import make_scenario
 from edgemarl.envs.scenarios.model_pruning import ModelPruning
 from edgemarl.marl.rllib.counterfactual import all_action_loss

@@ -15,14 +15,14 @@ from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
-from edgemarl.agents.networks import network_spec
-from edgemarl.agents.policy import CENTRAL, TrainedPolicy
+from edgemarl.agents.trained.networks import network_spec
+from edgemarl.agents.trained.policy import CENTRAL, TrainedPolicy
 from edgemarl.envs.registry import make_scenario
 from edgemarl.marl.rllib.ddpg import DDPG_EXTRAS, TD3_EXTRAS, DDPGConfig
 from edgemarl.marl.rllib.ddpg_learner import DDPGLearner
 from edgemarl.marl.rllib.ddpg_module import DDPGModule
-from edgemarl.marl.rllib.pendulum import Pendulum, PendulumConfig, PendulumDecisions, PendulumExogenous, PendulumState
 from edgemarl.marl.rllib.session import TANH
+from edgemarl.marl.studies.pendulum import Pendulum, PendulumConfig, PendulumDecisions, PendulumExogenous, PendulumState
 from edgemarl.marl.train import load_policy, train
 from edgemarl.marl.train_config import TrainConfig
 

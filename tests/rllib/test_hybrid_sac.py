@@ -11,8 +11,8 @@ import pytest
 import torch
 from ray.rllib.core.columns import Columns
 
-from edgemarl.agents.hybrid import HybridAction, hybrid_action
-from edgemarl.agents.networks import NetworkSpec, environment_actions, greedy_actions, sampled_actions
+from edgemarl.agents.trained.hybrid import HybridAction, hybrid_action
+from edgemarl.agents.trained.networks import NetworkSpec, environment_actions, greedy_actions, sampled_actions
 from edgemarl.envs.api import Array
 from edgemarl.envs.central import CentralEnv
 from edgemarl.envs.registry import make_scenario, register_scenario

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from edgemarl.agents.policy import TrainedPolicy
-from edgemarl.marl.rllib import learning_parity
+from edgemarl.agents.trained.policy import TrainedPolicy
+from edgemarl.marl.studies import learning_parity
 
 
 def test_both_sides_train_alike_and_are_kept(

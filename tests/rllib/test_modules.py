@@ -14,8 +14,8 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.evaluation.postprocessing import Postprocessing
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
-from edgemarl.agents.layers import _plain, perceptron
-from edgemarl.agents.networks import (
+from edgemarl.agents.trained.layers import _plain, perceptron
+from edgemarl.agents.trained.networks import (
     NetworkSpec,
     Normaliser,
     Perceptron,

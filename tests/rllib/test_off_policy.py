@@ -10,7 +10,7 @@ import pytest
 import torch
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
-from edgemarl.agents.policy import TrainedPolicy
+from edgemarl.agents.trained.policy import TrainedPolicy
 from edgemarl.marl.rllib.off_policy import ReplayBuffer
 from edgemarl.marl.rllib.session import set_up
 from edgemarl.marl.train import train

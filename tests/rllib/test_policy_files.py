@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from edgemarl.agents.export import export_policy
-from edgemarl.agents.networks import PolicyNetwork, network_spec
-from edgemarl.agents.policy import GreedyAction, TrainedPolicy
+from edgemarl.agents.trained.export import export_policy
+from edgemarl.agents.trained.networks import PolicyNetwork, network_spec
+from edgemarl.agents.trained.policy import GreedyAction, TrainedPolicy
 from edgemarl.envs.registry import make_scenario
 
 BOX = gymnasium.spaces.Box(np.float32([0, -2]), np.float32([1, 6]))

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from edgemarl.agents.heuristics.sampling_rate_prices import FIRST_SHARES, SamplingRatePrices
-from edgemarl.agents.networks import NetworkSpec, network_spec
-from edgemarl.agents.policy import TrainedPolicy
-from edgemarl.agents.priced_network import PricedQNetwork
+from edgemarl.agents.sampling_rate.prices import FIRST_SHARES, SamplingRatePrices
+from edgemarl.agents.trained.networks import NetworkSpec, network_spec
+from edgemarl.agents.trained.policy import TrainedPolicy
+from edgemarl.agents.trained.priced_network import PricedQNetwork
 from edgemarl.envs.registry import make_scenario
 from edgemarl.envs.scenarios.sampling_rate import SamplingRate, SamplingRateState
 from edgemarl.marl.rllib.priced_dqn import _price_loss
@@ -155,7 +155,7 @@ def test_a_run_resumes_and_its_policy_controls_other_populations(local_cluster: 
     [
         ({"discount": 0.9}, "without discount"),
         ({"policies": "independent"}, "shared"),
-        ({"scenario": "model_partitioning", "set": {}}, "scenario of priced_dqn"),
+        ({"scenario": "model_partitioning", "set": {}}, "has no pricing"),
         ({"set": {"share_mode": "fixed"}}, "share_mode = 'optimal'"),
         ({"set": {"share_mode": "action"}, "fixed": {"server": "random"}}, "share_mode = 'optimal'"),
     ],

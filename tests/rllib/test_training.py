@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from edgemarl.agents.policy import TrainedPolicy, pooled_rows
+from edgemarl.agents.trained.policy import TrainedPolicy, pooled_rows
 from edgemarl.envs.registry import make_scenario
 from edgemarl.marl.train import load_policy, train
 from edgemarl.marl.train_config import TrainConfig

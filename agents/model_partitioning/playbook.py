@@ -1,0 +1,83 @@
+"""Named controllers of `model_partitioning`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edgemarl.agents.api import Controller, Policy, Team
+from edgemarl.agents.model_partitioning.q_learner import ParametricQ
+from edgemarl.agents.model_partitioning.reference import EXACT_DEVICES_MAX, Coordinate, MultiStart, SlotOptimal
+from edgemarl.agents.model_partitioning.rules import (
+    AllEdge,
+    AllLocal,
+    CrowdGreedy,
+    EqualServer,
+    EqualShareGreedy,
+    PriceGreedy,
+    RandomCut,
+)
+from edgemarl.agents.playbook import Entry, Playbook, RoleBuilder
+from edgemarl.envs.api import Scenario
+from edgemarl.envs.scenarios.model_partitioning import ModelPartitioning
+from edgemarl.envs.scenarios.model_partitioning.config import scaled_resources
+
+
+def _team(name: str, device: Callable[[], Controller]) -> Callable[[Scenario], Policy]:
+    def build(scenario: Scenario) -> Policy:
+        members = {"device": device(), **({"server": EqualServer()} if "server" in scenario.roles else {})}
+        return Team(name, members)
+
+    return build
+
+
+def _slot_optimal(scenario: Scenario) -> Policy:
+    assert isinstance(scenario, ModelPartitioning)
+    return SlotOptimal() if scenario.config.num_devices <= EXACT_DEVICES_MAX else MultiStart()
+
+
+_CONTROLLERS: dict[str, Entry] = {
+    "random": Entry(_team("random", RandomCut), "a uniform cut per device and slot", "baseline"),
+    "local": Entry(_team("local", AllLocal), "everything on the devices", "baseline"),
+    "edge": Entry(_team("edge", AllEdge), "raw inputs to the edge", "baseline"),
+    "equal_share_greedy": Entry(
+        _team("equal_share_greedy", EqualShareGreedy), "least own cost with shares 1/N; no signal", "baseline"
+    ),
+    "crowd_greedy": Entry(
+        _team("crowd_greedy", CrowdGreedy), "least own cost with shares from the broadcast crowd", "baseline"
+    ),
+    "price_greedy": Entry(
+        _team("price_greedy", PriceGreedy), "least own cost plus two broadcast prices of the shares", "baseline"
+    ),
+    "parametric_q": Entry(
+        _team("parametric_q", ParametricQ), "per-device Q-learning of what others cost it, online", "learned"
+    ),
+    "coordinate": Entry(lambda scenario: Coordinate(), "coordinate descent from two starts, centralized", "baseline"),
+    "multi_start": Entry(lambda scenario: MultiStart(), "coordinate descent from ten starts, centralized", "reference"),
+    "slot_optimal": Entry(
+        _slot_optimal, "exact minimum of the slot's objective; beyond 6 devices multi_start", "reference"
+    ),
+}
+
+
+def _role(build: Callable[[], Controller]) -> RoleBuilder:
+    return lambda scenario: build()
+
+
+PLAYBOOK = Playbook(
+    controllers=_CONTROLLERS,
+    reference="slot_optimal",
+    roles={
+        "device": {
+            "random": _role(RandomCut),
+            "local": _role(AllLocal),
+            "edge": _role(AllEdge),
+            "equal_share_greedy": _role(EqualShareGreedy),
+            "crowd_greedy": _role(CrowdGreedy),
+            "price_greedy": _role(PriceGreedy),
+            "parametric_q": _role(ParametricQ),
+        },
+        "server": {"equal": _role(EqualServer)},
+    },
+    partners={"device": "price_greedy", "server": "equal"},
+    at_size=scaled_resources,
+)

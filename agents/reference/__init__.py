@@ -1,1 +1,0 @@
-"""Near-optimal controllers of each scenario."""

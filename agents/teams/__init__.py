@@ -1,1 +1,0 @@
-"""Named controllers of each scenario: who plays which role."""

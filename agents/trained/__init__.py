@@ -1,0 +1,1 @@
+"""Trained networks as controllers: layers, action heads, policy files, export. Needs torch, not Ray."""

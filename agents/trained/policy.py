@@ -1,0 +1,279 @@
+"""A trained network as a controller: save, load, act, export. Needs torch, not Ray, so it runs on a device.
+
+A policy file holds the weights, the spec that rebuilds the network, the scenario's name and the role.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgemarl.agents.api import Act, Announcement, CentralController, Controller, neutral_action
+from edgemarl.agents.trained.hybrid import HybridAction
+from edgemarl.agents.trained.networks import (
+    NetworkSpec,
+    environment_actions,
+    greedy_actions,
+    grid_values,
+    network_spec,
+    sampled_actions,
+)
+from edgemarl.agents.trained.priced_network import ActingNetwork, policy_network
+from edgemarl.envs.api import Array, Parts, Scenario
+from edgemarl.envs.spaces import split_action
+
+FORMAT = 1
+CENTRAL = "central"
+"""The role name of a policy that decides for all agents from the global state."""
+
+
+def pooled_rows(rows: Mapping[str, Array]) -> dict[str, Array]:
+    """Every agent's row with mean and maximum of all agents' rows appended, role by role: a view of the whole cell.
+
+    Args:
+        rows: role -> (B, n, d_r) as `Scenario.observe` gives them.
+
+    Returns:
+        role -> (B, n, d_r + 2 sum of d over the roles) float32; the appended part does not depend on the agents' order.
+    """
+    parts = [pool for values in rows.values() for pool in (values.mean(axis=1), values.max(axis=1))]
+    pool = np.concatenate(parts, axis=1).astype(np.float32)[:, None, :]
+    return {
+        role: np.concatenate([values, np.broadcast_to(pool, (*values.shape[:2], pool.shape[2]))], axis=2)
+        for role, values in rows.items()
+    }
+
+
+def row_size(scenario: Scenario, role: str, pooled: bool) -> int:
+    """Entries of an agent's row, with the pooled rows of all agents if asked."""
+    sizes = {name: int(r.observation_space.shape[0]) for name, r in scenario.roles.items()}
+    return sizes[role] + (2 * sum(sizes.values()) if pooled else 0)
+
+
+class TrainedPolicy:
+    """A policy network with what it was trained for.
+
+    Args:
+        network: the network.
+        scenario: name of the scenario.
+        role: role whose agents it controls, or `CENTRAL`.
+        information: further plain values to keep (training settings).
+    """
+
+    def __init__(
+        self, network: ActingNetwork, scenario: str, role: str, information: dict[str, Any] | None = None
+    ) -> None:
+        self.network, self.scenario, self.role = network.eval(), scenario, role
+        self.information = information or {}
+
+    @property
+    def spec(self) -> NetworkSpec:
+        return self.network.spec
+
+    @torch.no_grad()
+    def act(
+        self, observations: Array, rng: np.random.Generator, greedy: bool = True, mask: Array | None = None
+    ) -> Array:
+        """Raw actions (B, n, ...) for observations (B, n, d) float32; one forward pass for all agents."""
+        rows = torch.from_numpy(np.ascontiguousarray(observations, np.float32))
+        parameters = self.network(rows, None if mask is None else torch.from_numpy(np.array(mask))).numpy()
+        picked = greedy_actions(self.spec, parameters) if greedy else sampled_actions(self.spec, parameters, rng)
+        return environment_actions(self.spec, picked)
+
+    def check(self, scenario: Scenario) -> None:
+        """Raise `ValueError` if this policy cannot act in a scenario."""
+        if scenario.name != self.scenario:
+            raise ValueError(f"the policy was trained for scenario '{self.scenario}', not for '{scenario.name}'")
+        if self.role == CENTRAL:
+            size, agents = scenario.global_state_space.shape[0], 0
+        elif self.role in scenario.roles:
+            size = row_size(scenario, self.role, bool(self.information.get("pooled")))
+            size += int(self.information.get("message_entries", {}).get(self.role, 0))
+            agents = scenario.roles[self.role].count
+        else:
+            raise ValueError(f"the policy controls role '{self.role}', which decides nothing in this scenario")
+        if size != self.spec.observation_size:
+            raise ValueError(
+                f"the policy of role '{self.role}' was trained on {self.spec.observation_size} observation entries, "
+                f"the scenario has {size}: observation settings (or, for central control, the number of agents) differ"
+            )
+        if self.spec.agents not in (0, agents):
+            raise ValueError(
+                f"the policy holds one network for each of {self.spec.agents} agents of role '{self.role}', the "
+                f"scenario has {agents}: only shared policies carry over to another number of agents"
+            )
+
+    def fitted(self, scenario: Scenario) -> TrainedPolicy:
+        """The same weights for a scenario in which the row has another number of like parts."""
+        role = scenario.roles.get(self.role)
+        if not self.spec.parts or role is None or role.parts is None:
+            return self
+        old, new = Parts(*self.spec.parts), role.parts
+        told = self.spec.observation_size - old.size
+        told = told if told % old.count else told // old.count * new.count
+        box = network_spec(new.size + told, role.action_space)
+        spec = dataclasses.replace(
+            self.spec, observation_size=box.observation_size, shape=box.shape, low=box.low, high=box.high,
+            parts=dataclasses.astuple(new),
+        )  # fmt: skip
+        network = policy_network(spec)
+        network.load_state_dict(self.network.state_dict())
+        heard = {**self.information.get("message_entries", {}), self.role: told}
+        return TrainedPolicy(network, self.scenario, self.role, {**self.information, "message_entries": heard})
+
+    def save(self, path: Path | str) -> None:
+        """Write one self-contained file, atomically."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}")
+        header = {
+            "format": FORMAT, "scenario": self.scenario, "role": self.role, "spec": self.spec.to_dict(),
+            "information": self.information,
+        }  # fmt: skip
+        torch.save({"header": json.dumps(header), "weights": self.network.state_dict()}, temporary)
+        os.replace(temporary, target)
+
+    @classmethod
+    def load(cls, path: Path | str) -> TrainedPolicy:
+        """Read a policy file.
+
+        Raises:
+            ValueError: no such file, or not a policy file.
+        """
+        if not Path(path).is_file():
+            raise ValueError(f"policy file {path} does not exist")
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            header = json.loads(content["header"])
+            network = policy_network(NetworkSpec.from_dict(header["spec"]))
+            network.load_state_dict(content["weights"])
+        except (pickle.UnpicklingError, KeyError, TypeError, RuntimeError, ValueError, EOFError) as error:
+            raise ValueError(f"{path} is not a policy file: {error}") from error
+        return cls(network, header["scenario"], header["role"], header["information"])
+
+
+class NetworkController(Controller):
+    """A trained policy acts for all agents of its role, each from its own row.
+
+    Args:
+        policy: the policy.
+        greedy: take the most likely action; else draw from the distribution.
+        announcement: what its agents tell of their actions.
+    """
+
+    def __init__(self, policy: TrainedPolicy, greedy: bool = True, announcement: Announcement | None = None) -> None:
+        self.policy, self.greedy = policy, greedy
+        self.tell = None if announcement is None else announcement.tell
+        if announcement is not None:
+            self.messages, self.signalled = announcement.messages, announcement.signalled
+        self.mask: Array | None = None  # (B, n, choices), set by the team where the scenario has one
+
+    def reset(self, scenario: Scenario, cells: int) -> None:
+        self.policy.check(scenario)
+        super().reset(scenario, cells)
+
+    def act(self, observations: Array, rng: np.random.Generator) -> Act:
+        actions = self.policy.act(observations, rng, self.greedy, self.mask)
+        return Act(actions, messages={} if self.tell is None else self.tell(actions))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: value.numpy().copy() for name, value in self.policy.network.state_dict().items()}
+
+    def load_state_dict(self, state: Any) -> None:
+        self.policy.network.load_state_dict({name: torch.as_tensor(value) for name, value in state.items()})
+
+
+class NetworkCentralController(CentralController):
+    """A trained policy decides for all agents from the global state."""
+
+    def __init__(self, name: str, policy: TrainedPolicy, greedy: bool = True) -> None:
+        self.name, self.policy, self.greedy = name, policy, greedy
+
+    def reset(self, scenario: Scenario, trace: Any) -> None:
+        self.policy.check(scenario)
+        super().reset(scenario, trace)
+
+    def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> Any:
+        action = self.policy.act(self.scenario.global_state(state, exogenous), rng, self.greedy)
+        if self.policy.spec.kind == "hybrid":
+            return self.scenario.decode_hybrid(state, split_action(self.scenario.hybrid_space, action), exogenous)
+        return self.scenario.decode_central(state, action, exogenous)
+
+
+class PooledCentralController(CentralController):
+    """Trained policies decide for all agents, each from its own row and the pooled rows of all (`pooled_rows`).
+
+    Roles in `fixed` follow a rule instead; it sends no messages.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        policies: Mapping[str, TrainedPolicy],
+        greedy: bool = True,
+        fixed: Mapping[str, Controller] | None = None,
+    ) -> None:
+        self.name, self.policies, self.greedy, self.fixed = name, dict(policies), greedy, dict(fixed or {})
+
+    def reset(self, scenario: Scenario, trace: Any) -> None:
+        for policy in self.policies.values():
+            policy.check(scenario)
+        for controller in self.fixed.values():
+            controller.reset(scenario, trace.cells)
+        super().reset(scenario, trace)
+
+    def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> Any:
+        observed = self.scenario.observe(state, exogenous)
+        rows = pooled_rows(observed)
+        masks = self.scenario.action_masks(state, exogenous)
+        actions = {r: p.act(rows[r], rng, self.greedy, masks.get(r)) for r, p in self.policies.items()}
+        given: dict[str, Array] = {}
+        for role, controller in self.fixed.items():
+            act, spec = controller.act(observed[role], rng), self.scenario.roles[role]
+            given.update(act.decisions)
+            unused = neutral_action(spec.action_space, (self.cells, spec.count))
+            actions[role] = unused if act.actions is None else act.actions
+        decided = self.scenario.decode(state, actions, exogenous)
+        return dataclasses.replace(decided, **given) if given else decided
+
+
+class GreedyAction(nn.Module):
+    """Observation rows -> raw actions, as one graph to export: float32 (M, d) or (M, n, d) in, actions out."""
+
+    low: torch.Tensor
+    span: torch.Tensor
+    points: torch.Tensor
+
+    def __init__(self, network: ActingNetwork) -> None:
+        super().__init__()
+        self.network = network
+        spec = network.spec
+        self.register_buffer("low", torch.tensor(spec.low))
+        self.register_buffer("span", torch.tensor(spec.high) - torch.tensor(spec.low))
+        points = grid_values(spec).astype(np.float32) if spec.grid else np.empty((0, 0), np.float32)
+        self.register_buffer("points", torch.from_numpy(points))
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        spec = self.network.spec
+        out = self.network(observations)
+        if spec.hybrid is not None:
+            action = HybridAction.from_dict(spec.hybrid)
+            return action.execute(action.relax(out, None))
+        if spec.kind == "box":
+            mean = out[..., : spec.outputs]
+            unit = torch.tanh(mean) if spec.squash == "tanh" else torch.clamp(mean, -1.0, 1.0)
+            return self.low + (unit + 1.0) / 2.0 * self.span
+        if spec.grid:
+            return self.points[torch.argmax(out, dim=-1)]
+        parts = torch.split(out, list(spec.choices), dim=-1)
+        picks = [torch.argmax(part, dim=-1) + first for part, first in zip(parts, spec.start, strict=True)]
+        return picks[0] if spec.kind == "discrete" else torch.stack(picks, dim=-1)

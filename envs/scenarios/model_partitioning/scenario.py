@@ -1,0 +1,578 @@
+"""Where to cut deep networks (X. Ye, Y. Sun, D. Wen, G. Pan, S. Zhang: joint DNN partitioning and resource allocation).
+
+N devices serve streams of inference requests. A network cut after layer l runs layers 1..l on the device, sends the
+feature map over a shared uplink and runs the rest on a shared edge server. Long-run budgets of energy and memory are
+virtual queues; per slot the objective is drift plus penalty. Given the cuts, CPU frequencies, edge shares and bandwidth
+shares follow from three convex problems. Equation numbers are the paper's, errata those of docs/model_partitioning.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+
+from edgemarl.envs.api import (
+    Array,
+    Portrait,
+    Role,
+    Scenario,
+    Signalling,
+    Step,
+    Trace,
+    checked_actions,
+    drawn,
+    total_cost,
+)
+from edgemarl.envs.dnn.cuts import CutCosts, cut_costs
+from edgemarl.envs.dnn.profiles import LayerProfile
+from edgemarl.envs.physics import allocation
+from edgemarl.envs.physics.compute import work_energy_j
+from edgemarl.envs.physics.processes import rayleigh_power_gain, uniform_rate_hz
+from edgemarl.envs.physics.queueing import md1_sojourn_s, virtual_queue
+from edgemarl.envs.physics.radio import antenna_path_gain, fdma_rate_bps
+from edgemarl.envs.scenarios.model_partitioning.bids import BID, bids
+from edgemarl.envs.scenarios.model_partitioning.config import ModelPartitioningConfig
+
+OBSERVATION_MAX = 10.0
+SIGNALS = 3
+"""Broadcast numbers of a device's row: crowd and the two prices."""
+FLOAT_BYTES = 4.0
+
+
+@dataclass(frozen=True)
+class ModelPartitioningState:
+    energy_queue: Array  # (B, N) Q, virtual queue of the energy budget
+    memory_queue: Array  # (B, N) W, virtual queue of the memory budget
+    crowd: Array  # (B,) EMA of the fraction of devices that offload; this and the following serve observations only
+    bandwidth_price_mean: Array  # (B,) EMA of the bandwidth price
+    edge_cpu_price_mean: Array  # (B,) EMA of the edge CPU price
+    last_sent_fraction: Array  # (B, N) psi/psi(l=0) of the slot before
+    last_edge_fraction: Array  # (B, N) D/d_tot of the slot before
+
+
+@dataclass(frozen=True)
+class ModelPartitioningTrace(Trace):
+    channel_gain: Array = drawn("slot", "-", "num_devices", process="rayleigh_power_gain", low=0.0)
+    arrival_rate_hz: Array = drawn("slot", "1/s", "num_devices", process="uniform_rate_hz", low=0.0)
+
+
+@dataclass(frozen=True)
+class ModelPartitioningExogenous:
+    channel_gain: Array  # (B, N) h, power ratio, before the floor; seen before acting
+    arrival_rate_hz: Array  # (B, N) lambda, seen before acting
+
+
+@dataclass(frozen=True)
+class ModelPartitioningDecisions:
+    partition_layer: Array  # (B, N) int cut l; an index above L_n is read as L_n
+    device_cpu_hz: Array | None = None  # (B, N) f, read under local_cpu_rule "action"
+    bandwidth_weight: Array | None = None  # (B, N) > 0, read under bandwidth_rule "action"; None: equal
+    edge_cpu_weight: Array | None = None  # (B, N) > 0, read under edge_cpu_rule "action"; None: equal
+
+
+@dataclass(frozen=True)
+class LocalPart:
+    """What a cut costs a device by itself, before transmission and edge; arrays of one broadcast shape."""
+
+    cpu_hz: Array
+    delay_s: Array
+    energy_j: Array  # computation only
+    cost: Array  # Q E + W C + V T of this part
+
+
+class ModelPartitioning(Scenario):
+    """The scenario; see the module's docstring. The ledger of a slot sums to eq. (11)."""
+
+    name = "model_partitioning"
+    title = "Where to cut deep networks between devices and a shared edge server"
+    paper = "X. Ye, Y. Sun, D. Wen, G. Pan, S. Zhang, End-to-End Delay Minimization based on Joint Optimization of DNN Partitioning and Resource Allocation for Cooperative Edge Inference"  # noqa: E501
+    config_type = ModelPartitioningConfig
+    state_type = ModelPartitioningState
+    trace_type = ModelPartitioningTrace
+    exogenous_type = ModelPartitioningExogenous
+    decisions_type = ModelPartitioningDecisions
+    reward_modes = ("local", "team", "device_local", "difference")
+    controller_fields = (
+        "local_cpu_rule", "bandwidth_rule", "edge_cpu_rule", "signal_smoothing", "share_queues", "share_bids",
+    )  # fmt: skip
+    cost_metric = "objective"
+    cost_label = "objective per slot and 5 devices"
+    summary_metrics: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "delay [s]": ("mean_delay_s",),
+        "energy [J]": ("mean_energy_j",),
+        "energy queue": ("mean_energy_queue",),
+        "memory [B]": ("mean_memory_bytes",),
+        "offload ratio": ("offload_ratio",),
+    }
+
+    config: ModelPartitioningConfig
+
+    # --- constants of the devices ------------------------------------------------------------------------------------
+
+    @cached_property
+    def profiles(self) -> tuple[LayerProfile, ...]:
+        """Layer table of each device (N)."""
+        return tuple(self.config.profiles[name] for name in self.config.device_models)
+
+    @cached_property
+    def layers(self) -> Array:
+        """(N,) number L_n of layers."""
+        return np.array([p.layers for p in self.profiles])
+
+    @cached_property
+    def cuts(self) -> CutCosts:
+        """Work, bits and memory of every cut of every device, (N, M+1)."""
+        c = self.config
+        return cut_costs(
+            self.profiles,
+            cycles_per_mac=c.cycles_per_mac,
+            input_bits=c.input_bits_per_element,
+            feature_bits=c.feature_bits_per_element,
+            parameter_bytes=c.parameter_bytes_per_element,
+            activation_bytes=c.activation_bytes_per_element,
+            device_memory_factor=c.device_memory_factor,
+            edge_memory_factor=c.edge_memory_factor,
+            transmit_result_when_local=c.transmit_result_when_local,
+        )
+
+    @cached_property
+    def mean_gain(self) -> Array:
+        """(N,) mean power gain."""
+        c = self.config
+        given = np.atleast_1d(np.asarray(c.distance_m, np.float64))
+        distance = given[np.arange(c.num_devices) % len(given)]
+        return antenna_path_gain(distance, c.antenna_gain, c.carrier_hz, c.path_loss_exponent)
+
+    @cached_property
+    def energy_budget_j(self) -> Array:
+        return np.array([p.energy_budget_j for p in self.profiles])
+
+    @cached_property
+    def memory_budget_bytes(self) -> Array:
+        return np.array([p.memory_budget_bytes for p in self.profiles])
+
+    @cached_property
+    def total_cycles(self) -> Array:
+        """(N,) work d_tot of the whole network."""
+        return self.cuts.local_cycles[:, -1]
+
+    @cached_property
+    def queue_reference(self) -> tuple[Array, Array]:
+        """(N,) energy and memory queue that an observation shows as 1: V T_ref over the budget."""
+        c = self.config
+        penalty = c.delay_weight * self.total_cycles / c.device_cpu_hz
+        return penalty / self.energy_budget_j, penalty / (self.memory_budget_bytes / c.memory_unit_bytes)
+
+    @cached_property
+    def model_marks(self) -> Array:
+        """(N, networks) float32: which network of `model_pattern` a device runs, one-hot."""
+        names = tuple(dict.fromkeys(self.config.model_pattern))
+        return np.array([[model == name for name in names] for model in self.config.device_models], np.float32)
+
+    @property
+    def price_reference(self) -> float:
+        """Price that an observation shows as 1/2."""
+        return self.config.delay_weight * self.config.num_devices / 5.0
+
+    # --- spaces ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _server_decides(self) -> bool:
+        return "action" in self.config.rules[1:]
+
+    @cached_property
+    def roles(self) -> dict[str, Role]:
+        c = self.config
+        action = _unit_box(2) if c.local_cpu_rule == "action" else gymnasium.spaces.Discrete(int(self.layers.max()) + 1)
+        further = c.share_queues + 2 * BID * c.share_bids + c.show_model * self.model_marks.shape[1]
+        roles = {"device": Role("device", c.num_devices, _row_box(4 + SIGNALS + further), action)}
+        if self._server_decides:
+            roles["server"] = Role("server", 1, _row_box(5 * c.num_devices), _unit_box(2 * c.num_devices))
+        return roles
+
+    @property
+    def ledger(self) -> dict[str, int]:
+        return {"device": self.config.num_devices, "server": 1}
+
+    @cached_property
+    def central_space(self) -> gymnasium.Space[Any]:
+        """All rules without "action": the N cuts. Else a Box of blocks of N: cuts, [frequencies], [both weights]."""
+        c = self.config
+        if "action" not in c.rules:
+            return gymnasium.spaces.MultiDiscrete(self.layers + 1)
+        blocks = 1 + (c.local_cpu_rule == "action") + 2 * self._server_decides
+        return _unit_box(blocks * c.num_devices)
+
+    @cached_property
+    def global_state_space(self) -> gymnasium.spaces.Box:
+        return _row_box(4 * self.config.num_devices)
+
+    @property
+    def horizon(self) -> int:
+        return self.config.episode_slots
+
+    @property
+    def cost_divisor(self) -> float:
+        """Tables give the objective of five devices, the paper's cell, whatever the size of the cell."""
+        return self.config.num_devices / 5.0
+
+    @property
+    def learner_scale(self) -> dict[str, float]:
+        return dict.fromkeys(self.ledger, 1.0 / self.config.delay_weight)
+
+    # --- randomness --------------------------------------------------------------------------------------------------
+
+    def sample_cell(self, rng: np.random.Generator, slots: int) -> dict[str, Array]:
+        c = self.config
+        shape = (slots + 1, c.num_devices)
+        channel, arrivals = rng.spawn(2)
+        gain = self.mean_gain * rayleigh_power_gain(channel, shape)
+        spread = 0.0 if c.arrival_process == "constant" else c.arrival_spread
+        rate = uniform_rate_hz(arrivals, c.mean_arrival_rate_hz, spread, shape)
+        if c.arrival_process == "surge":
+            rate[c.surge_start_slot : c.surge_end_slot] *= c.surge_factor
+        return {"channel_gain": gain, "arrival_rate_hz": rate}
+
+    def initial_state(self, trace: Any) -> ModelPartitioningState:
+        c, cells = self.config, trace.cells
+        zeros = np.zeros((cells, c.num_devices))
+        scale = c.delay_weight * c.num_devices
+        return ModelPartitioningState(
+            energy_queue=zeros, memory_queue=zeros, crowd=np.full(cells, 0.4),
+            bandwidth_price_mean=np.full(cells, 0.04 * scale), edge_cpu_price_mean=np.full(cells, 0.02 * scale),
+            last_sent_fraction=zeros, last_edge_fraction=zeros,
+        )  # fmt: skip
+
+    # --- information -------------------------------------------------------------------------------------------------
+
+    def floored_gain(self, exogenous: Any) -> Array:
+        """(B, N) channel gain h after the floor (erratum 7)."""
+        return np.maximum(exogenous.channel_gain, self.config.fading_floor * self.mean_gain)
+
+    def full_band_snr(self, exogenous: Any) -> Array:
+        """(B, N) signal-to-noise ratio s = p h / (W N0) of a device that holds the whole band."""
+        c = self.config
+        return self.floored_gain(exogenous) * (c.transmit_power_w / (c.bandwidth_hz * c.noise_psd_w_per_hz))
+
+    def _own_entries(self, state: Any, exogenous: Any) -> list[Array]:
+        energy_reference, memory_reference = self.queue_reference
+        return [
+            np.log10(self.floored_gain(exogenous) / self.mean_gain),
+            exogenous.arrival_rate_hz * (self.total_cycles / self.config.device_cpu_hz),
+            state.energy_queue / energy_reference,
+            state.memory_queue / memory_reference,
+        ]
+
+    def observe(self, state: Any, exogenous: Any) -> dict[str, Array]:
+        own = self._own_entries(state, exogenous)
+        cells, n = own[0].shape
+        row = np.empty((cells, n, *self.roles["device"].observation_space.shape), np.float32)
+        for i, entry in enumerate(own):
+            row[..., i] = entry
+        row[..., 4] = state.crowd[:, None]
+        for i, price in enumerate((state.bandwidth_price_mean, state.edge_cpu_price_mean)):
+            row[..., 5 + i] = (price / (price + self.price_reference))[:, None]
+        if self.config.share_queues:
+            row[..., 4 + SIGNALS] = own[2].mean(axis=1, keepdims=True)
+        if self.config.share_bids:
+            first, bid = 4 + SIGNALS + self.config.share_queues, self.bids(state, exogenous)
+            row[..., first : first + BID] = bid
+            row[..., first + BID : first + 2 * BID] = bid.sum(axis=1, keepdims=True) - bid  # of the others
+        if self.config.show_model:
+            row[..., -self.model_marks.shape[1] :] = self.model_marks
+        rows = {"device": _clipped(row)}
+        if self._server_decides:
+            parts = [own[0], own[1], state.last_sent_fraction, state.last_edge_fraction, own[2]]
+            rows["server"] = _clipped(np.stack(parts, axis=2).reshape(cells, 1, 5 * n))
+        return rows
+
+    def bids(self, state: Any, exogenous: Any) -> Array:
+        """(B, N, 2) what the devices announce before they choose, each from its own row (`bids.bids`)."""
+        c, cuts = self.config, self.cuts
+        q, w, rate = (v[..., None] for v in (state.energy_queue, state.memory_queue, exogenous.arrival_rate_hz))
+        rate_bps = fdma_rate_bps(np.ones(1), c.bandwidth_hz, self.full_band_snr(exogenous)[..., None])
+        return bids(
+            self.local_part(cuts, q, w, rate).cost,
+            self.transmission_weight(q, rate) * cuts.sent_bits / rate_bps,
+            self.edge_load(cuts.edge_cycles),
+            (state.bandwidth_price_mean, state.edge_cpu_price_mean),
+            c.delay_weight * self.total_cycles.mean() / c.device_cpu_hz,
+        )
+
+    def global_state(self, state: Any, exogenous: Any) -> Array:
+        return _clipped(np.concatenate(self._own_entries(state, exogenous), axis=1))
+
+    def portrait(self, state: Any, exogenous: Any) -> dict[str, Portrait]:
+        fading = np.log10(self.floored_gain(exogenous) / self.mean_gain)
+        far = self.mean_gain.min() / self.mean_gain  # gain falls with distance to the power of the exponent
+        distance = np.broadcast_to(far ** (1.0 / self.config.path_loss_exponent), fading.shape)
+        return {
+            "device": Portrait(
+                state.energy_queue / self.queue_reference[0], "energy queue [of its reference]", 3.0,
+                link=np.clip(0.8 + 0.4 * fading, 0.0, 1.0), link_label="fading", distance=distance,
+            )
+        }  # fmt: skip
+
+    def action_masks(self, state: Any, exogenous: Any) -> dict[str, Array]:
+        """Cuts that a device's network has, (B, N, M+1)."""
+        if self.config.local_cpu_rule == "action":
+            return {}
+        legal = np.arange(int(self.layers.max()) + 1) <= self.layers[:, None]
+        return {"device": np.broadcast_to(legal, (len(state.energy_queue), *legal.shape))}
+
+    # --- actions -----------------------------------------------------------------------------------------------------
+
+    def decode(self, state: Any, actions: Mapping[str, Array], exogenous: Any) -> ModelPartitioningDecisions:
+        if "device" not in actions:
+            raise ValueError("actions of role 'device' are missing")
+        cells, n = state.energy_queue.shape
+        device = checked_actions("device", n, self.roles["device"].action_space, actions["device"], cells)
+        raw = actions.get("server", np.zeros((cells, 1, 2 * n)))  # a missing server asks for equal shares
+        weights = checked_actions("server", 1, _unit_box(2 * n), raw, cells)[:, 0]
+        if self.config.local_cpu_rule == "optimal":
+            return self._decisions(np.minimum(device, self.layers), None, weights)
+        return self._decisions(self._cut_of(device[..., 0]), device[..., 1], weights)
+
+    def decode_central(self, state: Any, action: Array, exogenous: Any) -> ModelPartitioningDecisions:
+        cells, n = state.energy_queue.shape
+        joint = checked_actions("the centralized controller", 0, self.central_space, action, cells)
+        if "action" not in self.config.rules:
+            return self._decisions(joint, None, None)
+        fraction = joint[:, n : 2 * n] if self.config.local_cpu_rule == "action" else None
+        weights = joint[:, -2 * n :] if self._server_decides else None
+        return self._decisions(self._cut_of(joint[:, :n]), fraction, weights)
+
+    def _cut_of(self, unit: Array) -> Array:
+        """Cut floor(a (L+1)), at most L, of a number in [0, 1] (erratum 3)."""
+        return np.minimum(np.floor(unit * (self.layers + 1)).astype(np.int64), self.layers)
+
+    def _decisions(self, layer: Array, fraction: Array | None, weights: Array | None) -> ModelPartitioningDecisions:
+        c, n = self.config, self.config.num_devices
+        cpu_hz = None
+        if fraction is not None:
+            cpu_hz = np.where(layer > 0, np.maximum(c.cpu_floor_fraction, fraction) * c.device_cpu_hz, 0.0)
+        if weights is None or not self._server_decides:
+            return ModelPartitioningDecisions(layer, cpu_hz)
+        return ModelPartitioningDecisions(layer, cpu_hz, c.share_floor + weights[:, :n], c.share_floor + weights[:, n:])
+
+    # --- one slot ----------------------------------------------------------------------------------------------------
+
+    def local_part(
+        self, cuts: CutCosts, energy_queue: Array, memory_queue: Array, arrival_rate_hz: Array,
+        cpu_hz: Array | None = None,
+    ) -> LocalPart:  # fmt: skip
+        """A device's own share of the cost of cuts, under the best CPU rate (P3) or a given one.
+
+        Args:
+            cuts: columns of any shape that broadcasts with the following ((B, N), or (N, M+1) with (B, N, 1)).
+            energy_queue, memory_queue: Q, W.
+            arrival_rate_hz: lambda.
+            cpu_hz: f; None: the minimiser of P3.
+        """
+        c = self.config
+        work = cuts.local_cycles
+        if cpu_hz is None:
+            load = arrival_rate_hz * work
+            hz_min = np.minimum(
+                np.maximum(load / c.utilisation_cap, c.cpu_floor_fraction * c.device_cpu_hz), c.device_cpu_hz
+            )
+            price = energy_queue * arrival_rate_hz * (c.energy_coefficient * c.slot_s)
+            cpu_hz = allocation.local_cpu_hz(work, arrival_rate_hz, price, c.delay_weight, hz_min, c.device_cpu_hz)
+        busy = work > 0.0
+        cpu_hz = np.where(busy, cpu_hz, 0.0)
+        service_s = work / np.where(busy, cpu_hz, 1.0)
+        delay = md1_sojourn_s(service_s, arrival_rate_hz, c.utilisation_cap)
+        energy = work_energy_j(work, cpu_hz, c.energy_coefficient) * (arrival_rate_hz * c.slot_s)
+        cost = energy_queue * energy + memory_queue * (cuts.memory_bytes / c.memory_unit_bytes) + c.delay_weight * delay
+        return LocalPart(cpu_hz, delay, energy, cost)
+
+    def transmission_weight(self, energy_queue: Array, arrival_rate_hz: Array) -> Array:
+        """Cost of one second of transmission, Q p lambda tau + V, any shape."""
+        c = self.config
+        return energy_queue * arrival_rate_hz * (c.transmit_power_w * c.slot_s) + c.delay_weight
+
+    def edge_load(self, edge_cycles: Array) -> Array:
+        """Delay cost V D / F of edge work that holds the whole edge CPU, any shape."""
+        return edge_cycles * (self.config.delay_weight / self.config.edge_cpu_hz)
+
+    def _shares(self, rule: str, weight: Array | None, taking_part: Array, optimal: Any) -> Array:
+        """Shares under a rule, exactly 0 for those that take no part."""
+        if rule == "optimal":
+            shares: Array = optimal()
+            return shares
+        held = taking_part * (1.0 if rule == "equal" or weight is None else weight)
+        total = held.sum(axis=1, keepdims=True)
+        return np.asarray(held / np.where(total > 0.0, total, 1.0))
+
+    def step(self, state: Any, decisions: Any, exogenous: Any) -> Step:
+        c = self.config
+        layer = np.minimum(decisions.partition_layer, self.layers)
+        cuts, rate_hz = self.cuts.at(layer), exogenous.arrival_rate_hz
+        given_hz = decisions.device_cpu_hz if c.local_cpu_rule == "action" else None
+        local = self.local_part(cuts, state.energy_queue, state.memory_queue, rate_hz, given_hz)
+
+        snr = self.full_band_snr(exogenous)
+        sending, weight = cuts.sent_bits > 0.0, self.transmission_weight(state.energy_queue, rate_hz) * cuts.sent_bits
+        alpha = self._shares(
+            c.bandwidth_rule, decisions.bandwidth_weight, sending, lambda: allocation.fdma_shares(weight, snr)
+        )
+        rate_bps = fdma_rate_bps(alpha, c.bandwidth_hz, snr)
+        transmission_s = cuts.sent_bits / np.where(sending, rate_bps, 1.0)
+
+        load = self.edge_load(cuts.edge_cycles)
+        at_edge = load > 0.0
+        x = self._shares(
+            c.edge_cpu_rule, decisions.edge_cpu_weight, at_edge,
+            lambda: np.where(at_edge, allocation.square_root_shares(load), 0.0),
+        )  # fmt: skip
+        edge_s = cuts.edge_cycles / np.where(at_edge, x * c.edge_cpu_hz, 1.0)
+
+        transmit_j = transmission_s * rate_hz * (c.transmit_power_w * c.slot_s)
+        transmission_cost = state.energy_queue * transmit_j + c.delay_weight * transmission_s
+        cost = local.cost + transmission_cost + c.delay_weight * edge_s
+        details = {
+            "partition_layer": layer,
+            "device_cpu_hz": local.cpu_hz,
+            "bandwidth_share": alpha,
+            "edge_cpu_share": x,
+            "delay_s": local.delay_s + transmission_s + edge_s,
+            "device_delay_s": local.delay_s,
+            "transmission_delay_s": transmission_s,
+            "edge_delay_s": edge_s,
+            "transmission_cost": transmission_cost,
+            "full_band_snr": snr,
+            "energy_j": local.energy_j + transmit_j,
+            "memory_bytes": cuts.memory_bytes,
+        }
+        prices = {
+            "bandwidth_price": _mean_over(allocation.fdma_price(weight, snr, alpha, c.bandwidth_hz), sending),
+            "edge_cpu_price": _mean_over(allocation.square_root_price(load, x), at_edge),
+        }
+        metrics = self._metrics(state, cost, rate_hz * cuts.local_cycles, details, prices)
+        costs = {"device": cost, "server": np.zeros((len(cost), 1))}
+        return Step(self._next_state(state, cuts, details, metrics), costs, metrics, details)
+
+    def _next_state(
+        self, state: Any, cuts: CutCosts, details: Mapping[str, Array], metrics: Mapping[str, Array]
+    ) -> ModelPartitioningState:
+        """Virtual queues (eqs. 8, 9) and the averages that are broadcast."""
+        c = self.config
+        nu_e, nu_c = c.energy_queue_scale, c.memory_queue_scale / c.memory_unit_bytes
+        averages = (
+            ("crowd", "offload_ratio"), ("bandwidth_price_mean", "bandwidth_price"),
+            ("edge_cpu_price_mean", "edge_cpu_price"),
+        )  # fmt: skip
+        smoothed = {
+            name: getattr(state, name) + c.signal_smoothing * (metrics[value] - getattr(state, name))
+            for name, value in averages
+        }
+        raw_bits = self.cuts.sent_bits[:, 0]
+        return ModelPartitioningState(
+            energy_queue=virtual_queue(state.energy_queue, nu_e * details["energy_j"], nu_e * self.energy_budget_j),
+            memory_queue=virtual_queue(state.memory_queue, nu_c * cuts.memory_bytes, nu_c * self.memory_budget_bytes),
+            last_sent_fraction=cuts.sent_bits / np.where(raw_bits > 0.0, raw_bits, 1.0),
+            last_edge_fraction=cuts.edge_cycles / self.total_cycles,
+            **smoothed,
+        )
+
+    @cached_property
+    def _groups(self) -> tuple[tuple[str, ...], Array]:
+        """Networks in use, and the (N, networks) matrix that averages over their devices."""
+        names = tuple(dict.fromkeys(self.config.device_models))
+        member = np.array([[model == name for name in names] for model in self.config.device_models], np.float64)
+        return names, member / member.sum(axis=0)
+
+    def _metrics(
+        self, state: Any, cost: Array, load: Array, details: Mapping[str, Array], prices: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        c = self.config
+        cpu_hz = details["device_cpu_hz"]
+        offloading = details["partition_layer"] < self.layers
+        utilisation = load / np.where(cpu_hz > 0.0, cpu_hz, 1.0)
+        by_device = {
+            "mean_delay_s": details["delay_s"],
+            "mean_energy_j": details["energy_j"],
+            "mean_memory_bytes": details["memory_bytes"],
+            "mean_energy_queue": state.energy_queue,
+            "mean_memory_queue": state.memory_queue,
+            "offload_ratio": offloading.astype(np.float64),
+        }
+        metrics = {
+            "objective": cost.sum(axis=1),
+            "mean_device_delay_s": details["device_delay_s"].mean(axis=1),
+            "mean_transmission_delay_s": details["transmission_delay_s"].mean(axis=1),
+            "mean_edge_delay_s": details["edge_delay_s"].mean(axis=1),
+            "mean_utilisation": utilisation.mean(axis=1),
+            "unstable_devices": (utilisation > c.utilisation_cap * (1.0 + 1e-9)).sum(axis=1).astype(np.float64),
+            **prices,
+            "signalling_bytes": self._slot_bytes(offloading.sum(axis=1)),
+        }
+        names, averaging = self._groups
+        for name, values in by_device.items():
+            metrics[name] = values.mean(axis=1)
+            grouped = values @ averaging
+            for i, model in enumerate(names):
+                metrics[f"{name}_{model}"] = grouped[:, i]
+        return metrics
+
+    def _slot_bytes(self, offloading: Any) -> Any:
+        """Bytes of decentralized control in a slot in which so many devices offload."""
+        request, grant = (3, 2) if "optimal" in self.config.rules[1:] else (1, 0)
+        count = 0 if grant else 1  # equal shares follow from the number of senders, which is broadcast
+        queues = self.config.num_devices + 1 if self.config.share_queues else 0  # reports and their mean
+        announced = BID * (self.config.num_devices + 1) if self.config.share_bids else 0  # bids and their sums
+        return FLOAT_BYTES * (offloading * (request + grant) + count + SIGNALS + queues + announced)
+
+    def signalling(self) -> Signalling:
+        """Bytes per slot if every device offloads; the metric `signalling_bytes` counts those that do."""
+        n = self.config.num_devices
+        decided = 3 if "action" not in self.config.rules else 4
+        return Signalling(
+            decentralized={"offload requests, grants, broadcasts (all devices offload)": float(self._slot_bytes(n))},
+            centralized={
+                "device -> server: gain, rate, two queues": 4 * FLOAT_BYTES * n,
+                "server -> device: decision": decided * FLOAT_BYTES * n,
+            },
+        )
+
+    def rewards(self, step: Step, mode: str = "local") -> dict[str, Array]:
+        """As the contract, and two modes in which the server, which books no cost, is paid by the sum.
+
+        "device_local": a device's own entry. "difference": also what its shares cost the others (`displaced_cost`), so
+        that it earns what the sum gains by it (D. Wolpert, K. Tumer, Adv. Complex Syst. 4, 2001).
+        """
+        if mode not in ("device_local", "difference"):
+            return super().rewards(step, mode)
+        caused = self.displaced_cost(step) if mode == "difference" else 0.0
+        return {"device": -(step.costs["device"] + caused), "server": -total_cost(step)[:, None]}
+
+    def displaced_cost(self, step: Step) -> Array:
+        """(B, N) what a device's shares cost the others, who would divide them in proportion to what they hold.
+
+        Exact for the edge CPU and for every rule but the optimal band, whose shares would move a little further.
+        """
+        d, v = step.details, self.config.delay_weight
+        edge = allocation.displaced_cost(v * d["edge_delay_s"], d["edge_cpu_share"])
+        return edge + allocation.fdma_displaced_cost(d["transmission_cost"], d["bandwidth_share"], d["full_band_snr"])
+
+
+def _mean_over(values: Array, taking_part: Array) -> Array:
+    """(B,) mean over those that take part, 0 if none does; `values` is 0 elsewhere."""
+    return np.asarray(values.sum(axis=1) / np.maximum(taking_part.sum(axis=1), 1))
+
+
+def _clipped(row: Array) -> Array:
+    return np.clip(row, -OBSERVATION_MAX, OBSERVATION_MAX).astype(np.float32, copy=False)
+
+
+def _row_box(entries: int) -> gymnasium.spaces.Box:
+    return gymnasium.spaces.Box(-OBSERVATION_MAX, OBSERVATION_MAX, (entries,), np.float32)
+
+
+def _unit_box(entries: int) -> gymnasium.spaces.Box:
+    return gymnasium.spaces.Box(0.0, 1.0, (entries,), np.float32)

@@ -1,0 +1,221 @@
+"""Parameters of the sampling-rate scenario, its named networks, and the prices of missed accuracy."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Literal
+
+import numpy as np
+
+from edgemarl.envs.config import config_class, quantity
+from edgemarl.envs.physics.processes import check_transition
+
+
+@config_class
+class SamplingRateConfig:
+    """Parameters in SI units; defaults are those of the paper where it gives them. M services, K rates."""
+
+    devices_per_service: tuple[int, ...] = quantity((5, 5), "-", "devices of each service", symbol="N_m")
+    bandwidth_hz: float = quantity(20e6, "Hz", "band, split equally", symbol="W", source="Sec. V-B2", gt=0)
+    noise_density_w_per_hz: float = quantity(
+        10**-17.4 * 1e-3, "W/Hz", "noise density (-174 dBm/Hz)", symbol="N_o", source="Table II", gt=0
+    )
+    noise_figure: float = quantity(
+        10**0.5, "-", "noise figure, linear (5 dB; E6)", symbol="N_f", source="Table II", gt=0
+    )
+    transmit_power_w: float = quantity(0.1, "W", "power of a device", symbol="P_T", source="Table II", gt=0)
+    channel_gains: tuple[float, ...] = quantity(
+        (6e-13, 4e-13, 2e-13), "-", "gain of each channel state, linear (E1)", symbol="G(H)"
+    )
+    channel_transition: tuple[tuple[float, ...], ...] = quantity(
+        ((0.3, 0.7, 0.0), (0.25, 0.5, 0.25), (0.0, 0.7, 0.3)), "-", "channel Markov chain", symbol="P", source="(30)"
+    )
+    arrival_mean: float = quantity(0.8, "task/slot", "mean tasks of a device", symbol="lambda", ge=0)
+    arrival_half_width: float = quantity(0.5, "task/slot", "half width of arrivals", source="Sec. V-A", ge=0)
+    raw_task_bits: tuple[float, ...] = quantity(
+        (768e3, 512e3), "bit/task", "data of a task at the full rate", symbol="nu_m", source="Sec. V-A"
+    )
+    device_hz: float = quantity(1e8, "Hz", "CPU of a device", symbol="f_n", source="Table II", gt=0)
+    server_hz: float = quantity(1e9, "Hz", "CPU of the server (Table II prints 2e9: E17)", symbol="f_b", gt=0)
+    slot_s: float = quantity(1.0, "s", "slot length", symbol="tau", source="Table II", gt=0)
+    device_cycles_per_bit: tuple[float, ...] = quantity(
+        (80.0, 160.0), "cycle/bit", "compressed DNN, per service", symbol="eta_{m,c}", source="Table II"
+    )
+    server_cycles_per_bit: tuple[float, ...] = quantity(
+        (200.0, 400.0), "cycle/bit", "full DNN, per service", symbol="eta_{m,u}", source="Table II"
+    )
+    rate_accuracy: tuple[float, ...] = quantity(
+        (0.59, 0.884, 0.950, 0.987), "-", "accuracy at each sampling rate k/K", symbol="g(theta_k)", source="Sec. V-A"
+    )
+    device_model_accuracy: tuple[float, ...] = quantity(
+        (0.8, 0.8), "-", "accuracy factor of the compressed DNN", symbol="h_{m,c}", source="Table II"
+    )
+    server_model_accuracy: tuple[float, ...] = quantity(
+        (1.0, 1.0), "-", "accuracy factor of the full DNN", symbol="h_{m,u}", source="Table II"
+    )
+    accuracy_target: tuple[float, ...] = quantity(
+        (0.8, 0.9), "-", "long-run mean accuracy to keep", symbol="A_m^th", source="Sec. V-A"
+    )
+    device_queue_limit_bits: float = quantity(
+        3.84e6, "bit", "buffer of a device", symbol="B^max", source="Table II", ge=0
+    )
+    server_queue_limit_bits: float = quantity(
+        19.2e6, "bit", "buffer of the server per service", symbol="Q^max", source="Table II", ge=0
+    )
+    overflow_penalty_s: float = quantity(
+        1.0, "s", "delay charged per overflow (E8)", symbol="w_p", source="Table II", ge=0
+    )
+    balance_per_s: float = quantity(
+        0.05, "1/s", "weight of delay against accuracy (E8)", symbol="V", source="Table II", gt=0
+    )
+    share_mode: Literal["optimal", "fixed", "action"] = quantity(
+        "optimal", "-", "who sets the CPU shares: Theorem 1, constants, or the server's own action", source="Theorem 1"
+    )
+    share_logit_scale: float = quantity(3.0, "-", "steepness of the server's softmax", gt=0)
+    wait_mode: Literal["literal", "offloaders"] = quantity(
+        "literal", "-", "who is charged queue and wait: every device of the service, or those that offload (E2)"
+    )
+    horizon_slots: int = quantity(200, "slot", "slots of an episode", symbol="T", source="Table III", ge=1)
+    accuracy_price_s: tuple[float, ...] = quantity(
+        (),
+        "s",
+        "price mu_m of a unit of missed accuracy in priced_delay_s; () takes `accuracy_prices_s`",
+        symbol="mu_m",
+    )
+
+    def __post_init__(self) -> None:
+        services = len(self.devices_per_service)
+        if not services or min(self.devices_per_service) < 1:
+            raise ValueError(
+                f"devices_per_service = {self.devices_per_service} is not legal: one number >= 1 per service"
+            )
+        for name in ("raw_task_bits", "device_cycles_per_bit", "server_cycles_per_bit"):
+            _check_vector(name, getattr(self, name), services, 0.0, math.inf, open_low=True)
+        for name in ("device_model_accuracy", "server_model_accuracy", "accuracy_target"):
+            _check_vector(name, getattr(self, name), services, 0.0, 1.0)
+        _check_vector("rate_accuracy", self.rate_accuracy, None, 0.0, 1.0)
+        if any(b < a for a, b in zip(self.rate_accuracy, self.rate_accuracy[1:], strict=False)):
+            raise ValueError(f"rate_accuracy = {self.rate_accuracy} is not legal: must not fall with the rate")
+        _check_vector("channel_gains", self.channel_gains, None, 0.0, math.inf, open_low=True)
+        check_transition(np.asarray(self.channel_transition), len(self.channel_gains))
+        if self.accuracy_price_s:
+            _check_vector("accuracy_price_s", self.accuracy_price_s, services, 0.0, math.inf)
+
+    @property
+    def num_devices(self) -> int:
+        """N, all services together."""
+        return sum(self.devices_per_service)
+
+    @property
+    def num_services(self) -> int:
+        """M."""
+        return len(self.devices_per_service)
+
+    @property
+    def num_rates(self) -> int:
+        """K sampling rates k/K, k = 1..K; a device has 2K options."""
+        return len(self.rate_accuracy)
+
+    @property
+    def arrival_max(self) -> float:
+        """Largest arrival that a sampled trace can hold, in task/slot; 1 if none ever arrives."""
+        return self.arrival_mean + self.arrival_half_width or 1.0
+
+
+def _check_vector(
+    name: str, values: tuple[float, ...], length: int | None, low: float, high: float, open_low: bool = False
+) -> None:
+    if length is not None and len(values) != length:
+        raise ValueError(f"{name} has {len(values)} entries, must have one per service: {length}")
+    legal = all((low < v if open_low else low <= v) and v <= high for v in values) and len(values) > 0
+    if not legal:
+        sign = ">" if open_low else ">="
+        upper = "" if math.isinf(high) else f" and <= {high:g}"
+        raise ValueError(f"{name} = {values} is not legal: entries must be {sign} {low:g}{upper}")
+
+
+def default_config() -> SamplingRateConfig:
+    """Ten devices, 20 MHz, an edge CPU of 1 GHz."""
+    return SamplingRateConfig()
+
+
+def printed_config() -> SamplingRateConfig:
+    """The edge CPU as Table II prints it (E17)."""
+    return SamplingRateConfig(server_hz=2e9)
+
+
+def tight_config() -> SamplingRateConfig:
+    """A network that uncoordinated devices overload; V is smaller so that 200 slots keep the targets within 0.5 %."""
+    return SamplingRateConfig(server_hz=8e8, arrival_mean=1.0, balance_per_s=0.02)
+
+
+PRESETS = {"default": default_config, "printed": printed_config, "tight": tight_config}
+"""Named networks."""
+
+
+def scaled(config: SamplingRateConfig, devices_per_service: tuple[int, ...]) -> SamplingRateConfig:
+    """The same network for another population: resources grow with N, V falls (delay is a sum, accuracy a mean).
+
+    Args:
+        config: network to scale.
+        devices_per_service: new population (M,).
+    """
+    factor = sum(devices_per_service) / config.num_devices
+    return dataclasses.replace(
+        config,
+        devices_per_service=devices_per_service,
+        bandwidth_hz=config.bandwidth_hz * factor,
+        server_hz=config.server_hz * factor,
+        server_queue_limit_bits=config.server_queue_limit_bits * factor,
+        balance_per_s=config.balance_per_s / factor,
+        accuracy_price_s=tuple(price * factor for price in config.accuracy_price_s),
+    )
+
+
+ACCURACY_PRICES = (
+    # per ten devices: bandwidth_hz, arrival_mean, server_hz, mu_0, mu_1 in s; dual ascent on the default network
+    (5e6, 0.8, 1e9, 16.50, 14.20),
+    (10e6, 0.8, 1e9, 15.02, 13.44),
+    (15e6, 0.8, 1e9, 14.39, 13.09),
+    (20e6, 0.8, 1e9, 14.05, 12.90),
+    (25e6, 0.8, 1e9, 13.82, 12.77),
+    (20e6, 0.6, 1e9, 9.98, 9.15),
+    (20e6, 0.7, 1e9, 12.07, 11.09),
+    (20e6, 0.9, 1e9, 15.92, 14.62),
+    (20e6, 1.0, 1e9, 17.73, 16.29),
+    (5e6, 0.8, 2e9, 8.05, 7.74),
+    (10e6, 0.8, 2e9, 6.22, 6.82),
+    (15e6, 0.8, 2e9, 5.57, 6.65),
+    (20e6, 0.8, 2e9, 5.22, 6.48),
+    (25e6, 0.8, 2e9, 5.00, 6.41),
+    (20e6, 1.0, 0.8e9, 19.35, 18.27),
+    (20e6, 0.75, 1.00e9, 13.24, 12.23),
+    (20e6, 0.75, 1.05e9, 12.45, 11.40),
+    (20e6, 0.75, 1.10e9, 11.72, 10.61),
+    (20e6, 0.75, 1.15e9, 11.05, 9.90),
+    (20e6, 0.75, 1.20e9, 10.45, 9.25),
+)
+
+
+def accuracy_prices_s(config: SamplingRateConfig) -> tuple[float, ...]:
+    """Prices mu (M,) of missed accuracy in s: the multipliers of the accuracy targets.
+
+    A network that `ACCURACY_PRICES` lists gets its own multipliers; another one those of the nearest listed network
+    (bandwidth, arrivals, server CPU, in logarithms), which still compares controllers and still bounds every policy
+    from below; `agents.sampling_rate.reference.dual_ascent` computes the right ones for `accuracy_price_s`. With N
+    devices the prices of ten are multiplied by N/10; with other than two services each gets the mean price.
+    """
+    if config.accuracy_price_s:
+        return config.accuracy_price_s
+    per_ten = config.num_devices / 10.0
+    here = (config.bandwidth_hz / per_ten, config.arrival_mean, config.server_hz / per_ten)
+    tiny = 1e-3
+
+    def distance(row: tuple[float, ...]) -> float:
+        return sum(math.log(max(a, tiny) / b) ** 2 for a, b in zip(here, row[:3], strict=True))
+
+    prices: tuple[float, ...] = min(ACCURACY_PRICES, key=distance)[3:]
+    if config.num_services != len(prices):
+        prices = (sum(prices) / len(prices),) * config.num_services
+    return tuple(price * per_ten for price in prices)

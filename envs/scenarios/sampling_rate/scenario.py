@@ -1,0 +1,497 @@
+"""Accuracy-guaranteed inference with adaptive sampling (W. Wu, P. Yang, W. Zhang, C. Zhou, X. Shen, IEEE TII, 2021).
+
+N devices serve M inference services. Once per slot a device picks its sampling rate (less data, less accuracy) and
+where the DNN runs: compressed on the device, or whole at the server, which divides its CPU over the services. Delay is
+minimised; a deficit queue per service keeps its long-run mean accuracy. Numbers in brackets are the paper's equations;
+E1..E17 are the errata listed in docs/sampling_rate.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from edgemarl.envs.api import Array, Portrait, Role, Scenario, Signalling, Step, Trace, checked_actions, drawn
+from edgemarl.envs.physics.allocation import proportional_shares, softmax_shares, square_root_shares
+from edgemarl.envs.physics.processes import markov_channel, uniform_arrivals
+from edgemarl.envs.physics.queueing import QueueSlot, finite_queue, virtual_queue
+from edgemarl.envs.physics.radio import shannon_rate_bps
+from edgemarl.envs.scenarios.sampling_rate.config import SamplingRateConfig, accuracy_prices_s
+
+WORK_MAX = 10.0
+"""Slots of backlog, and accuracy deficit, above which an observation saturates."""
+RATIO_MAX = 2.0
+"""Rate and batch, relative to their largest ordinary value, above which an observation saturates."""
+SHORTFALL_TOLERANCE = 0.005
+"""Relative accuracy shortfall of an episode that counts as an error (E10)."""
+
+
+@dataclass(frozen=True)
+class SamplingRateState:
+    device_queue_bits: Array  # (B, N) B_n
+    server_queue_bits: Array  # (B, M) Q_m
+    accuracy_deficit: Array  # (B, M) Z_m
+
+
+@dataclass(frozen=True)
+class SamplingRateTrace(Trace):
+    channel_gain: Array = drawn("slot", "-", "num_devices", process="markov_channel", low=0.0)
+    arrival_rate: Array = drawn("slot", "task/slot", "num_devices", process="uniform_arrivals", low=0.0)
+
+
+@dataclass(frozen=True)
+class SamplingRateExogenous:
+    channel_gain: Array  # (B, N) visible before acting
+    arrival_rate: Array  # (B, N) visible before acting
+
+
+@dataclass(frozen=True)
+class SamplingRateDecisions:
+    rate_level: Array  # (B, N) int, k = 1..K
+    local: Array  # (B, N) int or bool, o: 1 = compute on the device, 0 = offload
+    share: Array | None = None  # (B, M) CPU shares, read only in share_mode="action"
+
+
+class SamplingRate(Scenario):
+    """The scenario; see the module's docstring. The cost of a slot is minus the reward (20)."""
+
+    name = "sampling_rate"
+    title = "Accuracy-guaranteed inference with adaptive sampling rates"
+    paper = "W. Wu, P. Yang, W. Zhang, C. Zhou, X. Shen, IEEE Transactions on Industrial Informatics (2021)"
+    config_type = SamplingRateConfig
+    state_type = SamplingRateState
+    trace_type = SamplingRateTrace
+    exogenous_type = SamplingRateExogenous
+    decisions_type = SamplingRateDecisions
+    cost_metric = "priced_delay_s"
+    cost_label = "priced delay per slot [s]"
+    summary_metrics = MappingProxyType(
+        {
+            "service delay [s]": ("service_delay_s",),
+            "accuracy shortfall [-]": ("accuracy_shortfall",),
+            "tasks computed locally [-]": ("local_task_ratio",),
+            "accuracy error probability [-]": ("accuracy_error",),
+            "delay per device [s]": ("delay_per_device_s",),
+            "edge backlog [bit]": ("server_queue_bits_total",),
+        }
+    )
+
+    config: SamplingRateConfig
+
+    # --- constants as arrays ----------------------------------------------------------------------------------------
+
+    @cached_property
+    def service(self) -> Array:
+        """(N,) m(n): devices are numbered service by service."""
+        return np.repeat(np.arange(self.config.num_services), self.config.devices_per_service)
+
+    @cached_property
+    def service_size(self) -> Array:
+        """(M,) N_m as floats."""
+        return np.asarray(self.config.devices_per_service, np.float64)
+
+    @cached_property
+    def _starts(self) -> Array:
+        return np.concatenate([[0], np.cumsum(self.config.devices_per_service)[:-1]])
+
+    def per_service(self, values: Array) -> Array:
+        """Sums over the devices of each service: (.., N) -> (.., M)."""
+        return np.asarray(np.add.reduceat(values, self._starts, axis=-1))
+
+    @cached_property
+    def raw_bits_per_task(self) -> Array:
+        """(N,) nu of each device's service."""
+        return np.asarray(self.config.raw_task_bits)[self.service]
+
+    @cached_property
+    def device_bits_per_slot(self) -> Array:
+        """(N,) f_n tau / eta_{m,c}: bits that a device can work off in one slot."""
+        c = self.config
+        return c.device_hz * c.slot_s / np.asarray(c.device_cycles_per_bit)[self.service]
+
+    @cached_property
+    def server_cycles_per_bit(self) -> Array:
+        """(M,) eta_{m,u}."""
+        return np.asarray(self.config.server_cycles_per_bit, np.float64)
+
+    @cached_property
+    def accuracy_of_options(self) -> Array:
+        """(M, 2K) accuracy (12) of each option: offloaded at rates 1..K, then local at rates 1..K."""
+        c = self.config
+        return np.concatenate(
+            [np.outer(c.server_model_accuracy, c.rate_accuracy), np.outer(c.device_model_accuracy, c.rate_accuracy)],
+            axis=1,
+        )
+
+    @cached_property
+    def accuracy_target(self) -> Array:
+        """(M,) A_m^th."""
+        return np.asarray(self.config.accuracy_target, np.float64)
+
+    @cached_property
+    def fixed_share(self) -> Array:
+        """(M,) shares proportional to the services' cycles per task at the full rate, N_m nu_m eta_{m,u}."""
+        return proportional_shares(
+            self.service_size * np.asarray(self.config.raw_task_bits) * self.server_cycles_per_bit
+        )
+
+    @cached_property
+    def accuracy_price_s(self) -> Array:
+        """(M,) mu of `priced_delay_s`."""
+        return np.asarray(accuracy_prices_s(self.config))
+
+    @cached_property
+    def rate_bps_max(self) -> float:
+        """Link rate at the best ordinary gain, which an observation shows as 1."""
+        return float(self.link_rate_bps(np.asarray(max(self.config.channel_gains))))
+
+    # --- spaces -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def roles(self) -> dict[str, Role]:
+        c = self.config
+        broadcast = [WORK_MAX] * (2 * c.num_services)
+        device = _box([WORK_MAX, RATIO_MAX, RATIO_MAX, *[1.0] * c.num_services, *broadcast])
+        roles = {"device": Role("device", c.num_devices, device, gymnasium.spaces.Discrete(2 * c.num_rates))}
+        if c.share_mode == "action":
+            roles["server"] = Role("server", 1, _box(broadcast), self._share_space)
+        return roles
+
+    @property
+    def ledger(self) -> dict[str, int]:
+        return {"device": self.config.num_devices, "server": 1}
+
+    @cached_property
+    def _share_space(self) -> gymnasium.spaces.Box:
+        return gymnasium.spaces.Box(-1.0, 1.0, (self.config.num_services,), np.float32)
+
+    @cached_property
+    def central_space(self) -> gymnasium.spaces.Box:
+        c = self.config
+        entries = 2 * c.num_devices + (c.num_services if c.share_mode == "action" else 0)
+        return gymnasium.spaces.Box(-1.0, 1.0, (entries,), np.float32)
+
+    @cached_property
+    def central_discrete_space(self) -> gymnasium.spaces.MultiDiscrete:
+        """The devices' own action indices: what a centralized controller may give instead of `central_space`."""
+        return gymnasium.spaces.MultiDiscrete([2 * self.config.num_rates] * self.config.num_devices)
+
+    @cached_property
+    def global_state_space(self) -> gymnasium.spaces.Box:
+        n, m = self.config.num_devices, self.config.num_services
+        return _box([WORK_MAX] * n + [RATIO_MAX] * (2 * n) + [WORK_MAX] * (2 * m))
+
+    @property
+    def horizon(self) -> int:
+        return self.config.horizon_slots
+
+    # --- randomness -------------------------------------------------------------------------------------------------
+
+    def sample_cell(self, rng: np.random.Generator, slots: int) -> dict[str, Array]:
+        c = self.config
+        channels, arrivals = rng.spawn(2)
+        states = markov_channel(channels, np.asarray(c.channel_transition), slots + 1, c.num_devices)
+        rates = uniform_arrivals(arrivals, c.arrival_mean, c.arrival_half_width, (slots + 1, c.num_devices))
+        return {"channel_gain": np.asarray(c.channel_gains)[states], "arrival_rate": rates}
+
+    def check_trace(self, trace: Any) -> None:
+        super().check_trace(trace)
+        if (trace.channel_gain <= 0.0).any():
+            raise ValueError("trace field channel_gain holds 0; every value must be > 0 (a gain of 0 never delivers)")
+
+    def initial_state(self, trace: Any) -> SamplingRateState:
+        cells, m = trace.cells, self.config.num_services
+        return SamplingRateState(np.zeros((cells, self.config.num_devices)), np.zeros((cells, m)), np.zeros((cells, m)))
+
+    # --- information ------------------------------------------------------------------------------------------------
+
+    def _own(self, state: Any, exogenous: Any) -> tuple[Array, Array, Array]:
+        """Normalised backlog, link rate and raw batch of every device, each (B, N)."""
+        queue = state.device_queue_bits / self.device_bits_per_slot
+        rate = self.link_rate_bps(exogenous.channel_gain) / self.rate_bps_max
+        batch = exogenous.arrival_rate / self.config.arrival_max
+        return np.clip(queue, 0.0, WORK_MAX), np.clip(rate, 0.0, RATIO_MAX), np.clip(batch, 0.0, RATIO_MAX)
+
+    @cached_property
+    def server_bits_per_slot(self) -> Array:
+        """(M,) f_b tau / eta_{m,u}: bits that the whole server can work off in one slot."""
+        return self.config.server_hz * self.config.slot_s / self.server_cycles_per_bit
+
+    def _broadcast(self, state: Any) -> tuple[Array, Array]:
+        """Normalised deficits and server backlogs, each (B, M)."""
+        queue = state.server_queue_bits / self.server_bits_per_slot
+        return np.clip(state.accuracy_deficit, 0.0, WORK_MAX), np.clip(queue, 0.0, WORK_MAX)
+
+    def observe(self, state: Any, exogenous: Any) -> dict[str, Array]:
+        m = self.config.num_services
+        deficit, backlog = self._broadcast(state)
+        row = np.zeros((len(deficit), self.config.num_devices, 3 + 3 * m), np.float32)
+        row[..., 0], row[..., 1], row[..., 2] = self._own(state, exogenous)
+        row[..., 3 : 3 + m] = np.eye(m)[self.service]
+        row[..., 3 + m : 3 + 2 * m] = deficit[:, None]
+        row[..., 3 + 2 * m :] = backlog[:, None]
+        rows = {"device": row}
+        if "server" in self.roles:
+            rows["server"] = np.concatenate([deficit, backlog], axis=1).astype(np.float32)[:, None]
+        return rows
+
+    def global_state(self, state: Any, exogenous: Any) -> Array:
+        deficit, backlog = self._broadcast(state)
+        row: Array = np.concatenate([*self._own(state, exogenous), backlog, deficit], axis=1).astype(np.float32)
+        return row
+
+    def portrait(self, state: Any, exogenous: Any) -> dict[str, Portrait]:
+        c = self.config
+        work = (state.device_queue_bits + self.raw_bits(exogenous.arrival_rate)) / self.device_bits_per_slot
+        backlog = (state.server_queue_bits / self.server_bits_per_slot).sum(axis=1, keepdims=True)
+        return {
+            "device": Portrait(
+                work,
+                "backlog and full batch [slot of own CPU]",
+                2.0,
+                link=np.minimum(self.link_rate_bps(exogenous.channel_gain) / self.rate_bps_max, 1.0),
+                link_label=f"rate of {c.bandwidth_hz / c.num_devices / 1e6:g} MHz",
+            ),
+            "server": Portrait(backlog, "server backlog [slot]", 1.0),
+        }
+
+    # --- actions ----------------------------------------------------------------------------------------------------
+
+    def decode(self, state: Any, actions: Mapping[str, Array], exogenous: Any) -> SamplingRateDecisions:
+        for role in self.roles:
+            if role not in actions:
+                raise ValueError(f"actions of role '{role}' are missing")
+        cells, n = state.device_queue_bits.shape
+        option = checked_actions("device", n, self.roles["device"].action_space, actions["device"], cells)
+        share = None
+        if "server" in actions:  # checked also where it decides nothing
+            logits = checked_actions("server", 1, self._share_space, actions["server"], cells)
+            share = softmax_shares(logits[:, 0], self.config.share_logit_scale) if "server" in self.roles else None
+        return self.decisions_of(option, share)
+
+    def decisions_of(self, option: Array, share: Array | None = None) -> SamplingRateDecisions:
+        """Decisions of action indices a (B, N): level a mod K + 1, local a div K."""
+        rates = self.config.num_rates
+        return SamplingRateDecisions(option % rates + 1, option // rates, share)
+
+    def decode_central(self, state: Any, action: Array, exogenous: Any) -> SamplingRateDecisions:
+        c, who = self.config, "the centralized controller"
+        cells, n = state.device_queue_bits.shape
+        values = np.asarray(action)
+        if values.dtype.kind in "iu" and values.shape[1:] == (n,) and c.share_mode != "action":
+            return self.decisions_of(checked_actions(who, 0, self.central_discrete_space, values, cells))
+        joint = checked_actions(who, 0, self.central_space, values, cells)
+        level = np.minimum(c.num_rates, 1 + np.floor((joint[:, :n] + 1.0) / 2.0 * c.num_rates)).astype(np.int64)
+        share = softmax_shares(joint[:, 2 * n :], c.share_logit_scale) if c.share_mode == "action" else None
+        return SamplingRateDecisions(level, (joint[:, n : 2 * n] > 0.0).astype(np.int64), share)
+
+    # --- one slot ---------------------------------------------------------------------------------------------------
+
+    def link_rate_bps(self, channel_gain: Array) -> Array:
+        """Rate R_n (5) in bit/s of an equal share W/N of the band, any shape."""
+        c = self.config
+        band_hz = c.bandwidth_hz / c.num_devices
+        return shannon_rate_bps(
+            band_hz, channel_gain / (c.noise_figure * c.noise_density_w_per_hz * band_hz), c.transmit_power_w
+        )
+
+    def raw_bits(self, arrival_rate: Array) -> Array:
+        """Bits (B, N) of the slot's batch at the full sampling rate."""
+        return arrival_rate * self.raw_bits_per_task
+
+    def device_accuracy(self, decisions: Any) -> Array:
+        """Accuracy (12) that each device's decision gives, (B, N)."""
+        option = np.asarray(decisions.local, np.int64) * self.config.num_rates + decisions.rate_level - 1
+        return np.asarray(self.accuracy_of_options[self.service, option])
+
+    def service_accuracy(self, decisions: Any) -> Array:
+        """Mean accuracy A_m of each service, (B, M); a device with an empty batch counts."""
+        return self.per_service(self.device_accuracy(decisions)) / self.service_size
+
+    def option_costs_s(
+        self, queue_bits: Array, rate_bps: Array, raw_bits: Array, deficit_price_s: Array, service: Array | None = None
+    ) -> tuple[Array, Array]:
+        """What each of a device's 2K options costs in s apart from the server's time, and the bits it sends there.
+
+        The cost is the local delay (1) and its overflow penalty, or the upload delay (4), plus the priced accuracy
+        that is missed, price (A_m^th - acc) / N_m.
+
+        Args:
+            queue_bits: backlog B_n, (.., n).
+            rate_bps: link rate R_n, (.., n).
+            raw_bits: batch at the full sampling rate, (.., n).
+            deficit_price_s: price of a unit of service accuracy, Z_m / V of each device's service, (.., n).
+            service: (n,) service of each device; default: the scenario's own devices.
+
+        Returns:
+            cost_s and offloaded_bits, (.., n, 2K) in the order of the action indices.
+        """
+        c, rates = self.config, self.config.num_rates
+        service = self.service if service is None else service
+        batch = np.asarray(raw_bits)[..., None] * (np.arange(1, rates + 1) / rates)
+        capacity = (c.device_hz * c.slot_s / np.asarray(c.device_cycles_per_bit))[service][:, None]
+        work = np.asarray(queue_bits)[..., None] + batch
+        overflow = work - capacity > c.device_queue_limit_bits
+        on_device = work / capacity * c.slot_s + c.overflow_penalty_s * overflow
+        uploaded = batch / np.asarray(rate_bps)[..., None]
+        price = np.asarray(deficit_price_s / self.service_size[service])[..., None]
+        missing = self.accuracy_target[service][:, None] - self.accuracy_of_options[service]
+        cost = np.concatenate([uploaded, on_device], axis=-1) + price * missing
+        return cost, np.concatenate([batch, np.zeros_like(batch)], axis=-1)
+
+    def charged_count(self, local: Array) -> Array:
+        """(B, M) n_m: devices that wait for each other at the server, all of the service or those that offload (E2)."""
+        if self.config.wait_mode == "literal":
+            return np.broadcast_to(self.service_size, (len(local), self.config.num_services))
+        return self.per_service(1.0 - local)
+
+    def server_load_cycles(self, offloaded_bits: Array, backlog_bits: Array, charged: Array) -> Array:
+        """L_m of (26) in cycles: eta ((n_m + 1)/2 a_m + n_m Q_m), any shape (.., M).
+
+        The server's part of the delay is sum L_m / (c_m f_b). The backlog counts once per waiting device (E3).
+        """
+        return self.server_cycles_per_bit * ((charged + 1.0) / 2.0 * offloaded_bits + charged * backlog_bits)
+
+    def shares(self, offloaded_bits: Array, backlog_bits: Array, charged: Array, given: Array | None) -> Array:
+        """CPU shares c (B, M) of the slot under `share_mode`.
+
+        Args:
+            offloaded_bits: a_m (B, M).
+            backlog_bits: Q_m (B, M).
+            charged: n_m (B, M); at least 1 is used, so that a backlog that nobody adds to is served.
+            given: the server's own shares (B, M), read in mode "action".
+        """
+        mode = self.config.share_mode
+        if mode == "fixed":
+            return np.broadcast_to(self.fixed_share, offloaded_bits.shape)
+        if mode == "action":
+            if given is None:
+                raise ValueError("decisions carry no share, which share_mode = 'action' needs: (cells, services)")
+            return proportional_shares(given)
+        return square_root_shares(self.server_load_cycles(offloaded_bits, backlog_bits, np.maximum(charged, 1.0)))
+
+    def step(self, state: Any, decisions: Any, exogenous: Any) -> Step:
+        c = self.config
+        local = np.asarray(decisions.local, np.float64)
+        batch = self.raw_bits(exogenous.arrival_rate) * decisions.rate_level / c.num_rates
+        kept, sent = local * batch, (1.0 - local) * batch
+        offloaded = self.per_service(sent)
+        share = self.shares(offloaded, state.server_queue_bits, self.charged_count(local), decisions.share)
+        delays = self._delays(state, exogenous, local, batch, sent, offloaded, share)
+        device = finite_queue(state.device_queue_bits, kept, self.device_bits_per_slot, c.device_queue_limit_bits)
+        server = finite_queue(
+            state.server_queue_bits, offloaded, share * self.server_bits_per_slot, c.server_queue_limit_bits
+        )
+        accuracy = self.device_accuracy(decisions)
+        mean_accuracy = self.per_service(accuracy) / self.service_size
+        deficit = virtual_queue(state.accuracy_deficit, self.accuracy_target, mean_accuracy)
+        overflow = {"device": device.dropped > 0.0, "server": server.dropped > 0.0}
+        total_s = sum(delays.values()) + c.overflow_penalty_s * overflow["device"]
+        price = (state.accuracy_deficit / self.service_size)[:, self.service]
+        missing = self.accuracy_target[self.service] - accuracy
+        costs = {
+            "device": c.balance_per_s * total_s + price * missing,
+            "server": c.balance_per_s * c.overflow_penalty_s * overflow["server"].sum(axis=1, keepdims=True),
+        }
+        details = {
+            **{f"device_{name}": values for name, values in delays.items()},
+            "device_accuracy": accuracy,
+            "service_accuracy": mean_accuracy,
+            "share": share,
+            "offloaded_bits": offloaded,
+            "device_served_bits": device.served,
+            "server_served_bits": server.served,
+            "device_dropped_per_device_bits": device.dropped,
+            "server_dropped_per_service_bits": server.dropped,
+        }
+        metrics = self._delay_metrics(delays, overflow, costs)
+        metrics |= self._load_metrics(exogenous, decisions, device, server)
+        for m in range(c.num_services):
+            metrics |= {f"accuracy_{m}": mean_accuracy[:, m], f"accuracy_deficit_{m}": deficit[:, m]}
+            metrics[f"share_{m}"] = share[:, m]
+        next_state = SamplingRateState(device.next_backlog, server.next_backlog, deficit)
+        return Step(next_state, costs, metrics, details)
+
+    def _delays(
+        self, state: Any, exogenous: Any, local: Array, batch: Array, sent: Array, offloaded: Array, share: Array
+    ) -> dict[str, Array]:
+        """The five delays of every device in s, (B, N): (1), (4), (6), (7), (10)."""
+        service = self.service
+        ratio = share * self.config.server_hz
+        seconds_per_bit = np.divide(self.server_cycles_per_bit, ratio, out=np.zeros_like(ratio), where=ratio > 0.0)
+        mine = seconds_per_bit[:, service]
+        charged = 1.0 if self.config.wait_mode == "literal" else 1.0 - local
+        slot_s = self.config.slot_s
+        return {
+            "local_delay_s": local * (state.device_queue_bits + batch) / self.device_bits_per_slot * slot_s,
+            "offload_delay_s": sent / self.link_rate_bps(exogenous.channel_gain),
+            "process_delay_s": mine * sent,
+            "queue_delay_s": charged * (seconds_per_bit * state.server_queue_bits)[:, service],
+            "wait_delay_s": charged * mine * (offloaded[:, service] - sent) / 2.0,
+        }
+
+    def _delay_metrics(self, delays: Any, overflow: Any, costs: Mapping[str, Array]) -> dict[str, Array]:
+        c = self.config
+        parts = {name: values.sum(axis=1) for name, values in delays.items()}
+        delay = np.sum(list(parts.values()), axis=0)
+        counts = {f"{who}_overflow_count": where.sum(axis=1) for who, where in overflow.items()}
+        return {
+            "service_delay_s": delay + c.overflow_penalty_s * np.sum(list(counts.values()), axis=0),
+            "delay_s": delay,
+            "delay_per_device_s": delay / c.num_devices,
+            **parts,
+            **counts,
+            "reward": -(costs["device"].sum(axis=1) + costs["server"][:, 0]),
+        }
+
+    def _load_metrics(self, exogenous: Any, decisions: Any, device: QueueSlot, server: QueueSlot) -> dict[str, Array]:
+        c = self.config
+        arrived = exogenous.arrival_rate.sum(axis=1)
+        local = (decisions.local * exogenous.arrival_rate).sum(axis=1)
+        return {
+            "local_task_ratio": np.divide(local, arrived, out=np.zeros_like(arrived), where=arrived > 0.0),
+            "mean_rate_fraction": decisions.rate_level.mean(axis=1) / c.num_rates,
+            "device_dropped_bits": device.dropped.sum(axis=1),
+            "server_dropped_bits": server.dropped.sum(axis=1),
+            "device_queue_bits_mean": device.next_backlog.mean(axis=1),
+            "server_queue_bits_total": server.next_backlog.sum(axis=1),
+            "device_utilisation": (device.served / self.device_bits_per_slot).mean(axis=1),
+            "server_utilisation": (server.served / self.server_bits_per_slot).sum(axis=1),
+        }
+
+    def episode_metrics(self, means: Mapping[str, Array]) -> dict[str, Array]:
+        """`priced_delay_s`, `accuracy_shortfall_m`, their largest, and `accuracy_error`, 0 or 1 (its mean: E10)."""
+        accuracy = np.stack([means[f"accuracy_{m}"] for m in range(self.config.num_services)], axis=-1)
+        missed = np.maximum(self.accuracy_target - accuracy, 0.0)
+        shortfall = np.divide(missed, self.accuracy_target, out=np.zeros_like(missed), where=missed > 0.0)
+        return {
+            "priced_delay_s": means["service_delay_s"] + missed @ self.accuracy_price_s,
+            **{f"accuracy_shortfall_{m}": shortfall[..., m] for m in range(self.config.num_services)},
+            "accuracy_shortfall": shortfall.max(axis=-1),
+            "accuracy_error": (shortfall > SHORTFALL_TOLERANCE).any(axis=-1).astype(np.float64),
+        }
+
+    def signalling(self) -> Signalling:
+        c = self.config
+        n, m = float(c.num_devices), float(c.num_services)
+        optimal = c.share_mode == "optimal"
+        uplink = {"device -> server: action": n}
+        if optimal:
+            uplink["device -> server: offloaded bits"] = 4.0 * n
+        return Signalling(
+            decentralized={**uplink, "server -> device: accuracy deficits, backlogs": 8.0 * m},
+            centralized={
+                "device -> server: backlog, link rate, raw batch": 12.0 * n,
+                "server -> device: action": n,
+            },
+        )
+
+
+def _box(high: list[float]) -> gymnasium.spaces.Box:
+    return gymnasium.spaces.Box(np.zeros(len(high), np.float32), np.asarray(high, np.float32), dtype=np.float32)

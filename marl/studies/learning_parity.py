@@ -1,0 +1,150 @@
+"""The same PPO through our batched runner and through RLlib's own multi-agent runner: do they learn the same?
+
+    python -m edgemarl.marl.studies.learning_parity --seeds 5 --agent-steps 320000 --out results/learning_parity
+
+`sequential_offloading`, 20 devices that share one policy; equal networks, loss, batch, minibatch, epochs, learning-rate
+schedule and discount. A device's reward and queue do not depend on the server, so RLlib's side leaves the server to
+an untrained module. Every policy is then played next to the same server (`parametric_q`) on the same fresh topologies.
+Prints the cost of each side with its 95% t-interval over seeds and their difference, paired by seed. Policies are kept
+in the folder, and those that are there are not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ray.rllib.algorithms.ppo import PPOConfig
+from ray.tune.registry import register_env
+from scipy import stats
+
+from edgemarl.agents.api import Team
+from edgemarl.agents.registry import make_controller
+from edgemarl.agents.trained.policy import NetworkController, TrainedPolicy
+from edgemarl.marl.rllib.multi_agent_env import ScenarioMultiAgentEnv
+from edgemarl.marl.rllib.session import local_ray, module_specs, policy_networks, ppo_config, runner_settings, set_up
+from edgemarl.marl.rollout import SampledTraces, rollout
+from edgemarl.marl.train_config import TrainConfig
+
+SIDES = ("batched", "rllib")
+SERVER = {"server": "parametric_q"}
+CELLS, SLOTS, WARMUP, TEST_CELLS, TEST_SLOTS = 8, 50, 50, 16, 400
+
+
+def run_config(seed: int, agent_steps: int, devices: int) -> TrainConfig:
+    """Both sides' settings."""
+    return TrainConfig(
+        set={"device_action": "split", "num_devices": devices}, fixed=SERVER, agent_steps=agent_steps, cells=CELLS,
+        slots=SLOTS, seed=seed,
+    )  # fmt: skip
+
+
+def batched_policy(config: TrainConfig) -> TrainedPolicy:
+    """The device policy of our runner."""
+    algorithm = set_up(config)
+    return _trained(algorithm, config)
+
+
+def rllib_policy(config: TrainConfig) -> TrainedPolicy:
+    """The device policy of RLlib's PPO with its own runner, connectors and Learner."""
+    scenario = config.make_scenario()
+    both = dataclasses.replace(config, fixed={})
+    scales = {"device": runner_settings(config).scales["device"]}
+    register_env("learning_parity", lambda _: ScenarioMultiAgentEnv(scenario, "local", scales))
+    ours = ppo_config(config)
+    built = (
+        PPOConfig()
+        .environment("learning_parity", disable_env_checking=True)
+        .env_runners(num_env_runners=0, num_envs_per_env_runner=CELLS, rollout_fragment_length=SLOTS)
+        .multi_agent(
+            policies={"device", "server"},
+            policy_mapping_fn=lambda agent, *_, **__: agent.split("_")[0],
+            policies_to_train=["device"],
+        )
+        .rl_module(rl_module_spec=module_specs(both, both.make_scenario()))
+        .debugging(seed=config.seed, log_level="ERROR")
+        .training(
+            lr=ours.lr, gamma=ours.gamma, lambda_=ours.lambda_, clip_param=ours.clip_param,
+            vf_clip_param=ours.vf_clip_param, vf_loss_coeff=ours.vf_loss_coeff, entropy_coeff=ours.entropy_coeff,
+            use_kl_loss=ours.use_kl_loss, grad_clip=ours.grad_clip, grad_clip_by=ours.grad_clip_by,
+            num_epochs=ours.num_epochs, minibatch_size=ours.minibatch_size,
+            train_batch_size_per_learner=CELLS * SLOTS,
+        )
+        .experimental(_validate_config=False)  # its check counts env steps against a minibatch of agent-steps
+    )  # fmt: skip
+    return _trained(built.build_algo(), config)
+
+
+def _trained(algorithm: Any, config: TrainConfig) -> TrainedPolicy:
+    """Train to the budget and take the device's network."""
+    torch.set_num_threads(1)
+    per_iteration = CELLS * SLOTS * config.make_scenario().roles["device"].count
+    try:
+        for _ in range(-(-config.agent_steps // per_iteration)):
+            algorithm.train()
+        network = policy_networks(algorithm)["device"]
+    finally:
+        algorithm.stop()
+    return TrainedPolicy(network, config.scenario, "device", {"train": config.to_dict()})
+
+
+def cost_of(policy: TrainedPolicy, config: TrainConfig) -> np.ndarray:
+    """Cost per device and block (topologies,) of the greedy policy on fresh topologies."""
+    scenario = config.make_scenario()
+    server = make_controller(scenario, "server", config.fixed["server"])
+    team = Team("parity", {"device": NetworkController(policy), "server": server})
+    source = SampledTraces(scenario, 10_000, TEST_CELLS, TEST_SLOTS)
+    played = rollout(team, scenario, source, np.random.default_rng(0), warmup=WARMUP, window_slots=WARMUP)
+    cost: np.ndarray = played.means[scenario.cost_metric] / scenario.cost_divisor
+    return cost
+
+
+def study(folder: Path, seeds: int, agent_steps: int, devices: int) -> dict[str, np.ndarray]:
+    """Side -> costs (seeds, topologies); trains what the folder does not hold."""
+    makers = dict(zip(SIDES, (batched_policy, rllib_policy), strict=True))
+    costs: dict[str, list[np.ndarray]] = {side: [] for side in SIDES}
+    with local_ray(0):
+        for seed in range(seeds):
+            config = run_config(seed, agent_steps, devices)
+            for side in SIDES:
+                file = folder / f"{side}-{devices}-{agent_steps}-{seed}.pt"
+                if not file.is_file():
+                    makers[side](config).save(file)
+                cost = cost_of(TrainedPolicy.load(file), config)
+                costs[side].append(cost)
+                print(f"seed {seed}, {side}: cost {cost.mean():.3f}", flush=True)
+    return {side: np.stack(found) for side, found in costs.items()}
+
+
+def interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Mean over seeds and its 95% t-interval; one value per seed."""
+    mean = float(values.mean())
+    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return mean, mean - half, mean + half
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--agent-steps", type=int, default=320_000, help="decisions of devices per run")
+    parser.add_argument("--devices", type=int, default=20)
+    parser.add_argument("--out", type=Path, default=Path("results/learning_parity"))
+    options = parser.parse_args()
+    if options.seeds < 2:
+        parser.error(f"--seeds {options.seeds} is not legal: an interval needs at least 2")
+    costs = study(options.out, options.seeds, options.agent_steps, options.devices)
+    found = {side: interval(values.mean(axis=1)) for side, values in costs.items()}
+    for side, (mean, low, high) in found.items():
+        print(f"{side:8s} cost {mean:.3f} [{low:.3f}, {high:.3f}] over {options.seeds} seeds")
+    difference = interval((costs["batched"] / costs["rllib"] - 1.0).mean(axis=1))
+    print("batched over rllib: {:+.2%} [{:+.2%}, {:+.2%}]".format(*difference))
+    (_, low_a, high_a), (_, low_b, high_b) = found["batched"], found["rllib"]
+    print("the intervals overlap" if low_a <= high_b and low_b <= high_a else "the intervals do not overlap")
+
+
+if __name__ == "__main__":
+    main()
