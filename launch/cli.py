@@ -58,7 +58,7 @@ def scenarios_command(
     name: Annotated[str | None, typer.Argument(help="Show this scenario's parameters and controllers.")] = None,
 ) -> None:
     """List the scenarios, or show one: parameters with units, legal range and source, and its controllers."""
-    from edgemarl.launch import show
+    from edgemarl.launch.commands import show
 
     show.scenarios() if name is None else show.scenario(name)
 
@@ -76,7 +76,7 @@ def compare_command(
     seed: Seed = 0,
 ) -> None:
     """Compare controllers on the same traces; prints a table and writes a report page."""
-    from edgemarl.launch.run import compare
+    from edgemarl.launch.commands.compare import compare
 
     compare(preset, scenario, controllers, trace, seeds, settings or [], out, seed, context.obj)
 
@@ -101,7 +101,7 @@ def scale_command(
     seed: Seed = 0,
 ) -> None:
     """Compare decentralized and centralized control as the network grows: cost, speed, memory, signalling."""
-    from edgemarl.launch.scale import Options, scale
+    from edgemarl.launch.commands.scale import Options, scale
 
     names = [name.strip() for name in (controllers or "").split(",") if name.strip()]
     options = Options(
@@ -130,7 +130,7 @@ def train_command(
 
     The same command again goes on from the run's last checkpoint.
     """
-    from edgemarl.launch import training as runs
+    from edgemarl.launch.commands import train as runs
 
     if resume is not None:
         return runs.train_command(runs.saved_config(resume, agent_steps), resume)
@@ -147,7 +147,7 @@ def export_command(
     out: Annotated[Path | None, typer.Option(help="Folder of the files; default: export in the run's.")] = None,
 ) -> None:
     """Write a run's policies as files that act on a device without Ray and without this project."""
-    from edgemarl.launch.export import export
+    from edgemarl.launch.commands.export import export
 
     export(run, form, out)
 
@@ -160,7 +160,7 @@ def reproduce_command(
     seed: Seed = 0,
 ) -> None:
     """Run every preset of a scenario: the paper's figures and ours."""
-    from edgemarl.launch.run import reproduce
+    from edgemarl.launch.commands.compare import reproduce
 
     reproduce(scenario, seeds, out, seed)
 
@@ -171,7 +171,7 @@ def bench_command(
     only: Annotated[list[str] | None, typer.Option(help="A group of benchmarks; all by default.")] = None,
 ) -> None:
     """Measure speed against references in the same run."""
-    from edgemarl.launch.bench import bench
+    from edgemarl.launch.commands.bench import bench
 
     bench(json_file, only or [])
 
@@ -188,7 +188,7 @@ def profile_command(
     settings: Settings = None,
 ) -> None:
     """Turn a network of your own into a layer table, and draw the delay of each cut."""
-    from edgemarl.launch.profile import profile
+    from edgemarl.launch.dnn.profile_command import profile
 
     profile(target, inputs, csv, out, repeats, energy_budget_j, memory_budget_bytes, settings or [])
 
@@ -213,8 +213,8 @@ def sweep_command(
     concurrent: Annotated[int | None, typer.Option(min=1, help="Runs at once; default: what the CPUs allow.")] = None,
 ) -> int:
     """Train controllers over seeds and sizes through Ray Tune; the curves of all runs in one sweep.parquet."""
-    from edgemarl.launch.sweep import sweep
-    from edgemarl.launch.training import training_fields
+    from edgemarl.launch.commands.sweep import sweep
+    from edgemarl.launch.commands.train import training_fields
 
     fields = training_fields(training or [], agent_steps=agent_steps)
     return sweep(scenario, controllers, sizes or [], seeds, fields, settings or [], out, storage, concurrent)
@@ -229,7 +229,7 @@ def preflight_command(
     largest: Annotated[int, typer.Option(min=0, help="Name this many of the largest files.")] = 5,
 ) -> None:
     """Say what `ray job submit` would upload and how large it is; fails if Ray would refuse it."""
-    from edgemarl.launch.preflight import preflight
+    from edgemarl.launch.commands.preflight import preflight
 
     default = working_dir / "launch" / "cluster" / "runtime_env.yaml"
     preflight(working_dir, runtime_env or (default if default.is_file() else None), largest)
@@ -246,7 +246,7 @@ def profile_pruning_command(
     seed: Seed = 0,
 ) -> None:
     """Prune a network of your own, measure FLOP and accuracy, write the table that model_pruning loads."""
-    from edgemarl.launch.profile_pruning import profile_pruning_command as profile
+    from edgemarl.launch.dnn.prune_command import profile_pruning_command as profile
 
     profile(model, data, rates, epochs, learning_rate, out, seed)
 
@@ -261,7 +261,7 @@ def trace_sample_command(
     seed: Seed = 0,
 ) -> None:
     """Draw a trace and write it to a file."""
-    from edgemarl.launch.show import sample_trace
+    from edgemarl.launch.commands.show import sample_trace
 
     sample_trace(scenario, out, cells, slots, settings or [], seed)
 
@@ -273,7 +273,7 @@ def trace_describe_command(
     settings: Settings = None,
 ) -> None:
     """Check a trace file against a scenario and show what it holds."""
-    from edgemarl.launch.show import describe_trace
+    from edgemarl.launch.commands.show import describe_trace
 
     describe_trace(file, scenario, settings or [])
 

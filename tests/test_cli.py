@@ -18,10 +18,10 @@ import pytest
 import yaml
 
 from edgemarl.envs.registry import make_scenario, scenario_names
-from edgemarl.launch import figures
 from edgemarl.launch.cli import main
-from edgemarl.launch.plan import FigureSpec, load_preset, make_plan, preset_names, scenario_preset
-from edgemarl.marl.traces import save_trace
+from edgemarl.launch.experiment.plan import FigureSpec, load_preset, make_plan, preset_names, scenario_preset
+from edgemarl.launch.report import figures
+from edgemarl.marl.evaluation.traces import save_trace
 
 ROOT = Path(__file__).parent.parent
 TINY = {
@@ -173,7 +173,8 @@ def test_help_comes_without_heavy_imports() -> None:
 
 def test_comparing_rules_does_not_import_ray() -> None:
     code = (
-        "import sys, edgemarl.launch.run, edgemarl.launch.report, edgemarl.launch.show, edgemarl.launch.bench\n"
+        "import sys, edgemarl.launch.commands.compare, edgemarl.launch.report.page\n"
+        "import edgemarl.launch.commands.show, edgemarl.launch.commands.bench\n"
         "from edgemarl.agents.registry import playbook\nplaybook('sequential_offloading')\n"
         "print('ray' in sys.modules)"
     )
@@ -333,7 +334,7 @@ def test_every_preset_that_ships_is_legal(name: str) -> None:
     plan = make_plan(name, load_preset(name), overrides={})
     assert plan.points
     for learned in plan.preset.learned.values():
-        from edgemarl.launch.training import learned_config
+        from edgemarl.launch.experiment.trained import learned_config
 
         assert learned_config(plan.preset.scenario, learned, plan.points[0], 0).agent_steps > 0
 
@@ -344,7 +345,7 @@ def test_benchmarks_are_numbers_in_a_flat_file(
     from edgemarl.marl import benchmarks
 
     monkeypatch.setattr(benchmarks, "GROUPS", {"clock": "time:get_clock_info", "count": f"{__name__}:counted"})
-    monkeypatch.setattr("edgemarl.launch.bench.GROUPS", benchmarks.GROUPS)
+    monkeypatch.setattr("edgemarl.launch.commands.bench.GROUPS", benchmarks.GROUPS)
     file = tmp_path / "sub" / "bench.json"
     assert run("bench", "--json", str(file), "--only", "count", capsys=capsys)[0] == 0
     assert json.loads(file.read_text()) == {"steps_per_s": 3.0}
@@ -355,7 +356,7 @@ def counted() -> dict[str, float]:
 
 
 def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
-    from edgemarl.launch.store import Replacing
+    from edgemarl.launch.experiment.store import Replacing
 
     path = tmp_path / "summary.json"
     path.write_text("old")

@@ -13,12 +13,12 @@ import pytest
 import torch
 import yaml
 
-import edgemarl.marl.train
+import edgemarl.marl.training.run
 from edgemarl.agents.trained.networks import PolicyNetwork, network_spec
 from edgemarl.agents.trained.policy import TrainedPolicy
 from edgemarl.launch.cli import main
-from edgemarl.marl.train import TrainResult
-from edgemarl.marl.train_config import TrainConfig
+from edgemarl.marl.training.config import TrainConfig
+from edgemarl.marl.training.run import TrainResult
 
 TINY = {"device_action": "split", "num_devices": 2}
 
@@ -114,7 +114,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
         write_run(out, config, seconds=3.0)
         return TrainResult(out, 3.0, pd.read_parquet(out / "curve.parquet"))
 
-    monkeypatch.setattr(edgemarl.marl.train, "train", train)
+    monkeypatch.setattr(edgemarl.marl.training.run, "train", train)
     return asked
 
 

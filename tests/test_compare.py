@@ -11,8 +11,8 @@ import pytest
 
 from edgemarl.agents.api import Information
 from edgemarl.envs.registry import make_scenario
-from edgemarl.launch.training import SharedRay
-from edgemarl.marl.compare import (
+from edgemarl.launch.experiment.trained import SharedRay
+from edgemarl.marl.evaluation.compare import (
     Interval,
     Outcome,
     compare,

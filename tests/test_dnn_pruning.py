@@ -9,8 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from edgemarl.agents.bearing_signals import bearing_signals
-from edgemarl.agents.dnn_pruning import (
+from edgemarl.envs import make_scenario
+from edgemarl.envs.scenarios.model_pruning.config import ModelPruningConfig
+from edgemarl.launch.cli import main
+from edgemarl.launch.dnn.bearing_signals import bearing_signals
+from edgemarl.launch.dnn.pruning import (
     FineTuning,
     count_flop,
     fitted_polynomial,
@@ -20,10 +23,7 @@ from edgemarl.agents.dnn_pruning import (
     profile_pruning,
     pruned_copy,
 )
-from edgemarl.envs import make_scenario
-from edgemarl.envs.scenarios.model_pruning.config import ModelPruningConfig
-from edgemarl.launch.cli import main
-from edgemarl.launch.plan import load_preset, make_plan
+from edgemarl.launch.experiment.plan import load_preset, make_plan
 
 Batches = list[tuple[torch.Tensor, torch.Tensor]]
 
@@ -125,8 +125,8 @@ def test_the_command_writes_an_experiment_that_the_scenario_loads(tmp_path: Path
         (["--rates", "1.0"], "rates"),
         (["--epochs", "-1"], "epochs"),
         (["--model", "no_such_module:f"], "no_such_module"),
-        (["--model", "edgemarl.agents.dnn_pruning:nothing"], "nothing"),
-        (["--model", "edgemarl.agents.dnn_pruning"], "module:function"),
+        (["--model", "edgemarl.launch.dnn.pruning:nothing"], "nothing"),
+        (["--model", "edgemarl.launch.dnn.pruning"], "module:function"),
         (["--model", f"{__name__}:not_a_network"], "torch.nn.Module"),
         (["--data", f"{__name__}:loud_batches", "--epochs", "1"], "training data"),
         (["--out", "profile.txt"], "profile.txt"),
@@ -168,4 +168,4 @@ def test_faults_repeat_at_their_own_rate() -> None:
 
 
 def test_factories_are_found_by_path() -> None:
-    assert load_factory("edgemarl.agents.bearing_signals:bearing_cnn").__name__ == "bearing_cnn"
+    assert load_factory("edgemarl.launch.dnn.bearing_signals:bearing_cnn").__name__ == "bearing_cnn"

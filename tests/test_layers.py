@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = ("envs", "agents", "marl", "launch")
 THIRD_PARTY = {
     "envs": {"numpy", "gymnasium", "pettingzoo", "pydantic", "numba", "matplotlib", "yaml"},
-    "agents": {"numpy", "gymnasium", "numba", "scipy", "torch", "onnx", "onnxruntime", "yaml"},
+    "agents": {"numpy", "gymnasium", "numba", "scipy", "torch", "onnx", "onnxruntime"},
     "marl": {
         "numpy", "gymnasium", "pydantic", "scipy", "pandas", "pyarrow", "fsspec", "torch", "ray", "psutil",
     },
@@ -23,7 +23,7 @@ THIRD_PARTY = {
     },
 }  # fmt: skip
 """What a layer may import beside the standard library and the layers below it."""
-FURTHER = {"envs/dnn/profiler.py": {"torch"}, "marl/benchmarks/model_partitioning.py": {"cvxpy"}}
+FURTHER = {"marl/benchmarks/model_partitioning.py": {"cvxpy"}}
 """Files of a layer that may import more; they load it when they are called."""
 
 

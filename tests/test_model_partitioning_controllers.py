@@ -30,7 +30,7 @@ from edgemarl.envs.scenarios.model_partitioning import (
     ModelPartitioningDecisions,
     ModelPartitioningExogenous,
 )
-from edgemarl.marl.rollout import rollout
+from edgemarl.marl.evaluation.rollout import rollout
 from edgemarl.marl.studies.same_state_excess import same_state_excess
 
 RULES = [name for name, entry in playbook("model_partitioning").controllers.items() if entry.kind == "baseline"]

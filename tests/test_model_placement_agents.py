@@ -23,8 +23,8 @@ from edgemarl.agents.model_placement.reference import (
 from edgemarl.agents.model_placement.rules import Prices, static_local_count
 from edgemarl.agents.registry import make_policy, playbook
 from edgemarl.envs.scenarios.model_placement import ModelPlacement, ModelPlacementConfig, scaled, slow_backhaul
-from edgemarl.launch.plan import Sweep, load_preset, make_plan, preset_names
-from edgemarl.marl.rollout import SampledTraces
+from edgemarl.launch.experiment.plan import Sweep, load_preset, make_plan, preset_names
+from edgemarl.marl.evaluation.rollout import SampledTraces
 
 NAMES = tuple(playbook("model_placement").controllers)
 SMALL = {

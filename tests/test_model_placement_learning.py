@@ -15,9 +15,9 @@ from edgemarl.agents.trained.policy import TrainedPolicy
 from edgemarl.envs.api import Parts
 from edgemarl.envs.scenarios.model_placement import ModelPlacement, ModelPlacementConfig, scaled
 from edgemarl.marl.rllib.cells import Cells
-from edgemarl.marl.rllib.imitation import demonstrations, fit, imitation_loss
-from edgemarl.marl.train import training_world
-from edgemarl.marl.train_config import TrainConfig, check
+from edgemarl.marl.training.config import TrainConfig, check
+from edgemarl.marl.training.imitation import demonstrations, fit, imitation_loss
+from edgemarl.marl.training.run import training_world
 
 FIXED = {"gateway": "deadline", "server": "deadline"}
 

@@ -35,9 +35,9 @@ from edgemarl.envs.scenarios.model_pruning import (
     ModelPruningState,
 )
 from edgemarl.envs.scenarios.model_pruning.config import ModelPruningConfig, preset
-from edgemarl.launch.plan import load_preset, make_plan
-from edgemarl.marl.compare import Outcome, signalling_bytes
-from edgemarl.marl.rollout import rollout
+from edgemarl.launch.experiment.plan import load_preset, make_plan
+from edgemarl.marl.evaluation.compare import Outcome, signalling_bytes
+from edgemarl.marl.evaluation.rollout import rollout
 from edgemarl.marl.studies.criticality import obtained, requirements_met
 
 LOCAL = ("all_local", "all_offload", "accuracy_rule", "threshold", "cell_plan", "cell_plan_static_100")

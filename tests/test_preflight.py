@@ -11,7 +11,7 @@ from ray._private.ray_constants import get_runtime_env_default_excludes
 from ray._private.runtime_env.packaging import create_package
 
 from edgemarl.launch.cli import main
-from edgemarl.launch.preflight import planned_upload, read_runtime_env
+from edgemarl.launch.commands.preflight import planned_upload, read_runtime_env
 
 ROOT = Path(__file__).parent.parent
 

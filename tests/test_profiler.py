@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgemarl.envs.dnn import load_profile, profile, save_profile
-from edgemarl.envs.dnn.profiler import LayerTable
+from edgemarl.envs.dnn import load_profile, save_profile
 from edgemarl.envs.registry import make_scenario
 from edgemarl.launch.cli import main
-from edgemarl.launch.networks import alexnet, resnet18
+from edgemarl.launch.dnn.examples import alexnet, resnet18
+from edgemarl.launch.dnn.profiler import LayerTable, profile
 
 SHIPPED = Path(importlib.util.find_spec("edgemarl.envs.dnn").origin or "").parent  # type: ignore[union-attr]
 
@@ -31,7 +31,7 @@ def table(module: nn.Module, *shape: int, repeats: int = 0) -> LayerTable:
     ("make", "macs", "parameters"), [(alexnet, 714_188_480, 61_100_840), (resnet18, 1_814_073_344, 11_689_512)]
 )
 def test_published_totals_and_the_shipped_tables(make: Any, macs: int, parameters: int, tmp_path: Path) -> None:
-    """The command of `edgemarl.launch.networks` gives the shipped files, byte by byte."""
+    """The command of `edgemarl.launch.dnn.examples` gives the shipped files, byte by byte."""
     with torch.device("meta"):
         module = make()
     found = table(module, 3, 224, 224)
@@ -234,12 +234,12 @@ def test_the_command_writes_table_and_picture(tmp_path: Path, capsys: pytest.Cap
     ("arguments", "message"),
     [
         (["nowhere:net", "--input", "3"], "'nowhere' cannot be imported"),
-        (["edgemarl.launch.networks:vgg", "--input", "3"], "has no 'vgg'"),
-        (["edgemarl.launch.networks", "--input", "3"], "must be MODULE:FACTORY"),
-        (["edgemarl.launch.plan:preset_names", "--input", "3"], "gives a tuple"),
-        (["edgemarl.launch.networks:alexnet", "--input", "3,x"], "input = '3,x'"),
-        (["edgemarl.launch.networks:alexnet", "--input", "3,4:float99"], "the torch type"),
-        (["edgemarl.launch.networks:alexnet", "--input", "3,224,224", "--repeats", "-1"], "repeats = -1"),
+        (["edgemarl.launch.dnn.examples:vgg", "--input", "3"], "has no 'vgg'"),
+        (["edgemarl.launch.dnn.examples", "--input", "3"], "must be MODULE:FACTORY"),
+        (["edgemarl.launch.experiment.plan:preset_names", "--input", "3"], "gives a tuple"),
+        (["edgemarl.launch.dnn.examples:alexnet", "--input", "3,x"], "input = '3,x'"),
+        (["edgemarl.launch.dnn.examples:alexnet", "--input", "3,4:float99"], "the torch type"),
+        (["edgemarl.launch.dnn.examples:alexnet", "--input", "3,224,224", "--repeats", "-1"], "repeats = -1"),
     ],
 )
 def test_bad_input_gives_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

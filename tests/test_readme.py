@@ -11,7 +11,7 @@ import pytest
 
 from edgemarl.agents.api import Team
 from edgemarl.envs import make_scenario
-from edgemarl.marl.rollout import rollout
+from edgemarl.marl.evaluation.rollout import rollout
 
 ROOT = Path(__file__).parent.parent
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgemarl.envs.registry import make_scenario
-from edgemarl.marl.rollout import SampledTraces, decision_latency_s, rollout
+from edgemarl.marl.evaluation.rollout import SampledTraces, decision_latency_s, rollout
 from tests.policies import Central, constant_team, noisy_team
 
 SCENARIO = make_scenario("sequential_offloading", num_devices=3)

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from edgemarl.envs.scenarios.sampling_rate.config import default_config, printed_config, scaled, tight_config
-from edgemarl.launch.plan import load_preset, make_plan, preset_names
-from edgemarl.launch.training import learned_config
-from edgemarl.launch.training_figure import training_curves
+from edgemarl.launch.experiment.plan import load_preset, make_plan, preset_names
+from edgemarl.launch.experiment.trained import learned_config
+from edgemarl.launch.report.training_figure import training_curves
 from edgemarl.marl.benchmarks.sampling_rate import Slots, step_cell_by_loop
-from edgemarl.marl.train_config import check
+from edgemarl.marl.training.config import check
 
 PRESETS = tuple(name for name in preset_names() if name.startswith("sampling_rate/"))
 

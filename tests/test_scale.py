@@ -20,15 +20,15 @@ import pandas as pd
 import pytest
 import torch
 
-import edgemarl.launch.alone
+import edgemarl.launch.experiment.alone
 from edgemarl.agents.trained.networks import PolicyNetwork, network_spec
 from edgemarl.agents.trained.policy import TrainedPolicy
-from edgemarl.launch.alone import AloneExperiment, measured_part
 from edgemarl.launch.cli import main
-from edgemarl.launch.experiment import Experiment
-from edgemarl.launch.plan import Learned
-from edgemarl.launch.scale import Options, first_below, make_study, parse_sizes, sized, target_cost
-from edgemarl.launch.training import learned_config
+from edgemarl.launch.commands.scale import Options, first_below, make_study, parse_sizes, sized, target_cost
+from edgemarl.launch.experiment.alone import AloneExperiment, measured_part
+from edgemarl.launch.experiment.plan import Learned
+from edgemarl.launch.experiment.run import Experiment
+from edgemarl.launch.experiment.trained import learned_config
 from tests import other_process
 
 ROOT = Path(__file__).parent.parent
@@ -151,7 +151,7 @@ def test_a_training_run_is_measured(tmp_path: Path) -> None:
 def test_peak_memory_is_that_of_the_process_alone() -> None:
     ballast = np.ones(50_000_000)  # 400 MB here must not count there
     code = (
-        "import numpy as np; from edgemarl.launch.alone import peak_memory_bytes; a = peak_memory_bytes(); "
+        "import numpy as np; from edgemarl.launch.experiment.alone import peak_memory_bytes; a = peak_memory_bytes(); "
         "np.ones(15_000_000); print(a, peak_memory_bytes())"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -167,7 +167,7 @@ def test_peak_memory_is_that_of_the_process_alone() -> None:
 def test_what_goes_wrong_in_the_other_process_is_told(
     target: Any, error: type[Exception], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(edgemarl.launch.alone, "_play", target)
+    monkeypatch.setattr(edgemarl.launch.experiment.alone, "_play", target)
     study = make_study((2,), Options(controllers=["random"], networks=2))
     with pytest.raises(error, match=message):
         AloneExperiment(study.sizes[0], tmp_path).run()
@@ -198,7 +198,7 @@ def test_a_study_writes_everything_and_keeps_what_is_done(
     assert "edgemarl scale --devices 2,3" in page
     assert 'src="http' not in page
     before = {path.name: path.stat().st_mtime_ns for path in (out / "parts").iterdir()}
-    monkeypatch.setattr(edgemarl.launch.alone, "_play", other_process.dies)
+    monkeypatch.setattr(edgemarl.launch.experiment.alone, "_play", other_process.dies)
     assert run("scale", *TINY, "--out", str(out)) == 0  # nothing is played again
     assert {path.name: path.stat().st_mtime_ns for path in (out / "parts").iterdir()} == before
     capsys.readouterr()
@@ -207,7 +207,7 @@ def test_a_study_writes_everything_and_keeps_what_is_done(
 @pytest.mark.parametrize("when", ["while the other process starts", "while it works"])
 def test_ctrl_c_ends_the_other_process_too(when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The signal goes to this process; on a terminal the other one gets it too, and leaves it to this one."""
-    monkeypatch.setattr(edgemarl.launch.alone, "_play", other_process.sleeps)
+    monkeypatch.setattr(edgemarl.launch.experiment.alone, "_play", other_process.sleeps)
     experiment = AloneExperiment(make_study((2,), Options(controllers=["random"], networks=2)).sizes[0], tmp_path)
     start = SpawnProcess.start
 

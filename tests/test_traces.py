@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from edgemarl.envs.api import Scenario, trace_fields
 from edgemarl.envs.registry import make_scenario, scenario_class, scenario_names
-from edgemarl.marl.traces import load_trace, read_table, save_trace, trace_table
+from edgemarl.marl.evaluation.traces import load_trace, read_table, save_trace, trace_table
 
 SCENARIO = make_scenario("sequential_offloading", num_devices=3, slots_per_block=2)
 TRACE = SCENARIO.sample_trace(np.random.default_rng(1), cells=2, slots=4)

@@ -11,7 +11,7 @@ from edgemarl.agents.registry import make_policy
 from edgemarl.agents.sequential_offloading.q_device import ParametricQDevice
 from edgemarl.envs.api import Array, Scenario
 from edgemarl.envs.registry import make_scenario
-from edgemarl.marl.rollout import play
+from edgemarl.marl.evaluation.rollout import play
 
 BLOCKS = 30
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgemarl.marl.train_config import TrainConfig
+from edgemarl.marl.training.config import TrainConfig
 
 EPOCHS, MINIBATCH = 4, 4000
 ENV_STEPS = {20: 200, 100: 200, 500: 40}

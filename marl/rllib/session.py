@@ -39,7 +39,7 @@ from edgemarl.marl.rllib.modules import ActorCriticModule
 from edgemarl.marl.rllib.off_policy import BatchedDQNConfig, BatchedSACConfig, QModule, SACModule
 from edgemarl.marl.rllib.ppo import BatchedPPOConfig
 from edgemarl.marl.rllib.priced_dqn import PricedDQNConfig, PricedModule, PricedRunner
-from edgemarl.marl.train_config import DETERMINISTIC, OFF_POLICY, TrainConfig
+from edgemarl.marl.training.config import DETERMINISTIC, OFF_POLICY, TrainConfig
 
 SQUASHED: dict[str, Any] = {"state_std": True, "squash": "tanh", "log_std_min": -5.0, "log_std_max": 1.0}
 """SAC's policy: RLlib's squashed Gaussian with a standard deviation that depends on the state."""

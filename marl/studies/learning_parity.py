@@ -25,10 +25,10 @@ from scipy import stats
 from edgemarl.agents.api import Team
 from edgemarl.agents.registry import make_controller
 from edgemarl.agents.trained.policy import NetworkController, TrainedPolicy
+from edgemarl.marl.evaluation.rollout import SampledTraces, rollout
 from edgemarl.marl.rllib.multi_agent_env import ScenarioMultiAgentEnv
 from edgemarl.marl.rllib.session import local_ray, module_specs, policy_networks, ppo_config, runner_settings, set_up
-from edgemarl.marl.rollout import SampledTraces, rollout
-from edgemarl.marl.train_config import TrainConfig
+from edgemarl.marl.training.config import TrainConfig
 
 SIDES = ("batched", "rllib")
 SERVER = {"server": "parametric_q"}

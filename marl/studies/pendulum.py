@@ -2,7 +2,7 @@
 
     python -m edgemarl.marl.studies.pendulum td3 --steps 10000 --seed 0
 
-trains through `marl.train` and plays 20 episodes of Gymnasium's own Pendulum-v1 without noise. Published returns are
+trains through `training.run` and plays 20 episodes of Gymnasium's own Pendulum-v1 without noise. Published returns are
 -150 to -200.
 """
 
@@ -22,8 +22,8 @@ from edgemarl.agents.trained.policy import CENTRAL, TrainedPolicy
 from edgemarl.envs.api import Array, Role, Scenario, Signalling, Step, Trace, checked_actions, drawn
 from edgemarl.envs.config import config_class, quantity
 from edgemarl.envs.registry import register_scenario
-from edgemarl.marl.train import train
-from edgemarl.marl.train_config import TrainConfig
+from edgemarl.marl.training.config import TrainConfig
+from edgemarl.marl.training.run import train
 
 ENVIRONMENT, EVALUATION_EPISODES = "Pendulum-v1", 20
 SPEED_MAX, TORQUE_MAX, STEP_S, GRAVITY = 8.0, 2.0, 0.05, 10.0

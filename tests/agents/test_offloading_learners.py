@@ -9,7 +9,7 @@ import pytest
 
 from edgemarl.agents.registry import make_policy
 from edgemarl.envs import make_scenario
-from edgemarl.marl.rollout import rollout
+from edgemarl.marl.evaluation.rollout import rollout
 
 BLOCKS, WARM_UP = 200, 50
 

@@ -33,7 +33,7 @@ from edgemarl.envs.scenarios.sequential_offloading import (
     SequentialOffloadingExogenous,
     SequentialOffloadingState,
 )
-from edgemarl.marl.rollout import rollout
+from edgemarl.marl.evaluation.rollout import rollout
 from edgemarl.marl.studies.price_of_decentralization import CoupledProblem, price_of_decentralization
 
 LOAD_TASKS, BACKLOG_TASKS = 68.0, 150.0

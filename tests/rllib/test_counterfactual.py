@@ -15,10 +15,10 @@ from edgemarl.agents.trained.policy import TrainedPolicy
 from edgemarl.envs.registry import make_scenario
 from edgemarl.envs.scenarios.model_pruning import ModelPruning
 from edgemarl.marl.rllib.counterfactual import all_action_loss
-from edgemarl.marl.rllib.imitation import demonstrations
 from edgemarl.marl.rllib.session import entropy_schedule
-from edgemarl.marl.train import TrainConfig, load_policy, train
-from edgemarl.marl.train_config import check
+from edgemarl.marl.training.config import check
+from edgemarl.marl.training.imitation import demonstrations
+from edgemarl.marl.training.run import TrainConfig, load_policy, train
 
 CELL = {"num_devices": 20, "num_gateways": 1, "bandwidth_hz": 1e6, "gateway_broadcast": "rank"}
 

@@ -23,8 +23,8 @@ from edgemarl.marl.rllib.ddpg_learner import DDPGLearner
 from edgemarl.marl.rllib.ddpg_module import DDPGModule
 from edgemarl.marl.rllib.session import TANH
 from edgemarl.marl.studies.pendulum import Pendulum, PendulumConfig, PendulumDecisions, PendulumExogenous, PendulumState
-from edgemarl.marl.train import load_policy, train
-from edgemarl.marl.train_config import TrainConfig
+from edgemarl.marl.training.config import TrainConfig
+from edgemarl.marl.training.run import load_policy, train
 
 MODULE = "device"
 STATES, ACTIONS, ROWS = 3, 2, 6

@@ -14,7 +14,7 @@ from edgemarl.marl.rllib.advantages import advantages_and_targets
 from edgemarl.marl.rllib.env_runner import BatchedEnvRunner
 from edgemarl.marl.rllib.modules import GLOBAL_STATE
 from edgemarl.marl.rllib.session import ppo_config
-from edgemarl.marl.train_config import TrainConfig
+from edgemarl.marl.training.config import TrainConfig
 
 CELLS, SLOTS = 3, 4
 CONTROLS: dict[str, dict[str, str]] = {

@@ -20,8 +20,8 @@ from edgemarl.envs.scenarios.model_pruning import ModelPruning, ModelPruningDeci
 from edgemarl.envs.spaces import Simplex, split_action
 from edgemarl.marl.rllib.hybrid_sac import HybridSACModule
 from edgemarl.marl.rllib.session import module_specs
-from edgemarl.marl.train import TrainConfig, load_policy, train
-from edgemarl.marl.train_config import check
+from edgemarl.marl.training.config import check
+from edgemarl.marl.training.run import TrainConfig, load_policy, train
 
 SPACE = gymnasium.spaces.Dict(
     {

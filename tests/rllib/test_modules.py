@@ -28,7 +28,7 @@ from edgemarl.agents.trained.networks import (
 from edgemarl.marl.rllib.modules import ActorCriticModule
 from edgemarl.marl.rllib.ppo import BatchedPPOLearner
 from edgemarl.marl.rllib.session import module_specs, ppo_config
-from edgemarl.marl.train_config import TrainConfig
+from edgemarl.marl.training.config import TrainConfig
 
 AGENTS, ROWS = 3, 40
 CONFIG = TrainConfig(

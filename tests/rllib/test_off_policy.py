@@ -13,8 +13,8 @@ from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from edgemarl.agents.trained.policy import TrainedPolicy
 from edgemarl.marl.rllib.off_policy import ReplayBuffer
 from edgemarl.marl.rllib.session import set_up
-from edgemarl.marl.train import train
-from edgemarl.marl.train_config import TrainConfig
+from edgemarl.marl.training.config import TrainConfig
+from edgemarl.marl.training.run import train
 
 SMALL = {"device_action": "split", "num_devices": 3, "episode_blocks": 20}
 KINDS: dict[str, dict[str, Any]] = {"sac": {}, "dqn": {"grid": {"device": (3, 4)}}}

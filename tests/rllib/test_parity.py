@@ -14,7 +14,7 @@ from ray.tune.registry import register_env
 from edgemarl.marl.rllib.env_runner import BatchedEnvRunner
 from edgemarl.marl.rllib.multi_agent_env import ScenarioMultiAgentEnv
 from edgemarl.marl.rllib.session import module_specs, ppo_config
-from edgemarl.marl.train_config import TrainConfig
+from edgemarl.marl.training.config import TrainConfig
 
 SLOTS, HORIZON, DEVICES = 30, 20, 3  # a sample spans the end of an episode
 GAMMA, LAMBDA = 0.95, 0.9

@@ -17,8 +17,8 @@ from edgemarl.agents.trained.priced_network import PricedQNetwork
 from edgemarl.envs.registry import make_scenario
 from edgemarl.envs.scenarios.sampling_rate import SamplingRate, SamplingRateState
 from edgemarl.marl.rllib.priced_dqn import _price_loss
-from edgemarl.marl.train import load_policy, train
-from edgemarl.marl.train_config import TrainConfig
+from edgemarl.marl.training.config import TrainConfig
+from edgemarl.marl.training.run import load_policy, train
 
 SETTINGS: dict[str, Any] = {"devices_per_service": (2, 3), "balance_per_s": 0.1}
 RUN: dict[str, Any] = {

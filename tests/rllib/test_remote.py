@@ -10,7 +10,7 @@ import pytest
 import ray
 
 from edgemarl.marl.rllib.session import set_up
-from edgemarl.marl.train_config import TrainConfig
+from edgemarl.marl.training.config import TrainConfig
 
 CONFIG = TrainConfig(
     set={"device_action": "split", "num_devices": 3, "episode_blocks": 20}, cells=4, slots=10, minibatch=80, epochs=1,

@@ -11,9 +11,9 @@ import fsspec
 import pandas as pd
 import pytest
 
-from edgemarl.marl.storage import ARCHIVE, stored_train
-from edgemarl.marl.train import RunFolder, load_policy, train
-from edgemarl.marl.train_config import TrainConfig
+from edgemarl.marl.training.config import TrainConfig
+from edgemarl.marl.training.run import RunFolder, load_policy, train
+from edgemarl.marl.training.storage import ARCHIVE, stored_train
 
 SMALL = {"device_action": "split", "num_devices": 3, "episode_blocks": 20}
 

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from edgemarl.launch.cli import main
-from edgemarl.launch.sweep import chosen_controllers
-from edgemarl.marl.sweep import Trial, make_trials
-from edgemarl.marl.train import train
+from edgemarl.launch.commands.sweep import chosen_controllers
+from edgemarl.marl.training.run import train
+from edgemarl.marl.training.sweep import Trial, make_trials
 
 BASE = {"set": {"device_action": "split", "episode_blocks": 20}, "cells": 4, "slots": 10, "minibatch": 40, "epochs": 1}
 CONTROLLERS = {"shared": {}, "central": {"control": "central"}}

@@ -12,8 +12,8 @@ import torch
 
 from edgemarl.agents.trained.policy import TrainedPolicy, pooled_rows
 from edgemarl.envs.registry import make_scenario
-from edgemarl.marl.train import load_policy, train
-from edgemarl.marl.train_config import TrainConfig
+from edgemarl.marl.training.config import TrainConfig
+from edgemarl.marl.training.run import load_policy, train
 
 SMALL = {"device_action": "split", "num_devices": 3, "episode_blocks": 20}
 

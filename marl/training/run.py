@@ -30,7 +30,7 @@ from edgemarl.agents.trained.policy import (
     TrainedPolicy,
 )
 from edgemarl.envs.api import Scenario
-from edgemarl.marl.train_config import TrainConfig, check
+from edgemarl.marl.training.config import TrainConfig, check
 
 Progress = Callable[[Mapping[str, float], float], None]
 """Called after every iteration with the curve's newest row and the share of the budget that is used."""
@@ -80,7 +80,7 @@ def train(
                 algorithm.restore_from_path(str(run.checkpoint.resolve()))
                 rows = run.curve().to_dict("records")  # type: ignore[assignment]
             elif config.imitate:
-                from edgemarl.marl.rllib.imitation import warm_start
+                from edgemarl.marl.training.imitation import warm_start
 
                 warm_start(algorithm, config)
             _loop(algorithm, config, run, rows, progress, saved or (lambda: None))

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from edgemarl.agents.api import Policy
-from edgemarl.launch.experiment import Experiment, Job
+from edgemarl.launch.experiment.plan import Plan
+from edgemarl.launch.experiment.run import Experiment, Job
+from edgemarl.launch.experiment.store import Part
+from edgemarl.launch.experiment.trained import Notify
 from edgemarl.launch.interrupt import held
-from edgemarl.launch.plan import Plan
-from edgemarl.launch.store import Part
-from edgemarl.launch.training import Notify
 
 STOP_S = 10.0
 """Time that a process has to end when it is asked to, in s."""
@@ -119,7 +119,7 @@ def measured_part(experiment: Experiment, job: Job, label: str) -> Part:
 
 
 def _training_curve(run: Path, cost_metric: str) -> dict[str, list[float]]:
-    from edgemarl.marl.train import RunFolder
+    from edgemarl.marl.training.run import RunFolder
 
     files = RunFolder(run)
     if not files.curve_file.is_file():

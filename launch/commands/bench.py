@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from edgemarl.envs.config import unknown_name
-from edgemarl.launch.numerals import significant
+from edgemarl.launch.experiment.store import Replacing
 from edgemarl.launch.progress import Bars
-from edgemarl.launch.store import Replacing
+from edgemarl.launch.report.numerals import significant
 from edgemarl.marl.benchmarks import GROUPS, load_group
 
 

@@ -19,13 +19,13 @@ from edgemarl.envs.scenarios.model_partitioning import (
     ModelPartitioningDecisions,
     ModelPartitioningExogenous,
 )
-from edgemarl.launch.numerals import duration, significant
-from edgemarl.launch.plan import parse_overrides
-from edgemarl.launch.store import Replacing
-from edgemarl.launch.tables import wide_console
+from edgemarl.launch.experiment.plan import parse_overrides
+from edgemarl.launch.experiment.store import Replacing
+from edgemarl.launch.report.numerals import duration, significant
+from edgemarl.launch.report.tables import wide_console
 
 if TYPE_CHECKING:
-    from edgemarl.envs.dnn.profiler import LayerTable
+    from edgemarl.launch.dnn.profiler import LayerTable
 
 SHARE_OF = 5
 """The picture gives the one device a fifth of the default cell, as with five devices that share equally."""
@@ -49,7 +49,7 @@ def profile(
     Raises:
         ValueError: a target that does not exist or gives no module, a shape that is none, illegal settings.
     """
-    from edgemarl.envs.dnn.profiler import profile as run
+    from edgemarl.launch.dnn.profiler import profile as run
 
     if repeats < 0:
         raise ValueError(f"repeats = {repeats} is not legal: must be an integer >= 0")
@@ -88,7 +88,9 @@ def load_module(target: str) -> Any:
 
     where, sign, attribute = target.partition(":")
     if not sign or not where or not attribute:
-        raise ValueError(f"'{target}' is not legal: must be MODULE:FACTORY, such as edgemarl.launch.networks:resnet18")
+        raise ValueError(
+            f"'{target}' is not legal: must be MODULE:FACTORY, such as edgemarl.launch.dnn.examples:resnet18"
+        )
     sys.path.insert(0, os.getcwd())
     try:
         found = getattr(importlib.import_module(where), attribute)

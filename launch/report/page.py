@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from edgemarl.envs.config import config_fields
-from edgemarl.launch import figures, numerals, tables
-from edgemarl.launch.calculations import Calculated, as_summary
-from edgemarl.launch.experiment import Experiment, PointResult
-from edgemarl.launch.plan import Plan
-from edgemarl.launch.store import Replacing, versions
+from edgemarl.launch.experiment.calculations import Calculated, as_summary
+from edgemarl.launch.experiment.plan import Plan
+from edgemarl.launch.experiment.run import Experiment, PointResult
+from edgemarl.launch.experiment.store import Replacing, versions
+from edgemarl.launch.report import figures, numerals, tables
 
 
 def write_all(
@@ -105,7 +105,7 @@ def write_report(
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("edgemarl.launch", "templates"), autoescape=True, undefined=StrictUndefined
+        loader=PackageLoader("edgemarl.launch", "report"), autoescape=True, undefined=StrictUndefined
     )
     scenario = results[0].point.scenario
     text = environment.get_template("report.html.j2").render(

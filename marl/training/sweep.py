@@ -21,9 +21,9 @@ from typing import Any
 import pandas as pd
 from ray import tune
 
-from edgemarl.marl.storage import is_url, storage_path, stored_train
-from edgemarl.marl.train import RESUMABLE
-from edgemarl.marl.train_config import TrainConfig, check
+from edgemarl.marl.training.config import TrainConfig, check
+from edgemarl.marl.training.run import RESUMABLE
+from edgemarl.marl.training.storage import is_url, storage_path, stored_train
 
 Notify = Callable[[int, int], None]
 """Called with the trials that have ended and the trials in all."""

@@ -2,8 +2,8 @@
 
 Regenerate the shipped tables with
 
-    edgemarl profile edgemarl.launch.networks:alexnet --input 3,224,224 --repeats 0 --csv envs/dnn/alexnet.csv
-    edgemarl profile edgemarl.launch.networks:resnet18 --input 3,224,224 --repeats 0 --csv envs/dnn/resnet18.csv
+    edgemarl profile edgemarl.launch.dnn.examples:alexnet --input 3,224,224 --repeats 0 --csv envs/dnn/alexnet.csv
+    edgemarl profile edgemarl.launch.dnn.examples:resnet18 --input 3,224,224 --repeats 0 --csv envs/dnn/resnet18.csv
 
 Weights do not matter for a profile and are left at their random start.
 """

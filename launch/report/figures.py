@@ -12,12 +12,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from edgemarl.envs.api import Array
-from edgemarl.launch.calculations import Calculated
-from edgemarl.launch.experiment import PointResult
-from edgemarl.launch.plan import FigureSpec, Plan
-from edgemarl.launch.store import Replacing
-from edgemarl.launch.training_figure import draw_training
-from edgemarl.marl.compare import Interval, Row
+from edgemarl.launch.experiment.calculations import Calculated
+from edgemarl.launch.experiment.plan import FigureSpec, Plan
+from edgemarl.launch.experiment.run import PointResult
+from edgemarl.launch.experiment.store import Replacing
+from edgemarl.launch.report.training_figure import draw_training
+from edgemarl.marl.evaluation.compare import Interval, Row
 
 _LEARNED = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#6A3D9A", "#B15928", "#1B9E9E", "#A6761D")
 _BASELINE = ("#8C8C8C", "#E69F00", "#56B4E9", "#B2A300", "#A0A0D0", "#C49C94", "#9BC995", "#D4A6C8")

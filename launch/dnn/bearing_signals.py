@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgemarl.agents.dnn_pruning import FineTuning, fine_tune
 from edgemarl.envs.api import Array
+from edgemarl.launch.dnn.pruning import FineTuning, fine_tune
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 SAMPLE_RATE_HZ = 4000.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from edgemarl.marl.compare import Interval
+from edgemarl.marl.evaluation.compare import Interval
 
 
 def with_interval(value: Interval | None, digits: int = 3) -> str:

@@ -17,7 +17,7 @@ from edgemarl.agents.registry import acting_order, make_controller
 from edgemarl.agents.trained.networks import PolicyNetwork, unit_actions
 from edgemarl.envs.api import Array
 from edgemarl.marl.rllib.session import policy_networks
-from edgemarl.marl.train_config import TrainConfig
+from edgemarl.marl.training.config import TrainConfig
 
 LEARNING_RATE = 3e-3
 """First one; it falls linearly to a fiftieth."""

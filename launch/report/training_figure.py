@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from edgemarl.envs.api import Array
-from edgemarl.marl.compare import Row
+from edgemarl.marl.evaluation.compare import Row
 
 POINTS = 50
 """Points of a curve: an iteration is too short for a mean."""

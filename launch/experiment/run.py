@@ -15,12 +15,12 @@ import numpy as np
 from edgemarl.agents.api import Policy
 from edgemarl.agents.registry import is_controller, make_policy, playbook
 from edgemarl.envs.api import Array, Scenario
-from edgemarl.launch.plan import Plan, Point
-from edgemarl.launch.store import Part, Store, digest, digest_of, foreign_code
-from edgemarl.launch.training import Notify, SharedRay, learned_config, loaded_policy, trained_policy
-from edgemarl.marl.compare import Comparison, Outcome, compare
-from edgemarl.marl.rollout import GivenTraces, SampledTraces, TraceSource, decision_latency_s, rollout
-from edgemarl.marl.traces import LoadedTrace, load_trace
+from edgemarl.launch.experiment.plan import Plan, Point
+from edgemarl.launch.experiment.store import Part, Store, digest, digest_of, foreign_code
+from edgemarl.launch.experiment.trained import Notify, SharedRay, learned_config, loaded_policy, trained_policy
+from edgemarl.marl.evaluation.compare import Comparison, Outcome, compare
+from edgemarl.marl.evaluation.rollout import GivenTraces, SampledTraces, TraceSource, decision_latency_s, rollout
+from edgemarl.marl.evaluation.traces import LoadedTrace, load_trace
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from edgemarl.envs.config import unknown_name
-from edgemarl.launch.numerals import significant
-from edgemarl.launch.plan import parse_overrides
+from edgemarl.launch.experiment.plan import parse_overrides
+from edgemarl.launch.experiment.store import Replacing
 from edgemarl.launch.progress import Bars
-from edgemarl.launch.store import Replacing
+from edgemarl.launch.report.numerals import significant
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,8 +79,8 @@ def sweep(
     Raises:
         ValueError: a misspelt or illegal setting; found before anything runs.
     """
-    from edgemarl.marl.storage import storage_path
-    from edgemarl.marl.sweep import make_trials, run_sweep
+    from edgemarl.marl.training.storage import storage_path
+    from edgemarl.marl.training.sweep import make_trials, run_sweep
 
     base = {"scenario": scenario, "set": dict(parse_overrides(settings)), **training}
     trials = make_trials(base, chosen_controllers(controllers), chosen_sizes(sizes), range(seeds))

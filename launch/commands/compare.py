@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgemarl.envs.registry import scenario_class
-from edgemarl.launch.calculations import calculate
-from edgemarl.launch.experiment import Experiment
-from edgemarl.launch.plan import load_preset, make_plan, parse_overrides, preset_names, scenario_preset
+from edgemarl.launch.experiment.calculations import calculate
+from edgemarl.launch.experiment.plan import load_preset, make_plan, parse_overrides, preset_names, scenario_preset
+from edgemarl.launch.experiment.run import Experiment
 from edgemarl.launch.progress import Bars
-from edgemarl.launch.tables import calculation_table, terminal_table, wide_console
+from edgemarl.launch.report.tables import calculation_table, terminal_table, wide_console
 
 
 def compare(
@@ -36,7 +36,9 @@ def compare(
         calculated = calculate(plan, experiment.store, bars)
         results = experiment.run()
         bars("report", 0, 1)
-        from edgemarl.launch.report import write_all  # after the first results: drawing libraries take a second to load
+        from edgemarl.launch.report.page import (
+            write_all,  # after the first results: drawing libraries take a second to load
+        )
 
         paths = write_all(experiment, results, calculated, command)
         bars("report", 1, 1)

@@ -14,15 +14,15 @@ import numpy as np
 from edgemarl.agents.registry import playbook
 from edgemarl.envs.config import unknown_name
 from edgemarl.envs.registry import make_scenario, scenario_class
-from edgemarl.launch.alone import AloneExperiment
-from edgemarl.launch.experiment import PointResult
-from edgemarl.launch.numerals import percent
-from edgemarl.launch.plan import Learned, Plan, Preset, Sweep, load_preset, make_plan, parse_overrides
+from edgemarl.launch.experiment.alone import AloneExperiment
+from edgemarl.launch.experiment.plan import Learned, Plan, Preset, Sweep, load_preset, make_plan, parse_overrides
+from edgemarl.launch.experiment.run import PointResult
+from edgemarl.launch.experiment.store import Part
+from edgemarl.launch.experiment.trained import Notify, learned_config
 from edgemarl.launch.progress import Bars
-from edgemarl.launch.store import Part
-from edgemarl.launch.tables import terminal_table, wide_console
-from edgemarl.launch.training import Notify, learned_config
-from edgemarl.marl.compare import Interval, relative_difference
+from edgemarl.launch.report.numerals import percent
+from edgemarl.launch.report.tables import terminal_table, wide_console
+from edgemarl.marl.evaluation.compare import Interval, relative_difference
 
 ITERATION_AGENT_STEPS = 10_000
 """Agent-steps of an iteration that the preset was tuned for (50 devices, 8 cells, 25 slots)."""
@@ -186,7 +186,7 @@ def sized(learned: Learned, size: int) -> Learned:
 
 
 def _budget(options: Options, plan: Plan) -> str:
-    from edgemarl.marl.train_config import TrainConfig
+    from edgemarl.marl.training.config import TrainConfig
 
     compared = {name: entry for name, entry in plan.preset.learned.items() if name in plan.preset.controllers}
     steps = {name: entry.train.get("agent_steps", TrainConfig().agent_steps) for name, entry in compared.items()}
@@ -357,7 +357,7 @@ def scale(devices: str, options: Options, out: Path | None, command: str) -> Non
 
 def write(study: Study, results: Sequence[PointResult], folder: Path, command: str) -> dict[str, Path]:
     """Everything about the sizes that are finished."""
-    from edgemarl.launch.report import write_all  # drawing libraries take a second to load
+    from edgemarl.launch.report.page import write_all  # drawing libraries take a second to load
 
     experiment = AloneExperiment(study.plan, folder)
     return write_all(experiment, results, [], command, notes=notes(study), findings=findings(results))

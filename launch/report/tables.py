@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgemarl.launch.numerals import duration, percent, significant, with_interval
-from edgemarl.marl.compare import Comparison, Row
+from edgemarl.launch.report.numerals import duration, percent, significant, with_interval
+from edgemarl.marl.evaluation.compare import Comparison, Row
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from edgemarl.launch.calculations import Calculated
-    from edgemarl.launch.experiment import PointResult
+    from edgemarl.launch.experiment.calculations import Calculated
+    from edgemarl.launch.experiment.run import PointResult
 
 WIDTH = 130
 """Columns that a comparison table needs."""

@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from edgemarl.agents.dnn_pruning import FineTuning, PruningProfile, load_factory, profile_pruning, write_profile
+from edgemarl.launch.dnn.pruning import FineTuning, PruningProfile, load_factory, profile_pruning, write_profile
 from edgemarl.launch.progress import Bars
 
 

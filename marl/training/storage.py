@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgemarl.marl.train import Progress, RunFolder, TrainResult, train
-from edgemarl.marl.train_config import TrainConfig
+from edgemarl.marl.training.config import TrainConfig
+from edgemarl.marl.training.run import Progress, RunFolder, TrainResult, train
 
 ARCHIVE = "run.tar"
 """The whole run in one object, which is replaced at once: an upload that breaks off leaves the one before."""
@@ -40,7 +40,7 @@ def stored_train(
         the result; its path is where the run can be read from now on (with a URL: a local copy).
 
     Raises:
-        ValueError: as `edgemarl.marl.train.train`, and for a URL that cannot be used.
+        ValueError: as `edgemarl.marl.training.run.train`, and for a URL that cannot be used.
     """
     if storage is None or not is_url(storage):
         return train(config, Path(storage or "") / out, resume=resume, progress=progress)

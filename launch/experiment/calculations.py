@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from edgemarl.launch.numerals import significant
-from edgemarl.launch.plan import Calculation, Plan
-from edgemarl.launch.store import Replacing, Store, digest
+from edgemarl.launch.experiment.plan import Calculation, Plan
+from edgemarl.launch.experiment.store import Replacing, Store, digest
+from edgemarl.launch.report.numerals import significant
 
 Notify = Callable[[str, int, int], None]
 

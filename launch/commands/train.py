@@ -1,0 +1,95 @@
+"""`train`: a run from the command line's words, and what is said while it trains."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from edgemarl.envs.registry import scenario_class
+from edgemarl.launch.experiment.plan import parse_overrides
+
+if TYPE_CHECKING:
+    from edgemarl.marl.training.config import TrainConfig
+
+
+def run_config(scenario: str, settings: Sequence[str], training: Sequence[str], seed: int, **named: Any) -> TrainConfig:
+    """A training config from the command line."""
+    from edgemarl.marl.training.config import TrainConfig
+
+    fields = training_fields(training, **named)
+    return TrainConfig(**{"scenario": scenario, "set": dict(parse_overrides(settings)), "seed": seed, **fields})
+
+
+def training_fields(training: Sequence[str], **named: Any) -> dict[str, Any]:
+    """Training settings from `--train field=value`, whose values are read as YAML, and from options of their own."""
+    try:
+        fields = {name: yaml.safe_load(value) for name, value in parse_overrides(training).items()}
+    except yaml.YAMLError as error:
+        raise ValueError(f"--train {' '.join(training)}: {' '.join(str(error).split())}") from None
+    return fields | {name: value for name, value in named.items() if value is not None}
+
+
+def saved_config(folder: Path, agent_steps: int | None) -> TrainConfig:
+    """The config of a run to be resumed, with a larger budget if one is given.
+
+    Raises:
+        ValueError: the folder holds no run.
+    """
+    from edgemarl.marl.training.config import TrainConfig
+
+    file = folder / "config.json"
+    if not file.is_file():
+        raise ValueError(f"{folder} holds no training run (no config.json)")
+    config = TrainConfig(**json.loads(file.read_text()))
+    return config if agent_steps is None else dataclasses.replace(config, agent_steps=agent_steps)
+
+
+def train_command(config: TrainConfig, folder: Path, storage: str | None = None, fresh: bool = False) -> None:
+    """Train, or go on with the run that is there, and say where the run is and how to compare it."""
+    from rich.console import Console
+
+    from edgemarl.launch.progress import Bars
+    from edgemarl.marl.training.storage import storage_path, stored_train
+
+    console = Console()
+    with Bars() as bars:
+        lines = Lines(scenario_class(config.scenario).cost_metric)
+
+        def told(row: Mapping[str, float], share: float) -> None:
+            bars("training", round(share * config.agent_steps), config.agent_steps)
+            if not bars.terminal:
+                lines(row, share)
+
+        bars("training", 0, config.agent_steps)
+        result = stored_train(config, str(folder), storage, resume=not fresh, progress=told)
+    last = result.curve.iloc[-1]
+    where = storage_path(storage, str(folder))
+    console.print(f"{where}: {int(last['agent_steps'])} agent-steps in {result.training_s:.0f} s")
+    console.print(f"compare it: edgemarl compare --scenario {config.scenario} --controllers random,{result.path}")
+
+
+class Lines:
+    """Progress as lines, for the log of a job: the first iteration, then one every few seconds."""
+
+    every_s = 10.0
+
+    def __init__(self, cost_metric: str) -> None:
+        self.cost_metric, self._next = cost_metric, 0.0
+
+    def __call__(self, row: Mapping[str, float], share: float) -> None:
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + self.every_s
+        # a cost of whole episodes is not in the row
+        shown = self.cost_metric if self.cost_metric in row else "episode_return"
+        print(
+            f"iteration {row['iteration']:.0f}: {row['agent_steps']:.0f} agent-steps ({share:.0%}), "
+            f"{shown} {row[shown]:.6g}, {row['time_s']:.0f} s",
+            flush=True,
+        )

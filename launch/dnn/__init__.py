@@ -1,0 +1,1 @@
+"""Networks of the user's own: a layer table by tracing, a pruning table by measuring, examples."""

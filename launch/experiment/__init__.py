@@ -1,0 +1,1 @@
+"""An experiment: its plan, its runs, its results on disk."""

@@ -1,0 +1,1 @@
+"""What an experiment shows: tables, figures, the report page."""

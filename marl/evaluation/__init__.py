@@ -1,0 +1,1 @@
+"""Rollouts over batches of cells, paired comparison, trace files."""

@@ -1,0 +1,1 @@
+"""A training run: its config, its folder, imitation, storage, sweeps."""
