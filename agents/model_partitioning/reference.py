@@ -256,8 +256,15 @@ class SlotController(CentralController):
     def solve(self, problem: SlotProblem) -> Array:
         """Cuts (B, N)."""
 
+    def problem(self, state: Any, exogenous: Any) -> SlotProblem:
+        """What is minimised in a slot: by default its objective."""
+        return SlotProblem.of(self.network, state, exogenous)
+
     def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> ModelPartitioningDecisions:
-        cut = self.solve(SlotProblem.of(self.network, state, exogenous))
+        return self.decisions(self.solve(self.problem(state, exogenous)), state, exogenous)
+
+    def decisions(self, cut: Array, state: Any, exogenous: Any) -> ModelPartitioningDecisions:
+        """Cuts (B, N) as decisions; a device that sets its own CPU rate takes the best one for the slot."""
         if self.network.config.local_cpu_rule == "optimal":
             return ModelPartitioningDecisions(cut)
         part = self.network.local_part(
