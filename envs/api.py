@@ -276,6 +276,10 @@ class Scenario(ABC):
         """Role -> positive factor on the reward that learners see (not part of the ledger)."""
         return dict.fromkeys(self.ledger, 1.0)
 
+    def reward_divisor(self, mode: str) -> float:
+        """What learners divide the reward of a mode by, so that its spread is that of a single agent's entry."""
+        return float(sum(self.ledger.values())) if mode == "team" else 1.0
+
     # --- randomness, drawn beforehand ----------------------------------------------------------------------------
 
     @abstractmethod

@@ -21,7 +21,7 @@ from edgemarl.marl.evaluation.compare import Outcome, signalling_bytes
 from edgemarl.marl.evaluation.rollout import rollout
 from edgemarl.marl.studies import price_of_locality as partitioning_locality
 from edgemarl.marl.training.config import TrainConfig
-from edgemarl.marl.training.run import load_policy
+from edgemarl.marl.training.trained import load_policy
 
 ACTED = {"local_cpu_rule": "action", "bandwidth_rule": "action", "edge_cpu_rule": "action"}
 

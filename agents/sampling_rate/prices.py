@@ -1,4 +1,4 @@
-"""What a price-conditioned learner needs to know of the sampling-rate scenario (`edgemarl.marl.rllib.priced_dqn`).
+"""What a price-conditioned learner needs to know of the sampling-rate scenario (`edgemarl.marl.algorithms.priced_dqn`).
 
 A candidate is a share of the edge CPU that service 0 is assumed to get. Under a candidate the devices separate: each
 pays its own delays, the server's time at its service's share, and for accuracy that it misses.

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgemarl.agents.trained.networks import NetworkSpec, Perceptron, PolicyNetwork
+from edgemarl.agents.trained.networks import NetworkSpec, Perceptron
 
 
 @dataclass(frozen=True)
@@ -94,12 +94,3 @@ class PricedQNetwork(nn.Module):
 def _network(spec: NetworkSpec, inputs: int, outputs: int) -> Perceptron:
     hidden: Sequence[int] = spec.hidden
     return Perceptron(inputs, hidden, outputs, output_gain=spec.output_gain, activation=spec.activation)
-
-
-ActingNetwork = PolicyNetwork | PricedQNetwork
-"""What a policy file holds: observation rows -> parameters of the action distribution."""
-
-
-def policy_network(spec: NetworkSpec) -> ActingNetwork:
-    """The network of a spec."""
-    return PricedQNetwork(spec) if spec.price else PolicyNetwork(spec)

@@ -6,6 +6,7 @@ the messages of fixed roles, those of this slot from roles that act before it, t
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,8 @@ from edgemarl.agents.api import Team
 from edgemarl.agents.registry import acting_order, make_controller
 from edgemarl.agents.trained.networks import PolicyNetwork, unit_actions
 from edgemarl.envs.api import Array
-from edgemarl.marl.rllib.session import policy_networks
-from edgemarl.marl.training.config import TrainConfig
+from edgemarl.marl.algorithms.base import Run
+from edgemarl.marl.training.curve import policy_networks
 
 LEARNING_RATE = 3e-3
 """First one; it falls linearly to a fiftieth."""
@@ -28,14 +29,14 @@ ROWS = 8192
 """Rows that a role's agents play at least."""
 
 
-def warm_start(algorithm: Any, config: TrainConfig) -> None:
+def warm_start(algorithm: Any, run: Run) -> None:
     """Fit the policies of a fresh algorithm to the controllers that `imitate` names; runners receive them."""
-    played = demonstrations(config)
+    played = demonstrations(run)
     states = {}
     for role, network in policy_networks(algorithm).items():
         rows, actions = played[role]
         assert isinstance(network, PolicyNetwork)
-        fit(network, rows, actions, config.imitate_steps, config.minibatch, config.seed)
+        fit(network, rows, actions, run.settings.imitate_steps, run.settings.minibatch, run.config.seed)
         states[role] = network.state_dict()
 
     def load(learner: Any, **_: Any) -> None:
@@ -48,24 +49,24 @@ def warm_start(algorithm: Any, config: TrainConfig) -> None:
     )
 
 
-def demonstrations(config: TrainConfig) -> dict[str, tuple[Array, Array]]:
+def demonstrations(run: Run) -> dict[str, tuple[Array, Array]]:
     """Learned role -> rows (M, n, d) as its network will see them and the teacher's raw actions (M, n, ...)."""
-    scenario = config.make_scenario()
-    names = {**config.imitate, **config.fixed}
+    scenario, config, imitate = run.scenario, run.config, run.settings.imitate
+    names = {**imitate, **config.fixed}
     members = {role: make_controller(scenario, role, names[role]) for role in scenario.roles}
     team = Team("demonstration", members, acting_order(scenario, (), list(scenario.roles)))
     traces, noise = (np.random.default_rng(s) for s in np.random.SeedSequence([config.seed, 3]).spawn(2))
-    fewest = min(scenario.roles[role].count for role in config.imitate)
+    fewest = min(scenario.roles[role].count for role in imitate)
     slots = min(scenario.horizon, max(1, -(-ROWS // (config.cells * fewest))))
     trace = scenario.sample_trace(traces, config.cells, slots)
     team.reset(scenario, trace)
     state = scenario.initial_state(trace)
-    seen: dict[str, list[tuple[Array, Array]]] = {role: [] for role in config.imitate}
+    seen: dict[str, list[tuple[Array, Array]]] = {role: [] for role in imitate}
     for t in range(slots):
         exogenous = scenario.exogenous(trace, t)
         observations = scenario.observe(state, exogenous)
-        before = team.act_before(config.imitate, observations, noise)
-        rows = {role: _heard(team, role, observations[role], config) for role in seen}
+        before = team.act_before(imitate, observations, noise)
+        rows = {role: _heard(team, role, observations[role], config.fixed) for role in seen}
         acts = team.act(observations, noise, before)
         for role, found in seen.items():
             actions = acts[role].actions
@@ -79,9 +80,9 @@ def demonstrations(config: TrainConfig) -> dict[str, tuple[Array, Array]]:
     }
 
 
-def _heard(team: Team, role: str, observations: Array, config: TrainConfig) -> Array:
+def _heard(team: Team, role: str, observations: Array, fixed: Collection[str]) -> Array:
     inbox = team.inbox[role]
-    told = [inbox[sender] for sender in team.controllers if sender in config.fixed and sender in inbox]
+    told = [inbox[sender] for sender in team.controllers if sender in fixed and sender in inbox]
     return np.concatenate([observations, *told], axis=2)
 
 

@@ -18,10 +18,11 @@ from edgemarl.envs.central import CentralEnv
 from edgemarl.envs.registry import make_scenario, register_scenario
 from edgemarl.envs.scenarios.model_pruning import ModelPruning, ModelPruningDecisions
 from edgemarl.envs.spaces import Simplex, split_action
-from edgemarl.marl.rllib.hybrid_sac import HybridSACModule
-from edgemarl.marl.rllib.session import module_specs
-from edgemarl.marl.training.config import check
-from edgemarl.marl.training.run import TrainConfig, load_policy, train
+from edgemarl.marl.algorithms.hybrid_sac import HybridSACModule
+from edgemarl.marl.training.config import TrainConfig, resolve
+from edgemarl.marl.training.run import train
+from edgemarl.marl.training.setup import module_specs
+from edgemarl.marl.training.trained import load_policy
 
 SPACE = gymnasium.spaces.Dict(
     {
@@ -88,7 +89,7 @@ def test_log_probability_by_hand() -> None:
 @pytest.mark.parametrize("relaxation", ["gaussian", "concrete"])
 def test_gradient_passes_through_every_part_and_not_into_the_critics(relaxation: Any) -> None:
     config = jopa(relaxation=relaxation)
-    module: Any = module_specs(config, config.make_scenario()).rl_module_specs["central"].build()
+    module: Any = module_specs(resolve(config)).rl_module_specs["central"].build()
     module.make_target_networks()
     rows = torch.rand(9, module.spec.observation_size)
     taken = torch.rand(9, module.action.relaxed_size)
@@ -159,7 +160,7 @@ def test_small_bandit_is_learned(relaxation: str, local_cluster: None, tmp_path:
 
 def test_target_without_entropy_is_the_papers(local_cluster: None) -> None:
     config = jopa(soft_target=False)
-    module: Any = module_specs(config, config.make_scenario()).rl_module_specs["central"].build()
+    module: Any = module_specs(resolve(config)).rl_module_specs["central"].build()
     assert isinstance(module, HybridSACModule)
     module.make_target_networks()
     rows, taken = torch.rand(4, module.spec.observation_size), torch.rand(4, module.action.relaxed_size)
@@ -180,4 +181,4 @@ def test_central_environment_takes_the_parts(tmp_path: Path) -> None:
 
 def test_decentralized_hybrid_run_is_refused() -> None:
     with pytest.raises(ValueError, match="joint action"):
-        check(jopa(control="decentralized"))
+        resolve(jopa(control="decentralized"))

@@ -25,10 +25,10 @@ from edgemarl.agents.trained.networks import (
     network_spec,
     sampled_actions,
 )
+from edgemarl.marl.algorithms.ppo import BatchedPPOLearner
 from edgemarl.marl.rllib.modules import ActorCriticModule
-from edgemarl.marl.rllib.ppo import BatchedPPOLearner
-from edgemarl.marl.rllib.session import module_specs, ppo_config
-from edgemarl.marl.training.config import TrainConfig
+from edgemarl.marl.training.config import TrainConfig, resolve
+from edgemarl.marl.training.setup import module_specs, rllib_config
 
 AGENTS, ROWS = 3, 40
 CONFIG = TrainConfig(
@@ -37,9 +37,9 @@ CONFIG = TrainConfig(
 
 
 def stacked_learner() -> Any:
-    specs = module_specs(CONFIG, CONFIG.make_scenario())
+    specs = module_specs(resolve(CONFIG))
     del specs.rl_module_specs["server"]
-    config = ppo_config(CONFIG).multi_agent(policies={"device"}).rl_module(rl_module_spec=specs)
+    config = rllib_config(resolve(CONFIG)).multi_agent(policies={"device"}).rl_module(rl_module_spec=specs)
     learner = BatchedPPOLearner(config=config, module_spec=specs)
     learner.build()
     return learner
@@ -57,7 +57,7 @@ def separate_learner(stacked: Any) -> Any:
         model_config={"spec": alone.to_dict(), "critic_hidden": (8, 8), "global_size": 0, "agents": 0},
     )
     specs = MultiRLModuleSpec(rl_module_specs=dict.fromkeys(names, spec))
-    config = ppo_config(CONFIG).multi_agent(policies=set(names)).rl_module(rl_module_spec=specs)
+    config = rllib_config(resolve(CONFIG)).multi_agent(policies=set(names)).rl_module(rl_module_spec=specs)
     learner = BatchedPPOLearner(config=config, module_spec=specs)
     learner.build()
     for i, name in enumerate(names):

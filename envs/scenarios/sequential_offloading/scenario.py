@@ -7,6 +7,7 @@ Equation numbers are the paper's; E1..E15 are the errata listed in docs/sequenti
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -123,6 +124,10 @@ class SequentialOffloading(Scenario):
     @property
     def learner_scale(self) -> dict[str, float]:
         return {"device": 0.1, "server": 0.1}
+
+    def reward_divisor(self, mode: str) -> float:
+        """As the contract; the noise of "coupled", the server's costs in every reward, grows with the root of n."""
+        return math.sqrt(sum(self.ledger.values())) if mode == "coupled" else super().reward_divisor(mode)
 
     def rewards(self, step: Step, mode: str = "local") -> dict[str, Array]:
         """As the contract; "coupled": a device's own entry and the server's, which is all that it has an effect on."""
