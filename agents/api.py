@@ -15,8 +15,11 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from edgemarl.agents.pooling import pool_of, with_pool
-from edgemarl.envs.api import Array, Scenario, Step, trace_fields
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.capabilities import masks_of
 from edgemarl.envs.config import unknown_name
+from edgemarl.envs.scenario import Scenario, Step
+from edgemarl.envs.trace import trace_fields
 
 Information = Literal["local", "global"]
 
@@ -256,7 +259,7 @@ class Team:
     def combine(self, observations: Mapping[str, Array], state: Any, exogenous: Any, rng: np.random.Generator) -> Any:
         """`decide` with the rows given (a locality test perturbs them)."""
         masked = any(controller.masked for controller in self.controllers.values())
-        masks = self.scenario.action_masks(state, exogenous) if masked else {}
+        masks = masks_of(self.scenario, state, exogenous) if masked else {}
         return self.decisions(self.act(observations, rng, masks=masks), observations, state, exogenous)
 
     def decisions(self, acts: Mapping[str, Act], observations: Mapping[str, Array], state: Any, exogenous: Any) -> Any:
@@ -289,7 +292,7 @@ class Team:
             rng: the policies' own randomness.
             acted: what the roles of the first groups have already done in this slot (`act_before`).
             given: what roles do whose acts come from elsewhere, such as a learner, in place of their controllers'.
-            masks: role -> (B, n, choices) of the choices that make sense (`Scenario.action_masks`).
+            masks: role -> (B, n, choices) of the choices that make sense (`Masked.action_masks`).
         """
         acts = dict(acted or {})
         for group in self.order:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.scenario import Scenario
 
 
 def pool_of(rows: Mapping[str, Array]) -> Array:

@@ -13,8 +13,9 @@ import torch
 from edgemarl.agents.api import Team
 from edgemarl.agents.model_partitioning.q_learner import ParametricQ
 from edgemarl.agents.registry import make_policy
-from edgemarl.agents.trained.networks import PolicyNetwork, network_spec
+from edgemarl.agents.trained.networks import PolicyNetwork
 from edgemarl.agents.trained.policy import CENTRAL, TrainedPolicy
+from edgemarl.agents.trained.spec import network_spec
 from edgemarl.envs.registry import make_scenario
 from edgemarl.envs.scenarios.model_partitioning import ModelPartitioning, ModelPartitioningDecisions
 from edgemarl.marl.evaluation.compare import Outcome, signalling_bytes

@@ -10,14 +10,15 @@ import pytest
 import torch
 
 from edgemarl.agents.registry import acting_order, make_controller, make_policy
-from edgemarl.agents.trained.networks import PolicyNetwork, ValueNetwork, divided, network_spec
+from edgemarl.agents.trained.networks import PolicyNetwork, ValueNetwork, divided
 from edgemarl.agents.trained.policy import TrainedPolicy
-from edgemarl.envs.api import Parts
+from edgemarl.agents.trained.spec import network_spec
+from edgemarl.envs.scenario import Parts
 from edgemarl.envs.scenarios.model_placement import ModelPlacement, ModelPlacementConfig, scaled
 from edgemarl.marl.rllib.cells import Cells
 from edgemarl.marl.rllib.settings import RunnerSettings, settings_for
 from edgemarl.marl.training.config import TrainConfig, resolve
-from edgemarl.marl.training.imitation import demonstrations, fit, imitation_loss
+from edgemarl.marl.training.imitation import demonstrations, fit
 from edgemarl.marl.training.trained import training_world
 
 FIXED = {"gateway": "deadline", "server": "deadline"}
@@ -213,7 +214,7 @@ def test_imitation_of_scores_is_measured_in_the_actions_unit() -> None:
     policy = gateway_policy(ModelPlacement(scaled(2, 4)))
     heard = torch.from_numpy(rows[:3, :, :51])
     out = policy.network(heard).detach()[..., :16]
-    loss = imitation_loss(policy.network, heard, torch.from_numpy(actions[:3]))
+    loss = policy.network.head.loss(policy.network(heard), torch.from_numpy(actions[:3]))
     np.testing.assert_allclose(float(loss.detach()), np.square(out.numpy() - actions[:3]).mean(), rtol=1e-5)
 
 

@@ -18,18 +18,12 @@ from torch import nn
 
 from edgemarl.agents.api import Act, Announcement, CentralController, Controller
 from edgemarl.agents.pooling import row_size
-from edgemarl.agents.trained.hybrid import HybridAction
-from edgemarl.agents.trained.networks import (
-    NetworkSpec,
-    PolicyNetwork,
-    environment_actions,
-    greedy_actions,
-    grid_values,
-    network_spec,
-    sampled_actions,
-)
+from edgemarl.agents.trained.networks import PolicyNetwork
 from edgemarl.agents.trained.priced_network import PricedQNetwork
-from edgemarl.envs.api import Array, Parts, Scenario
+from edgemarl.agents.trained.spec import NetworkSpec, network_spec
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.capabilities import decode_hybrid, hybrid_space
+from edgemarl.envs.scenario import Parts, Scenario
 from edgemarl.envs.spaces import split_action
 
 FORMAT = 1
@@ -73,8 +67,8 @@ class TrainedPolicy:
         """Raw actions (B, n, ...) for observations (B, n, d) float32; one forward pass for all agents."""
         rows = torch.from_numpy(np.ascontiguousarray(observations, np.float32))
         parameters = self.network(rows, None if mask is None else torch.from_numpy(np.array(mask))).numpy()
-        picked = greedy_actions(self.spec, parameters) if greedy else sampled_actions(self.spec, parameters, rng)
-        return environment_actions(self.spec, picked)
+        head = self.network.head
+        return head.to_env(head.greedy(parameters) if greedy else head.sample(parameters, rng))
 
     def check(self, scenario: Scenario) -> None:
         """Raise `ValueError` if this policy cannot act in a scenario."""
@@ -197,39 +191,17 @@ class NetworkCentralController(CentralController):
 
     def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> Any:
         action = self.policy.act(self.scenario.global_state(state, exogenous), rng, self.greedy)
-        if self.policy.spec.kind == "hybrid":
-            return self.scenario.decode_hybrid(state, split_action(self.scenario.hybrid_space, action), exogenous)
+        if self.policy.spec.hybrid is not None:
+            return decode_hybrid(self.scenario, state, split_action(hybrid_space(self.scenario), action), exogenous)
         return self.scenario.decode_central(state, action, exogenous)
 
 
 class GreedyAction(nn.Module):
     """Observation rows -> raw actions, as one graph to export: float32 (M, d) or (M, n, d) in, actions out."""
 
-    low: torch.Tensor
-    span: torch.Tensor
-    points: torch.Tensor
-
     def __init__(self, network: ActingNetwork) -> None:
         super().__init__()
         self.network = network
-        spec = network.spec
-        self.register_buffer("low", torch.tensor(spec.low))
-        self.register_buffer("span", torch.tensor(spec.high) - torch.tensor(spec.low))
-        points = grid_values(spec).astype(np.float32) if spec.grid else np.empty((0, 0), np.float32)
-        self.register_buffer("points", torch.from_numpy(points))
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
-        spec = self.network.spec
-        out = self.network(observations)
-        if spec.hybrid is not None:
-            action = HybridAction.from_dict(spec.hybrid)
-            return action.execute(action.relax(out, None))
-        if spec.kind == "box":
-            mean = out[..., : spec.outputs]
-            unit = torch.tanh(mean) if spec.squash == "tanh" else torch.clamp(mean, -1.0, 1.0)
-            return self.low + (unit + 1.0) / 2.0 * self.span
-        if spec.grid:
-            return self.points[torch.argmax(out, dim=-1)]
-        parts = torch.split(out, list(spec.choices), dim=-1)
-        picks = [torch.argmax(part, dim=-1) + first for part, first in zip(parts, spec.start, strict=True)]
-        return picks[0] if spec.kind == "discrete" else torch.stack(picks, dim=-1)
+        return self.network.head.graph(self.network(observations))

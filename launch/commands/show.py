@@ -10,9 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgemarl.agents.registry import playbook
-from edgemarl.envs.api import trace_fields
 from edgemarl.envs.config import config_fields
 from edgemarl.envs.registry import make_scenario, scenario_class, scenario_names
+from edgemarl.envs.trace import trace_fields
 from edgemarl.launch.experiment.plan import parse_overrides
 from edgemarl.launch.report.tables import wide_console
 from edgemarl.marl.evaluation.traces import load_trace, read_table, save_trace

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgemarl.agents.api import Policy
-from edgemarl.envs.api import Scenario
+from edgemarl.envs.scenario import Scenario
 from edgemarl.launch.experiment.plan import Learned, Point
 
 if TYPE_CHECKING:

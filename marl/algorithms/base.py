@@ -18,10 +18,10 @@ import numpy as np
 
 from edgemarl.agents.pooling import row_size
 from edgemarl.agents.registry import make_controller, message_entries
-from edgemarl.agents.trained.networks import NetworkSpec, network_spec
 from edgemarl.agents.trained.policy import CENTRAL
-from edgemarl.envs.api import Scenario
+from edgemarl.agents.trained.spec import NetworkSpec, network_spec
 from edgemarl.envs.config import unknown_name
+from edgemarl.envs.scenario import Scenario
 from edgemarl.marl.algorithms.settings import RunFields, Settings
 
 Output = Literal["advantages", "transitions", "choices"]

@@ -18,7 +18,8 @@ from ray.rllib.core.rl_module.apis import QNetAPI, TargetNetworkAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import nn
 
-from edgemarl.agents.trained.networks import NetworkSpec, PolicyNetwork
+from edgemarl.agents.trained.networks import PolicyNetwork
+from edgemarl.agents.trained.spec import NetworkSpec
 from edgemarl.envs.config import config_class, quantity
 from edgemarl.marl.algorithms.base import Algorithm, Needs, Run, off_policy_training, set_replay
 from edgemarl.marl.algorithms.settings import OffPolicySettings

@@ -17,7 +17,9 @@ import torch
 from ray.rllib.core.columns import Columns
 
 from edgemarl.agents.trained.hybrid import HybridAction, hybrid_action
-from edgemarl.agents.trained.networks import NetworkSpec, Perceptron, PolicyNetwork
+from edgemarl.agents.trained.networks import Perceptron, PolicyNetwork
+from edgemarl.agents.trained.spec import NetworkSpec
+from edgemarl.envs.capabilities import hybrid_space
 from edgemarl.envs.config import config_class, quantity
 from edgemarl.marl.algorithms.base import Algorithm, Needs, Run
 from edgemarl.marl.algorithms.sac import BatchedSAC, BatchedSACConfig, SACModule, SACSettings, set_soft_training
@@ -57,7 +59,7 @@ class HybridSAC(Algorithm):
     @staticmethod
     def action(run: Run) -> HybridAction:
         """The relaxed joint action."""
-        return hybrid_action(run.scenario.hybrid_space, run.settings.relaxation, restrict=run.settings.restrict)
+        return hybrid_action(hybrid_space(run.scenario), run.settings.relaxation, restrict=run.settings.restrict)
 
     def build(self, run: Run) -> HybridSACConfig:
         """SAC's settings; a fixed temperature is one that is not learned, and updates start with a full minibatch."""

@@ -27,7 +27,8 @@ from ray.rllib.utils.metrics import (
     TIMERS,
 )
 
-from edgemarl.agents.trained.networks import NetworkSpec
+from edgemarl.agents.trained.spec import NetworkSpec
+from edgemarl.envs.capabilities import Foreseeing, Grouped, foreseen_roles
 from edgemarl.envs.config import config_class, quantity, unknown_name
 from edgemarl.marl.algorithms.base import Algorithm, Run, on_policy_training
 from edgemarl.marl.algorithms.settings import OnPolicySettings, Settings
@@ -108,7 +109,7 @@ class PPO(Algorithm):
             "global_size": scenario.global_state_space.shape[0] if self.global_state else 0,
             "first_action": run.settings.first_action.get(role, ()),
             "foreseen": self._foreseen_entries(run, role),
-            "cell_size": scenario.cell_sizes.get(role, 0) if mode == "cell" else 0,
+            "cell_size": scenario.group_sizes.get(role, 0) if mode == "cell" and isinstance(scenario, Grouped) else 0,
         }
 
     def foresight(self, run: Run) -> int:
@@ -118,8 +119,9 @@ class PPO(Algorithm):
     def _foreseen_entries(self, run: Run, role: str) -> int:
         """Entries beside a role's row that tell its critic what the next slots bring."""
         ahead = self.foresight(run)
-        if not ahead or role not in run.scenario.foreseen_roles:
+        if not ahead or role not in foreseen_roles(run.scenario):
             return 0
+        assert isinstance(run.scenario, Foreseeing)
         trace = run.scenario.sample_trace(np.random.default_rng(0), cells=1, slots=1)
         return ahead * int(run.scenario.outlook(trace)[role].shape[-1])
 
@@ -129,10 +131,11 @@ class PPO(Algorithm):
             return
         if run.config.joint or run.settings.network == "parts" or run.config.reward_mode == "cell":
             raise ValueError("foresight is for critics of an agent's own row (no joint action, parts or cells)")
-        if not set(run.roles) & set(run.scenario.foreseen_roles):
+        known = foreseen_roles(run.scenario)
+        if not set(run.roles) & set(known):
             raise ValueError(
                 f"foresight = {self.foresight(run)} is not legal: {run.scenario.name} tells what a slot brings for "
-                f"{', '.join(run.scenario.foreseen_roles) or 'no role'}, and {', '.join(run.roles)} learns"
+                f"{', '.join(known) or 'no role'}, and {', '.join(run.roles)} learns"
             )
 
     def _check_first_action(self, run: Run) -> None:

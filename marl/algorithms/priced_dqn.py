@@ -27,9 +27,9 @@ from ray.rllib.utils.metrics import LEARNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFET
 from torch import nn
 
 from edgemarl.agents.registry import pricing
-from edgemarl.agents.trained.networks import NetworkSpec
 from edgemarl.agents.trained.priced_network import PricedQNetwork
-from edgemarl.envs.api import Array
+from edgemarl.agents.trained.spec import NetworkSpec
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.config import config_class, quantity
 from edgemarl.marl.algorithms.base import Algorithm, Needs, Run, off_policy_training, set_replay
 from edgemarl.marl.algorithms.dqn import set_exploration
@@ -137,7 +137,7 @@ class PricedModule(TorchRLModule, QNetAPI, TargetNetworkAPI):
         candidate = np.where(rng.random(candidate.shape) < float(self.random_candidates), drawn, candidate)
         wide = torch.from_numpy(candidate)[:, None].expand(rows.shape[:2])
         actions = self.policy.values(tensor, wide).argmax(dim=-1).numpy()
-        random = rng.integers(0, self.spec.outputs, actions.shape)
+        random = rng.integers(0, self.policy.head.outputs, actions.shape)
         return np.where(rng.random(actions.shape) < float(self.epsilon), random, actions), candidate
 
 

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 import pydantic
 
-from edgemarl.envs.api import Scenario
 from edgemarl.envs.config import config_class, quantity
 from edgemarl.envs.registry import make_scenario
+from edgemarl.envs.scenario import Scenario
 
 
 @config_class

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from edgemarl.agents.api import Policy
-from edgemarl.envs.api import Array, Scenario, Step
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.scenario import Scenario, Step
 
 CHUNK_CELLS = 64
 """Cells that are played at once: large enough to hide call overhead, small enough to stay in the cache."""

@@ -16,8 +16,11 @@ import numpy as np
 from edgemarl.agents.api import Act, Announcement, Controller, Team
 from edgemarl.agents.registry import acting_order, announcements
 from edgemarl.agents.trained.policy import CENTRAL
-from edgemarl.envs.api import Array, Scenario, Step, trace_fields
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.capabilities import Counterfactual, Foreseeing, decode_hybrid, hybrid_space, masks_of
+from edgemarl.envs.scenario import Scenario, Step
 from edgemarl.envs.spaces import split_action
+from edgemarl.envs.trace import trace_fields
 from edgemarl.marl.rllib.settings import RunnerSettings
 
 
@@ -131,8 +134,8 @@ class Cells:
         """
         exogenous = self.exogenous
         if self.central and self.settings.hybrid:
-            parts = split_action(self.scenario.hybrid_space, actions[CENTRAL][:, 0])
-            decisions = self.scenario.decode_hybrid(self.state, parts, exogenous)
+            parts = split_action(hybrid_space(self.scenario), actions[CENTRAL][:, 0])
+            decisions = decode_hybrid(self.scenario, self.state, parts, exogenous)
         elif self.central:
             decisions = self.scenario.decode_central(self.state, actions[CENTRAL][:, 0], exogenous)
         else:
@@ -144,6 +147,7 @@ class Cells:
             acts = self.team.act(observations, self.rng, self._acted, given)
             decisions = self.team.decisions(acts, observations, self.state, exogenous)
         if self.counterfactual:
+            assert isinstance(self.scenario, Counterfactual)
             self.choice_rewards = self.scenario.choice_rewards(self.state, decisions, exogenous)
         step = self.scenario.step(self.state, decisions, exogenous)
         if self.team is not None:
@@ -186,7 +190,7 @@ class Cells:
             return Slot({CENTRAL: self.scenario.global_state(state, exogenous)[:, None, :]}, {}, None)
         assert self.team is not None
         rows = {role: self.team.row(role, rows) for role in self.learned}
-        masks = self.scenario.action_masks(state, exogenous)
+        masks = masks_of(self.scenario, state, exogenous)
         shared = self.scenario.global_state(state, exogenous) if self.settings.with_global_state else None
         masks = {r: masks[r] for r in self.learned if r in masks}
         return Slot({r: rows[r] for r in self.learned}, masks, shared, self._foreseen())
@@ -222,6 +226,7 @@ class Cells:
             return
         self._last_slot = np.array([trace.slots for trace in self.traces])
         self._outlook: dict[str, Array] = {}
+        assert isinstance(self.scenario, Foreseeing)
         for b in cells:
             self._outlooks[b] = self.scenario.outlook(self.traces[b])
         for role in (r for r in self.learned if r in self.scenario.foreseen_roles):

@@ -37,9 +37,9 @@ from ray.rllib.utils.metrics import (
 from edgemarl.agents.api import Controller
 from edgemarl.agents.pooling import row_size
 from edgemarl.agents.registry import make_controller, message_entries
-from edgemarl.agents.trained.networks import environment_actions, greedy_actions, sampled_actions
 from edgemarl.agents.trained.policy import CENTRAL
-from edgemarl.envs.api import Array, total_cost
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.scenario import total_cost
 from edgemarl.marl.rllib.advantages import advantages_and_targets
 from edgemarl.marl.rllib.cells import Cells, Slot
 from edgemarl.marl.rllib.modules import (
@@ -204,18 +204,18 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
             batch[ACTION_MASK] = torch.from_numpy(mask)
         # not `forward_exploration`, which sets the mode of every layer in every slot: 15% of sampling at 20 devices
         parameters = module._forward_exploration(batch)[Columns.ACTION_DIST_INPUTS].numpy()
-        spec = module.spec
+        head = module.policy.head
         draw = getattr(module, "explored", None)  # a module of a deterministic policy brings its own noise
         if not explore:
-            chosen = greedy_actions(spec, parameters)
+            chosen = head.greedy(parameters)
         else:
-            chosen = sampled_actions(spec, parameters, self._noise) if draw is None else draw(parameters, self._noise)
+            chosen = head.sample(parameters, self._noise) if draw is None else draw(parameters, self._noise)
         if role in rows.foreseen:
             rollout.foreseen.append(rows.foreseen[role])
         rollout.observations.append(observations)
         rollout.parameters.append(parameters)
         rollout.actions.append(chosen)
-        return environment_actions(spec, chosen)
+        return np.asarray(head.to_env(chosen))
 
     def _rewards(self, step: Any) -> dict[str, Array]:
         scales, offset = self.settings.scales, self.settings.offset

@@ -19,7 +19,7 @@ from ray.rllib.utils.metrics import (
     TD_ERROR_KEY,
 )
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 from edgemarl.marl.rllib.learner import joined, sample_runners
 from edgemarl.marl.rllib.recovery import PatientRecovery
 

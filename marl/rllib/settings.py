@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from edgemarl.envs.api import Scenario
 from edgemarl.envs.registry import make_scenario, register_scenario, scenario_target
+from edgemarl.envs.scenario import Scenario
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class RunnerSettings:
         stagger: start the cells at different slots of their first episode.
         with_global_state: put the global state beside the observations (for a centralized critic).
         pooled: append the pooled rows of all agents to every row (central control with shared networks).
-        foresight: slots ahead whose arrivals and channels a critic sees beside the row (`Scenario.outlook`).
+        foresight: slots ahead whose arrivals and channels a critic sees beside the row (`Foreseeing.outlook`).
         output: "advantages" (on-policy batch), "transitions" (for a replay buffer) or "choices" (what every choice of
             an agent would have paid).
     """

@@ -11,20 +11,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from edgemarl.agents.api import Team
 from edgemarl.agents.registry import acting_order, make_controller
-from edgemarl.agents.trained.networks import PolicyNetwork, unit_actions
-from edgemarl.envs.api import Array
+from edgemarl.agents.trained.networks import PolicyNetwork
+from edgemarl.envs.arrays import Array
 from edgemarl.marl.algorithms.base import Run
 from edgemarl.marl.training.curve import policy_networks
 
 LEARNING_RATE = 3e-3
 """First one; it falls linearly to a fiftieth."""
 LAST_RATE = 0.02
-SMOOTHING = 0.2
-"""Part of a discrete target that is spread over all choices: 0.9 and 0.1 for two, so that exploration goes on."""
 ROWS = 8192
 """Rows that a role's agents play at least."""
 
@@ -108,25 +105,9 @@ def fit(network: PolicyNetwork, rows: Array, actions: Array, steps: int, batch: 
         for group in optimiser.param_groups:
             group["lr"] = LEARNING_RATE * (1.0 - (1.0 - LAST_RATE) * i / steps)
         index = rng.integers(0, len(rows), size)
-        loss = imitation_loss(network, torch.from_numpy(rows[index]), torch.from_numpy(actions[index]))
+        loss = network.head.loss(network(torch.from_numpy(rows[index])), torch.from_numpy(actions[index]))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         value = float(loss.detach())
     return value
-
-
-def imitation_loss(network: PolicyNetwork, rows: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
-    """Mean squared error of a Box action in units of half its range; smoothed cross-entropy of discrete choices."""
-    spec, out = network.spec, network(rows)
-    if spec.kind == "box":
-        mean = out[..., : spec.outputs]
-        found = torch.tanh(mean) if spec.squash == "tanh" else mean
-        return nn.functional.mse_loss(found, unit_actions(spec, actions.float()))
-    start = torch.tensor(spec.start)
-    chosen = (actions.reshape(*out.shape[:-1], len(spec.choices)) - start).reshape(-1, len(spec.choices))
-    heads = torch.split(out.reshape(-1, out.shape[-1]), list(spec.choices), dim=-1)
-    losses = [
-        nn.functional.cross_entropy(head, chosen[:, i], label_smoothing=SMOOTHING) for i, head in enumerate(heads)
-    ]
-    return torch.stack(losses).sum()

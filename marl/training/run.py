@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from edgemarl.agents.api import Policy
-from edgemarl.envs.api import Scenario
+from edgemarl.envs.scenario import Scenario
 from edgemarl.marl.algorithms.base import Run
 from edgemarl.marl.training.config import TrainConfig, resolve
 from edgemarl.marl.training.folder import RunFolder

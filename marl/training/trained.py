@@ -15,7 +15,8 @@ from edgemarl.agents.trained.policy import (
     NetworkController,
     TrainedPolicy,
 )
-from edgemarl.envs.api import Scenario
+from edgemarl.envs.config import Part, names_of_part
+from edgemarl.envs.scenario import Scenario
 from edgemarl.marl.algorithms.settings import RunFields
 
 
@@ -23,7 +24,7 @@ def load_policy(path: Path | str, scenario: Scenario, greedy: bool = True) -> Po
     """The policy of a run's folder, ready to control a scenario; needs no Ray.
 
     A shared policy controls any number of agents. Settings of the scenario that say what agents see and how their
-    actions read (its text and yes/no fields) are those of the training run.
+    actions read (`edgemarl.envs.config.Part`) are those of the training run.
 
     Raises:
         ValueError: no policy there, or one of another scenario, observation size or number of agents.
@@ -58,16 +59,19 @@ def run_fields(values: Mapping[str, Any]) -> RunFields:
 
 
 def with_training_interface(scenario: Scenario, fields: RunFields) -> Scenario:
-    """The scenario with its text and yes/no fields (observation and action settings) as in the training run."""
-    trained = fields.make_scenario().config
-    names = [f.name for f in dataclasses.fields(scenario.config) if isinstance(getattr(trained, f.name), str | bool)]
-    return type(scenario)(dataclasses.replace(scenario.config, **{n: getattr(trained, n) for n in names}))
+    """The scenario seen and acted on as in the training run, also where it has other settings of that kind."""
+    return _with_fields_of(scenario, fields, "interface", "controller")
 
 
 def training_world(scenario: Scenario, fields: RunFields) -> Scenario:
     """The scenario with the fields that a controller brings along as in the training run."""
+    return _with_fields_of(scenario, fields, "controller")
+
+
+def _with_fields_of(scenario: Scenario, fields: RunFields, *parts: Part) -> Scenario:
+    names = names_of_part(scenario.config_type, *parts)
     trained = fields.make_scenario().config
-    values = {name: getattr(trained, name) for name in scenario.controller_fields}
+    values = {name: getattr(trained, name) for name in names}
     return type(scenario)(dataclasses.replace(scenario.config, **values)) if values else scenario
 
 

@@ -15,8 +15,8 @@ from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
-from edgemarl.agents.trained.networks import network_spec
 from edgemarl.agents.trained.policy import CENTRAL, TrainedPolicy
+from edgemarl.agents.trained.spec import network_spec
 from edgemarl.envs.registry import make_scenario
 from edgemarl.marl.algorithms.ddpg.algorithm import DDPGConfig
 from edgemarl.marl.algorithms.ddpg.learner import DDPGLearner

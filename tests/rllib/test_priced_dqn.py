@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from edgemarl.agents.sampling_rate.prices import FIRST_SHARES, SamplingRatePrices
-from edgemarl.agents.trained.networks import NetworkSpec, network_spec
 from edgemarl.agents.trained.policy import TrainedPolicy
 from edgemarl.agents.trained.priced_network import PricedQNetwork
+from edgemarl.agents.trained.spec import NetworkSpec, network_spec
 from edgemarl.envs.registry import make_scenario
 from edgemarl.envs.scenarios.sampling_rate import SamplingRate, SamplingRateState
 from edgemarl.marl.algorithms.priced_dqn import _price_loss

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from edgemarl.agents.trained.networks import NetworkSpec
+from edgemarl.agents.trained.spec import NetworkSpec
 from edgemarl.envs.config import config_class, quantity
 from edgemarl.marl.algorithms.base import Algorithm, Needs, Run, off_policy_training, set_replay
 from edgemarl.marl.algorithms.ddpg.algorithm import DDPGConfig
