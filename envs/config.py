@@ -81,7 +81,8 @@ def config_class(cls: type[C]) -> type[C]:
             raise ValueError(_readable(error, decorated)) from None
 
     decorated.__init__ = __init__
-    return decorated
+    result: type[C] = decorated
+    return result
 
 
 def _parsed(value: Any, cls: Any, name: str) -> Any:

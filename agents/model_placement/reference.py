@@ -397,4 +397,5 @@ class PlanController(CentralController):
     ) -> ModelPlacementDecisions:
         p = problem(self.scenario, state, exogenous)
         plan = pack(p, relax(p).kept)
-        return decisions_of(self.scenario, state, exogenous, plan, self.keep)
+        result: ModelPlacementDecisions = decisions_of(self.scenario, state, exogenous, plan, self.keep)
+        return result

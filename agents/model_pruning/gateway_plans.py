@@ -15,9 +15,10 @@ from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
 from edgemarl.envs.arrays import Array
+from edgemarl.envs.compiled import compiled
 from edgemarl.envs.physics.airtime import expected_wait_s
 from edgemarl.envs.scenarios.model_pruning import TOLERANCE, ModelPruning, Uplink
 
@@ -110,7 +111,10 @@ class CellPlanner:
         prices = Prices(self.drop_price, self.busy_value_per_s, self.delay_price_per_s)
         _plan(
             np.ascontiguousarray(cells.histogram, np.int64),
-            *(np.ascontiguousarray(getattr(cells, name), float) for name in TIMES),
+            np.ascontiguousarray(cells.transmission_s, float),
+            np.ascontiguousarray(cells.reserved_s, float),
+            np.ascontiguousarray(cells.capacity_tasks, float),
+            np.ascontiguousarray(cells.edge_s, float),
             np.ascontiguousarray(cells.must_send, bool),
             np.ascontiguousarray(scenario.deadline_s, float),
             np.array(self.models, np.int64),
@@ -124,9 +128,6 @@ class CellPlanner:
         return plans
 
 
-TIMES = ("transmission_s", "reserved_s", "capacity_tasks", "edge_s")
-
-
 class Prices(NamedTuple):
     """What a dropped task costs, what a busy and a waiting second are worth."""
 
@@ -135,7 +136,7 @@ class Prices(NamedTuple):
     delay_per_s: float
 
 
-_wait_s = njit(expected_wait_s)
+_wait_s = compiled()(expected_wait_s)
 _INTEGERS, _NUMBERS, _FLAGS = (
     types.Array(t, 1, "C", readonly=True) for t in (types.int64, types.float64, types.boolean)
 )
@@ -143,7 +144,7 @@ _COUNTS, _TABLE = (types.Array(t, 2, "C", readonly=True) for t in (types.int64, 
 _PRICES = types.NamedUniTuple(types.float64, len(Prices._fields), Prices)
 
 
-@njit
+@compiled()
 def _sent_values(
     tasks: Array, transmission_s: float, reserved_s: float, capacity: float, edge_s: float, deadline_s: Array, p: Prices
 ) -> Array:
@@ -161,7 +162,7 @@ def _sent_values(
     return values
 
 
-@njit
+@compiled()
 def _above(tasks: Array, values: Array, p: Prices) -> Array:
     """(K + 1, S) best value of the levels l.. when they send s tasks and their local tasks are lost."""
     levels, states = values.shape[0], values.shape[1]
@@ -176,7 +177,7 @@ def _above(tasks: Array, values: Array, p: Prices) -> Array:
     return table
 
 
-@njit
+@compiled()
 def _below(tasks: Array, values: Array) -> Array:
     """(K + 1, S, S) best value of what the levels ..l-1 send when s tasks were sent before and t are sent in all."""
     levels, states = values.shape[0], values.shape[1]
@@ -192,7 +193,7 @@ def _below(tasks: Array, values: Array) -> Array:
     return table
 
 
-@njit
+@compiled()
 def _best_split(
     tasks: Array,
     above: Array,
@@ -225,7 +226,7 @@ def _best_split(
     return best
 
 
-@njit
+@compiled()
 def _trace_back(
     tasks: Array,
     values: Array,
@@ -259,7 +260,7 @@ def _trace_back(
         ahead += chosen
 
 
-@njit(
+@compiled(
     types.void(
         *(_COUNTS, _NUMBERS, _NUMBERS, _NUMBERS, _NUMBERS, _FLAGS, _NUMBERS, _INTEGERS, _NUMBERS, _TABLE, _PRICES),
         *(types.float64[::1], types.int64[::1], types.int64[:, ::1]),

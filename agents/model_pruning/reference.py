@@ -179,7 +179,7 @@ def _within_budget(value: Array, share: Array) -> Array:
         value, share: (B, G, E).
     """
     low, high = np.zeros(len(value)), np.full(len(value), 1e6)
-    entry = value.argmax(axis=2)
+    entry: Array = value.argmax(axis=2)
     over = _at(share, entry).sum(axis=1) > 1.0
     if not over.any():
         return entry
@@ -212,7 +212,8 @@ def upper_bound(network: ModelPruning, state: ModelPruningState, models: tuple[i
     planner = CellPlanner(network, models)
     if planner.busy_value_per_s < planner.delay_price_per_s:
         alone = network.edge_task_s(np.ones(histogram.shape[:2]))
-        return planner.plan(Cells.of(histogram, uplink, alone)).value.reshape(alone.shape).sum(axis=1)
+        result: Array = planner.plan(Cells.of(histogram, uplink, alone)).value.reshape(alone.shape).sum(axis=1)
+        return result
     edge_s, _, used = critical_edge_times(network, histogram, uplink)
     free = _Table(planner, histogram, uplink, edge_s, used).value.max(axis=2)
     at_most = network.edge_task_s(np.asarray(1.0 / network.config.num_gateways))

@@ -75,7 +75,8 @@ class SlotProblem:
     def objective_s(self, options: Array) -> Array:
         """Objective (B,) of choices (B, N) in s, under the scenario's share rule."""
         cost = np.take_along_axis(self.cost_s, options[..., None], axis=2)[..., 0].sum(axis=1)
-        return cost + self.server_delay_s(*self.offloaded(options))
+        result: Array = cost + self.server_delay_s(*self.offloaded(options))
+        return result
 
     def server_delay_s(self, offloaded_bits: Array, charged: Array) -> Array:
         """Process, queue and wait delay (B,) of all devices: sum_m L_m / (c_m f_b)."""

@@ -115,7 +115,10 @@ class DeviceModel:
     def local_cost(self, work_tasks: Array) -> Array:
         """Cost of local energy for work at the constant rate x/T, any shape."""
         c = self.config
-        return c.device_energy_weight * cpu_energy_j(work_tasks * c.task_cycles, c.device_capacitance, c.block_s)
+        result: Array = c.device_energy_weight * cpu_energy_j(
+            work_tasks * c.task_cycles, c.device_capacitance, c.block_s
+        )
+        return result
 
     def transmit(self, left_tasks: Array, gain_per_w: Array) -> tuple[Array, Array, Array]:
         """Residual (tasks), cost of sending it, and outages for what local work leaves, any shape."""
@@ -325,7 +328,10 @@ class ServerModel:
     def serve_cost(self, served_tasks: Array) -> Array:
         """Cost of energy for serving at a constant rate, any shape."""
         c = self.config
-        return c.server_energy_weight * cpu_energy_j(served_tasks * c.task_cycles, c.server_capacitance, c.block_s)
+        result: Array = c.server_energy_weight * cpu_energy_j(
+            served_tasks * c.task_cycles, c.server_capacitance, c.block_s
+        )
+        return result
 
     def served(self, queue_tasks: Array) -> Array:
         """Choices (..., 51): evenly spaced up to the queue or the fastest rate."""

@@ -82,8 +82,8 @@ def _onnx(module: GreedyAction, rows: torch.Tensor, path: Path) -> Callable[[Arr
 
 
 def _torchscript(module: GreedyAction, rows: torch.Tensor, path: Path) -> Callable[[Array], Array]:
-    torch.jit.trace(module, rows).save(str(path))
-    loaded = torch.jit.load(str(path))
+    torch.jit.trace(module, rows).save(str(path))  # type: ignore[no-untyped-call]
+    loaded = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
     return lambda part: loaded(torch.from_numpy(part)).detach().numpy()
 
 

@@ -143,8 +143,7 @@ class HybridAction:
             elif width:
                 piece = latent[..., j : j + width]
                 j += width
-                squash = {"simplex": lambda y: y.softmax(-1), "box": torch.tanh}.get(part.kind, torch.sigmoid)
-                found.append(squash(piece))
+                found.append(_squashed(piece, part.kind))
         return torch.cat(found, dim=-1)
 
     def execute(self, relaxed: torch.Tensor) -> torch.Tensor:
@@ -191,6 +190,13 @@ class HybridAction:
             log_p = piece.log_softmax(-1)
             total = total + (log_p.exp() * log_p).sum((-1, -2))
         return total
+
+
+def _squashed(latent: torch.Tensor, kind: PartKind) -> torch.Tensor:
+    """Gaussian numbers of a part as shares, values in [-1, 1], or relaxed bits and choices in [0, 1]."""
+    if kind == "simplex":
+        return latent.softmax(-1)
+    return torch.tanh(latent) if kind == "box" else torch.sigmoid(latent)
 
 
 def hybrid_action(

@@ -528,7 +528,8 @@ class ModelPlacement(
         cells, n = len(local), c.num_devices
 
         def count(flags: Array) -> Array:
-            return np.count_nonzero(flags.reshape(cells, n), axis=1)
+            result: Array = np.count_nonzero(flags.reshape(cells, n), axis=1)
+            return result
 
         completed = count(done)
         at_edge = at_level(state.cached_edge, heavy) != 0
