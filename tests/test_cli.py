@@ -28,7 +28,7 @@ TINY = {
     "title": "Tiny",
     "scenario": "sequential_offloading",
     "set": {"num_devices": 2},
-    "seeds": 3,
+    "networks": 3,
     "slots": 12,
     "warmup": 2,
     "window": 4,
@@ -93,7 +93,7 @@ BAD = {
     "an unwritable folder": (["compare", "--preset", "TINY", "--out", "file/out"], "cannot be written"),
     "an unwritable trace": (["trace", "sample", "--scenario", "sampling_rate", "--out", "file/t.csv"], "cannot write"),
     "an unwritable benchmark": (["bench", "--json", "file/b.json"], "cannot be written"),
-    "no seeds": (["compare", "--preset", "TINY", "--seeds", "0"], "seeds = 0"),
+    "no seeds": (["compare", "--preset", "TINY", "--networks", "0"], "networks = 0"),
     "a negative seed": (["compare", "--preset", "TINY", "--seed", "-1"], "seed = -1"),
     "preset and scenario": (["compare", "--preset", "TINY", "--scenario", "sampling_rate"], "either --preset"),
     "an unknown option": (["compare", "--presett", "TINY"], "No such option"),
@@ -196,7 +196,7 @@ def test_a_comparison_writes_numbers_and_figures(finished: Path) -> None:
     rows = pd.read_parquet(finished / "results.parquet")
     assert len(rows) == 3 * 3
     summary = json.loads((finished / "summary.json").read_text())
-    assert (summary["seed"], summary["preset"]["seeds"]) == (4, 3)
+    assert (summary["seed"], summary["preset"]["networks"]) == (4, 3)
     assert summary["points"][0]["config"]["num_devices"] == 2
     assert set(summary["versions"]) >= {"python", "numpy", "ray", "torch"}
     row = next(r for r in summary["points"][0]["comparison"]["rows"] if r["controller"] == "fixed_power")

@@ -54,7 +54,7 @@ BAD = {
     "misspelt setting": (["--set", "bandwith_hz=1"], "did you mean 'bandwidth_hz'"),
     "no budget": (["--agent-steps", "0"], "agent_steps = 0"),
     "no time": (["--minutes", "-1"], "minutes = -1.0 min"),
-    "no seed": (["--seeds", "0"], "seeds = 0"),
+    "no seed": (["--training-seeds", "0"], "training_seeds = 0"),
     "no network": (["--networks", "0"], "networks = 0"),
     "no margin": (["--within", "0"], "within = 0 %"),
     "negative limit": (["--scaled-above", "-1"], "scaled_above = -1"),
@@ -95,11 +95,11 @@ def test_a_setting_of_the_server_is_scaled_too() -> None:
 
 
 def test_budgets_reach_every_training_run() -> None:
-    study = make_study((10, 500), Options(agent_steps=77, minutes=2.0, seeds=3))
+    study = make_study((10, 500), Options(agent_steps=77, minutes=2.0, training_seeds=3))
     for plan, cells in zip(study.sizes, (32, 1), strict=True):
         learned = plan.preset.learned["ppo_central"]
         config = learned_config("sequential_offloading", learned, plan.points[0], 0)
-        assert learned.seeds == 3
+        assert learned.training_seeds == 3
         assert (config.agent_steps, config.minutes, config.cells, config.control) == (77, 2.0, cells, "central")
     assert sized(Learned(train={"cells": 5}), 500).train["cells"] == 5
 

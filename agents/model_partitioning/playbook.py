@@ -19,7 +19,7 @@ from edgemarl.agents.model_partitioning.rules import (
 from edgemarl.agents.playbook import Entry, Playbook, RoleBuilder
 from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.model_partitioning import ModelPartitioning
-from edgemarl.envs.scenarios.model_partitioning.config import scaled_resources
+from edgemarl.envs.scenarios.model_partitioning.config import at_size
 
 
 def _team(name: str, device: Callable[[], Controller]) -> Callable[[Scenario], Policy]:
@@ -79,5 +79,5 @@ PLAYBOOK = Playbook(
         "server": {"equal": _role(EqualServer)},
     },
     partners={"device": "price_greedy", "server": "equal"},
-    at_size=scaled_resources,
+    at_size=at_size,
 )

@@ -27,6 +27,7 @@ from edgemarl.agents.model_pruning.threshold import ThresholdRole
 from edgemarl.agents.playbook import Entry, Playbook, RoleBuilder
 from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.model_pruning import ModelPruning
+from edgemarl.envs.scenarios.model_pruning.config import at_size
 
 _ORDER = ("server", "gateway", "device")
 """Shares are told before gateways plan, plans before devices follow."""
@@ -186,4 +187,5 @@ PLAYBOOK = Playbook(
     roles=_ROLES,
     partners={"device": "cell_plan", "gateway": "cell_plan_static_100", "server": "static_100"},
     order=_ORDER,
+    at_size=at_size,
 )

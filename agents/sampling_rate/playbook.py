@@ -21,6 +21,7 @@ from edgemarl.agents.sampling_rate.rules import (
 )
 from edgemarl.agents.sampling_rate.static import static_mixed, static_uniform
 from edgemarl.envs.scenario import Scenario
+from edgemarl.envs.scenarios.sampling_rate.config import at_size
 
 
 def _team(name: str, device: Callable[[], Controller], server: Callable[[], Controller] = FixedServerShares) -> Builder:
@@ -110,4 +111,5 @@ PLAYBOOK = Playbook(
     roles=_ROLES,
     partners={"device": "social_myopic", "server": "nominal_shares"},
     pricing=SamplingRatePrices,
+    at_size=at_size,
 )

@@ -14,6 +14,7 @@ from edgemarl.envs.config import config_fields
 from edgemarl.envs.registry import make_scenario, scenario_class, scenario_names
 from edgemarl.envs.trace import trace_fields
 from edgemarl.launch.experiment.plan import parse_overrides
+from edgemarl.launch.recipes import recipes
 from edgemarl.launch.report.tables import wide_console
 from edgemarl.marl.evaluation.traces import load_trace, read_table, save_trace
 
@@ -46,6 +47,12 @@ def scenario(name: str) -> None:
         mark = " (of the gap)" if controller == book.reference else ""
         known.add_row(controller, entry.kind + mark, entry.meaning)
     console.print(known)
+    named = recipes(cls.name)
+    if named:
+        table = Table("recipe", "what it trains", title="Recipes of `train --recipe`", title_justify="left")
+        for recipe, fields in named.items():
+            table.add_row(recipe, str(fields.get("about", "")))
+        console.print(table)
 
 
 def sample_trace(name: str, out: Path, cells: int, slots: int | None, settings: Sequence[str], seed: int) -> None:

@@ -241,7 +241,7 @@ def write_profile(profile: PruningProfile, path: Path, title: str) -> None:
         "description": f"Full network: {profile.flop:.6g} FLOP, accuracy {profile.accuracy:.4f}.",
         "scenario": "model_pruning",
         "set": {**profile.config_fields(), "gateway_broadcast": "rank"},
-        "seeds": 5,
+        "networks": 5,
         "slots": 20,
         "window": 5,
         "controllers": ["random", "threshold", "cell_plan_static_100", "near_optimal"],
