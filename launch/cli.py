@@ -113,10 +113,10 @@ def scale_command(
     seeds: OldSeeds = None,
 ) -> None:
     """Compare decentralized and centralized control as the network grows: cost, speed, memory, signalling."""
-    from edgemarl.launch.commands.scale import Options, scale
+    from edgemarl.launch.commands.scale import ScaleOptions, scale
 
     names = [name.strip() for name in (controllers or "").split(",") if name.strip()]
-    options = Options(
+    options = ScaleOptions(
         scenario,
         field,
         names,

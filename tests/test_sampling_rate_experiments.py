@@ -12,7 +12,7 @@ from edgemarl.envs.scenarios.sampling_rate.config import default_config, printed
 from edgemarl.launch.experiment.plan import load_preset, make_plan, preset_names
 from edgemarl.launch.experiment.trained import learned_config
 from edgemarl.launch.report.training_figure import training_curves
-from edgemarl.marl.benchmarks.sampling_rate import Slots, step_cell_by_loop
+from edgemarl.marl.benchmarks.sampling_rate import SamplingSlots, step_cell_by_loop
 from edgemarl.marl.training.config import resolve
 
 PRESETS = tuple(name for name in preset_names() if name.startswith("sampling_rate/"))
@@ -76,7 +76,7 @@ def test_scale_sweeps_the_population() -> None:
 
 
 def test_the_loop_and_the_batched_step_agree() -> None:
-    slots = Slots(cells=3, devices=7)
+    slots = SamplingSlots(cells=3, devices=7)
     for state, decisions, exogenous in slots.parts:
         step = slots.scenario.step(state, decisions, exogenous)
         for b in range(3):

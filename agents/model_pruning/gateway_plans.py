@@ -27,7 +27,7 @@ TIE = 1e-12
 
 
 @dataclass(frozen=True)
-class Cells:
+class GatewayTasks:
     """P independent gateways in one slot.
 
     Attributes:
@@ -49,11 +49,11 @@ class Cells:
     def __len__(self) -> int:
         return len(self.edge_s)
 
-    def part(self, which: slice | Array) -> Cells:
-        return Cells(*(getattr(self, f.name)[which] for f in fields(self)))
+    def part(self, which: slice | Array) -> GatewayTasks:
+        return GatewayTasks(*(getattr(self, f.name)[which] for f in fields(self)))
 
     @classmethod
-    def of(cls, histogram: Array, uplink: Uplink, edge_s: Array, must_send: Array | bool = False) -> Cells:
+    def of(cls, histogram: Array, uplink: Uplink, edge_s: Array, must_send: Array | bool = False) -> GatewayTasks:
         """Flatten (.., G) arrays; `edge_s` may have further axes behind, over which the others repeat.
 
         `must_send` broadcasts to `edge_s`; a gateway without tasks is exempt.
@@ -103,12 +103,12 @@ class CellPlanner:
         self.busy_value_per_s = c.utilisation_weight / c.slot_s
         self.delay_price_per_s = c.delay_weight / (c.num_devices * c.slot_s)
 
-    def plan(self, cells: Cells) -> Plans:
+    def plan(self, cells: GatewayTasks) -> Plans:
         """The best plan of every gateway, O((M+1)^2 max(h) K) each for M tasks, at most h of a level."""
         scenario, count = self.scenario, len(cells)
         plans = Plans(np.empty(count), np.empty(count, np.int64), np.zeros(cells.histogram.shape, np.int64))
         served = np.asarray(scenario.accuracies)[:, None] >= scenario.required_accuracy - TOLERANCE
-        prices = Prices(self.drop_price, self.busy_value_per_s, self.delay_price_per_s)
+        prices = PlanPrices(self.drop_price, self.busy_value_per_s, self.delay_price_per_s)
         _plan(
             np.ascontiguousarray(cells.histogram, np.int64),
             np.ascontiguousarray(cells.transmission_s, float),
@@ -128,7 +128,7 @@ class CellPlanner:
         return plans
 
 
-class Prices(NamedTuple):
+class PlanPrices(NamedTuple):
     """What a dropped task costs, what a busy and a waiting second are worth."""
 
     drop: float
@@ -141,12 +141,18 @@ _INTEGERS, _NUMBERS, _FLAGS = (
     types.Array(t, 1, "C", readonly=True) for t in (types.int64, types.float64, types.boolean)
 )
 _COUNTS, _TABLE = (types.Array(t, 2, "C", readonly=True) for t in (types.int64, types.boolean))
-_PRICES = types.NamedUniTuple(types.float64, len(Prices._fields), Prices)
+_PRICES = types.NamedUniTuple(types.float64, len(PlanPrices._fields), PlanPrices)
 
 
 @compiled()
 def _sent_values(
-    tasks: Array, transmission_s: float, reserved_s: float, capacity: float, edge_s: float, deadline_s: Array, p: Prices
+    tasks: Array,
+    transmission_s: float,
+    reserved_s: float,
+    capacity: float,
+    edge_s: float,
+    deadline_s: Array,
+    p: PlanPrices,
 ) -> Array:
     """(K, S, S) value of sending n tasks of a level after s others; n at most the level's tasks."""
     states, on_air = tasks.sum() + 1, transmission_s + edge_s
@@ -163,7 +169,7 @@ def _sent_values(
 
 
 @compiled()
-def _above(tasks: Array, values: Array, p: Prices) -> Array:
+def _above(tasks: Array, values: Array, p: PlanPrices) -> Array:
     """(K + 1, S) best value of the levels l.. when they send s tasks and their local tasks are lost."""
     levels, states = values.shape[0], values.shape[1]
     table = np.full((levels + 1, states), -np.inf)
@@ -203,7 +209,7 @@ def _best_split(
     models: Array,
     local_task_s: Array,
     accurate: Array,
-    p: Prices,
+    p: PlanPrices,
 ) -> tuple[float, int, int, int, int]:
     """The best plan's value, model, levels served locally, tasks sent in all, and those sent of the levels above."""
     size, states = tasks.sum(), tasks.sum() + 1
@@ -235,7 +241,7 @@ def _trace_back(
     served: int,
     in_all: int,
     sent_above: int,
-    p: Prices,
+    p: PlanPrices,
     sent: Array,
 ) -> None:
     """Fill the tasks (K,) sent of each level on the best path through the tables."""
@@ -278,7 +284,7 @@ def _plan(
     models: Array,
     local_task_s: Array,
     accurate: Array,
-    p: Prices,
+    p: PlanPrices,
     best: Array,
     best_model: Array,
     best_sent: Array,

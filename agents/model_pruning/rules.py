@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from edgemarl.agents.api import Act, CentralController, Controller
-from edgemarl.agents.model_pruning.gateway_plans import CellPlanner, Cells
+from edgemarl.agents.model_pruning.gateway_plans import CellPlanner, GatewayTasks
 from edgemarl.agents.model_pruning.reference import own_plans
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.airtime import expected_wait_s
@@ -145,7 +145,7 @@ class FixedModel(PruningRule):
         return Act(np.full(observations.shape[:2], model))
 
 
-class CellPlan(PruningRule):
+class PlanningGateway(PruningRule):
     """Every gateway plans its own tasks exactly and tells its devices how many of each level send.
 
     Args:
@@ -171,7 +171,7 @@ class CellPlan(PruningRule):
             own = own_plans(network, self.planner, tasks, uplink)
             model, sent = own.model, own.sent
         else:
-            plans = self.planner.plan(Cells.of(tasks, uplink, self._edge_s(observations, uplink)))
+            plans = self.planner.plan(GatewayTasks.of(tasks, uplink, self._edge_s(observations, uplink)))
             model, sent = plans.model.reshape(tasks.shape[:2]), plans.sent.reshape(tasks.shape)
         told = sent / np.maximum(tasks, 1) if self.sampled else sent
         return Act(model, messages={"device": told[:, network.blocks.gateway]})

@@ -50,7 +50,7 @@ class Study:
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class ScaleOptions:
     """What the command line says; None keeps the preset's value."""
 
     scenario: str = "sequential_offloading"
@@ -78,7 +78,7 @@ def parse_sizes(text: str) -> tuple[int, ...]:
     return tuple(sorted(int(word) for word in words))
 
 
-def make_study(sizes: Sequence[int], options: Options) -> Study:
+def make_study(sizes: Sequence[int], options: ScaleOptions) -> Study:
     """Check everything before anything runs.
 
     Raises:
@@ -125,7 +125,7 @@ def check_field(scenario: str, field: str) -> None:
         raise ValueError(unknown_name(f"whole-number field of scenario '{scenario}'", field, counts))
 
 
-def _preset(options: Options) -> Preset:
+def _preset(options: ScaleOptions) -> Preset:
     """The preset of the study; of another scenario its learners, `random` and its reference."""
     preset = load_preset("scale")
     if options.scenario == preset.scenario:
@@ -151,7 +151,7 @@ def _preset(options: Options) -> Preset:
 
 
 def _resources(
-    sizes: Sequence[int], options: Options, fields: Mapping[str, Any]
+    sizes: Sequence[int], options: ScaleOptions, fields: Mapping[str, Any]
 ) -> tuple[dict[str, dict[int, Any]], tuple[str, str]]:
     """Config fields that grow with the size, field -> size -> value, and a remark about them."""
     grown = [size for size in sizes if size > options.scaled_above]
@@ -174,7 +174,7 @@ def _resources(
     return {n: {s: getattr(config[s], n) for s in sizes} for n in changed}, ("Resources", text)
 
 
-def _budgeted(learned: Learned, options: Options) -> Learned:
+def _budgeted(learned: Learned, options: ScaleOptions) -> Learned:
     budget = {"agent_steps": options.agent_steps, "minutes": options.minutes}
     train = {
         **resolved(options.scenario, learned.train),
@@ -190,7 +190,7 @@ def sized(learned: Learned, size: int) -> Learned:
     return Learned(training_seeds=learned.training_seeds, train={"cells": cells, **learned.train})
 
 
-def _budget(options: Options, plan: Plan) -> str:
+def _budget(options: ScaleOptions, plan: Plan) -> str:
     from edgemarl.marl.training.config import TrainConfig
 
     compared = {name: entry for name, entry in plan.preset.learned.items() if name in plan.preset.controllers}
@@ -337,7 +337,7 @@ def notes(study: Study) -> list[tuple[str, str]]:
     ]  # fmt: skip
 
 
-def scale(devices: str, options: Options, out: Path | None, command: str) -> None:
+def scale(devices: str, options: ScaleOptions, out: Path | None, command: str) -> None:
     """Run a study, print its tables, write its page after every size.
 
     Raises:

@@ -121,7 +121,7 @@ class ModelPlacement(
     exogenous_type = ModelPlacementExogenous
     decisions_type = ModelPlacementDecisions
 
-    reward_modes = ("local", "team", "cell")
+    reward_modes = ("local", "team", "group")
     cost_label = "minus mean accuracy"
     summary_metrics = MappingProxyType(
         {
@@ -175,8 +175,8 @@ class ModelPlacement(
         return {"device": self.config.devices_per_gateway}
 
     def rewards(self, step: Step[ModelPlacementState], mode: str = "local") -> dict[str, Array]:
-        """Mode "cell": every device has the mean of the entries of its gateway's devices; others as "local"."""
-        if mode != "cell":
+        """Mode "group": every device has the mean of the entries of its gateway's devices; others as "local"."""
+        if mode != "group":
             return super().rewards(step, mode)
         own, c = super().rewards(step, "local"), self.config
         mean = own["device"].reshape(-1, c.num_gateways, c.devices_per_gateway).mean(axis=2)
