@@ -21,6 +21,8 @@ app = typer.Typer(
 )  # fmt: skip
 trace_app = typer.Typer(help="Sample a trace to a file, or describe a file.", no_args_is_help=True)
 app.add_typer(trace_app, name="trace")
+check_app = typer.Typer(help="Check the learners against results that are known elsewhere.", no_args_is_help=True)
+app.add_typer(check_app, name="check")
 
 EXTRAS = {
     "torch": "train", "ray": "train", "fsspec": "train", "onnx": "export", "onnxruntime": "export", "optuna": "tune",
@@ -274,6 +276,33 @@ def profile_pruning_command(
     from edgemarl.launch.dnn.prune_command import profile_pruning_command as profile
 
     profile(model, data, rates, epochs, learning_rate, out, seed)
+
+
+@check_app.command("pendulum")
+def check_pendulum_command(
+    algorithm: Annotated[str, typer.Argument(help="ddpg or td3.")],
+    steps: Annotated[int, typer.Option(min=1, help="Env steps.")] = 10_000,
+    seed: Seed = 0,
+) -> None:
+    """Train on Gymnasium's Pendulum-v1, whose returns are published (-150 to -200)."""
+    from edgemarl.launch.commands.check import check_pendulum
+
+    check_pendulum(algorithm, steps, seed)
+
+
+@check_app.command("parity")
+def check_parity_command(
+    training_seeds: Annotated[int, typer.Option(help="Runs of each side.")] = 5,
+    agent_steps: Annotated[int, typer.Option(min=1, help="Decisions of devices per run.")] = 320_000,
+    devices: Annotated[int, typer.Option(min=1, help="Devices of the network.")] = 20,
+    out: Annotated[Path, typer.Option(help="Folder of the policies; finished ones are kept.")] = Path(
+        "results/learning_parity"
+    ),
+) -> None:
+    """Train the same PPO through our runner and through RLlib's own: do they learn the same?"""
+    from edgemarl.launch.commands.check import check_parity
+
+    check_parity(training_seeds, agent_steps, devices, out)
 
 
 @trace_app.command("sample")

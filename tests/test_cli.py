@@ -175,7 +175,7 @@ def test_comparing_rules_does_not_import_ray() -> None:
     code = (
         "import sys, edgemarl.launch.commands.compare, edgemarl.launch.report.page\n"
         "import edgemarl.launch.commands.show, edgemarl.launch.commands.bench\n"
-        "from edgemarl.agents.registry import playbook\nplaybook('sequential_offloading')\n"
+        "from edgemarl.agents.registry import playbook_of\nplaybook_of('sequential_offloading')\n"
         "print('ray' in sys.modules)"
     )
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -356,13 +356,13 @@ def counted() -> dict[str, float]:
 
 
 def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
-    from edgemarl.launch.experiment.store import Replacing
+    from edgemarl.envs.files import replacing
 
     path = tmp_path / "summary.json"
     path.write_text("old")
 
     def fail() -> None:
-        with Replacing(path) as temporary:
+        with replacing(path) as temporary:
             temporary.write_text("half")
             raise RuntimeError("killed")
 

@@ -23,7 +23,7 @@ from edgemarl.agents.model_partitioning.reference import (
     undominated,
 )
 from edgemarl.agents.model_partitioning.rules import cut_terms, priced_cost
-from edgemarl.agents.registry import make_policy, playbook
+from edgemarl.agents.registry import make_policy, playbook_of
 from edgemarl.envs.registry import make_scenario
 from edgemarl.envs.scenarios.model_partitioning import (
     ModelPartitioning,
@@ -33,7 +33,7 @@ from edgemarl.envs.scenarios.model_partitioning import (
 from edgemarl.marl.evaluation.rollout import rollout
 from edgemarl.marl.studies.same_state_excess import same_state_excess
 
-RULES = [name for name, entry in playbook("model_partitioning").controllers.items() if entry.kind == "baseline"]
+RULES = [name for name, entry in playbook_of("model_partitioning").controllers.items() if entry.kind == "baseline"]
 
 
 def scenario(**fields: Any) -> ModelPartitioning:

@@ -25,7 +25,7 @@ from edgemarl.agents.model_pruning.rules import (
 )
 from edgemarl.agents.model_pruning.share_grid import ShareGridSearch
 from edgemarl.agents.model_pruning.threshold import tuned_table
-from edgemarl.agents.registry import make_policy, playbook
+from edgemarl.agents.registry import make_policy, playbook_of
 from edgemarl.envs import make_scenario
 from edgemarl.envs.physics.layout import rank_within
 from edgemarl.envs.scenarios.model_pruning import (
@@ -167,7 +167,7 @@ def test_near_optimal_beats_every_rule_on_every_slot_and_keeps_the_bound(
     trace = network.sample_trace(np.random.default_rng(1), 4, 1)
     state, exogenous = network.initial_state(trace), network.exogenous(trace, 0)
     rewards = {}
-    for controller in playbook("model_pruning").controllers:
+    for controller in playbook_of("model_pruning").controllers:
         if controller == "share_grid" and name != "printed":
             continue  # slow
         policy = make_policy(network, controller)
@@ -256,7 +256,7 @@ def test_devices_without_rank_toss_the_plans_coins() -> None:
 
 def role_members(network: ModelPruning) -> list[tuple[str, str, Controller]]:
     members = [
-        (role, name, build(network)) for role, named in playbook("model_pruning").roles.items()
+        (role, name, build(network)) for role, named in playbook_of("model_pruning").roles.items()
         for name, build in named.items()
     ]  # fmt: skip
     for controller in LOCAL:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgemarl.agents.api import Team
-from edgemarl.agents.registry import make_policy, playbook
+from edgemarl.agents.registry import make_policy, playbook_of
 from edgemarl.agents.sampling_rate.q_learner import OptionLearner
 from edgemarl.agents.sampling_rate.reference import (
     ConstantPrice,
@@ -38,7 +38,7 @@ from edgemarl.envs.scenarios.sampling_rate.config import (
 )
 
 SEEDS = st.integers(0, 2**32 - 1)
-NAMES = tuple(playbook("sampling_rate").controllers)
+NAMES = tuple(playbook_of("sampling_rate").controllers)
 CELLS = 3
 
 
@@ -344,7 +344,7 @@ def test_a_server_of_its_own_takes_the_shares_that_devices_assume() -> None:
 
 
 def test_references_and_names() -> None:
-    assert playbook("sampling_rate").reference == "warm_reference"
+    assert playbook_of("sampling_rate").reference == "warm_reference"
     needed = {
         "broadcast_price", "delay_myopic", "social_myopic", "static_uniform", "static_mixed", "proposed_fixed",
         "random", "local_full", "offload_full", "joint_myopic", "warm_reference",

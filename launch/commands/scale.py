@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgemarl.agents.registry import playbook
+from edgemarl.agents.registry import playbook_of
 from edgemarl.envs.config import unknown_name
 from edgemarl.envs.registry import make_scenario, scenario_class
 from edgemarl.launch.experiment.alone import AloneExperiment
@@ -131,7 +131,7 @@ def _preset(options: ScaleOptions) -> Preset:
     if options.scenario == preset.scenario:
         return preset
     cls = scenario_class(options.scenario)
-    book = playbook(options.scenario)
+    book = playbook_of(options.scenario)
     known, reference = book.controllers, book.reference
     learned: dict[str, Learned] = {}
     for name, entry in preset.learned.items():
@@ -155,7 +155,7 @@ def _resources(
 ) -> tuple[dict[str, dict[int, Any]], tuple[str, str]]:
     """Config fields that grow with the size, field -> size -> value, and a remark about them."""
     grown = [size for size in sizes if size > options.scaled_above]
-    at_size = playbook(options.scenario).at_size
+    at_size = playbook_of(options.scenario).at_size
     if at_size is None or not grown:
         return {}, ("Resources", "All sizes share the resources of the default configuration.")
     fields = {n: v for n, v in fields.items() if n != options.field}

@@ -9,7 +9,7 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from edgemarl.agents.registry import playbook
+from edgemarl.agents.registry import playbook_of
 from edgemarl.envs.config import config_fields
 from edgemarl.envs.registry import make_scenario, scenario_class, scenario_names
 from edgemarl.envs.trace import trace_fields
@@ -42,7 +42,7 @@ def scenario(name: str) -> None:
         table.add_row(*(escape(text) for text in texts))
     console.print(table)
     known = Table("controller", "kind", "what it does", title="Controllers", title_justify="left")
-    book = playbook(name)
+    book = playbook_of(name)
     for controller, entry in book.controllers.items():
         mark = " (of the gap)" if controller == book.reference else ""
         known.add_row(controller, entry.kind + mark, entry.meaning)

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from edgemarl.envs.config import unknown_name
+from edgemarl.envs.files import replacing
 from edgemarl.envs.registry import scenario_class
 from edgemarl.launch.experiment.plan import parse_overrides
-from edgemarl.launch.experiment.store import Replacing
 from edgemarl.launch.progress import Bars
 from edgemarl.launch.recipes import recipes, resolved
 from edgemarl.launch.report.numerals import significant
@@ -102,7 +102,7 @@ def sweep(
         if "://" in file:
             found.to_parquet(file, index=False)
         else:
-            with Replacing(Path(file)) as temporary:
+            with replacing(Path(file)) as temporary:
                 found.to_parquet(temporary, index=False)
         console.print(results_table(found, list(chosen_sizes(sizes))))
         console.print(f"{file}: {found['trial'].nunique()} runs, {len(found)} rows")

@@ -12,7 +12,7 @@ import pydantic
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from edgemarl.agents.registry import is_controller, playbook
+from edgemarl.agents.registry import is_controller, playbook_of
 from edgemarl.envs.config import unknown_name
 from edgemarl.envs.registry import make_scenario, scenario_class
 from edgemarl.envs.scenario import Scenario
@@ -184,7 +184,7 @@ def load_preset(name: str) -> Preset:
 def scenario_preset(name: str) -> Preset:
     """The comparison that `compare --scenario NAME` runs: every rule and reference at the defaults."""
     cls = scenario_class(name)
-    known = list(playbook(name).controllers)
+    known = list(playbook_of(name).controllers)
     return Preset(title=cls.title, scenario=name, controllers=known, networks=10, warmup=cls().horizon // 4)
 
 
@@ -209,7 +209,7 @@ def make_plan(
         changes["controllers"] = list(chosen)
     preset = preset.model_copy(update=changes)
     points = _points(preset, overrides)
-    known = playbook(preset.scenario).controllers
+    known = playbook_of(preset.scenario).controllers
     for controller in preset.controllers:
         named = controller in preset.learned or is_controller(points[0].scenario, controller)
         if not named and not Path(controller).exists():
@@ -222,8 +222,8 @@ def make_plan(
 
 def _reference(preset: Preset) -> str:
     """The scenario's best reference, or the last one that is compared if that one is not."""
-    known = playbook(preset.scenario).controllers
-    best = playbook(preset.scenario).reference
+    known = playbook_of(preset.scenario).controllers
+    best = playbook_of(preset.scenario).reference
     compared = [name for name in preset.controllers if name in known and known[name].kind == "reference"]
     return best if best in compared or not compared else compared[-1]
 
@@ -250,7 +250,7 @@ def fields_at_size(scenario: str, fields: Mapping[str, Any], size: Any) -> dict[
     Raises:
         ValueError: a scenario that does not say how it grows, a size that is not legal there.
     """
-    at_size = playbook(scenario).at_size
+    at_size = playbook_of(scenario).at_size
     if at_size is None:
         raise ValueError(f"the playbook of {scenario} does not say how the network grows (at_size)")
     if not isinstance(size, int) or size < 1:

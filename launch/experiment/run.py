@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgemarl.agents.api import Policy
-from edgemarl.agents.registry import is_controller, make_policy, playbook
+from edgemarl.agents.registry import is_controller, make_policy, playbook_of
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.scenario import Scenario
 from edgemarl.launch.experiment.plan import Plan, Point
@@ -133,7 +133,7 @@ class Experiment:
 
     def _jobs(self, point: Point) -> Iterator[Job]:
         preset, scenario = self.plan.preset, point.scenario
-        known = playbook(scenario).controllers
+        known = playbook_of(scenario).controllers
         for name in preset.controllers:
             if name in preset.learned:
                 yield from self._trained_jobs(point, name)
