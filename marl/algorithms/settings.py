@@ -20,9 +20,10 @@ class RunFields:
     algorithm: str = quantity("ppo", "-", "learning algorithm, by name or module:Class")
     control: Literal["decentralized", "central"] = quantity("decentralized", "-", "one policy per role, or one for all")
     policies: Literal["shared", "independent"] = quantity("shared", "-", "one network per role, or one per agent")
-    central_policy: Literal["pooled", "joint"] = quantity(
-        "pooled", "-", "central control: role networks that see pooled rows of all, or one network for the joint action"
-    )
+    central_policy: Literal["pooled", "sets", "joint"] = quantity(
+        "pooled", "-", "central control: role networks that also see pooled rows of all; such networks that decide for "
+        "the set of a role's agents; or one network for the joint action"
+    )  # fmt: skip
     reward: str | None = quantity(None, "-", "reward mode of the scenario: local, of central control team")
     fixed: dict[str, str] = pydantic.Field(default_factory=dict, description="role -> controller that is not learned")
     agent_steps: int = quantity(500_000, "-", "budget: agents' decisions (central: of all agents)", ge=1)
@@ -46,7 +47,12 @@ class RunFields:
     @property
     def pooled(self) -> bool:
         """Whether networks see the pooled rows of all agents."""
-        return self.control == "central" and self.central_policy == "pooled"
+        return self.control == "central" and self.central_policy != "joint"
+
+    @property
+    def sets(self) -> bool:
+        """Whether a network decides for the set of all agents of its role."""
+        return self.control == "central" and self.central_policy == "sets"
 
     @property
     def reward_mode(self) -> str:

@@ -28,7 +28,7 @@ class RunnerSettings:
         cells: cells B per runner.
         slots: slots T per sample.
         stagger: start the cells at different slots of their first episode.
-        with_global_state: put the global state beside the observations (for a centralized critic).
+        critic_pool: put the pooled rows of all agents beside every row (for a centralized critic).
         pooled: append the pooled rows of all agents to every row (central control with shared networks).
         foresight: slots ahead whose arrivals and channels a critic sees beside the row (`Foreseeing.outlook`).
         output: "advantages" (on-policy batch), "transitions" (for a replay buffer) or "choices" (what every choice of
@@ -47,7 +47,7 @@ class RunnerSettings:
     cells: int = 8
     slots: int = 50
     stagger: bool = True
-    with_global_state: bool = False
+    critic_pool: bool = False
     pooled: bool = False
     foresight: int = 0
     output: Literal["advantages", "transitions", "choices"] = "advantages"

@@ -63,7 +63,7 @@ def runner_settings(run: Run) -> RunnerSettings:
         offset=run.settings.reward_offset,
         cells=config.cells,
         slots=config.slots,
-        with_global_state=algorithm.global_state,
+        critic_pool=algorithm.critic_pool,
         pooled=config.pooled,
         foresight=algorithm.foresight(run),
         hybrid=algorithm.hybrid,

@@ -26,7 +26,7 @@ from edgemarl.envs.physics.compute import work_energy_j
 from edgemarl.envs.physics.processes import rayleigh_power_gain, uniform_rate_hz
 from edgemarl.envs.physics.queueing import md1_sojourn_s, virtual_queue
 from edgemarl.envs.physics.radio import antenna_path_gain, fdma_rate_bps
-from edgemarl.envs.scenario import Role, Scenario, Signalling, Step, total_cost
+from edgemarl.envs.scenario import Parts, Role, Scenario, Signalling, Step, total_cost
 from edgemarl.envs.scenarios.model_partitioning.bids import BID, bids
 from edgemarl.envs.scenarios.model_partitioning.config import ModelPartitioningConfig
 from edgemarl.envs.trace import Trace, drawn
@@ -192,7 +192,9 @@ class ModelPartitioning(
         further = c.share_queues + 2 * BID * c.share_bids + c.show_model * self.model_marks.shape[1]
         roles = {"device": Role("device", c.num_devices, _row_box(4 + SIGNALS + further), action)}
         if self._server_decides:
-            roles["server"] = Role("server", 1, _row_box(5 * c.num_devices), _unit_box(2 * c.num_devices))
+            roles["server"] = Role(
+                "server", 1, _row_box(5 * c.num_devices), _unit_box(2 * c.num_devices), Parts(c.num_devices, 5)
+            )
         return roles
 
     @property

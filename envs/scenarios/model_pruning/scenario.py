@@ -27,7 +27,7 @@ from edgemarl.envs.physics.inference import pruned_inference_s, repaired_share, 
 from edgemarl.envs.physics.layout import Blocks, rank_within
 from edgemarl.envs.physics.processes import markov_channel, stationary_distribution
 from edgemarl.envs.physics.radio import shannon_rate_bps
-from edgemarl.envs.scenario import Role, Scenario, Signalling, Step, total_cost
+from edgemarl.envs.scenario import Parts, Role, Scenario, Signalling, Step, total_cost
 from edgemarl.envs.scenarios.model_pruning.config import ModelPruningConfig
 from edgemarl.envs.spaces import Simplex
 from edgemarl.envs.trace import Trace, drawn
@@ -124,7 +124,7 @@ class ModelPruning(
         return {
             "device": Role("device", c.num_devices, _box(3 + k + 1), gymnasium.spaces.Discrete(2)),
             "gateway": Role("gateway", g, _box(2 + k), gymnasium.spaces.Discrete(c.num_models)),
-            "server": Role("server", 1, _box(g * (2 + k)), _raw_box(g)),
+            "server": Role("server", 1, _box(g * (2 + k)), _raw_box(g), Parts(g, 2 + k)),
         }
 
     @cached_property
