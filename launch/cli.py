@@ -35,6 +35,9 @@ Training = Annotated[
 Storage = Annotated[
     str | None, typer.Option(metavar="FOLDER|URL", help="Shared folder or fsspec URL (s3://..) that --out is below.")
 ]
+Ignore = Annotated[
+    list[str] | None, typer.Option(metavar="COLUMN", help="Leave a column of the trace file out; may be repeated.")
+]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.")]
 
 
@@ -70,7 +73,13 @@ def compare_command(
     scenario: Annotated[str | None, typer.Option(help="Scenario at its defaults.")] = None,
     controllers: Annotated[str | None, typer.Option(help="Names, or paths of training runs, with commas.")] = None,
     trace: Annotated[Path | None, typer.Option(help="Trace file that replaces the sampled traces.")] = None,
+    ignore: Ignore = None,
+    cells_from: Annotated[
+        int | None, typer.Option(metavar="SLOTS", help="Play every stretch of so many slots as a network of its own.")
+    ] = None,
     seeds: Annotated[int | None, typer.Option(help="Number of networks, each drawn on its own.")] = None,
+    slots: Annotated[int | None, typer.Option(help="Slots that are played.")] = None,
+    warmup: Annotated[int | None, typer.Option(help="Slots at the start that are left out of the means.")] = None,
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
     seed: Seed = 0,
@@ -78,7 +87,20 @@ def compare_command(
     """Compare controllers on the same traces; prints a table and writes a report page."""
     from edgemarl.launch.commands.compare import compare
 
-    compare(preset, scenario, controllers, trace, seeds, settings or [], out, seed, context.obj)
+    file = _trace_file(trace, ignore, cells_from)
+    compare(preset, scenario, controllers, file, seeds, slots, warmup, settings or [], out, seed, context.obj)
+
+
+def _trace_file(trace: Path | None, ignore: list[str] | None, cells_from: int | None) -> Any:
+    """The trace file that the options name; those that need one are refused without it."""
+    if trace is None:
+        for option, given in (("--ignore", ignore), ("--cells-from", cells_from)):
+            if given:
+                raise ValueError(f"{option} is of a trace file: give --trace FILE")
+        return None
+    from edgemarl.launch.experiment.played import TraceFile
+
+    return TraceFile(trace, tuple(ignore or ()), cells_from)
 
 
 @app.command("scale")
@@ -261,21 +283,22 @@ def trace_sample_command(
     seed: Seed = 0,
 ) -> None:
     """Draw a trace and write it to a file."""
-    from edgemarl.launch.commands.show import sample_trace
+    from edgemarl.launch.commands.trace import sample
 
-    sample_trace(scenario, out, cells, slots, settings or [], seed)
+    sample(scenario, out, cells, slots, settings or [], seed)
 
 
 @trace_app.command("describe")
 def trace_describe_command(
     file: Annotated[Path, typer.Argument(help="Trace file: .parquet or .csv.")],
     scenario: Annotated[str | None, typer.Option(help="Scenario, if the file does not say.")] = None,
+    ignore: Ignore = None,
     settings: Settings = None,
 ) -> None:
     """Check a trace file against a scenario and show what it holds."""
-    from edgemarl.launch.commands.show import describe_trace
+    from edgemarl.launch.commands.trace import describe
 
-    describe_trace(file, scenario, settings or [])
+    describe(file, scenario, ignore or [], settings or [])
 
 
 def main(arguments: list[str] | None = None) -> None:

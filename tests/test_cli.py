@@ -108,7 +108,10 @@ BAD = {
     "a misspelt training field": (["train", "--train", "agentsteps=5"], "did you mean 'agent_steps'"),
     "an unknown benchmark": (["bench", "--only", "speed"], "unknown benchmark group"),
     "no cells": (["trace", "sample", "--scenario", "sampling_rate", "--out", "t.csv", "--cells", "0"], "cells = 0"),
-    "a trace file of another kind": (["trace", "describe", "tiny.yaml"], r"must end in \.parquet or \.csv"),
+    "a trace file of another kind": (
+        ["trace", "describe", "tiny.yaml", "--scenario", "sampling_rate"],
+        "has no column 'cell'",
+    ),
 }
 
 

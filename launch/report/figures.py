@@ -167,7 +167,7 @@ def _curves(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: Fi
             heights += list(mean)
         if plan.preset.warmup:
             axes.axvspan(0, plan.preset.warmup, color="#F3F3F3", zorder=0, lw=0)
-        axes.set_xlim(0, plan.slots if plan.trace_file is None else None)
+        axes.set_xlim(0, plan.slots)
         if spec.metric == "excess":
             _percent_scale(axes, heights)
         else:

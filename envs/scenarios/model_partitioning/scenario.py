@@ -57,7 +57,7 @@ class ModelPartitioningState:
 
 @dataclass(frozen=True)
 class ModelPartitioningTrace(Trace):
-    channel_gain: Array = drawn("slot", "-", "num_devices", process="rayleigh_power_gain", low=0.0)
+    channel_gain: Array = drawn("slot", "-", "num_devices", process="rayleigh_power_gain", low=0.0, high=1.0)
     arrival_rate_hz: Array = drawn("slot", "1/s", "num_devices", process="uniform_rate_hz", low=0.0)
 
 

@@ -1,0 +1,159 @@
+"""The trace file of an experiment: the network that it is of, the part of it that is played, what of it is measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgemarl.envs.api import Scenario
+from edgemarl.envs.registry import scenario_class, scenario_names
+from edgemarl.marl.evaluation.stretches import stretches
+from edgemarl.marl.evaluation.tables import folder_files, read_about
+from edgemarl.marl.evaluation.traces import LoadedTrace, check_meaning, load_trace
+
+
+@dataclasses.dataclass(frozen=True)
+class TraceFile:
+    """A trace file as the command line names it.
+
+    Attributes:
+        path: the file, or the folder of a partitioned table.
+        ignore: columns to leave out.
+        cells_from: slots of the stretches that are played as networks of their own; None plays the file's cells.
+    """
+
+    path: Path
+    ignore: tuple[str, ...] = ()
+    cells_from: int | None = None
+
+    def digest(self) -> str:
+        """A fingerprint of what the file holds and of how it is read."""
+        total = hashlib.sha256(json.dumps([self.ignore, self.cells_from]).encode())
+        for file in folder_files(self.path) if self.path.is_dir() else [self.path]:
+            total.update(file.read_bytes())
+        return total.hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class PlayedTrace:
+    """What is played of a trace file, and what the report says of it.
+
+    Attributes:
+        loaded: the file, its trace cut to what is played.
+        file_cells, file_slots: size of the whole file.
+    """
+
+    loaded: LoadedTrace
+    file_cells: int
+    file_slots: int
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        loaded = self.loaded
+        return {
+            "measured": list(loaded.measured), "derived": list(loaded.derived), "drawn": list(loaded.sampled),
+            "ignored": list(loaded.ignored), "differences": list(loaded.differences),
+            "file": {"cells": self.file_cells, "slots": self.file_slots},
+            "networks": loaded.trace.cells, "slots": loaded.trace.slots,
+        }  # fmt: skip
+
+    def sentences(self) -> list[str]:
+        """Which fields are measured and which are drawn, which part of the file is played, what differs."""
+        loaded, trace = self.loaded, self.loaded.trace
+        drawn = "config" in loaded.about and "import" not in loaded.about  # `trace sample` wrote it
+        of_fields = [
+            f"{', '.join(names)} {how}"
+            for names, how in (
+                (loaded.measured, "from the file" if drawn else "measured (from the file)"),
+                (loaded.derived, "derived from it"),
+                (loaded.sampled, "drawn"),
+            )
+            if names
+        ]
+        said = ["; ".join(of_fields)]
+        if (trace.cells, trace.slots) != (self.file_cells, self.file_slots):
+            said.append(
+                f"{trace.cells} networks of {trace.slots} slots out of a file of {self.file_cells} cells and "
+                f"{self.file_slots} slots"
+            )
+        if trace.cells == 1:
+            said.append("one network gives no interval: --cells-from SLOTS plays every stretch of the file as one")
+        if loaded.ignored:
+            said.append(f"left out: {', '.join(loaded.ignored)}")
+        if loaded.differences:
+            said.append(f"the file was made in a network with {', '.join(loaded.differences)}")
+        return said
+
+
+def file_scenario(path: Path) -> str | None:
+    """Name of the scenario that a file says it is of; only a known one, since a name may stand for code."""
+    name = read_about(path).get("scenario")
+    return name if name in scenario_names() else None
+
+
+def file_network(path: Path, scenario: str) -> dict[str, Any]:
+    """Config fields, other than default, of the network that a trace file is of; none for a foreign file.
+
+    What each controller brings along is not the network's.
+
+    Raises:
+        ValueError: no such file, a file of another scenario, a config that the scenario does not take.
+    """
+    about, cls = read_about(path), scenario_class(scenario)
+    if about.get("scenario", cls.name) != cls.name:
+        raise ValueError(f"{path} is a trace of scenario '{about['scenario']}', not of '{cls.name}'")
+    given = {n: v for n, v in about.get("config", {}).items() if n not in cls.controller_fields}
+    usual = json.loads(json.dumps(dataclasses.asdict(cls.config_type())))
+    fields = {name: value for name, value in given.items() if name not in usual or value != usual[name]}
+    try:
+        cls.config_type(**fields)
+    except ValueError as error:
+        raise ValueError(f"{path}, what the file says of its network: {error}") from None
+    return fields
+
+
+def played_trace(
+    file: TraceFile, scenarios: Mapping[str, Scenario], seed: int, slots: int | None, cells: int | None
+) -> PlayedTrace:
+    """Load what is played.
+
+    Args:
+        file: the trace file.
+        scenarios: label -> scenario of each point; the file must fit all.
+        seed: of what the file lacks.
+        slots: steps that are played of each network; None plays all.
+        cells: networks that are played; None plays all.
+
+    Raises:
+        ValueError: a file that does not fit, more slots or networks than it holds.
+    """
+    first, *others = scenarios.values()
+    loaded = load_trace(file.path, first, seed, file.ignore)
+    for scenario in others:
+        check_meaning(file.path, loaded.about, scenario)
+        scenario.check_trace(loaded.trace)
+    trace = loaded.trace
+    size = trace.cells, trace.slots
+    if file.cells_from is not None:
+        trace = stretches(trace, file.cells_from)
+    if slots is not None:
+        if slots > trace.slots:
+            raise ValueError(f"slots = {slots} is not legal: {file.path} holds {trace.slots} slots")
+        trace = trace.shortened(slots)
+    if cells is not None:
+        if cells > trace.cells:
+            raise ValueError(
+                f"seeds = {cells} is not legal: {file.path} holds {trace.cells} networks"
+                + ("" if file.cells_from else "; --cells-from SLOTS plays every stretch as one")
+            )
+        trace = trace.select(slice(0, cells))
+    return PlayedTrace(dataclasses.replace(loaded, trace=trace), *size)
+
+
+def field_origin(loaded: LoadedTrace, field: str) -> str:
+    """Where a field's values come from: "file", "derived" or "drawn"."""
+    return "file" if field in loaded.measured else "derived" if field in loaded.derived else "drawn"
