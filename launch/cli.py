@@ -19,7 +19,7 @@ from edgemarl.launch import interrupt
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
 )  # fmt: skip
-trace_app = typer.Typer(help="Sample a trace to a file, or describe a file.", no_args_is_help=True)
+trace_app = typer.Typer(help="Import measurements, sample a trace to a file, describe a file.", no_args_is_help=True)
 app.add_typer(trace_app, name="trace")
 
 EXTRAS = {
@@ -286,6 +286,65 @@ def trace_sample_command(
     from edgemarl.launch.commands.trace import sample
 
     sample(scenario, out, cells, slots, settings or [], seed)
+
+
+@trace_app.command("import")
+def trace_import_command(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Measurements, all of one layout.")],
+    scenario: Annotated[str, typer.Option(help="Scenario whose trace they become.")],
+    out: Annotated[Path, typer.Option(help="File to write: .parquet or .csv.")] = Path("trace.parquet"),
+    form: Annotated[str | None, typer.Option(help="Layout of a public form, or a .yaml file with one.")] = None,
+    maps: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="FIELD=COLUMN", help="Column of a field; A,B: an agent each; X:Y: a position."),
+    ] = None,
+    unit: Annotated[
+        list[str] | None, typer.Option(metavar="[FIELD=]UNIT", help="dB, dBm, kbit/s, Mbit/s, m, deg, task, 1/s, ..")
+    ] = None,
+    time: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of the stamps.")] = None,
+    time_unit: Annotated[str | None, typer.Option(help="Of stamps that are numbers: s, ms, us, ns, min, h, d.")] = None,
+    time_format: Annotated[str | None, typer.Option(help="Of stamps that are texts, as in strptime.")] = None,
+    agent: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column that says whose row it is; file.")] = None,
+    without: Annotated[list[str] | None, typer.Option(metavar="AGENT", help="Leave an agent out.")] = None,
+    align: Annotated[str | None, typer.Option(help="clock, or start: every agent from its first sample on.")] = None,
+    tasks: Annotated[bool, typer.Option("--tasks", help="A row is a task, not a sample.")] = False,
+    weight: Annotated[str | None, typer.Option(metavar="COLUMN", help="How many tasks a row is.")] = None,
+    missing: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT|COLUMN=NUMBER", help="What means that nothing was measured.")
+    ] = None,
+    resample: Annotated[float | None, typer.Option(metavar="S", help="Seconds of a step; default: its own.")] = None,
+    aggregate: Annotated[str | None, typer.Option(help="Of the samples of a slot: mean, last, max, min.")] = None,
+    fill: Annotated[str | None, typer.Option(help="A slot without sample: hold, interpolate, none.")] = None,
+    counts: Annotated[str | None, typer.Option(help="More tasks than a slot takes: spread, refuse.")] = None,
+    deal: Annotated[int | None, typer.Option(help="Deal tasks to so many agents by what --agent says.")] = None,
+    devices: Annotated[int | None, typer.Option(help="Agents of a network; default: all in one.")] = None,
+    power_dbm: Annotated[float | None, typer.Option(help="Power that was sent in the measured band.")] = None,
+    noise_dbm: Annotated[float | None, typer.Option(help="Noise in the measured band.")] = None,
+    bandwidth_hz: Annotated[float | None, typer.Option(help="Band that carried a throughput.")] = None,
+    path_loss: Annotated[str | None, typer.Option(metavar="DB_AT_1M,DB_PER_DECADE", help="Of distances.")] = None,
+    base: Annotated[str | None, typer.Option(metavar="X,Y", help="Where the base station stands.")] = None,
+    fit: Annotated[bool, typer.Option("--fit/--no-fit", help="Set config fields that follow from the data.")] = True,
+    add_to: Annotated[Path | None, typer.Option(metavar="TRACE", help="Keep this trace file's other fields.")] = None,
+    keep: Annotated[Path | None, typer.Option("--save-mapping", help="Keep the layout as YAML.")] = None,
+    settings: Settings = None,
+) -> None:
+    """Turn measurements (SNR, throughput, positions, task lists) into a trace file; see docs/measured_data.md."""
+    from edgemarl.launch.commands.trace_import import Words, import_command
+
+    words = Words(
+        form, maps or (), unit or (), time, time_unit, time_format, agent, without or (), align, tasks, weight,
+        missing or (), resample, aggregate, fill, counts, deal, devices, power_dbm, noise_dbm, bandwidth_hz, path_loss,
+        base, fit, add_to,
+    )  # fmt: skip
+    import_command(files, scenario, words, settings or [], out, keep)
+
+
+@trace_app.command("forms")
+def trace_forms_command() -> None:
+    """List the public forms of measurements that are known by name."""
+    from edgemarl.launch.commands.trace_import import forms
+
+    forms()
 
 
 @trace_app.command("describe")

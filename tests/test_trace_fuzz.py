@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgemarl.envs.registry import make_scenario
+from edgemarl.launch.experiment.played import file_network
 from edgemarl.marl.evaluation.traces import load_trace, save_trace, trace_table
 
 EXAMPLES = int(os.environ.get("EDGEMARL_FUZZ", "100"))
@@ -27,9 +28,10 @@ SECONDS_MAX, BYTES_MAX = 20.0, 200e6
 SCENARIO = make_scenario("sequential_offloading", num_devices=2, slots_per_block=2)
 TRACE = SCENARIO.sample_trace(np.random.default_rng(0), cells=2, slots=4)
 TOKENS = (
-    *(b",", b";", b"\t", b"|", b'"', b"\n", b"\r", b"\0", b"#", b"%", b"-", b"=", b"{", b"[", b"}", b"\xff", b"\xef\xbb\xbf"),
+    *(b",", b";", b"\t", b"|", b'"', b"\n", b"\r", b"\0", b"#", b"%", b"-", b"=", b"{", b"[", b"}"),
+    *(b"\xff", b"\xef\xbb\xbf", b"2020-01-01"),
     *(b"nan", b"inf", b"-1", b"0.5", b"1e308", b"1e400", b"0,5", b"99999999999", b"9" * 400, b"cell", b"slot,agent"),
-    *(b"# edgemarl {}", b'# edgemarl {"scenario": 3}', b'{"config": {"num_devices": 1000000000}}', b"[" * 3000, b"2020-01-01"),
+    *(b"# edgemarl {}", b'# edgemarl {"scenario": 3}', b'{"config": {"num_devices": 1000000000}}', b"[" * 3000),
 )  # fmt: skip
 
 
@@ -71,6 +73,7 @@ def survives(write: Callable[[Path], object]) -> None:
         started = time.perf_counter()
         tracemalloc.start()
         try:
+            file_network(path, SCENARIO.name)
             SCENARIO.check_trace(load_trace(path, SCENARIO).trace)
         except ValueError as error:
             assert "\n" not in str(error) and len(str(error)) < 1000, str(error)[:2000]

@@ -78,7 +78,8 @@ def fitted_channel(series: Array, states: int) -> tuple[Array, Array]:
         the mean gain of each state, and the share of its slots after which each state came.
     """
     values = np.asarray(series, np.float64)
-    inner = np.unique(np.quantile(values, np.arange(1, states) / states))
+    distinct = np.unique(values)
+    inner = distinct[1:] if len(distinct) <= states else np.unique(np.quantile(values, np.arange(1, states) / states))
     state = np.searchsorted(inner, values, side="right")
     found, state = np.unique(state, return_inverse=True)
     state = state.reshape(values.shape)

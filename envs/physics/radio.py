@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from edgemarl.envs.api import Array
-from edgemarl.envs.physics.transmit_power import required_power_w
 
 
 def from_db(value_db: Any) -> Array:
@@ -45,6 +44,8 @@ def spectral_efficiency(gain_per_w: Any, power_w: float, snr_gap: float) -> Arra
 
 def snr_of_rate(rate_bps: Any, bandwidth_hz: float, snr_gap: float = 1.0) -> Array:
     """Signal-to-noise ratio Gamma (2^(R/B) - 1) that carries a rate: the inverse of `shannon_rate_bps`."""
+    from edgemarl.envs.physics.transmit_power import required_power_w  # compiled: takes a second to load
+
     efficiency = np.asarray(rate_bps, np.float64) / bandwidth_hz
     return np.asarray(required_power_w(efficiency, 1.0, snr_gap))  # the power at which a gain of 1/W carries it
 

@@ -112,7 +112,7 @@ def file_network(path: Path, scenario: str) -> dict[str, Any]:
     try:
         cls.config_type(**fields)
     except ValueError as error:
-        raise ValueError(f"{path}, what the file says of its network: {error}") from None
+        raise ValueError(f"{path}, what the file says of its network: {str(error)[:300]}") from None
     return fields
 
 

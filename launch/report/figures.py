@@ -173,7 +173,9 @@ def _curves(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: Fi
         else:
             _scale(axes, "y", heights)
             low, high = min(heights), max(heights)  # of the means: a wide band may leave the panel
-            if axes.get_yscale() == "log":
+            if low == high:
+                pass  # a single window: matplotlib leaves room by itself
+            elif axes.get_yscale() == "log":
                 axes.set_ylim(low * (low / high) ** 0.06, high * (high / low) ** 0.06)
             else:
                 axes.set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))

@@ -29,6 +29,7 @@ TEXT_BYTES_MAX = 2**30
 """Text, unpacked, that is read at most."""
 ENTRIES_MAX = 2**28
 """Rows times columns that are read at most (2 GiB as numbers)."""
+SCENARIO_CHARACTERS_MAX = 200
 FILES_MAX = 10_000
 """Files of a folder that are read at most."""
 
@@ -132,7 +133,12 @@ def _checked_about(path: Path, text: bytes) -> dict[str, Any]:
         about = json.loads(text)
     except (ValueError, RecursionError):
         about = None
-    if not isinstance(about, dict) or not isinstance(about.get("config", {}), dict):
+    if (
+        not isinstance(about, dict)
+        or not isinstance(about.get("config", {}), dict)
+        or not isinstance(about.get("scenario", ""), str)
+        or len(about.get("scenario", "")) > SCENARIO_CHARACTERS_MAX
+    ):
         raise ValueError(f"{path}: what the file says of itself ('edgemarl') is damaged: write the file again")
     return about
 
