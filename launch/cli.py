@@ -353,11 +353,12 @@ def trace_describe_command(
     scenario: Annotated[str | None, typer.Option(help="Scenario, if the file does not say.")] = None,
     ignore: Ignore = None,
     settings: Settings = None,
+    out: Annotated[Path | None, typer.Option(help="Picture to write: .png or .svg.")] = None,
 ) -> None:
-    """Check a trace file against a scenario and show what it holds."""
+    """Check a trace file against a scenario, show what it holds and what will be drawn."""
     from edgemarl.launch.commands.trace import describe
 
-    describe(file, scenario, ignore or [], settings or [])
+    describe(file, scenario, ignore or [], settings or [], out)
 
 
 def main(arguments: list[str] | None = None) -> None:

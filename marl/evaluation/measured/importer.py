@@ -187,8 +187,8 @@ def _common_time(samples: Samples) -> tuple[float, float]:
     short = [name for name, span in spans.items() if span < (1.0 - MISSING_MAX) * whole]
     if short:
         raise ValueError(
-            f"{short[0]} was measured for {spans[short[0]]:g} s, another agent for {whole:g} s: it is missing more than "
-            f"half of the time; leave out what is too short: {' '.join(f'--without {name}' for name in short)}"
+            f"{short[0]} was measured for {spans[short[0]]:g} s, another agent for {whole:g} s: it is missing for "
+            f"more than half; leave out what is too short: {' '.join(f'--without {name}' for name in short)}"
         )
     start, end = float(first.max()), float(last.min())
     if end - start < (1.0 - MISSING_MAX) * whole:

@@ -81,7 +81,7 @@ def _texts(column: pd.Series, form: str) -> Stamps:
     uniques = pd.Series(texts, dtype="string")
     if not len(uniques):
         raise ValueError(f"column '{column.name}' holds no stamps")
-    part_s = np.zeros(len(uniques))
+    part_s: Array = np.zeros(len(uniques))
     if not form and uniques.str.contains(ANY_PART, regex=True).any():
         part_s = ("0." + uniques.str.extract(PART)[0].fillna("0")).astype(float).to_numpy()
         uniques = uniques.str.replace(PART, "", n=1, regex=True)
