@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 import edgemarl
 from edgemarl.launch import interrupt
@@ -198,7 +199,42 @@ def bench_command(
     bench(json_file, only or [])
 
 
-@app.command("profile")
+class _ModuleByDefault(TyperGroup):
+    """`profile TARGET` is short for `profile module TARGET`."""
+
+    def parse_args(self, context: Any, words: list[str]) -> list[str]:
+        if words and words[0] not in (*self.commands, "--help"):
+            words = ["module", *words]
+        return super().parse_args(context, words)
+
+
+profile_app = typer.Typer(cls=_ModuleByDefault, no_args_is_help=True, help="Layer tables of networks of your own.")
+app.add_typer(profile_app, name="profile")
+
+
+@profile_app.command("import")
+def profile_import_command(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Times on the device, of one profiler.")],
+    layers: Annotated[str | None, typer.Option(help="Layer table of the network: alexnet, a file, ..")] = None,
+    server: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="Times on the server, likewise.")] = None,
+    maps: Annotated[
+        list[str] | None, typer.Option("--map", metavar="LAYER=TEXT", help="What has TEXT in its name is of LAYER.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the network; default: the file's.")] = None,
+    input_elements: Annotated[float | None, typer.Option(help="Elements of the raw input, without --layers.")] = None,
+    energy_budget_j: Annotated[float, typer.Option(help="Energy budget of a device per slot, J.")] = 0.05,
+    memory_budget_bytes: Annotated[float, typer.Option(help="Memory budget of a device, B.")] = 1e8,
+    out: Annotated[Path, typer.Option(help="Folder of the table.")] = Path("results/profile"),
+) -> None:
+    """Measured layer times (TensorRT, torch.profiler, Neurosurgeon) as a layer table for model_partitioning."""
+    from edgemarl.launch.dnn.import_profile import import_command
+
+    import_command(
+        files, layers, server or [], maps or [], name, input_elements, energy_budget_j, memory_budget_bytes, out
+    )
+
+
+@profile_app.command("module")
 def profile_command(
     target: Annotated[str, typer.Argument(metavar="MODULE:FACTORY", help="Makes a torch.nn.Module.")],
     inputs: Annotated[list[str], typer.Option("--input", metavar="C,H,W[:TYPE]", help="Shape of an input, no batch.")],

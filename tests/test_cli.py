@@ -320,7 +320,7 @@ def test_traces_are_sampled_and_described(tmp_path: Path, capsys: pytest.Capture
     assert run("trace", "sample", "--scenario", "sequential_offloading", "--out", file, *options, capsys=capsys)[0] == 0
     code, out, _ = run("trace", "describe", file, capsys=capsys)
     assert code == 0
-    assert "2 cells, 5 steps of sequential_offloading" in out
+    assert "2 networks, 5 steps of 0.5 s (2.5 s) of sequential_offloading" in out
     assert "channel_gain_per_w" in out
 
 

@@ -39,10 +39,10 @@ def test_a_file_is_described(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     path = save_trace(tmp_path / "t.csv", network, trace)
     code, out, err = run("trace", "describe", str(path), "--out", str(tmp_path / "t.svg"), capsys=capsys)
     assert code == 0, err
-    for text in ("1 network, 400 steps of 0.5 s (3 min 20 s) of model_partitioning", "drawn when it is played: nothing"):
-        assert text in out
+    assert "1 network, 400 steps of 0.5 s (3 min 20 s) of model_partitioning" in out
+    assert "drawn when it is played: nothing" in out
     assert "1 slot" in out and "--cells-from 20 gives 20" in out
-    assert b"arrival_rate_hz" in (tmp_path / "t.svg").read_bytes() or b"<svg" in (tmp_path / "t.svg").read_bytes()
+    assert b"<svg" in (tmp_path / "t.svg").read_bytes()
     trace_table(trace, ["channel_gain"]).to_csv(path, index=False)
     words = ["--scenario", "model_partitioning", "--set", "num_devices=2"]
     code, out, _ = run("trace", "describe", str(path), *words, capsys=capsys)

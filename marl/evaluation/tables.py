@@ -114,7 +114,7 @@ def read_about(path: str | Path) -> dict[str, Any]:
     if kind == "parquet":
         return _parquet_about(file, _parquet(file).schema_arrow)
     if kind == "text":
-        return about_of(file, _unpacked(file, 2**20))
+        return about_of(file, unpacked(file, 2**20))
     return {}
 
 
@@ -157,7 +157,7 @@ def _kind(path: Path) -> str:
         raise ValueError(f"table {path} cannot be read: {error.strerror or error}") from None
     if first == b"PAR1":
         return "parquet"
-    head = _unpacked(path, 512)
+    head = unpacked(path, 512)
     if head.startswith(b"ARROW1"):
         return "feather"
     for magic, what, advice in FOREIGN:
@@ -176,7 +176,7 @@ def _read_file(path: Path, form: TextForm) -> TableFile:
     kind = _kind(path)
     try:
         if kind == "text":
-            data = _unpacked(path, TEXT_BYTES_MAX + 1)
+            data = unpacked(path, TEXT_BYTES_MAX + 1)
             if len(data) > TEXT_BYTES_MAX:
                 raise ValueError(f"{path} holds more than {TEXT_BYTES_MAX / 2**30:g} GiB of text: write it as Parquet")
             about = about_of(path, data)
@@ -217,7 +217,7 @@ def _check_size(path: Path, rows: int, columns: int) -> None:
         raise ValueError(f"{path} holds {rows} rows of {columns} columns; at most {ENTRIES_MAX} entries are read")
 
 
-def _unpacked(path: Path, most: int) -> bytes:
+def unpacked(path: Path, most: int) -> bytes:
     """The first `most` bytes of a file, unpacked if it is compressed."""
     import bz2
     import lzma
