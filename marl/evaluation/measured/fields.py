@@ -143,7 +143,7 @@ class FieldReader:
         repeated, count = sum(g.repeated for g in found), sum(g.count for g in found)
         text += f"; {repeated} bear the stamp of another one" if repeated else ""
         longest = max(g.longest_s for g in found)
-        text += f"; {count} gaps, the longest {longest:g} s" if count else "; no gaps"
+        text += f"; {count} gap{'s' * (count > 1)}, the longest {longest:g} s" if count else "; no gaps"
         empty = float(np.mean([g.empty for g in found]))
         text += f"; {empty:.1%} of the slots hold no sample ({self.layout.fill})" if empty > 0.0 else ""
         return [text, *notes]

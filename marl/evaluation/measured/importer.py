@@ -102,7 +102,8 @@ def import_trace(request: Request, scenario: Scenario) -> Imported:
     if agents % size:
         lines.append(f"{agents % size} agents beyond {agents // size} networks of {size} left out")
     arrays = _with_first_slots(arrays, scenario)
-    arrays, scenario = _joined(arrays, scenario, request)
+    arrays, kept = _joined(arrays, scenario, request)
+    lines = [*kept, *samples.notes, *lines]
     length, cells = _extent(arrays, scenario)
     if request.fit:
         scenario = _fitted(scenario, arrays, request.given)
@@ -118,7 +119,7 @@ def import_trace(request: Request, scenario: Scenario) -> Imported:
         },
     }  # fmt: skip
     fields = (*arrays, *scenario.derived_trace_fields(arrays))
-    return Imported(table, about, scenario, cells, length - 1, fields, (*samples.notes, *lines))
+    return Imported(table, about, scenario, cells, length - 1, fields, tuple(lines))
 
 
 def _fields(layout: Layout, scenario: Scenario) -> dict[str, Column]:
@@ -211,11 +212,12 @@ def _with_first_slots(arrays: Mapping[str, Array], scenario: Scenario) -> dict[s
     return found
 
 
-def _joined(arrays: Mapping[str, Array], scenario: Scenario, request: Request) -> tuple[dict[str, Array], Scenario]:
-    """The new fields beside those of a trace file, cut to the slots that both have."""
+def _joined(arrays: Mapping[str, Array], scenario: Scenario, request: Request) -> tuple[dict[str, Array], list[str]]:
+    """The new fields beside those of a trace file, cut to the slots that both have; and what was said of that file."""
     if request.add_to is None:
-        return dict(arrays), scenario
+        return dict(arrays), []
     old = load_trace(request.add_to, scenario)
+    said = old.about.get("import", {}).get("lines", [])
     kept = {name: getattr(old.trace, name) for name in old.measured if name not in arrays}
     kinds = trace_fields(scenario.trace_type)
     both = {**{n: _shaped(n, v, scenario) for n, v in arrays.items()}, **kept}
@@ -224,7 +226,7 @@ def _joined(arrays: Mapping[str, Array], scenario: Scenario, request: Request) -
     if len(cells) > 1:
         raise ValueError(f"{request.add_to} and the measurement hold {' and '.join(map(str, sorted(cells)))} networks")
     length = min(len(values) for values in series)
-    return {n: v[:length] if kinds[n]["kind"] == "slot" else v for n, v in both.items()}, scenario
+    return {n: v[:length] if kinds[n]["kind"] == "slot" else v for n, v in both.items()}, [str(line) for line in said]
 
 
 def _extent(arrays: Mapping[str, Array], scenario: Scenario) -> tuple[int, int]:
