@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from edgemarl.agents.api import Announcement, Controller, Policy
-from edgemarl.envs.api import Scenario
+from edgemarl.envs.scenario import Scenario
 
 Builder = Callable[[Scenario], Policy]
 RoleBuilder = Callable[[Scenario], Controller]

@@ -15,9 +15,9 @@ from typing import Any
 
 from edgemarl.agents.api import Announcement, CentralController, Controller, Policy, Team
 from edgemarl.agents.playbook import Entry, Playbook
-from edgemarl.envs.api import Scenario
 from edgemarl.envs.config import unknown_name
 from edgemarl.envs.registry import scenario_class
+from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.targets import is_target, load_target
 
 GROUP = "edgemarl.controllers"

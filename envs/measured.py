@@ -13,8 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgemarl.envs.api import Array, Scenario, trace_fields
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.targets import load_target
+from edgemarl.envs.trace import trace_fields
 
 SHIPPED = "edgemarl.envs.scenarios."
 

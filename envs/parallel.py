@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 from pettingzoo import ParallelEnv
 
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.capabilities import masks_of
 from edgemarl.envs.config import unknown_name
 from edgemarl.envs.episode import Episode
 from edgemarl.envs.registry import make_scenario
+from edgemarl.envs.scenario import Scenario
 
 
 class ScenarioParallelEnv(ParallelEnv[str, Array, Any]):
@@ -129,7 +131,7 @@ class ScenarioParallelEnv(ParallelEnv[str, Array, Any]):
         return {agent: rows[r][0, i] for agent, (r, i) in self._role_of.items()}
 
     def _infos(self, metrics: dict[str, float]) -> dict[str, Any]:
-        masks = self.scenario.action_masks(self._episode.state, self._episode.exogenous)
+        masks = masks_of(self.scenario, self._episode.state, self._episode.exogenous)
         infos: dict[str, Any] = {}
         for agent, (role, i) in self._role_of.items():
             infos[agent] = {"metrics": metrics} if metrics else {}

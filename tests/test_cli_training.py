@@ -14,8 +14,9 @@ import torch
 import yaml
 
 import edgemarl.marl.training.run
-from edgemarl.agents.trained.networks import PolicyNetwork, network_spec
+from edgemarl.agents.trained.networks import PolicyNetwork
 from edgemarl.agents.trained.policy import TrainedPolicy
+from edgemarl.agents.trained.spec import network_spec
 from edgemarl.launch.cli import main
 from edgemarl.marl.training.config import TrainConfig
 from edgemarl.marl.training.run import TrainResult

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = ("envs", "agents", "marl", "launch")
 THIRD_PARTY = {
-    "envs": {"numpy", "gymnasium", "pettingzoo", "pydantic", "numba", "matplotlib", "yaml"},
+    "envs": {"numpy", "gymnasium", "pettingzoo", "pydantic", "numba", "matplotlib", "yaml", "typing_extensions"},
     "agents": {"numpy", "gymnasium", "numba", "scipy", "torch", "onnx", "onnxruntime"},
     "marl": {
         "numpy", "gymnasium", "pydantic", "scipy", "pandas", "pyarrow", "fsspec", "torch", "ray", "psutil", "yaml",
@@ -68,7 +68,9 @@ def test_listed_packages_are_installed_by_the_project() -> None:
     extras = project["optional-dependencies"]
     lines = [*project["dependencies"], *extras["train"], *extras["export"]]
     names = {line.split("[")[0].split(">")[0].split("=")[0].strip().lower() for line in lines}
-    assert {{"yaml": "pyyaml"}.get(n, n) for found in THIRD_PARTY.values() for n in found} - {"psutil"} <= names
+    called = {"yaml": "pyyaml", "typing_extensions": "typing-extensions"}
+    listed = {called.get(name, name) for found in THIRD_PARTY.values() for name in found}
+    assert listed - {"psutil"} <= names
 
 
 def test_no_module_imports_itself_over_others() -> None:

@@ -13,15 +13,16 @@ import torch
 from edgemarl.agents.api import Team
 from edgemarl.agents.model_partitioning.q_learner import ParametricQ
 from edgemarl.agents.registry import make_policy
-from edgemarl.agents.trained.networks import PolicyNetwork, network_spec
+from edgemarl.agents.trained.networks import PolicyNetwork
 from edgemarl.agents.trained.policy import CENTRAL, TrainedPolicy
+from edgemarl.agents.trained.spec import network_spec
 from edgemarl.envs.registry import make_scenario
 from edgemarl.envs.scenarios.model_partitioning import ModelPartitioning, ModelPartitioningDecisions
 from edgemarl.marl.evaluation.compare import Outcome, signalling_bytes
 from edgemarl.marl.evaluation.rollout import rollout
 from edgemarl.marl.studies import price_of_locality as partitioning_locality
 from edgemarl.marl.training.config import TrainConfig
-from edgemarl.marl.training.run import load_policy
+from edgemarl.marl.training.trained import load_policy
 
 ACTED = {"local_cpu_rule": "action", "bandwidth_rule": "action", "edge_cpu_rule": "action"}
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgemarl.envs import make_scenario
-from edgemarl.envs.api import total_cost
 from edgemarl.envs.physics.inference import repaired_share, share_for_time, shared_inference_s
 from edgemarl.envs.physics.layout import Blocks, rank_within
+from edgemarl.envs.scenario import total_cost
 from edgemarl.envs.scenarios.model_pruning import (
     DROP_REASONS,
     ModelPruning,

@@ -27,7 +27,7 @@ from edgemarl.agents.sampling_rate.reference import (
 )
 from edgemarl.agents.sampling_rate.rules import DeviceRows, Myopic, NominalPopulation
 from edgemarl.agents.sampling_rate.static import static_mixed, static_uniform
-from edgemarl.envs.api import total_cost
+from edgemarl.envs.scenario import total_cost
 from edgemarl.envs.scenarios.sampling_rate import SamplingRate, SamplingRateExogenous, SamplingRateState
 from edgemarl.envs.scenarios.sampling_rate.config import (
     PRESETS,

@@ -13,7 +13,7 @@ from edgemarl.launch.experiment.plan import load_preset, make_plan, preset_names
 from edgemarl.launch.experiment.trained import learned_config
 from edgemarl.launch.report.training_figure import training_curves
 from edgemarl.marl.benchmarks.sampling_rate import Slots, step_cell_by_loop
-from edgemarl.marl.training.config import check
+from edgemarl.marl.training.config import resolve
 
 PRESETS = tuple(name for name in preset_names() if name.startswith("sampling_rate/"))
 
@@ -35,7 +35,7 @@ def test_preset_is_a_plan(name: str) -> None:
     assert all(not figure.metric or figure.metric in columns for figure in drawn)
     for learned in preset.learned.values():
         for point in plan.points:
-            check(learned_config("sampling_rate", learned, point, 0))
+            resolve(learned_config("sampling_rate", learned, point, 0))
 
 
 def test_the_policy_of_the_scale_experiment_is_trained_once_with_ten_devices() -> None:

@@ -21,8 +21,9 @@ import pytest
 import torch
 
 import edgemarl.launch.experiment.alone
-from edgemarl.agents.trained.networks import PolicyNetwork, network_spec
+from edgemarl.agents.trained.networks import PolicyNetwork
 from edgemarl.agents.trained.policy import TrainedPolicy
+from edgemarl.agents.trained.spec import network_spec
 from edgemarl.launch.cli import main
 from edgemarl.launch.commands.scale import Options, first_below, make_study, parse_sizes, sized, target_cost
 from edgemarl.launch.experiment.alone import AloneExperiment, measured_part

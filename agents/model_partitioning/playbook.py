@@ -17,7 +17,7 @@ from edgemarl.agents.model_partitioning.rules import (
     RandomCut,
 )
 from edgemarl.agents.playbook import Entry, Playbook, RoleBuilder
-from edgemarl.envs.api import Scenario
+from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.model_partitioning import ModelPartitioning
 from edgemarl.envs.scenarios.model_partitioning.config import scaled_resources
 

@@ -9,16 +9,22 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from edgemarl.agents.api import CentralController
 from edgemarl.agents.model_partitioning.rules import CutTerms, cut_terms, priced_cost, shared_cost
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.allocation import fdma_shares
 from edgemarl.envs.physics.radio import fdma_rate_bps
-from edgemarl.envs.scenarios.model_partitioning import ModelPartitioning, ModelPartitioningDecisions
+from edgemarl.envs.scenario import Scenario
+from edgemarl.envs.scenarios.model_partitioning import (
+    ModelPartitioning,
+    ModelPartitioningDecisions,
+    ModelPartitioningExogenous,
+    ModelPartitioningState,
+    ModelPartitioningTrace,
+)
 
 EXACT_DEVICES_MAX = 6
 TIE = 1e-12
@@ -37,7 +43,9 @@ class SlotProblem:
     terms: CutTerms
 
     @classmethod
-    def of(cls, scenario: ModelPartitioning, state: Any, exogenous: Any) -> SlotProblem:
+    def of(
+        cls, scenario: ModelPartitioning, state: ModelPartitioningState, exogenous: ModelPartitioningExogenous
+    ) -> SlotProblem:
         snr = scenario.full_band_snr(exogenous)
         terms = cut_terms(scenario, state.energy_queue, state.memory_queue, exogenous.arrival_rate_hz, snr)
         return cls(scenario, terms)
@@ -246,7 +254,7 @@ def _survivors(problem: SlotProblem, prices: PriceSearch, limit: Array) -> tuple
 class SlotController(CentralController):
     """Decides all cuts of a slot together; subclasses give `solve`."""
 
-    def reset(self, scenario: Scenario, trace: Any) -> None:
+    def reset(self, scenario: Scenario, trace: ModelPartitioningTrace) -> None:
         super().reset(scenario, trace)
         if not isinstance(scenario, ModelPartitioning):
             raise ValueError(f"{self.name} plays model_partitioning, not {scenario.name}")
@@ -256,7 +264,9 @@ class SlotController(CentralController):
     def solve(self, problem: SlotProblem) -> Array:
         """Cuts (B, N)."""
 
-    def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> ModelPartitioningDecisions:
+    def decide(
+        self, state: ModelPartitioningState, exogenous: ModelPartitioningExogenous, rng: np.random.Generator
+    ) -> ModelPartitioningDecisions:
         cut = self.solve(SlotProblem.of(self.network, state, exogenous))
         if self.network.config.local_cpu_rule == "optimal":
             return ModelPartitioningDecisions(cut)
@@ -275,7 +285,7 @@ class SlotOptimal(SlotController):
 
     name = "slot_optimal"
 
-    def reset(self, scenario: Scenario, trace: Any) -> None:
+    def reset(self, scenario: Scenario, trace: ModelPartitioningTrace) -> None:
         super().reset(scenario, trace)
         if self.network.config.num_devices > EXACT_DEVICES_MAX:
             raise ValueError(

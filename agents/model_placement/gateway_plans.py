@@ -32,7 +32,8 @@ from edgemarl.agents.model_placement.rules import (
     keep_scores,
     wanted_models,
 )
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.model_placement.scenario import GATEWAY_ROW
 
 SERVER_PRICES = Prices(relay=2.05, edge_cpu=5.0)

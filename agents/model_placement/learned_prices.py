@@ -24,7 +24,8 @@ from edgemarl.agents.model_placement.deadlines import split_deadline_s
 from edgemarl.agents.model_placement.gateway_plans import CellPlan, ObedientDevices, TalkingGateways
 from edgemarl.agents.model_placement.reference import PRICE_RANGE, STEP_MAX, Options
 from edgemarl.agents.model_placement.rules import IMPROVED, DeadlineRule, Keep, PlacementTeam, ServerRule
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.scenario import Scenario
 
 FIRST_HOP_RANGE = (0.2, 0.9)
 """Part of a deadline that a gateway may give to its own hop."""

@@ -27,7 +27,8 @@ from edgemarl.agents.model_placement.rules import (
     rule_team,
 )
 from edgemarl.agents.playbook import Entry, Playbook, RoleBuilder
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.scenario import Scenario
 
 MARGIN_S = 0.4
 """What the improved staged rule leaves between a model's arrival and the deadline."""

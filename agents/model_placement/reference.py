@@ -16,15 +16,18 @@ import numpy as np
 
 from edgemarl.agents.api import CentralController
 from edgemarl.agents.model_placement.deadlines import split_deadline_s
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.caching import admit_in_order
+from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.model_placement import (
     HEAVY,
     LIGHT,
     ModelPlacement,
     ModelPlacementConfig,
     ModelPlacementDecisions,
+    ModelPlacementExogenous,
     ModelPlacementState,
+    ModelPlacementTrace,
 )
 
 ITERATIONS = 300
@@ -59,7 +62,9 @@ class Problem:
     free_edge: Array  # (B,)
 
 
-def problem(scenario: ModelPlacement, state: Any, exogenous: Any, clairvoyant: bool = False) -> Problem:
+def problem(
+    scenario: ModelPlacement, state: ModelPlacementState, exogenous: ModelPlacementExogenous, clairvoyant: bool = False
+) -> Problem:
     """The slot as the relaxation sees it.
 
     Args:
@@ -205,17 +210,17 @@ def relax(p: Problem, iterations: int = ITERATIONS) -> Relaxation:
     return Relaxation(bound, kept)
 
 
-def upper_bound(scenario: ModelPlacement, state: Any, exogenous: Any) -> Array:
+def upper_bound(scenario: ModelPlacement, state: ModelPlacementState, exogenous: ModelPlacementExogenous) -> Array:
     """(B,) upper bound on the mean accuracy of this slot from these caches, for any decision."""
     return relax(problem(scenario, state, exogenous)).bound / scenario.config.num_devices
 
 
-def clairvoyant_bound(scenario: ModelPlacement, exogenous: Any) -> Array:
+def clairvoyant_bound(scenario: ModelPlacement, exogenous: ModelPlacementExogenous) -> Array:
     """(B,) upper bound on the mean accuracy of this slot for every policy and every content of the caches."""
     return relax(problem(scenario, empty_state(exogenous), exogenous, True)).bound / scenario.config.num_devices
 
 
-def empty_state(exogenous: Any) -> ModelPlacementState:
+def empty_state(exogenous: ModelPlacementExogenous) -> ModelPlacementState:
     """Empty caches: their `upper_bound` holds for every policy that deletes all models in each slot."""
     return ModelPlacementState(np.zeros(exogenous.model_bits.shape), np.zeros(exogenous.model_bits.shape))
 
@@ -302,7 +307,9 @@ def _best_packing(p: Problem, chosen: Array, order: Array, ranking: Array, need:
     return Packing(found.reshape(shape), take.reshape(*shape, 6), total.max(axis=0))
 
 
-def decisions_of(scenario: ModelPlacement, state: Any, exogenous: Any, plan: Packing, keep: Keep) -> Any:
+def decisions_of(
+    scenario: ModelPlacement, state: ModelPlacementState, exogenous: ModelPlacementExogenous, plan: Packing, keep: Keep
+) -> Any:
     """The decisions that carry out a plan: shares in proportion to what it takes, dropped tasks out of the way."""
     served = plan.option != NOWHERE
     local, heavy = (plan.option == LIGHT) | (plan.option == HEAVY), plan.option % 2 == HEAVY
@@ -335,7 +342,13 @@ def decisions_of(scenario: ModelPlacement, state: Any, exogenous: Any, plan: Pac
 
 
 def _dropped(
-    scenario: ModelPlacement, state: Any, exogenous: Any, plan: Packing, served: Array, local: Array, heavy: Array
+    scenario: ModelPlacement,
+    state: ModelPlacementState,
+    exogenous: ModelPlacementExogenous,
+    plan: Packing,
+    served: Array,
+    local: Array,
+    heavy: Array,
 ) -> tuple[Array, Array]:
     """Requests of dropped tasks that disturb nobody: a cached model, else light at the server if it fits, else local.
 
@@ -372,14 +385,16 @@ class PlanController(CentralController):
     def __init__(self, keep: Keep = "used", name: str | None = None) -> None:
         self.keep, self.name = keep, name or f"plan_{keep}"
 
-    def reset(self, scenario: Scenario, trace: Any) -> None:
+    def reset(self, scenario: Scenario, trace: ModelPlacementTrace) -> None:
         if not isinstance(scenario, ModelPlacement):
             raise ValueError(f"controller '{self.name}' plays scenario 'model_placement', got '{scenario.name}'")
         if scenario.config.share_prior != "equal":
             raise ValueError(f"controller '{self.name}' needs share_prior 'equal', got '{scenario.config.share_prior}'")
         super().reset(scenario, trace)
 
-    def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> Any:
+    def decide(
+        self, state: ModelPlacementState, exogenous: ModelPlacementExogenous, rng: np.random.Generator
+    ) -> ModelPlacementDecisions:
         p = problem(self.scenario, state, exogenous)
         plan = pack(p, relax(p).kept)
         return decisions_of(self.scenario, state, exogenous, plan, self.keep)

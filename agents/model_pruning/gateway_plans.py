@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, types
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.airtime import expected_wait_s
 from edgemarl.envs.scenarios.model_pruning import TOLERANCE, ModelPruning, Uplink
 

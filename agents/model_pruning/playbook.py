@@ -25,7 +25,7 @@ from edgemarl.agents.model_pruning.rules import (
 from edgemarl.agents.model_pruning.share_grid import ShareGridSearch
 from edgemarl.agents.model_pruning.threshold import ThresholdRole
 from edgemarl.agents.playbook import Entry, Playbook, RoleBuilder
-from edgemarl.envs.api import Scenario
+from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.model_pruning import ModelPruning
 
 _ORDER = ("server", "gateway", "device")

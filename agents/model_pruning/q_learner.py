@@ -16,7 +16,8 @@ import numpy as np
 from edgemarl.agents.api import Act
 from edgemarl.agents.least_squares import LeastSquares
 from edgemarl.agents.model_pruning.rules import COUNT_BYTES, PruningRule
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.scenario import Scenario
 
 
 class QLearner(PruningRule):

@@ -10,17 +10,25 @@ Where short delays are worth more, shares follow the square root of the offloade
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from edgemarl.agents.api import CentralController
 from edgemarl.agents.model_pruning.gateway_plans import CellPlanner, Cells, offload_bits
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.allocation import square_root_shares
 from edgemarl.envs.physics.inference import share_for_time
 from edgemarl.envs.physics.layout import rank_within
-from edgemarl.envs.scenarios.model_pruning import TOLERANCE, ModelPruning, ModelPruningDecisions, Uplink
+from edgemarl.envs.scenario import Scenario
+from edgemarl.envs.scenarios.model_pruning import (
+    TOLERANCE,
+    ModelPruning,
+    ModelPruningDecisions,
+    ModelPruningExogenous,
+    ModelPruningState,
+    ModelPruningTrace,
+    Uplink,
+)
 
 REPLANNING_ROUNDS = 4
 BUDGET_STEPS = 40
@@ -37,12 +45,14 @@ class NearOptimal(CentralController):
     def __init__(self, models: tuple[int, ...] | None = None, name: str = "near_optimal") -> None:
         self.models, self.name = models, name
 
-    def reset(self, scenario: Scenario, trace: Any) -> None:
+    def reset(self, scenario: Scenario, trace: ModelPruningTrace) -> None:
         super().reset(scenario, trace)
         assert isinstance(scenario, ModelPruning)
         self.network, self.planner = scenario, CellPlanner(scenario, self.models)
 
-    def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> ModelPruningDecisions:
+    def decide(
+        self, state: ModelPruningState, exogenous: ModelPruningExogenous, rng: np.random.Generator
+    ) -> ModelPruningDecisions:
         network = self.network
         histogram, uplink = network.histogram(state.criticality_level), network.uplink(state.channel_gain)
         c = network.config
@@ -191,7 +201,7 @@ def _choose(better: Array, new: ModelPruningDecisions, old: ModelPruningDecision
     )
 
 
-def upper_bound(network: ModelPruning, state: Any, models: tuple[int, ...] | None = None) -> Array:
+def upper_bound(network: ModelPruning, state: ModelPruningState, models: tuple[int, ...] | None = None) -> Array:
     """(B,) what no controller can exceed in this slot, whatever its shares.
 
     Every gateway takes the edge time that is best for it, as if it were alone; only one of them is held to a share of

@@ -5,18 +5,27 @@ Every rule reads levels, tasks per level and the channel state back from its obs
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from edgemarl.agents.api import Act, CentralController, Controller
 from edgemarl.agents.model_pruning.gateway_plans import CellPlanner, Cells
 from edgemarl.agents.model_pruning.reference import own_plans
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.airtime import expected_wait_s
 from edgemarl.envs.physics.allocation import square_root_shares
 from edgemarl.envs.physics.inference import share_for_time
-from edgemarl.envs.scenarios.model_pruning import TOLERANCE, ModelPruning, ModelPruningDecisions, Uplink
+from edgemarl.envs.scenario import Scenario
+from edgemarl.envs.scenarios.model_pruning import (
+    TOLERANCE,
+    ModelPruning,
+    ModelPruningDecisions,
+    ModelPruningExogenous,
+    ModelPruningState,
+    ModelPruningTrace,
+    Uplink,
+)
 
 SINGLE_PRECISION = 1e-6
 """Relative error that a number loses on its way through a row."""
@@ -296,14 +305,16 @@ class AccuracyGuaranteedDelayMinimisation(CentralController):
 
     name = "agdm"
 
-    def reset(self, scenario: Scenario, trace: Any) -> None:
+    def reset(self, scenario: Scenario, trace: ModelPruningTrace) -> None:
         super().reset(scenario, trace)
         assert isinstance(scenario, ModelPruning)
         self.network = scenario
         self._believed: Array | None = None
         self.model = mid_model(scenario)
 
-    def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> ModelPruningDecisions:
+    def decide(
+        self, state: ModelPruningState, exogenous: ModelPruningExogenous, rng: np.random.Generator
+    ) -> ModelPruningDecisions:
         network = self.network
         if self._believed is None:
             levels = network.config.num_criticality_levels
@@ -336,7 +347,7 @@ class AccuracyGuaranteedDelayMinimisation(CentralController):
         np.put_along_axis(place, order, np.broadcast_to(network.blocks.position, order.shape), axis=1)
         return np.where(forced, network.config.num_devices, place)
 
-    def _extra(self, state: Any, share: Array) -> Array:
+    def _extra(self, state: ModelPruningState, share: Array) -> Array:
         """(B, G) candidates that each gateway sends: the fewest that minimise the believed total delay."""
         network = self.network
         uplink, edge_s = network.uplink(state.channel_gain), network.edge_task_s(share)

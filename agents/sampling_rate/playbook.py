@@ -20,7 +20,7 @@ from edgemarl.agents.sampling_rate.rules import (
     offload_full,
 )
 from edgemarl.agents.sampling_rate.static import static_mixed, static_uniform
-from edgemarl.envs.api import Scenario
+from edgemarl.envs.scenario import Scenario
 
 
 def _team(name: str, device: Callable[[], Controller], server: Callable[[], Controller] = FixedServerShares) -> Builder:

@@ -17,9 +17,16 @@ from typing import Any, Literal
 import numpy as np
 
 from edgemarl.agents.api import CentralController
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.queueing import virtual_queue
-from edgemarl.envs.scenarios.sampling_rate import SamplingRate, SamplingRateDecisions
+from edgemarl.envs.scenario import Scenario
+from edgemarl.envs.scenarios.sampling_rate import (
+    SamplingRate,
+    SamplingRateDecisions,
+    SamplingRateExogenous,
+    SamplingRateState,
+    SamplingRateTrace,
+)
 
 SWEEPS_MAX = 50
 """Sweeps of the coordinate descent; it stops at the first that changes nothing."""
@@ -42,7 +49,9 @@ class SlotProblem:
     server_queue_bits: Array
 
     @classmethod
-    def of(cls, scenario: SamplingRate, state: Any, exogenous: Any, deficit_price_s: Array) -> SlotProblem:
+    def of(
+        cls, scenario: SamplingRate, state: SamplingRateState, exogenous: SamplingRateExogenous, deficit_price_s: Array
+    ) -> SlotProblem:
         """The problem in a state, with missed accuracy priced at `deficit_price_s` (B, M)."""
         cost, bits = scenario.option_costs_s(
             state.device_queue_bits,
@@ -224,7 +233,7 @@ class JointMyopic(CentralController):
 
     scenario: SamplingRate
 
-    def reset(self, scenario: Scenario, trace: Any) -> None:
+    def reset(self, scenario: Scenario, trace: SamplingRateTrace) -> None:
         if not isinstance(scenario, SamplingRate):
             raise ValueError(f"{self.name} needs the scenario sampling_rate, got {scenario.name}")
         super().reset(scenario, trace)
@@ -234,11 +243,13 @@ class JointMyopic(CentralController):
         """The network that the controller plans for; it differs from the real one in `share_mode` only."""
         return scenario if scenario.config.share_mode == "fixed" else with_shares(scenario, "optimal")
 
-    def deficit_price_s(self, state: Any) -> Array:
+    def deficit_price_s(self, state: SamplingRateState) -> Array:
         """Price of a unit of service accuracy in s, (B, M): Z_m / V."""
         return np.asarray(state.accuracy_deficit / self.scenario.config.balance_per_s)
 
-    def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> SamplingRateDecisions:
+    def decide(
+        self, state: SamplingRateState, exogenous: SamplingRateExogenous, rng: np.random.Generator
+    ) -> SamplingRateDecisions:
         problem = SlotProblem.of(self._believed, state, exogenous, self.deficit_price_s(state))
         options = solve_slot(problem)
         share = problem.share(options) if self.scenario.config.share_mode == "action" else None
@@ -277,16 +288,18 @@ class WarmReference(JointMyopic):
             raise ValueError(f"balance_per_s = {balance_per_s} 1/s is not legal: must be > 0")
         self._given = balance_per_s
 
-    def reset(self, scenario: Scenario, trace: Any) -> None:
+    def reset(self, scenario: Scenario, trace: SamplingRateTrace) -> None:
         super().reset(scenario, trace)
         self._balance = reference_balance_per_s(self.scenario) if self._given is None else self._given
         start = self._balance * self.scenario.accuracy_price_s
         self._deficit: Array = np.broadcast_to(start, (trace.cells, len(start)))
 
-    def deficit_price_s(self, state: Any) -> Array:
+    def deficit_price_s(self, state: SamplingRateState) -> Array:
         return self._deficit / self._balance
 
-    def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> SamplingRateDecisions:
+    def decide(
+        self, state: SamplingRateState, exogenous: SamplingRateExogenous, rng: np.random.Generator
+    ) -> SamplingRateDecisions:
         decisions = super().decide(state, exogenous, rng)
         accuracy = self.scenario.service_accuracy(decisions)
         self._deficit = virtual_queue(self._deficit, self.scenario.accuracy_target, accuracy)
@@ -321,11 +334,11 @@ class ConstantPrice(JointMyopic):
     def __init__(self, prices_s: Array) -> None:
         self.prices_s = np.asarray(prices_s, np.float64)
 
-    def deficit_price_s(self, state: Any) -> Array:
+    def deficit_price_s(self, state: SamplingRateState) -> Array:
         return np.broadcast_to(self.prices_s, state.accuracy_deficit.shape)
 
 
-def dual_value(scenario: SamplingRate, trace: Any, prices_s: Array) -> tuple[Array, Array]:
+def dual_value(scenario: SamplingRate, trace: SamplingRateTrace, prices_s: Array) -> tuple[Array, Array]:
     """Lower bound on the mean service delay of every policy that meets the accuracy targets on a trace.
 
     For mu >= 0 it is the mean over slots of min { D(B = 0, Q = 0) + sum_m mu_m (A_m^th - A_m) }: delay grows with the
@@ -364,7 +377,11 @@ def dual_value(scenario: SamplingRate, trace: Any, prices_s: Array) -> tuple[Arr
 
 
 def dual_ascent(
-    scenario: SamplingRate, trace: Any, prices_s: Array | None = None, steps: int = 60, step_s: float | None = None
+    scenario: SamplingRate,
+    trace: SamplingRateTrace,
+    prices_s: Array | None = None,
+    steps: int = 60,
+    step_s: float | None = None,
 ) -> Array:
     """Prices mu (M,) near the maximum of the mean dual bound over a trace's cells.
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.config import unknown_name
 from edgemarl.envs.physics.compute import cpu_energy_j
 from edgemarl.envs.physics.transmit_power import required_power_w

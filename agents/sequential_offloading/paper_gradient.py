@@ -17,8 +17,9 @@ from edgemarl.agents.api import Act, restored
 from edgemarl.agents.sequential_offloading.model import DeviceModel, read_device_rows, work_set
 from edgemarl.agents.sequential_offloading.q_device import OffloadingController, device_act
 from edgemarl.agents.sequential_offloading.values import SIGMOIDS, sigmoid
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.compute import cpu_energy_j
+from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.sequential_offloading import SLIVER_TASKS
 
 

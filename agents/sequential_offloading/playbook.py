@@ -17,7 +17,7 @@ from edgemarl.agents.sequential_offloading.value_iteration import (
     ValueIterationServer,
     priced_roles,
 )
-from edgemarl.envs.api import Scenario
+from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.sequential_offloading.config import scaled_server
 
 

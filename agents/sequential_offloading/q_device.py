@@ -18,7 +18,8 @@ import numpy as np
 from edgemarl.agents.api import Act, Controller, restored
 from edgemarl.agents.sequential_offloading.model import DeviceModel, DeviceRows, Lattice, read_device_rows, work_set
 from edgemarl.agents.sequential_offloading.values import ValueFunction, step_size
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.sequential_offloading import SequentialOffloading
 
 DEVICE_GRID = np.concatenate([np.arange(0.0, 6.0, 0.5), np.arange(6.0, 21.0)])

@@ -13,7 +13,8 @@ import numpy as np
 from edgemarl.agents.api import Act
 from edgemarl.agents.sequential_offloading.model import DeviceModel, DeviceRows, read_device_rows, work_set
 from edgemarl.agents.sequential_offloading.q_device import OffloadingController, device_act
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.sequential_offloading import SLIVER_TASKS
 
 RANDOM_PARTS = 11

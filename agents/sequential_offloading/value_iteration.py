@@ -24,8 +24,9 @@ from edgemarl.agents.sequential_offloading.model import (
 )
 from edgemarl.agents.sequential_offloading.q_device import OffloadingController, device_act
 from edgemarl.agents.sequential_offloading.q_server import read_queue_tasks
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.radio import from_db
+from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.sequential_offloading import SequentialOffloading, SequentialOffloadingTrace
 from edgemarl.envs.scenarios.sequential_offloading.config import SequentialOffloadingConfig
 

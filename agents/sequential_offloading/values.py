@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from edgemarl.agents.sequential_offloading.model import ValueTable
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.config import unknown_name
 
 Features = Literal["hat", "sigmoid"]

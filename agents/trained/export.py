@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from edgemarl.agents.trained.policy import GreedyAction, TrainedPolicy
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.config import unknown_name
 
 FORMATS = {".onnx": "onnx", ".ts": "torchscript"}

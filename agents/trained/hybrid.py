@@ -20,7 +20,7 @@ import gymnasium
 import numpy as np
 import torch
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.config import unknown_name
 from edgemarl.envs.spaces import Simplex, entries_of, parts_of
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.config import unknown_name
 
 FOLDER = Path(__file__).parent

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 
 TRANSMISSION_S_MAX = 1e9
 """Stands for "never": a gateway without signal has no finite transmission time."""

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from edgemarl.envs.api import Array, Scenario, trace_fields
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.measured import measured
 from edgemarl.envs.registry import make_scenario, scenario_names
+from edgemarl.envs.scenario import Scenario
+from edgemarl.envs.trace import trace_fields
 from edgemarl.launch.experiment.plan import parse_overrides
 from edgemarl.launch.experiment.played import field_origin, file_network, file_scenario
 from edgemarl.launch.report.tables import wide_console

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rich.table import Table
 
-from edgemarl.envs.api import trace_fields
 from edgemarl.envs.registry import make_scenario
+from edgemarl.envs.trace import trace_fields
 from edgemarl.launch.experiment.plan import parse_overrides
 from edgemarl.launch.experiment.played import file_network
 from edgemarl.launch.report.tables import wide_console

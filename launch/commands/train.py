@@ -46,7 +46,7 @@ def saved_config(folder: Path, agent_steps: int | None) -> TrainConfig:
     file = folder / "config.json"
     if not file.is_file():
         raise ValueError(f"{folder} holds no training run (no config.json)")
-    config = TrainConfig(**json.loads(file.read_text()))
+    config = TrainConfig.from_dict(json.loads(file.read_text()))
     return config if agent_steps is None else dataclasses.replace(config, agent_steps=agent_steps)
 
 

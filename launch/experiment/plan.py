@@ -13,9 +13,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgemarl.agents.registry import is_controller, playbook
-from edgemarl.envs.api import Scenario
 from edgemarl.envs.config import unknown_name
 from edgemarl.envs.registry import make_scenario, scenario_class
+from edgemarl.envs.scenario import Scenario
 from edgemarl.launch.experiment.played import TraceFile, file_network
 
 FigureKind = Literal["bars", "curves", "sweep", "tradeoff", "scaling", "frontier", "training"]

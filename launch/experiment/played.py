@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgemarl.envs.api import Scenario
+from edgemarl.envs.config import names_of_part
 from edgemarl.envs.registry import scenario_class, scenario_names
+from edgemarl.envs.scenario import Scenario
 from edgemarl.marl.evaluation.stretches import stretches
 from edgemarl.marl.evaluation.tables import folder_files, read_about
 from edgemarl.marl.evaluation.traces import LoadedTrace, check_meaning, load_trace
@@ -98,7 +99,7 @@ def file_scenario(path: Path) -> str | None:
 def file_network(path: Path, scenario: str) -> dict[str, Any]:
     """Config fields, other than default, of the network that a trace file is of; none for a foreign file.
 
-    What each controller brings along is not the network's.
+    What agents see and what a controller brings along is not the network's.
 
     Raises:
         ValueError: no such file, a file of another scenario, a config that the scenario does not take.
@@ -106,7 +107,8 @@ def file_network(path: Path, scenario: str) -> dict[str, Any]:
     about, cls = read_about(path), scenario_class(scenario)
     if about.get("scenario", cls.name) != cls.name:
         raise ValueError(f"{path} is a trace of scenario '{about['scenario']}', not of '{cls.name}'")
-    given = {n: v for n, v in about.get("config", {}).items() if n not in cls.controller_fields}
+    others = names_of_part(cls.config_type, "interface", "controller")
+    given = {n: v for n, v in about.get("config", {}).items() if n not in others}
     usual = json.loads(json.dumps(dataclasses.asdict(cls.config_type())))
     fields = {name: value for name, value in given.items() if name not in usual or value != usual[name]}
     try:

@@ -14,7 +14,8 @@ import numpy as np
 
 from edgemarl.agents.api import Policy
 from edgemarl.agents.registry import is_controller, make_policy, playbook
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.scenario import Scenario
 from edgemarl.launch.experiment.plan import Plan, Point
 from edgemarl.launch.experiment.played import PlayedTrace, played_trace
 from edgemarl.launch.experiment.store import Part, Store, digest, digest_of, foreign_code

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from edgemarl.agents.registry import targets_in
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.targets import load_target
 
 _KEY = b"edgemarl"

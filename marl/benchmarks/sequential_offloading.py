@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from edgemarl.envs.api import Scenario
 from edgemarl.envs.registry import make_scenario
+from edgemarl.envs.scenario import Scenario
 
 BLOCKS = 10
 ROUNDS, REPEATS = 30, 10

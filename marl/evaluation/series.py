@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 
 SHORT = 10.0
 """A series of fewer autocorrelation times gives a lower bound alone."""

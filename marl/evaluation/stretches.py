@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from edgemarl.envs.api import Array, trace_fields
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.trace import trace_fields
 
 
 def stretches(trace: Any, slots: int) -> Any:

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgemarl.envs.api import Array, Scenario, trace_fields, trace_limits
-from edgemarl.envs.config import unknown_name
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.config import names_of_part, unknown_name
 from edgemarl.envs.measured import meaning_fields
+from edgemarl.envs.scenario import Scenario
+from edgemarl.envs.trace import trace_fields, trace_limits
 from edgemarl.marl.evaluation.tables import ABOUT, ENTRIES_MAX, read_table
 
 if TYPE_CHECKING:
@@ -185,11 +187,8 @@ def check_meaning(path: str | Path, about: Mapping[str, Any], scenario: Scenario
         ValueError: another value of a field that gives the numbers their meaning (`edgemarl.envs.measured`).
     """
     here = json.loads(json.dumps(dataclasses.asdict(scenario.config)))
-    there = {
-        name: value
-        for name, value in about.get("config", {}).items()
-        if name in here and name not in scenario.controller_fields and value != here[name]
-    }
+    network = names_of_part(scenario.config_type, "network")
+    there = {n: value for n, value in about.get("config", {}).items() if n in network and value != here[n]}
     for name in (n for n in meaning_fields(type(scenario)) if n in there):
         text = ",".join(map(str, there[name])) if isinstance(there[name], list) else there[name]
         raise ValueError(

@@ -18,7 +18,9 @@ from ray.rllib.core.distribution.torch.torch_distribution import (
 from ray.rllib.core.rl_module.apis.value_function_api import ValueFunctionAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 
-from edgemarl.agents.trained.networks import NetworkSpec, PolicyNetwork, ValueNetwork
+from edgemarl.agents.trained.heads import Box
+from edgemarl.agents.trained.networks import PolicyNetwork, ValueNetwork
+from edgemarl.agents.trained.spec import NetworkSpec
 
 GLOBAL_STATE = "global_state"
 ACTION_MASK = "action_mask"
@@ -71,8 +73,8 @@ class ActorCriticModule(TorchRLModule, ValueFunctionAPI):
             self.critic.normaliser.merge(*moments[GLOBAL_STATE if self.critic.of_global_state else Columns.OBS])
 
     def get_inference_action_dist_cls(self) -> Any:
-        if self.spec.kind == "box":
+        if isinstance(self.policy.head, Box):
             return TorchDiagGaussian
-        if self.spec.kind == "discrete":
+        if len(self.spec.choices) == 1:
             return TorchCategorical
         return TorchMultiCategorical.get_partial_dist_cls(input_lens=list(self.spec.choices))

@@ -27,8 +27,10 @@ from edgemarl.agents.registry import make_controller
 from edgemarl.agents.trained.policy import NetworkController, TrainedPolicy
 from edgemarl.marl.evaluation.rollout import SampledTraces, rollout
 from edgemarl.marl.rllib.multi_agent_env import ScenarioMultiAgentEnv
-from edgemarl.marl.rllib.session import local_ray, module_specs, policy_networks, ppo_config, runner_settings, set_up
-from edgemarl.marl.training.config import TrainConfig
+from edgemarl.marl.rllib.node import local_ray
+from edgemarl.marl.training.config import TrainConfig, resolve
+from edgemarl.marl.training.curve import policy_networks
+from edgemarl.marl.training.setup import module_specs, rllib_config, runner_settings, set_up
 
 SIDES = ("batched", "rllib")
 SERVER = {"server": "parametric_q"}
@@ -45,17 +47,16 @@ def run_config(seed: int, agent_steps: int, devices: int) -> TrainConfig:
 
 def batched_policy(config: TrainConfig) -> TrainedPolicy:
     """The device policy of our runner."""
-    algorithm = set_up(config)
-    return _trained(algorithm, config)
+    return _trained(set_up(resolve(config)), config)
 
 
 def rllib_policy(config: TrainConfig) -> TrainedPolicy:
     """The device policy of RLlib's PPO with its own runner, connectors and Learner."""
     scenario = config.make_scenario()
     both = dataclasses.replace(config, fixed={})
-    scales = {"device": runner_settings(config).scales["device"]}
+    scales = {"device": runner_settings(resolve(config)).scales["device"]}
     register_env("learning_parity", lambda _: ScenarioMultiAgentEnv(scenario, "local", scales))
-    ours = ppo_config(config)
+    ours = rllib_config(resolve(config))
     built = (
         PPOConfig()
         .environment("learning_parity", disable_env_checking=True)
@@ -65,7 +66,7 @@ def rllib_policy(config: TrainConfig) -> TrainedPolicy:
             policy_mapping_fn=lambda agent, *_, **__: agent.split("_")[0],
             policies_to_train=["device"],
         )
-        .rl_module(rl_module_spec=module_specs(both, both.make_scenario()))
+        .rl_module(rl_module_spec=module_specs(resolve(both)))
         .debugging(seed=config.seed, log_level="ERROR")
         .training(
             lr=ours.lr, gamma=ours.gamma, lambda_=ours.lambda_, clip_param=ours.clip_param,

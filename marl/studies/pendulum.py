@@ -19,9 +19,12 @@ import gymnasium
 import numpy as np
 
 from edgemarl.agents.trained.policy import CENTRAL, TrainedPolicy
-from edgemarl.envs.api import Array, Role, Scenario, Signalling, Step, Trace, checked_actions, drawn
+from edgemarl.envs.actions import checked_actions
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.config import config_class, quantity
 from edgemarl.envs.registry import register_scenario
+from edgemarl.envs.scenario import Role, Scenario, Signalling, Step
+from edgemarl.envs.trace import Trace, drawn
 from edgemarl.marl.training.config import TrainConfig
 from edgemarl.marl.training.run import train
 

@@ -25,7 +25,7 @@ from edgemarl.agents.sequential_offloading.value_iteration import (
     fading_bins,
     lowest_price,
 )
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.radio import from_db
 from edgemarl.envs.scenarios.sequential_offloading import SequentialOffloading
 from edgemarl.envs.scenarios.sequential_offloading.config import SequentialOffloadingConfig

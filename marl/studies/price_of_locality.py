@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgemarl.agents.model_partitioning.reference import SlotProblem, slot_optimum
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.scenarios.model_partitioning import (
     ModelPartitioning,
     ModelPartitioningDecisions,

@@ -13,7 +13,7 @@ import pytest
 from edgemarl.agents.api import Act, Policy, Team
 from edgemarl.agents.registry import make_policy, playbook
 from edgemarl.envs import make_scenario, scenario_names
-from edgemarl.envs.api import Scenario
+from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.model_placement import scaled
 
 SMALL: dict[str, dict[str, Any]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.measured import Link, Measured, Quantity
 from edgemarl.envs.physics.radio import antenna_path_distance_m, antenna_path_gain
 from edgemarl.envs.scenarios.model_partitioning.config import ModelPartitioningConfig

@@ -65,14 +65,18 @@ class ModelPlacementConfig:
     model_bits_heavy: Range = quantity((72e6, 96e6), "bit", "size of a heavy model", symbol="S^1", source="Table III")
     cycles_light: Range = quantity((15e6, 20e6), "cycle", "work of a light model", symbol="Q^0", source="Table III")
     cycles_heavy: Range = quantity((25e6, 30e6), "cycle", "work of a heavy model", symbol="Q^1", source="Table III")
-    share_prior: Literal["equal", "need"] = quantity("equal", "-", "what a share's weight is multiplied with")
+    share_prior: Literal["equal", "need"] = quantity(
+        "equal", "-", "what a share's weight is multiplied with", part="controller"
+    )
     reward_rule: Literal["per_task", "all_or_nothing"] = quantity(
         "per_task", "-", "accuracy of each task in time; all_or_nothing: the printed reward"
     )
     literal_edge_miss_delay: bool = quantity(
         False, "-", "literal eq. (8): a model missing at the server costs S/R^e instead of S/R^c"
     )
-    spectral_efficiency_scale: float = quantity(20.0, "bit/s/Hz", "CSI that an observation shows as 1", gt=0)
+    spectral_efficiency_scale: float = quantity(
+        20.0, "bit/s/Hz", "CSI that an observation shows as 1", gt=0, part="interface"
+    )
     device_ledger_weight: float = quantity(1 / 3, "-", "part of the objective booked on the devices", ge=0)
     gateway_ledger_weight: float = quantity(1 / 3, "-", "part of the objective booked on the gateways", ge=0)
     server_ledger_weight: float = quantity(1 / 3, "-", "part of the objective booked on the server", ge=0)

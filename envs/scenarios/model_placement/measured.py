@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.measured import Link, Measured, Quantity
 from edgemarl.envs.physics.radio import from_db, path_loss_db
 from edgemarl.envs.scenarios.model_placement.config import ModelPlacementConfig

@@ -56,12 +56,12 @@ class ModelPruningConfig:
     drop_penalty: float = quantity(99.0, "-", "cost of dropping every task", symbol="J", source="Table III", ge=0)
     utilisation_weight: float = quantity(1.0, "-", "value of utilisation; 1: the paper's objective", ge=0)
     delay_weight: float = quantity(0.0, "-", "cost of delay; 0: the paper's objective", ge=0)
-    edge_logit_scale: float = quantity(4.0, "-", "logits of the server's raw action", gt=0)
+    edge_logit_scale: float = quantity(4.0, "-", "logits of the server's raw action", gt=0, part="interface")
     count_dropped_in_utilisation: bool = quantity(False, "-", "eqs. (12) to (14) literally (E6)")
     allow_idle_edge_share: bool = quantity(False, "-", "no repair of (17c) (E7)")
     episode_slots: int = quantity(200, "slot", "slots of an episode", ge=1)
     gateway_broadcast: Literal["channel", "histogram", "rank"] = quantity(
-        "histogram", "-", "what a gateway tells its devices; changes observations only"
+        "histogram", "-", "what a gateway tells its devices; changes observations only", part="interface"
     )
 
     def __post_init__(self) -> None:

@@ -70,9 +70,13 @@ class SamplingRateConfig:
         0.05, "1/s", "weight of delay against accuracy (E8)", symbol="V", source="Table II", gt=0
     )
     share_mode: Literal["optimal", "fixed", "action"] = quantity(
-        "optimal", "-", "who sets the CPU shares: Theorem 1, constants, or the server's own action", source="Theorem 1"
+        "optimal",
+        "-",
+        "who sets the CPU shares: Theorem 1, constants, or the server's own action",
+        source="Theorem 1",
+        part="controller",
     )
-    share_logit_scale: float = quantity(3.0, "-", "steepness of the server's softmax", gt=0)
+    share_logit_scale: float = quantity(3.0, "-", "steepness of the server's softmax", gt=0, part="interface")
     wait_mode: Literal["literal", "offloaders"] = quantity(
         "literal", "-", "who is charged queue and wait: every device of the service, or those that offload (E2)"
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.measured import Link, Measured, Quantity
 from edgemarl.envs.physics.processes import fitted_channel
 from edgemarl.envs.scenarios.sampling_rate.config import SamplingRateConfig

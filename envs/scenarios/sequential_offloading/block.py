@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, types
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.compute import cpu_energy_j
 from edgemarl.envs.physics.transmit_power import required_power_w
 

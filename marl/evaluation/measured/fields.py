@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgemarl.envs.api import Array, Scenario, trace_fields
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.measured import Measured
+from edgemarl.envs.scenario import Scenario
+from edgemarl.envs.trace import trace_fields
 from edgemarl.marl.evaluation.measured import units
 from edgemarl.marl.evaluation.measured.grid import MISSING_MAX, Aggregate, Gaps, Grid, counts, gaps, per_slot, spread
 from edgemarl.marl.evaluation.measured.mapping import Column, Layout

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 
 Fill = Literal["hold", "interpolate", "none"]
 Aggregate = Literal["mean", "last", "max", "min", "sum"]

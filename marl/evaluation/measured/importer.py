@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgemarl.envs.api import Array, Scenario, trace_fields, trace_limits
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.config import unknown_name
 from edgemarl.envs.measured import measured
+from edgemarl.envs.scenario import Scenario
+from edgemarl.envs.trace import trace_fields, trace_limits
 from edgemarl.marl.evaluation.measured import units
 from edgemarl.marl.evaluation.measured.fields import FieldReader
 from edgemarl.marl.evaluation.measured.grid import MISSING_MAX, Grid

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.config import unknown_name
 from edgemarl.marl.evaluation.measured.mapping import Layout
 from edgemarl.marl.evaluation.measured.stamps import Stamps, seconds

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.config import unknown_name
 from edgemarl.envs.measured import Link
 from edgemarl.envs.physics.radio import dbm_to_w, from_db, path_loss_db, snr_of_rate
