@@ -39,6 +39,9 @@ Storage = Annotated[
 Ignore = Annotated[
     list[str] | None, typer.Option(metavar="COLUMN", help="Leave a column of the trace file out; may be repeated.")
 ]
+TrainShare = Annotated[
+    float | None, typer.Option(help="Share of the trace file's slots, from the first on, that are for training.")
+]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.")]
 
 
@@ -78,6 +81,7 @@ def compare_command(
     cells_from: Annotated[
         int | None, typer.Option(metavar="SLOTS", help="Play every stretch of so many slots as a network of its own.")
     ] = None,
+    train_share: TrainShare = None,
     seeds: Annotated[int | None, typer.Option(help="Number of networks, each drawn on its own.")] = None,
     slots: Annotated[int | None, typer.Option(help="Slots that are played.")] = None,
     warmup: Annotated[int | None, typer.Option(help="Slots at the start that are left out of the means.")] = None,
@@ -88,20 +92,22 @@ def compare_command(
     """Compare controllers on the same traces; prints a table and writes a report page."""
     from edgemarl.launch.commands.compare import compare
 
-    file = _trace_file(trace, ignore, cells_from)
+    file = _trace_file(trace, ignore, cells_from, train_share)
     compare(preset, scenario, controllers, file, seeds, slots, warmup, settings or [], out, seed, context.obj)
 
 
-def _trace_file(trace: Path | None, ignore: list[str] | None, cells_from: int | None) -> Any:
+def _trace_file(
+    trace: Path | None, ignore: list[str] | None, cells_from: int | None = None, train_share: float | None = None
+) -> Any:
     """The trace file that the options name; those that need one are refused without it."""
     if trace is None:
-        for option, given in (("--ignore", ignore), ("--cells-from", cells_from)):
+        for option, given in (("--ignore", ignore), ("--cells-from", cells_from), ("--train-share", train_share)):
             if given:
                 raise ValueError(f"{option} is of a trace file: give --trace FILE")
         return None
     from edgemarl.launch.experiment.played import TraceFile
 
-    return TraceFile(trace, tuple(ignore or ()), cells_from)
+    return TraceFile(trace, tuple(ignore or ()), cells_from, train_share)
 
 
 @app.command("scale")
@@ -135,7 +141,10 @@ def scale_command(
 
 @app.command("train")
 def train_command(
-    scenario: Annotated[str, typer.Option(help="Scenario to train on.")] = "sequential_offloading",
+    scenario: Annotated[str | None, typer.Option(help="Scenario to train on; default: sequential_offloading.")] = None,
+    trace: Annotated[Path | None, typer.Option(help="Trace file whose stretches are the episodes.")] = None,
+    ignore: Ignore = None,
+    train_share: TrainShare = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with this run's folder.")] = None,
     algorithm: Annotated[str | None, typer.Option(help="Learning algorithm, such as ppo.")] = None,
     control: Annotated[str | None, typer.Option(help="decentralized or central.")] = None,
@@ -158,8 +167,9 @@ def train_command(
     if resume is not None:
         return runs.train_command(runs.saved_config(resume, agent_steps), resume)
     named = {"algorithm": algorithm, "control": control, "policies": policies, "reward": reward}
-    config = runs.run_config(scenario, settings or [], training or [], seed, agent_steps=agent_steps, **named)
-    folder = out or Path("runs") / f"{scenario}-{config.algorithm}-{config.control}-{seed}"
+    file = _trace_file(trace, ignore, train_share=train_share)
+    config = runs.run_config(scenario, settings or [], training or [], seed, file, agent_steps=agent_steps, **named)
+    folder = out or Path("runs") / f"{config.scenario}-{config.algorithm}-{config.control}-{seed}"
     return runs.train_command(config, folder, storage, fresh)
 
 

@@ -61,7 +61,7 @@ def test_stretches_are_networks_and_give_an_interval(
     words = [*ASK, "--trace", str(file), "--cells-from", "10", "--warmup", "2", "--out", str(tmp_path / "o")]
     code, out, err = run(*words, capsys=capsys)
     assert code == 0, err
-    assert "8 networks of 10 slots out of a file of 2 cells and 40 slots" in out
+    assert "8 networks of 10 slots out of a file of 2 x 40 slots" in out
     rows = pd.read_parquet(tmp_path / "o" / "results.parquet").query("controller == 'local'")
     assert len(rows) == 8 and rows["objective"].nunique() == 8
 

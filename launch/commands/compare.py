@@ -52,7 +52,7 @@ def compare(
     for table in calculated:
         console.print(calculation_table(table))
     if experiment.played is not None and trace is not None:
-        console.print(f"trace {trace.path}: {'. '.join(experiment.played.sentences())}.", soft_wrap=True, markup=False)
+        console.print(f"trace {trace.path}: {'; '.join(experiment.played.sentences())}.", soft_wrap=True, markup=False)
     if experiment.reused:
         console.print(f"{experiment.reused} finished results of the same settings were taken from {folder}")
     console.print(f"report: {paths['report']}")

@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgemarl.envs.config import names_of_part
 from edgemarl.envs.registry import scenario_class, scenario_names
 from edgemarl.envs.scenario import Scenario
-from edgemarl.marl.evaluation.stretches import stretches
-from edgemarl.marl.evaluation.tables import folder_files, read_about
+from edgemarl.marl.evaluation.stretches import part, stretches, training_slots
+from edgemarl.marl.evaluation.tables import file_digest, read_about
 from edgemarl.marl.evaluation.traces import LoadedTrace, check_meaning, load_trace
 
 
@@ -25,18 +25,18 @@ class TraceFile:
         path: the file, or the folder of a partitioned table.
         ignore: columns to leave out.
         cells_from: slots of the stretches that are played as networks of their own; None plays the file's cells.
+        train_share: share of the slots, from the first on, that are for training and not played; None plays all.
     """
 
     path: Path
     ignore: tuple[str, ...] = ()
     cells_from: int | None = None
+    train_share: float | None = None
 
     def digest(self) -> str:
         """A fingerprint of what the file holds and of how it is read."""
-        total = hashlib.sha256(json.dumps([self.ignore, self.cells_from]).encode())
-        for file in folder_files(self.path) if self.path.is_dir() else [self.path]:
-            total.update(file.read_bytes())
-        return total.hexdigest()
+        how = [self.ignore, self.cells_from, self.train_share]
+        return hashlib.sha256(json.dumps([how, file_digest(self.path)]).encode()).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,11 +46,13 @@ class PlayedTrace:
     Attributes:
         loaded: the file, its trace cut to what is played.
         file_cells, file_slots: size of the whole file.
+        kept_apart: slots at its beginning that are for training and not played.
     """
 
     loaded: LoadedTrace
     file_cells: int
     file_slots: int
+    kept_apart: int = 0
 
     def summary(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -59,7 +61,7 @@ class PlayedTrace:
             "measured": list(loaded.measured), "derived": list(loaded.derived), "drawn": list(loaded.sampled),
             "ignored": list(loaded.ignored), "differences": list(loaded.differences),
             "file": {"cells": self.file_cells, "slots": self.file_slots},
-            "networks": loaded.trace.cells, "slots": loaded.trace.slots,
+            "networks": loaded.trace.cells, "slots": loaded.trace.slots, "training_slots": self.kept_apart,
         }  # fmt: skip
 
     def sentences(self) -> list[str]:
@@ -78,9 +80,11 @@ class PlayedTrace:
         said = ["; ".join(of_fields)]
         if (trace.cells, trace.slots) != (self.file_cells, self.file_slots):
             said.append(
-                f"{trace.cells} networks of {trace.slots} slots out of a file of {self.file_cells} cells and "
-                f"{self.file_slots} slots"
+                f"{trace.cells} network{'s' * (trace.cells != 1)} of {trace.slots} slots out of a file of "
+                f"{self.file_cells} x {self.file_slots} slots"
             )
+        if self.kept_apart:
+            said.append(f"its first {self.kept_apart} slots are for training and not played")
         if trace.cells == 1:
             said.append("one network gives no interval: --cells-from SLOTS plays every stretch of the file as one")
         if loaded.ignored:
@@ -140,6 +144,8 @@ def played_trace(
         scenario.check_trace(loaded.trace)
     trace = loaded.trace
     size = trace.cells, trace.slots
+    if file.train_share is not None:
+        trace = _rest(file, trace)
     if file.cells_from is not None:
         trace = stretches(trace, file.cells_from)
     if slots is not None:
@@ -153,7 +159,31 @@ def played_trace(
                 + ("" if file.cells_from else "; --cells-from SLOTS plays every stretch as one")
             )
         trace = trace.select(slice(0, cells))
-    return PlayedTrace(dataclasses.replace(loaded, trace=trace), *size)
+    apart = 0 if file.train_share is None else training_slots(size[1], file.train_share)
+    return PlayedTrace(dataclasses.replace(loaded, trace=trace), *size, apart)
+
+
+def _rest(file: TraceFile, trace: Any) -> Any:
+    """What of a trace is not for training."""
+    share = file.train_share or 0.0
+    first = training_slots(trace.slots, share)
+    if not 0.0 < share < 1.0 or trace.slots - first < 1:
+        raise ValueError(f"train-share = {share:g} of {trace.slots} slots is not legal: must be > 0 and leave a slot")
+    return dataclasses.replace(trace, **part(trace, first, trace.slots - first))
+
+
+def check_apart(file: TraceFile, slots: int, runs: Sequence[Path]) -> None:
+    """Raise `ValueError` if a policy is to be played on slots of the file that it was trained on."""
+    own = file_digest(file.path)
+    for run in runs:
+        config = run / "config.json"
+        trained = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+        if trained.get("trace_digest") == own and (file.train_share or 0.0) < trained["train_share"]:
+            share = trained["train_share"]
+            raise ValueError(
+                f"{run} was trained on the first {training_slots(slots, share)} of {slots} slots of {file.path}: "
+                f"--train-share {share:g} leaves them out"
+            )
 
 
 def field_origin(loaded: LoadedTrace, field: str) -> str:

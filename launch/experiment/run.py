@@ -17,7 +17,7 @@ from edgemarl.agents.registry import is_controller, make_policy, playbook
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.scenario import Scenario
 from edgemarl.launch.experiment.plan import Plan, Point
-from edgemarl.launch.experiment.played import PlayedTrace, played_trace
+from edgemarl.launch.experiment.played import PlayedTrace, check_apart, played_trace
 from edgemarl.launch.experiment.store import Part, Store, digest, digest_of, foreign_code
 from edgemarl.launch.experiment.trained import Notify, SharedRay, learned_config, loaded_policy, trained_policy
 from edgemarl.marl.evaluation.compare import Comparison, Outcome, compare
@@ -79,6 +79,8 @@ class Experiment:
         if plan.trace is not None:
             scenarios = {point.label: point.scenario for point in plan.points}
             self.played = played_trace(plan.trace, scenarios, plan.seed, plan.slots_asked, plan.networks)
+            runs = [Path(name) for name in plan.preset.controllers if Path(name).is_dir()]
+            check_apart(plan.trace, self.played.file_slots, runs)
             plan = plan_of_trace(plan, self.played.loaded.trace)
         self.plan, self.folder = plan, folder
         self.store = Store(folder)

@@ -10,6 +10,7 @@ what to do.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
 import re
@@ -100,6 +101,17 @@ def folder_files(path: Path) -> list[Path]:
     if len(files) > FILES_MAX:
         raise ValueError(f"folder {path} holds {len(files)} files; at most {FILES_MAX} are read")
     return files
+
+
+def file_digest(path: str | Path) -> str:
+    """SHA-256 of a file, or of all files of a folder."""
+    path, total = Path(path), hashlib.sha256()
+    try:
+        for file in folder_files(path) if path.is_dir() else [path]:
+            total.update(file.read_bytes())
+    except OSError as error:
+        raise ValueError(f"table {path} cannot be read: {error.strerror or error}") from None
+    return total.hexdigest()
 
 
 def read_about(path: str | Path) -> dict[str, Any]:
