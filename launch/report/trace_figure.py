@@ -49,7 +49,7 @@ def draw_trace(trace: Any, step_s: float, origins: Mapping[str, str], title: str
     grid[-1, 0].set_xlabel("time [s]")
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     with Replacing(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:], dpi=150)
+        figure.savefig(temporary, format=path.suffix[1:], dpi=110)
     return path
 
 

@@ -1,4 +1,4 @@
-"""Training on stretches of a trace file: what is measured comes from its training part, everything else is drawn anew."""
+"""Training on stretches of a trace file: what is measured comes from its training part, the rest is drawn anew."""
 
 from __future__ import annotations
 
@@ -98,9 +98,7 @@ def test_the_command_trains_in_the_file_s_network(tmp_path: Path) -> None:
     assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))).flat() == config.flat()
 
 
-def test_a_policy_is_not_judged_on_what_it_was_trained_on(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_policy_is_not_judged_on_what_it_was_trained_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = save_trace(tmp_path / "t.csv", NETWORK, TRACE)
     trained: dict[str, Any] = {"trace": str(path), "trace_digest": file_digest(path), "train_share": 0.5}
     write_run(tmp_path / "day", TrainConfig(scenario="sequential_offloading", set=SETTINGS, **trained))
