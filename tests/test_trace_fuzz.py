@@ -21,7 +21,10 @@ from hypothesis import strategies as st
 
 from edgemarl.envs.registry import make_scenario
 from edgemarl.launch.experiment.played import file_network
+from edgemarl.marl.evaluation.measured.importer import Request, import_trace
+from edgemarl.marl.evaluation.measured.mapping import load_mapping
 from edgemarl.marl.evaluation.traces import load_trace, save_trace, trace_table
+from tests.test_trace_import import G_NETTRACK, TASKS
 
 EXAMPLES = int(os.environ.get("EDGEMARL_FUZZ", "100"))
 SECONDS_MAX, BYTES_MAX = 20.0, 200e6
@@ -65,16 +68,20 @@ def damaged(draw: st.DrawFn, data: bytes) -> bytes:
     return data
 
 
-def survives(write: Callable[[Path], object]) -> None:
-    """Loading ends well or with one line of `ValueError`, soon and without much memory."""
+def load(path: Path) -> None:
+    file_network(path, SCENARIO.name)
+    SCENARIO.check_trace(load_trace(path, SCENARIO).trace)
+
+
+def survives(write: Callable[[Path], object], read: Callable[[Path], object] = load) -> None:
+    """Reading ends well or with one line of `ValueError`, soon and without much memory."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "t"
         write(path)
         started = time.perf_counter()
         tracemalloc.start()
         try:
-            file_network(path, SCENARIO.name)
-            SCENARIO.check_trace(load_trace(path, SCENARIO).trace)
+            read(path)
         except ValueError as error:
             assert "\n" not in str(error) and len(str(error)) < 1000, str(error)[:2000]
         finally:
@@ -101,6 +108,32 @@ def test_damaged_foreign_text(data: bytes) -> None:
 @given(data=damaged(WHOLE["parquet"]))
 def test_damaged_parquet(data: bytes) -> None:
     survives(lambda path: path.write_bytes(data))
+
+
+@settings(max_examples=EXAMPLES)
+@given(data=damaged(G_NETTRACK.encode()), also=st.booleans())
+def test_damaged_drive_test(data: bytes, also: bool) -> None:
+    survives_import("5gdataset", data, G_NETTRACK.encode() if also else None)
+
+
+@settings(max_examples=EXAMPLES)
+@given(data=damaged(TASKS.encode()))
+def test_damaged_task_list(data: bytes) -> None:
+    survives_import("raycloudsim", data, None)
+
+
+def survives_import(form: str, data: bytes, other: bytes | None) -> None:
+    """As `survives`, for measurements."""
+
+    def write(path: Path) -> None:
+        path.write_bytes(data)
+        path.with_name("other").write_bytes(other or b"")
+
+    def read(path: Path) -> None:
+        files = (path, path.with_name("other")) if other else (path,)
+        import_trace(Request(files, load_mapping(form)), SCENARIO)
+
+    survives(write, read)
 
 
 VALUES = st.one_of(

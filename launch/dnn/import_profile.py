@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 JSON_BYTES_MAX = 2**28
+NUMBER_MAX = 1e18
 WORK = re.compile(r"conv|gemm|linear|fc|matmul|dense|addmm|attention|inner", re.IGNORECASE)
 """Names of what computes, beside activations, pooling and copies."""
 FULLY_CONNECTED = re.compile(r"fc|linear|dense|classifier", re.IGNORECASE)
@@ -162,7 +163,7 @@ def _tensorrt(path: Path, values: Sequence[Any]) -> list[Timed]:
     for value in (v for v in values if isinstance(v, Mapping) and "name" in v):
         ms = value.get("medianMs", value.get("averageMs"))
         ms = _number(path, value["name"], value.get("timeMs") if ms is None else ms) / (1 if ms is not None else runs)
-        found.append(Timed(str(value["name"]), 1e-3 * ms))
+        found.append(Timed(_shown(value["name"]), 1e-3 * ms))
     return found
 
 
@@ -185,13 +186,18 @@ def _torch(path: Path, events: Sequence[Any]) -> list[Timed]:
     for (start, took, name), after in zip(rows, [*rows[1:], None], strict=True):
         if after is None or after[0] >= start + took:  # nothing of its kind inside
             times.setdefault(name.removeprefix("nn.Module: "), []).append(1e-6 * took)
-    return [Timed(name, float(np.median(values))) for name, values in times.items()]
+    return [Timed(_shown(name), float(np.median(values))) for name, values in times.items()]
 
 
 def _number(path: Path, name: object, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value) or value < 0:
-        raise ValueError(f"{path}: the time of '{str(name)[:60]}' is {str(value)[:20]!r}, must be a number >= 0")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < NUMBER_MAX:
+        raise ValueError(f"{path}: '{_shown(name)[:60]}' has {str(value)[:20]!r}, must be a number >= 0")
     return float(value)
+
+
+def _shown(name: object) -> str:
+    """A name in one line of bounded length."""
+    return " ".join(str(name).split())[:200]
 
 
 def _from_table(path: Path, frame: pd.DataFrame) -> list[Timed]:
@@ -213,7 +219,7 @@ def _from_table(path: Path, frame: pd.DataFrame) -> list[Timed]:
             elements = _number(path, row[names], row[count])
         elif size is not None:
             elements = _number(path, row[names], row[size]) * 1e6 / BYTES_PER_ELEMENT
-        found.append(Timed(str(row[names]), factor * _number(path, row[names], row[time]), elements))
+        found.append(Timed(_shown(row[names]), factor * _number(path, row[names], row[time]), elements))
     return found
 
 
@@ -223,6 +229,8 @@ def _column(frame: pd.DataFrame, pattern: str) -> str | None:
 
 def _kernels(path: Path, frame: pd.DataFrame) -> Kernels:
     """A line through latencies in ms against FLOPs, by least squares of relative errors; neither part negative."""
+    if any(frame[column].dtype.kind not in "iuf" for column in ("FLOPs", "latency")):
+        raise ValueError(f"{path}: the columns FLOPs and latency must hold numbers")
     flop, ms = (frame[c].to_numpy(np.float64) for c in ("FLOPs", "latency"))
     known = np.isfinite(flop) & np.isfinite(ms) & (ms > 0.0) & (flop > 0.0)
     if known.sum() < 2:

@@ -110,12 +110,13 @@ def _decoded(path: Path, data: bytes) -> tuple[bytes, tuple[str, ...]]:
 
 def _without_comments(data: bytes) -> bytes:
     """Without lines that begin with `#`, `%` or `//`, a spreadsheet's `sep=;`, and blank lines at the top."""
-    while True:
-        line, _, rest = data.partition(b"\n")
-        bare = line.strip().lstrip(b'"')
-        if not rest or (bare and not bare.startswith((b"#", b"%", b"//")) and not bare.lower().startswith(b"sep=")):
+    start = 0
+    while (end := data.find(b"\n", start)) >= 0:
+        bare = data[start : min(end, start + LINE_BYTES_MAX)].strip().lstrip(b'"')
+        if bare and not bare.startswith((b"#", b"%", b"//")) and not bare.lower().startswith(b"sep="):
             break
-        data = rest
+        start = end + 1
+    data = data[start:]
     return re.sub(rb"(?m)^#.*\n?", b"", data) if b"\n#" in data else data
 
 

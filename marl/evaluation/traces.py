@@ -186,9 +186,11 @@ def check_meaning(path: str | Path, about: Mapping[str, Any], scenario: Scenario
     Raises:
         ValueError: another value of a field that gives the numbers their meaning (`edgemarl.envs.measured`).
     """
+    if not about.get("config"):
+        return ()
     here = json.loads(json.dumps(dataclasses.asdict(scenario.config)))
     network = names_of_part(scenario.config_type, "network")
-    there = {n: value for n, value in about.get("config", {}).items() if n in network and value != here[n]}
+    there = {n: value for n, value in about["config"].items() if n in network and value != here[n]}
     for name in (n for n in meaning_fields(type(scenario)) if n in there):
         text = ",".join(map(str, there[name])) if isinstance(there[name], list) else there[name]
         raise ValueError(

@@ -20,11 +20,13 @@ from edgemarl.marl.evaluation.measured.fields import FieldReader
 from edgemarl.marl.evaluation.measured.grid import MISSING_MAX, Grid
 from edgemarl.marl.evaluation.measured.mapping import ARRIVALS, CHANNEL, Column, Layout
 from edgemarl.marl.evaluation.measured.samples import Samples, read_samples
-from edgemarl.marl.evaluation.tables import ENTRIES_MAX
 from edgemarl.marl.evaluation.traces import about_scenario, arrays_table, load_trace
 
 if TYPE_CHECKING:
     import pandas as pd
+
+STEPS_MAX = 2**25
+"""Steps of all agents together that an import makes at most."""
 
 
 @dataclass(frozen=True)
@@ -174,8 +176,11 @@ def _grid(samples: Samples, layout: Layout, step_s: float) -> Grid:
     """The steps that all agents were there for; of a task list those from the first task to the last."""
     start, end = (samples.times_s.min(), samples.times_s.max()) if layout.tasks else _common_time(samples)
     steps = (end - start) / step_s
-    if not steps < ENTRIES_MAX:
-        raise ValueError(f"{end - start:g} s make {steps:.3g} steps of {step_s:g} s: is the time unit right?")
+    if not steps * len(samples.agents) < STEPS_MAX:
+        raise ValueError(
+            f"{end - start:g} s make {steps:.3g} steps of {step_s:g} s for each of {len(samples.agents)} agents, more "
+            f"than {STEPS_MAX} in all: is the time unit right? --resample S makes longer steps"
+        )
     slots = int(steps + 1e-9) + 1
     if slots < 2:
         raise ValueError(f"the measurement lasts {end - start:g} s, less than a step of {step_s:g} s: give --resample")
@@ -249,7 +254,14 @@ def _shaped(name: str, values: Array, scenario: Scenario) -> Array:
     """The array as the trace has it: the agents' axis as the field's axes."""
     meta = trace_fields(scenario.trace_type)[name]
     lead = values.shape[:2] if meta["kind"] == "slot" else values.shape[:1]
-    return values.reshape(*lead, *(int(getattr(scenario.config, axis)) for axis in meta["axes"]))
+    sizes = tuple(int(getattr(scenario.config, axis)) for axis in meta["axes"])
+    if int(np.prod(sizes)) != int(np.prod(values.shape[len(lead) :])):
+        asked = " x ".join(f"{axis} = {size}" for axis, size in zip(meta["axes"], sizes, strict=True))
+        raise ValueError(
+            f"{name} was measured for {values.shape[len(lead)]} agents, the network has {asked}: import fields of "
+            "different agents one after the other, with --add-to"
+        )
+    return values.reshape(*lead, *sizes)
 
 
 def _check(scenario: Scenario, arrays: Mapping[str, Array], cells: int, length: int) -> None:
