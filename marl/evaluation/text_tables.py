@@ -78,9 +78,7 @@ def read_text(path: Path, data: bytes, form: TextForm) -> TextTable:
     shown = {"\t": "tabs", " ": "spaces"}.get(delimiter, f"'{delimiter}'")
     if delimiter != "," or point != ".":
         notes += (f"{shown} between columns, decimal {'commas' if point == ',' else 'points'}",)
-    read = pyarrow.csv.ReadOptions(
-        column_names=names, skip_rows=1 if headed else 0, block_size=len(data) + 1, use_threads=False
-    )
+    read = pyarrow.csv.ReadOptions(column_names=names, skip_rows=1 if headed else 0)
     convert = pyarrow.csv.ConvertOptions(
         decimal_point=point, null_values=[*MISSING, *form.missing], strings_can_be_null=True,
         column_types=dict.fromkeys((n for n in form.as_text if n in names), pyarrow.string()),
