@@ -33,7 +33,8 @@ def checked_actions(role: str, count: int, space: gymnasium.Space[Any], actions:
         values = values.astype(np.float64, copy=False)
         if not np.isfinite(values).all():
             raise ValueError(f"actions of {role} hold NaN or infinity; every entry must be a finite number")
-        return np.clip(values, space.low, space.high)
+        result: Array = np.clip(values, space.low, space.high)
+        return result
     if values.dtype.kind == "f" and (not np.isfinite(values).all() or (values != np.floor(values)).any()):
         raise ValueError(f"actions of {role} must be integers, got fractions, NaN or infinity")
     low: Any

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 C = TypeVar("C")
 
-Part = Literal["network", "interface", "controller"]
+FieldPart = Literal["network", "interface", "controller"]
 """What a field belongs to: the network, what an agent sees and how its actions read, or what a controller brings along.
 
 A trained policy keeps the interface that it was trained with, in any network. What a controller brings along, such as
@@ -32,7 +32,7 @@ def quantity(
     *,
     symbol: str = "-",
     source: str = "chosen",
-    part: Part = "network",
+    part: FieldPart = "network",
     gt: float | None = None,
     ge: float | None = None,
     lt: float | None = None,
@@ -46,7 +46,7 @@ def quantity(
         meaning: one line for the parameter table.
         symbol: the symbol in the paper.
         source: section or figure of the paper, or "chosen".
-        part: what the field belongs to (`Part`).
+        part: what the field belongs to (`FieldPart`).
         gt, ge, lt, le: legal range.
     """
     return pydantic.Field(
@@ -81,7 +81,8 @@ def config_class(cls: type[C]) -> type[C]:
             raise ValueError(_readable(error, decorated)) from None
 
     decorated.__init__ = __init__
-    return decorated
+    result: type[C] = decorated
+    return result
 
 
 def _parsed(value: Any, cls: Any, name: str) -> Any:
@@ -103,7 +104,7 @@ def unknown_name(kind: str, name: str, known: Any) -> str:
     return f"unknown {kind} '{name}'{hint} Known: {', '.join(names)}"
 
 
-def names_of_part(config_type: Any, *parts: Part) -> tuple[str, ...]:
+def names_of_part(config_type: Any, *parts: FieldPart) -> tuple[str, ...]:
     """Fields of a config that belong to one of these parts, in order."""
     return tuple(
         field.name

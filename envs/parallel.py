@@ -16,7 +16,7 @@ from edgemarl.envs.registry import make_scenario
 from edgemarl.envs.scenario import Scenario
 
 
-class ScenarioParallelEnv(ParallelEnv[str, Array, Any]):
+class ScenarioParallelEnv(ParallelEnv[str, Array, Any]):  # type: ignore[misc] # PettingZoo has no types
     """Every agent of one cell acts at once on what it sees locally.
 
     Args:
@@ -119,7 +119,8 @@ class ScenarioParallelEnv(ParallelEnv[str, Array, Any]):
 
         if self._canvas is None:
             self._canvas = Canvas(self.scenario, window=self.render_mode == "human")
-        return self._canvas.draw(self._episode, self._last_step)
+        result: Array = self._canvas.draw(self._episode, self._last_step)
+        return result
 
     def close(self) -> None:
         if self._canvas is not None:

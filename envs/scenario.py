@@ -306,4 +306,5 @@ class Scenario(ABC, Generic[Config, State, T, Exogenous, Decisions]):
 
 def total_cost(step: Step[Any]) -> Array:
     """(B,) sum of the ledger over roles and agents."""
-    return np.sum([cost.sum(axis=1) for cost in step.costs.values()], axis=0)
+    result: Array = np.sum([cost.sum(axis=1) for cost in step.costs.values()], axis=0)
+    return result

@@ -109,3 +109,24 @@ def test_the_build_knows_every_package() -> None:
     for layer in LAYERS:
         for path in sources(layer):
             assert (path.parent / "__init__.py").is_file(), f"{path} is in no package"
+
+
+def test_a_class_name_means_one_class() -> None:
+    where: dict[str, str] = {}
+    for layer in LAYERS:
+        for path in sources(layer):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ClassDef):
+                    assert node.name not in where, f"{node.name} is in {where[node.name]} and {path.relative_to(ROOT)}"
+                    where[node.name] = str(path.relative_to(ROOT))
+
+
+def test_functions_fit_on_a_screen_and_files_hold_one_concept() -> None:
+    for layer in LAYERS:
+        for path in sources(layer):
+            text = path.read_text(encoding="utf-8")
+            assert text.count("\n") <= 600, f"{path.relative_to(ROOT)} has {text.count(chr(10))} lines"
+            for node in ast.walk(ast.parse(text)):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    lines = (node.end_lineno or node.lineno) - node.lineno
+                    assert lines <= 60, f"{path.relative_to(ROOT)}:{node.lineno} {node.name} has {lines} lines"

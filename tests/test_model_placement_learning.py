@@ -134,7 +134,7 @@ def test_devices_of_a_gateway_share_its_mean_as_reward() -> None:
     policy = make_policy(scenario, "static_rule2")
     policy.reset(scenario, trace)
     step = scenario.step(state, policy.decide(state, exogenous, np.random.default_rng(0)), exogenous)
-    scaled_reward = scenario.rewards(step, "cell")["device"] * scenario.learner_scale["device"]
+    scaled_reward = scenario.rewards(step, "group")["device"] * scenario.learner_scale["device"]
     mean = step.details["gained"].mean(axis=2)
     np.testing.assert_allclose(scaled_reward, np.repeat(mean, 3, axis=1), rtol=1e-12)
     assert mean[0, 0] != mean[0, 1]
@@ -178,7 +178,7 @@ def test_a_network_over_parts_turns_with_its_devices_and_fits_another_number() -
 def test_the_critic_of_a_cell_sees_all_its_agents_and_no_other() -> None:
     torch.manual_seed(0)
     spec = network_spec(5, ModelPlacement(scaled(2, 3)).roles["device"].action_space)
-    critic = ValueNetwork(spec, (8, 8), agents=6, cell_size=3)
+    critic = ValueNetwork(spec, (8, 8), agents=6, group_size=3)
     rows = torch.rand(2, 6, 5)
     values = critic(rows)
     assert values.shape == (2, 6)

@@ -35,7 +35,7 @@ def test_a_file_brings_its_network(file: Path, tmp_path: Path, capsys: pytest.Ca
     said = summary(tmp_path / "o")
     config, preset = said["points"][0]["config"], said["preset"]  # type: ignore[index]
     assert (config["num_devices"], config["slot_s"]) == (2, 0.5)
-    assert (preset["slots"], preset["warmup"], preset["seeds"]) == (40, 10, 2)  # type: ignore[index]
+    assert (preset["slots"], preset["warmup"], preset["networks"]) == (40, 10, 2)  # type: ignore[index]
     page = (tmp_path / "o" / "report.html").read_text()
     assert "slots <b>40</b>, the first 10 left out" in page and "networks <b>2</b>" in page
 
@@ -67,15 +67,15 @@ def test_stretches_are_networks_and_give_an_interval(
 
 
 def test_part_of_a_file_is_played_as_asked(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [*ASK, "--trace", str(file), "--slots", "12", "--seeds", "1", "--out", str(tmp_path / "o")]
+    words = [*ASK, "--trace", str(file), "--slots", "12", "--networks", "1", "--out", str(tmp_path / "o")]
     assert run(*words, capsys=capsys)[0] == 0
     preset = summary(tmp_path / "o")["preset"]
-    assert isinstance(preset, dict) and (preset["slots"], preset["seeds"], preset["warmup"]) == (12, 1, 3)
+    assert isinstance(preset, dict) and (preset["slots"], preset["networks"], preset["warmup"]) == (12, 1, 3)
 
 
 BAD = {
     "more slots than the file": (["--slots", "41"], "slots = 41 is not legal: .* holds 40 slots"),
-    "more networks than the file": (["--seeds", "3"], "seeds = 3 is not legal: .* holds 2 networks; --cells-from"),
+    "more networks than the file": (["--networks", "3"], "networks = 3 is not legal: .* holds 2; --cells-from"),
     "a warm-up without rest": (["--warmup", "40"], "warmup = 40 slots leaves none: give --warmup below 40"),
     "other units": (["--set", "slot_s=1.0"], "made with slot_s = 0.5, this network has slot_s = 1: --set slot_s=0.5"),
     "another size": (["--set", "num_devices=3"], "made with num_devices = 2, this network has num_devices = 3"),

@@ -63,7 +63,8 @@ def test_a_profile_of_tensorrt(tmp_path: Path, capsys: pytest.CaptureFixture[str
     np.testing.assert_allclose(profile.edge_time_s, 1e-4 * np.array(TENSORRT_MS))
     assert (profile.macs, profile.energy_budget_j) == (ALEXNET.macs, ALEXNET.energy_budget_j)
     words = out[out.index("compare --scenario") :].split()
-    words += ["--controllers", "local,edge,price_greedy", "--slots", "8", "--seeds", "2", "--out", str(tmp_path / "o")]
+    words += ["--controllers", "local,edge,price_greedy", "--slots", "8", "--networks", "2"]
+    words += ["--out", str(tmp_path / "o")]
     code, out, err = run(*words, capsys=capsys)
     assert code == 0, err
 

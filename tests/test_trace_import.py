@@ -22,7 +22,7 @@ from edgemarl.envs.measured import Measured, measured
 from edgemarl.envs.physics.processes import fitted_channel, markov_channel
 from edgemarl.envs.physics.radio import antenna_path_distance_m, antenna_path_gain, shannon_rate_bps, snr_of_rate
 from edgemarl.envs.registry import make_scenario, scenario_class, scenario_names
-from edgemarl.marl.evaluation.measured.grid import Grid, per_slot, spread
+from edgemarl.marl.evaluation.measured.grid import SlotGrid, per_slot, spread
 from edgemarl.marl.evaluation.measured.mapping import load_mapping
 from edgemarl.marl.evaluation.measured.stamps import seconds
 from edgemarl.marl.evaluation.tables import read_about
@@ -351,7 +351,7 @@ def test_spreading_keeps_every_task_and_takes_none_before_it_arrives(arrived: np
 
 def test_a_slot_holds_the_mean_of_its_samples_and_gaps_are_filled_as_told() -> None:
     times, values = np.array([0.0, 0.4, 1.2, 3.9]), np.array([1.0, 3.0, 5.0, 9.0])
-    grid = Grid(0.0, 1.0, 4)
+    grid = SlotGrid(0.0, 1.0, 4)
     assert per_slot(times, values, grid, "mean", "hold").tolist() == [2.0, 5.0, 5.0, 9.0]
     assert per_slot(times, values, grid, "last", "hold").tolist() == [3.0, 5.0, 5.0, 9.0]
     assert per_slot(times, values, grid, "max", "interpolate")[2] == pytest.approx(5.0 + 4.0 * 1.3 / 2.7)

@@ -36,7 +36,7 @@ class OwnValues:
     roots: Array  # (B, N, M+1, 2): t and s
 
 
-class ParametricQ(CutController):
+class CutLearner(CutController):
     """Online Q-learning of every device for itself; no parameter is shared, no message is sent.
 
     Args:

@@ -29,6 +29,7 @@ from edgemarl.agents.model_placement.rules import (
 from edgemarl.agents.playbook import Entry, Playbook, RoleBuilder
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.scenario import Scenario
+from edgemarl.envs.scenarios.model_placement.config import at_size
 
 MARGIN_S = 0.4
 """What the improved staged rule leaves between a model's arrival and the deadline."""
@@ -177,4 +178,5 @@ PLAYBOOK = Playbook(
     partners={"device": "static_level", "gateway": "deadline_cacheless", "server": "deadline_cacheless"},
     order=("device", "gateway", "server"),
     announcements={"device": _decisions_told},
+    at_size=at_size,
 )

@@ -113,7 +113,7 @@ def _by_option(here: Array, there: Array) -> Array:
     return np.stack([here[..., LIGHT], here[..., HEAVY], there[..., LIGHT], there[..., HEAVY]])
 
 
-class Options:
+class TaskOptions:
     """What the four options gain at given prices, and the times behind it; takes are computed on demand.
 
     Transmission times x and computing times y are those of `split_deadline_s`; a relayed task divides x between its
@@ -184,7 +184,7 @@ class Relaxation:
     """Upper bound (B,) on the sum of accuracies of the slot, and the options at the iterates kept for plans."""
 
     bound: Array
-    kept: list[Options]
+    kept: list[TaskOptions]
 
 
 def relax(p: Problem, iterations: int = ITERATIONS) -> Relaxation:
@@ -195,7 +195,7 @@ def relax(p: Problem, iterations: int = ITERATIONS) -> Relaxation:
     roots = np.sqrt(p.first_s), np.sqrt(p.second_s), np.sqrt(p.cpu_s)
     bound, kept = np.full(cells, np.inf), []
     for t in range(iterations):
-        options = Options(p, roots, price)
+        options = TaskOptions(p, roots, price)
         best = options.surplus.argmax(axis=0)
         gain = np.maximum.reduce(options.surplus, axis=0)
         served = gain > 0
@@ -253,11 +253,11 @@ class Packing:
     """A plan: option (B, G, K) of each task or NOWHERE, what it takes of the six resources, what it gains."""
 
     option: Array
-    take: Array  # (B, G, K, 6) as `Options.takes`
+    take: Array  # (B, G, K, 6) as `TaskOptions.takes`
     accuracy: Array  # (B,) planned sum
 
 
-def pack(p: Problem, kept: list[Options]) -> Packing:
+def pack(p: Problem, kept: list[TaskOptions]) -> Packing:
     """Greedy plans at several prices, all at once; the best of each cell wins.
 
     Tasks in decreasing order of what their best option gains, options of a task likewise, admitted while each
@@ -397,4 +397,5 @@ class PlanController(CentralController):
     ) -> ModelPlacementDecisions:
         p = problem(self.scenario, state, exogenous)
         plan = pack(p, relax(p).kept)
-        return decisions_of(self.scenario, state, exogenous, plan, self.keep)
+        result: ModelPlacementDecisions = decisions_of(self.scenario, state, exogenous, plan, self.keep)
+        return result

@@ -300,7 +300,8 @@ def keep_scores(keep: Keep, wanted: Array, rng: np.random.Generator) -> Array:
 
 
 def wanted_models(here: Array, heavy: Array) -> Array:
-    return here[..., None] & np.stack([~heavy, heavy], axis=-1)
+    result: Array = here[..., None] & np.stack([~heavy, heavy], axis=-1)
+    return result
 
 
 class GatewayRule(PlacementController):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgemarl.agents.api import CentralController
-from edgemarl.agents.model_pruning.gateway_plans import CellPlanner, Cells, offload_bits
+from edgemarl.agents.model_pruning.gateway_plans import CellPlanner, GatewayTasks, offload_bits
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.allocation import square_root_shares
 from edgemarl.envs.physics.inference import share_for_time
@@ -83,7 +83,7 @@ class NearOptimal(CentralController):
         chosen_share, chosen_value = _at(share, entry), _at(table.value, entry)
         surplus = np.maximum(1.0 - (chosen_share.sum(axis=1, keepdims=True) - chosen_share), 0.0)
         must_send = not self.network.config.allow_idle_edge_share  # an idle holder would lose its share
-        held = self.planner.plan(Cells.of(histogram, uplink, self.network.edge_task_s(surplus), must_send))
+        held = self.planner.plan(GatewayTasks.of(histogram, uplink, self.network.edge_task_s(surplus), must_send))
         held_sent = held.sent.reshape(histogram.shape)
         gain = held.value.reshape(surplus.shape) - chosen_value
         holder = np.where(histogram.any(axis=2), gain, -np.inf).argmax(axis=1)
@@ -103,7 +103,7 @@ class NearOptimal(CentralController):
         share = np.full(histogram.shape[:2], 1.0 / histogram.shape[1])
         found = []
         for _ in range(rounds):
-            plans = self.planner.plan(Cells.of(histogram, uplink, self.network.edge_task_s(share)))
+            plans = self.planner.plan(GatewayTasks.of(histogram, uplink, self.network.edge_task_s(share)))
             model, sent = plans.model.reshape(share.shape), plans.sent.reshape(histogram.shape)
             found.append((model, sent, share))
             share = square_root_shares(sent.sum(axis=2))
@@ -115,7 +115,7 @@ class _Table:
     """Plans of all gateways at several edge times: value and model (B, G, E), sent (B, G, E, K)."""
 
     def __init__(self, planner: CellPlanner, histogram: Array, uplink: Uplink, edge_s: Array, used: Array) -> None:
-        plans = planner.plan(Cells.of(histogram, uplink, edge_s).part(used.ravel()))
+        plans = planner.plan(GatewayTasks.of(histogram, uplink, edge_s).part(used.ravel()))
         self.value = np.full(edge_s.shape, -np.inf)
         self.model = np.zeros(edge_s.shape, int)
         self.sent = np.zeros((*edge_s.shape, histogram.shape[2]), int)
@@ -179,7 +179,7 @@ def _within_budget(value: Array, share: Array) -> Array:
         value, share: (B, G, E).
     """
     low, high = np.zeros(len(value)), np.full(len(value), 1e6)
-    entry = value.argmax(axis=2)
+    entry: Array = value.argmax(axis=2)
     over = _at(share, entry).sum(axis=1) > 1.0
     if not over.any():
         return entry
@@ -212,7 +212,8 @@ def upper_bound(network: ModelPruning, state: ModelPruningState, models: tuple[i
     planner = CellPlanner(network, models)
     if planner.busy_value_per_s < planner.delay_price_per_s:
         alone = network.edge_task_s(np.ones(histogram.shape[:2]))
-        return planner.plan(Cells.of(histogram, uplink, alone)).value.reshape(alone.shape).sum(axis=1)
+        result: Array = planner.plan(GatewayTasks.of(histogram, uplink, alone)).value.reshape(alone.shape).sum(axis=1)
+        return result
     edge_s, _, used = critical_edge_times(network, histogram, uplink)
     free = _Table(planner, histogram, uplink, edge_s, used).value.max(axis=2)
     at_most = network.edge_task_s(np.asarray(1.0 / network.config.num_gateways))

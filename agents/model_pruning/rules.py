@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from edgemarl.agents.api import Act, CentralController, Controller
-from edgemarl.agents.model_pruning.gateway_plans import CellPlanner, Cells
+from edgemarl.agents.model_pruning.gateway_plans import CellPlanner, GatewayTasks
 from edgemarl.agents.model_pruning.reference import own_plans
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.airtime import expected_wait_s
@@ -52,7 +52,8 @@ class PruningRule(Controller):
 
     def level(self, rows: Array) -> Array:
         """(B, N) criticality levels from device rows."""
-        return np.rint(rows[..., 0] * (self.network.config.num_criticality_levels - 1)).astype(int)
+        result: Array = np.rint(rows[..., 0] * (self.network.config.num_criticality_levels - 1)).astype(int)
+        return result
 
     def gain(self, shown: Array) -> Array:
         """Channel gains from rows; one that is a state of the channel but for single precision is that state."""
@@ -64,7 +65,8 @@ class PruningRule(Controller):
     def channel_state(self, shown: Array) -> Array:
         """Index of the nearest channel state."""
         states = np.asarray(self.network.config.channel_gains)
-        return np.abs(shown[..., None] - states / states.max()).argmin(axis=-1)
+        result: Array = np.abs(shown[..., None] - states / states.max()).argmin(axis=-1)
+        return result
 
     def counts_bytes(self) -> float:
         """Bytes per slot of one number for each gateway and level."""
@@ -78,7 +80,8 @@ class PruningRule(Controller):
     def tasks_per_level(self, gateway_rows: Array) -> Array:
         """(B, G, K) tasks per level from gateway rows."""
         levels = self.network.config.num_criticality_levels
-        return np.rint(gateway_rows[..., 2 : 2 + levels] * self.network.blocks.size[:, None]).astype(int)
+        result: Array = np.rint(gateway_rows[..., 2 : 2 + levels] * self.network.blocks.size[:, None]).astype(int)
+        return result
 
 
 # --- devices ---------------------------------------------------------------------------------------------------------
@@ -103,7 +106,8 @@ class AccuracyOffload(PruningRule):
 
 def beyond_model(network: ModelPruning, model: int) -> Array:
     """(K,) bool: levels whose accuracy bound exceeds what a model reaches."""
-    return network.required_accuracy > network.accuracies[model] + TOLERANCE
+    result: Array = network.required_accuracy > network.accuracies[model] + TOLERANCE
+    return result
 
 
 class PlanFollower(PruningRule):
@@ -141,7 +145,7 @@ class FixedModel(PruningRule):
         return Act(np.full(observations.shape[:2], model))
 
 
-class CellPlan(PruningRule):
+class PlanningGateway(PruningRule):
     """Every gateway plans its own tasks exactly and tells its devices how many of each level send.
 
     Args:
@@ -167,7 +171,7 @@ class CellPlan(PruningRule):
             own = own_plans(network, self.planner, tasks, uplink)
             model, sent = own.model, own.sent
         else:
-            plans = self.planner.plan(Cells.of(tasks, uplink, self._edge_s(observations, uplink)))
+            plans = self.planner.plan(GatewayTasks.of(tasks, uplink, self._edge_s(observations, uplink)))
             model, sent = plans.model.reshape(tasks.shape[:2]), plans.sent.reshape(tasks.shape)
         told = sent / np.maximum(tasks, 1) if self.sampled else sent
         return Act(model, messages={"device": told[:, network.blocks.gateway]})
@@ -359,4 +363,5 @@ class AccuracyGuaranteedDelayMinimisation(CentralController):
         delay = sent * ((uplink.transmission_s + edge_s)[..., None] + wait)
         delay = delay + (size - sent) ** 2 * network.local_task_s[self.model]
         delay = np.where(sent <= size, delay, np.inf)
-        return (delay <= delay.min(axis=2, keepdims=True) + 1e-12).argmax(axis=2)
+        result: Array = (delay <= delay.min(axis=2, keepdims=True) + 1e-12).argmax(axis=2)
+        return result

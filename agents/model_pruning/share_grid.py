@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgemarl.agents.api import CentralController
-from edgemarl.agents.model_pruning.gateway_plans import CellPlanner, Cells, offload_bits
+from edgemarl.agents.model_pruning.gateway_plans import CellPlanner, GatewayTasks, offload_bits
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.layout import rank_within
 from edgemarl.envs.scenario import Scenario
@@ -48,7 +48,7 @@ class ShareGridSearch(CentralController):
         histogram, uplink = network.histogram(state.criticality_level), network.uplink(state.channel_gain)
         edge_s = np.broadcast_to(network.edge_task_s(units / self.units), (*histogram.shape[:2], len(units)))
         busy = (units > 0) & (not network.config.allow_idle_edge_share)
-        plans = self.planner.plan(Cells.of(histogram, uplink, edge_s, busy))
+        plans = self.planner.plan(GatewayTasks.of(histogram, uplink, edge_s, busy))
         value = plans.value.reshape(edge_s.shape).copy()
         value[..., 1:][~histogram.any(axis=2) & bool(busy.any())] = -np.inf  # nothing to send: no share
         chosen = _handed_out(value)[..., None]

@@ -88,7 +88,8 @@ class SamplingRatePrices:
         cost, bits = s.option_costs_s(state.device_queue_bits, rate, raw, price)
         server = server_price_s_per_bit(s, self.shares[candidate], waiting=True)[:, s.service]
         paid = np.take_along_axis(cost + bits * server[..., None], actions[..., None], axis=-1)[..., 0]
-        return np.maximum(-paid, REWARD_MIN_S)
+        result: Array = np.maximum(-paid, REWARD_MIN_S)
+        return result
 
     def randomised(self, state: SamplingRateState, slot: int, cells: slice, rng: np.random.Generator) -> Any:
         """The state with some cells' deficits drawn anew, and their queues emptied, where the slot calls for it."""

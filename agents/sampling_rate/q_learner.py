@@ -24,7 +24,7 @@ BATCH_UNIT_BITS = 1e6
 QUEUE_UNIT_BITS = 1e6
 
 
-class ParametricQ(SamplingRateController):
+class OptionLearner(SamplingRateController):
     """Online Q-learning of every device for itself; no parameter is shared, no message is sent.
 
     Args:

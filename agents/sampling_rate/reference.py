@@ -33,7 +33,7 @@ SWEEPS_MAX = 50
 
 
 @dataclass(frozen=True)
-class SlotProblem:
+class OptionProblem:
     """The one-slot problem of B cells.
 
     Attributes:
@@ -51,7 +51,7 @@ class SlotProblem:
     @classmethod
     def of(
         cls, scenario: SamplingRate, state: SamplingRateState, exogenous: SamplingRateExogenous, deficit_price_s: Array
-    ) -> SlotProblem:
+    ) -> OptionProblem:
         """The problem in a state, with missed accuracy priced at `deficit_price_s` (B, M)."""
         cost, bits = scenario.option_costs_s(
             state.device_queue_bits,
@@ -75,7 +75,8 @@ class SlotProblem:
     def objective_s(self, options: Array) -> Array:
         """Objective (B,) of choices (B, N) in s, under the scenario's share rule."""
         cost = np.take_along_axis(self.cost_s, options[..., None], axis=2)[..., 0].sum(axis=1)
-        return cost + self.server_delay_s(*self.offloaded(options))
+        result: Array = cost + self.server_delay_s(*self.offloaded(options))
+        return result
 
     def server_delay_s(self, offloaded_bits: Array, charged: Array) -> Array:
         """Process, queue and wait delay (B,) of all devices: sum_m L_m / (c_m f_b)."""
@@ -93,7 +94,7 @@ def with_shares(scenario: SamplingRate, share_mode: Literal["optimal", "fixed"])
     return SamplingRate(dataclasses.replace(scenario.config, share_mode=share_mode))
 
 
-def solve_slot(problem: SlotProblem) -> Array:
+def solve_slot(problem: OptionProblem) -> Array:
     """Choices (B, N) that minimise the one-slot objective.
 
     Exact for fixed shares, and for optimal shares of up to two services with `wait_mode="literal"`; otherwise
@@ -114,7 +115,7 @@ def solve_slot(problem: SlotProblem) -> Array:
     return _coordinate_descent(problem)
 
 
-def _separate(problem: SlotProblem, share: Array) -> Array:
+def _separate(problem: OptionProblem, share: Array) -> Array:
     """Each device's cheapest option (B, N) at given shares (M,)."""
     s = problem.scenario
     price = _seconds_per_bit(s) / share
@@ -157,7 +158,7 @@ class Envelope:
         return cls(np.concatenate(options, axis=2), np.concatenate(breaks, axis=2))
 
 
-def _solve_two_services(problem: SlotProblem) -> Array:
+def _solve_two_services(problem: OptionProblem) -> Array:
     """Exact choices (B, N): walk the share of service 0 from 0 to 1, one break point at a time.
 
     Along the walk the price of service 0 falls, so its devices step forward on their envelopes; that of service 1 rises
@@ -198,7 +199,7 @@ def _walk(steps: Array, order: Array) -> Array:
     return np.concatenate([np.zeros((len(order), 1)), np.cumsum(sorted_steps, axis=1)], axis=1)
 
 
-def _coordinate_descent(problem: SlotProblem) -> Array:
+def _coordinate_descent(problem: OptionProblem) -> Array:
     """Better of two descents (B, N), one device after another, from half rate offloaded and full rate local."""
     c = problem.scenario.config
     cells, n, _ = problem.cost_s.shape
@@ -208,7 +209,7 @@ def _coordinate_descent(problem: SlotProblem) -> Array:
     return np.where((values[1] < values[0])[:, None], found[1], found[0])
 
 
-def _descend(problem: SlotProblem, options: Array) -> Array:
+def _descend(problem: OptionProblem, options: Array) -> Array:
     s = problem.scenario
     count = problem.cost_s.shape[2]
     for _ in range(SWEEPS_MAX):
@@ -250,7 +251,7 @@ class JointMyopic(CentralController):
     def decide(
         self, state: SamplingRateState, exogenous: SamplingRateExogenous, rng: np.random.Generator
     ) -> SamplingRateDecisions:
-        problem = SlotProblem.of(self._believed, state, exogenous, self.deficit_price_s(state))
+        problem = OptionProblem.of(self._believed, state, exogenous, self.deficit_price_s(state))
         options = solve_slot(problem)
         share = problem.share(options) if self.scenario.config.share_mode == "action" else None
         return self.scenario.decisions_of(options, share)
@@ -364,7 +365,7 @@ def dual_value(scenario: SamplingRate, trace: SamplingRateTrace, prices_s: Array
     slots, cells = trace.slots, trace.cells
     gain, arrivals = (values[:slots].reshape(slots * cells, -1) for values in (trace.channel_gain, trace.arrival_rate))
     empty, m = np.zeros_like(gain), np.zeros((slots * cells, c.num_services))
-    problem = SlotProblem.of(
+    problem = OptionProblem.of(
         optimal,
         optimal.state_type(empty, m, m),
         optimal.exogenous_type(gain, arrivals),

@@ -171,7 +171,8 @@ class PaperGradientServer(PaperGradient):
         c = self.scenario.config
         cycles = self.decision * c.server_cpu_hz_max * c.slot_s
         per_slot = cpu_energy_j(cycles, c.server_capacitance, c.slot_s) * c.server_energy_weight
-        return 3.0 * per_slot / np.maximum(self.decision, 1e-300)  # of w2 tau xi f^3
+        result: Array = 3.0 * per_slot / np.maximum(self.decision, 1e-300)  # of w2 tau xi f^3
+        return result
 
     def play(self, observations: Array) -> Act:
         return Act(decisions={"server_cpu_hz": self.decision * self.scenario.config.server_cpu_hz_max})

@@ -124,7 +124,8 @@ class ParametricQServer(OffloadingController):
         cells = len(offloaded_tasks)
         at = table.at(left.transpose(1, 0, 2).reshape(cells, -1)).reshape(cells, len(SERVER_GRID), -1)
         total = self.model.serve_cost(served) + self.scenario.config.discount * at.transpose(1, 0, 2)
-        return self.model.hold_cost * queue + total.min(axis=2)
+        result: Array = self.model.hold_cost * queue + total.min(axis=2)
+        return result
 
     def _update_price(self, left_tasks_per_device: Array) -> None:
         """lambda = gamma dV/dq at what is left in the queue: a secant of the interpolated V_j, smoothed."""

@@ -143,7 +143,8 @@ class _Lattice:
     def refined(self, values: Array, parts: int) -> Array:
         """Values of whole tasks (1, rows, G) -> (parts, rows, G) by linear interpolation."""
         after = np.concatenate([values[0, 1:], 2.0 * values[0, -1:] - values[0, -2:-1]])
-        return values + np.arange(parts)[:, None, None] / parts * (after - values[0])
+        result: Array = values + np.arange(parts)[:, None, None] / parts * (after - values[0])
+        return result
 
     def after_arrivals(self, values: Array) -> Array:
         """Expectation of the value over the coming arrivals, at kept queues of up to `rows` whole tasks."""
@@ -163,7 +164,8 @@ class _Lattice:
         low = carried[self._below]
         kept[:, self.lattice.depth :] = low + self._inside * (carried[np.minimum(self._below + 1, self.parts)] - low)
         best = [self._best(i, kept) for i in range(self.parts)]
-        return self._hold + np.stack(best)
+        result: Array = self._hold + np.stack(best)
+        return result
 
     def _best(self, fraction: int, kept: Array) -> Array:
         """Expectation over fading of the smallest cost + continuation, (rows, G)."""
@@ -298,7 +300,8 @@ class ServerValues:
             new = self._hold + total.min(axis=2)
             values, accurate = accelerated(values, new, self.config.discount, (0,))
             if accurate:
-                return np.einsum("bpq,qb->pb", self._transition, values)
+                result: Array = np.einsum("bpq,qb->pb", self._transition, values)
+                return result
         raise RuntimeError(f"value iteration of the server did not converge in {SWEEPS_MAX} sweeps")
 
     def greedy(self, queue_tasks: Array) -> Array:

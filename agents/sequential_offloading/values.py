@@ -75,4 +75,5 @@ class ValueFunction:
 
 def step_size(updates: int) -> float:
     """alpha_t = max(0.6 / (1 + t/40)^0.7, 0.02)."""
-    return max(0.6 / (1.0 + updates / 40.0) ** 0.7, 0.02)
+    result: float = max(0.6 / (1.0 + updates / 40.0) ** 0.7, 0.02)
+    return result

@@ -86,7 +86,8 @@ class Box(Head):
     def to_env(self, actions: Array) -> Array:
         unit = np.clip(actions.astype(np.float64), -1.0, 1.0)
         scaled = self.low + (unit + 1.0) / 2.0 * (self.high - self.low)
-        return scaled.reshape(actions.shape[:-1] + self.shape)
+        result: Array = scaled.reshape(actions.shape[:-1] + self.shape)
+        return result
 
     def from_env(self, actions: torch.Tensor) -> torch.Tensor:
         """Raw actions as the network has them, in [-1, 1]: undoes `to_env`, in their dtype."""

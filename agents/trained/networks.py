@@ -244,22 +244,22 @@ class ValueNetwork(nn.Module):
         hidden: widths.
         global_size: entries D of the global state if the critic sees it, else 0.
         agents: n.
-        cell_size: consecutive agents that share one reward, hence one value, from the mean over their rows; or 0.
+        group_size: consecutive agents that share one reward, hence one value, from the mean over their rows; or 0.
         foreseen: entries of what the next slots bring, seen beside the row.
     """
 
     def __init__(
-        self, spec: NetworkSpec, hidden: Sequence[int], global_size: int = 0, agents: int = 0, cell_size: int = 0,
+        self, spec: NetworkSpec, hidden: Sequence[int], global_size: int = 0, agents: int = 0, group_size: int = 0,
         foreseen: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
         inputs = (global_size or spec.inputs) + foreseen
-        self.spec, self.of_global_state, self.cell_size = spec, bool(global_size), cell_size
+        self.spec, self.of_global_state, self.group_size = spec, bool(global_size), group_size
         self.parts = Parts(*spec.parts) if spec.parts and not global_size else None
         stacked = 0 if global_size else spec.agents
         self.normaliser = Normaliser(global_size or spec.observation_size, stacked) if spec.normalise else None
         self.body: nn.Module
-        if self.parts is not None or cell_size:
+        if self.parts is not None or group_size:
             entries = inputs if self.parts is None else part_entries(self.parts, inputs)
             self.body = PooledParts(entries, hidden, 1, each=False)
         else:
@@ -272,8 +272,8 @@ class ValueNetwork(nn.Module):
             x = network_inputs(self.spec, inputs, self.normaliser)
         if foreseen is not None:
             x = torch.cat([x, foreseen], dim=-1)
-        if self.cell_size:
-            cells: torch.Tensor = self.body(x.unflatten(-2, (-1, self.cell_size)))[..., 0]
-            return cells.repeat_interleave(self.cell_size, dim=-1)
+        if self.group_size:
+            cells: torch.Tensor = self.body(x.unflatten(-2, (-1, self.group_size)))[..., 0]
+            return cells.repeat_interleave(self.group_size, dim=-1)
         out: torch.Tensor = self.body(x if self.parts is None else divided(x, self.parts))
         return out if self.of_global_state else out[..., 0]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from edgemarl.agents.trained.priced_network import PricedQNetwork
 from edgemarl.agents.trained.spec import NetworkSpec, network_spec
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.capabilities import decode_hybrid, hybrid_space
+from edgemarl.envs.files import replacing
 from edgemarl.envs.scenario import Parts, Scenario
 from edgemarl.envs.spaces import split_action
 
@@ -113,15 +113,12 @@ class TrainedPolicy:
 
     def save(self, path: Path | str) -> None:
         """Write one self-contained file, atomically."""
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}")
         header = {
             "format": FORMAT, "scenario": self.scenario, "role": self.role, "spec": self.spec.to_dict(),
             "information": self.information,
         }  # fmt: skip
-        torch.save({"header": json.dumps(header), "weights": self.network.state_dict()}, temporary)
-        os.replace(temporary, target)
+        with replacing(path) as temporary:
+            torch.save({"header": json.dumps(header), "weights": self.network.state_dict()}, temporary)
 
     @classmethod
     def load(cls, path: Path | str) -> TrainedPolicy:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from rich.markup import escape
 from rich.table import Table
 
-from edgemarl.agents.registry import playbook
+from edgemarl.agents.registry import playbook_of
 from edgemarl.envs.config import config_fields
 from edgemarl.envs.registry import scenario_class, scenario_names
+from edgemarl.launch.recipes import recipes
 from edgemarl.launch.report.tables import wide_console
 
 
@@ -34,8 +35,14 @@ def scenario(name: str) -> None:
         table.add_row(*(escape(text) for text in texts))
     console.print(table)
     known = Table("controller", "kind", "what it does", title="Controllers", title_justify="left")
-    book = playbook(name)
+    book = playbook_of(name)
     for controller, entry in book.controllers.items():
         mark = " (of the gap)" if controller == book.reference else ""
         known.add_row(controller, entry.kind + mark, entry.meaning)
     console.print(known)
+    named = recipes(cls.name)
+    if named:
+        table = Table("recipe", "what it trains", title="Recipes of `train --recipe`", title_justify="left")
+        for recipe, fields in named.items():
+            table.add_row(recipe, str(fields.get("about", "")))
+        console.print(table)

@@ -14,6 +14,7 @@ import yaml
 from edgemarl.envs.registry import scenario_class
 from edgemarl.launch.experiment.plan import parse_overrides
 from edgemarl.launch.experiment.played import TraceFile, file_network, file_scenario
+from edgemarl.launch.recipes import resolved
 from edgemarl.marl.evaluation.tables import file_digest
 
 if TYPE_CHECKING:
@@ -24,22 +25,24 @@ def run_config(
     scenario: str | None, settings: Sequence[str], training: Sequence[str], seed: int, trace: TraceFile | None = None,
     **named: Any,
 ) -> TrainConfig:  # fmt: skip
-    """A training config from the command line; with a trace file, in the network that the file is of."""
+    """A training config from the command line; `named` may hold a recipe.
+
+    With a trace file it trains in the network that the file is of, on stretches of the file.
+    """
     from edgemarl.marl.training.config import TrainConfig
 
-    fields = training_fields(training, **named)
-    overrides: dict[str, Any] = dict(parse_overrides(settings))
+    scenario = scenario or (None if trace is None else file_scenario(trace.path))
+    if trace is not None and scenario is None:
+        raise ValueError(f"{trace.path} does not say of which scenario it is: give --scenario NAME")
+    scenario = scenario or "sequential_offloading"
+    fields = {"set": dict(parse_overrides(settings)), "seed": seed, **training_fields(training, **named)}
     if trace is not None:
-        scenario = scenario or file_scenario(trace.path)
-        if scenario is None:
-            raise ValueError(f"{trace.path} does not say of which scenario it is: give --scenario NAME")
-        overrides = {**file_network(trace.path, scenario), **overrides}
-        share = 0.7 if trace.train_share is None else trace.train_share
+        fields["set"] = {**file_network(trace.path, scenario), **fields["set"]}
         fields |= {
             "trace": str(trace.path), "trace_digest": file_digest(trace.path), "trace_ignore": trace.ignore,
-            "train_share": share,
+            "train_share": 0.7 if trace.train_share is None else trace.train_share,
         }  # fmt: skip
-    return TrainConfig(**{"scenario": scenario or "sequential_offloading", "set": overrides, "seed": seed, **fields})
+    return TrainConfig(scenario=scenario, **resolved(scenario_class(scenario).name, fields))
 
 
 def training_fields(training: Sequence[str], **named: Any) -> dict[str, Any]:

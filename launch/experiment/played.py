@@ -155,7 +155,7 @@ def played_trace(
     if cells is not None:
         if cells > trace.cells:
             raise ValueError(
-                f"seeds = {cells} is not legal: {file.path} holds {trace.cells} networks"
+                f"networks = {cells} is not legal: {file.path} holds {trace.cells}"
                 + ("" if file.cells_from else "; --cells-from SLOTS plays every stretch as one")
             )
         trace = trace.select(slice(0, cells))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from edgemarl.agents.api import Policy
 from edgemarl.envs.scenario import Scenario
 from edgemarl.launch.experiment.plan import Learned, Point
+from edgemarl.launch.recipes import resolved
 
 if TYPE_CHECKING:
     from edgemarl.marl.training.config import TrainConfig
@@ -52,7 +53,7 @@ def learned_config(scenario: str, learned: Learned, point: Point, seed: int) -> 
     """
     from edgemarl.marl.training.config import TrainConfig
 
-    fields = dict(learned.train)
+    fields = resolved(scenario, learned.train)
     own = fields.pop("set", {})
     return TrainConfig(scenario=scenario, set={**point.fields, **own}, seed=seed, **fields)
 

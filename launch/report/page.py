@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from edgemarl.envs.config import config_fields
+from edgemarl.envs.files import replacing
 from edgemarl.launch.experiment.calculations import Calculated, as_summary
 from edgemarl.launch.experiment.plan import Plan
 from edgemarl.launch.experiment.played import PlayedTrace
 from edgemarl.launch.experiment.run import Experiment, PointResult
-from edgemarl.launch.experiment.store import Replacing, versions
+from edgemarl.launch.experiment.store import versions
 from edgemarl.launch.report import figures, numerals, tables
 
 
@@ -65,7 +66,7 @@ def write_results(results: Sequence[PointResult], path: Path) -> Path:
                     **part.about.get("measured", {}),
                 }  # fmt: skip
                 frames.append(pd.concat([pd.DataFrame(lead, index=frame.index), frame], axis=1))
-    with Replacing(path) as temporary:
+    with replacing(path) as temporary:
         pd.concat(frames, ignore_index=True).to_parquet(temporary, index=False)
     return path
 
@@ -95,7 +96,7 @@ def write_summary(
         ],
         "calculations": as_summary(calculated),
     }
-    with Replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(json.dumps(_finite(summary), indent=1, default=str) + "\n", encoding="utf-8")
     return path
 
@@ -127,7 +128,7 @@ def write_report(
         notes=notes,
         trace=trace,
     )
-    with Replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
 

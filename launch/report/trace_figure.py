@@ -10,7 +10,7 @@ import numpy as np
 
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.trace import trace_fields
-from edgemarl.launch.experiment.store import Replacing
+from edgemarl.launch.experiment.store import replacing
 
 POINTS_MAX = 1500
 
@@ -48,7 +48,7 @@ def draw_trace(trace: Any, step_s: float, origins: Mapping[str, str], title: str
             axes.spines[["top", "right"]].set_visible(False)
     grid[-1, 0].set_xlabel("time [s]")
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-    with Replacing(path) as temporary:
+    with replacing(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:], dpi=110)
     return path
 

@@ -33,7 +33,7 @@ class CounterfactualSettings(OnPolicySettings):
     """Settings of the all-action gradient."""
 
 
-class Counterfactual(Algorithm):
+class CounterfactualGradient(Algorithm):
     """The all-action gradient with exact credit."""
 
     name = "counterfactual"

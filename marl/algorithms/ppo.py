@@ -109,7 +109,7 @@ class PPO(Algorithm):
             "global_size": scenario.global_state_space.shape[0] if self.global_state else 0,
             "first_action": run.settings.first_action.get(role, ()),
             "foreseen": self._foreseen_entries(run, role),
-            "cell_size": scenario.group_sizes.get(role, 0) if mode == "cell" and isinstance(scenario, Grouped) else 0,
+            "group_size": scenario.group_sizes.get(role, 0) if mode == "group" and isinstance(scenario, Grouped) else 0,
         }
 
     def foresight(self, run: Run) -> int:
@@ -129,8 +129,8 @@ class PPO(Algorithm):
         """Whether there is a critic of rows, and something that it can foresee."""
         if not self.foresight(run):
             return
-        if run.config.joint or run.settings.network == "parts" or run.config.reward_mode == "cell":
-            raise ValueError("foresight is for critics of an agent's own row (no joint action, parts or cells)")
+        if run.config.joint or run.settings.network == "parts" or run.config.reward_mode == "group":
+            raise ValueError("foresight is for critics of an agent's own row (no joint action, parts or groups)")
         known = foreseen_roles(run.scenario)
         if not set(run.roles) & set(known):
             raise ValueError(

@@ -58,7 +58,7 @@ CELLS_STATE = "cells"
 
 
 @dataclass
-class Rollout:
+class ModuleSamples:
     """T slots of B cells of one module, slot first: what a forward pass needs and what it chose."""
 
     observations: list[Array] = field(default_factory=list)  # (B, n, d), T+1 entries
@@ -157,7 +157,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
             return self._play(self.cells, slots, explore)
 
     def _play(self, cells: Cells, slots: int, explore: bool) -> MultiAgentBatch:
-        rollouts = {role: Rollout() for role in self.settings.roles}
+        rollouts = {role: ModuleSamples() for role in self.settings.roles}
         shared: list[Array] = []
         last_rows: dict[int, Slot] = {}
         ends = np.zeros((slots, cells.count), bool)
@@ -195,7 +195,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         return MultiAgentBatch(batches, slots * cells.count)
 
     @torch.no_grad()
-    def _act(self, role: str, rows: Slot, rollout: Rollout, explore: bool) -> Array:
+    def _act(self, role: str, rows: Slot, rollout: ModuleSamples, explore: bool) -> Array:
         """Raw actions (B, n, ...) of a role: one forward pass for all its agents in all cells."""
         module = self.module[role]
         observations = rows.observations[role]
@@ -233,7 +233,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
 
     @torch.no_grad()
     def _on_policy(
-        self, role: str, rollout: Rollout, shared: list[Array], ends: Array, last_rows: Mapping[int, Slot]
+        self, role: str, rollout: ModuleSamples, shared: list[Array], ends: Array, last_rows: Mapping[int, Slot]
     ) -> dict[str, Array]:
         """Columns for PPO's loss; advantages are not standardised here, since other runners' batches join."""
         module = self.module[role]
@@ -258,7 +258,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         return _rows(columns, shared[:-1], module.has_agent_axis)
 
     def _values(
-        self, module: ActorCriticModule, role: str, rollout: Rollout, shared: list[Array], ends: Array,
+        self, module: ActorCriticModule, role: str, rollout: ModuleSamples, shared: list[Array], ends: Array,
         last_rows: Mapping[int, Slot],
     ) -> tuple[Array, Array]:  # fmt: skip
         """Values (T, B, n) of the rows acted on and of the rows that followed, before any reset."""
@@ -284,7 +284,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         return values.reshape(steps, cells, -1)
 
     def _choices(
-        self, role: str, rollout: Rollout, shared: list[Array], ends: Array, last_rows: Mapping[int, Slot]
+        self, role: str, rollout: ModuleSamples, shared: list[Array], ends: Array, last_rows: Mapping[int, Slot]
     ) -> dict[str, Array]:
         """Columns for the all-action gradient: row and what every choice would have paid."""
         columns = {
@@ -296,7 +296,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         return _rows(columns, shared[:-1], self.module[role].has_agent_axis)
 
     def _transitions(
-        self, role: str, rollout: Rollout, shared: list[Array], ends: Array, last_rows: Mapping[int, Slot]
+        self, role: str, rollout: ModuleSamples, shared: list[Array], ends: Array, last_rows: Mapping[int, Slot]
     ) -> dict[str, Array]:
         """Columns for a replay buffer: row, action, reward, next row (of the old episode where one ended)."""
         observations = np.stack(rollout.observations)

@@ -149,7 +149,7 @@ class IndependentNetworks:
         module = self.module[module_id].unwrapped()
         critic = getattr(module, "critic", None)
         shared: set[int] = set()
-        if critic is not None and (critic.of_global_state or critic.cell_size):
+        if critic is not None and (critic.of_global_state or critic.group_size):
             shared = {id(p) for p in critic.parameters()}
         clip_per_agent([g for ref, g in gradients.items() if id(ref) not in shared], agents, config.grad_clip)
         clip_together([g for ref, g in gradients.items() if id(ref) in shared], config.grad_clip)

@@ -33,7 +33,7 @@ class ActorCriticModule(TorchRLModule, ValueFunctionAPI):
     """Policy and separate value network of one role.
 
     `model_config` entries: `spec` (a `NetworkSpec` as dict), `critic_hidden` (widths), `global_size` (entries D of the
-    global state if the critic sees it, else 0), `agents` (n, heads of that critic), `cell_size` (agents that share one
+    global state if the critic sees it, else 0), `agents` (n, heads of that critic), `group_size` (agents that share one
     value, else 0), `foreseen` (entries of the next slots that the critic sees beside a row, else 0),
     `first_action` (raw action that the policy starts from, or nothing).
     """
@@ -50,13 +50,13 @@ class ActorCriticModule(TorchRLModule, ValueFunctionAPI):
             self.policy.start_from(settings["first_action"])
         self.critic = ValueNetwork(
             self.spec, settings["critic_hidden"], settings["global_size"], settings["agents"],
-            settings.get("cell_size", 0), settings.get("foreseen", 0),
+            settings.get("group_size", 0), settings.get("foreseen", 0),
         )  # fmt: skip
 
     @property
     def has_agent_axis(self) -> bool:
         """Whether rows are cell-steps (M, n, ...) and not agent-steps."""
-        return bool(self.spec.agents) or self.critic.of_global_state or bool(self.critic.cell_size)
+        return bool(self.spec.agents) or self.critic.of_global_state or bool(self.critic.group_size)
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         return {Columns.ACTION_DIST_INPUTS: self.policy(batch[Columns.OBS], batch.get(ACTION_MASK))}

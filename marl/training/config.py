@@ -63,6 +63,7 @@ class TrainConfig(_Config):
         Raises:
             ValueError: as the constructor.
         """
+        values = {**values, "reward": RENAMED_REWARDS.get(str(values.get("reward")), values.get("reward"))}
         if "settings" in values:
             return cls(**values)
         known = setting_names(make_algorithm(values["algorithm"]))
@@ -72,6 +73,8 @@ class TrainConfig(_Config):
         return cls(**kept)
 
 
+RENAMED_REWARDS = {"cell": "group"}
+"""Reward modes of runs before 0.2 -> what they are called now."""
 RUN_FIELDS = tuple(field.name for field in dataclasses.fields(RunFields))
 """Fields of every run."""
 

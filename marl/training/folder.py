@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from edgemarl.agents.trained.policy import TrainedPolicy
+from edgemarl.envs.files import write_text
 from edgemarl.marl.algorithms.base import Run
 from edgemarl.marl.training.config import TrainConfig
 
@@ -47,7 +48,7 @@ class RunFolder:
                 self.curve_file.unlink(missing_ok=True)
             elif self.has_checkpoint:
                 _same_run(json.loads(self.config.read_text()), config)
-            _write_text(self.config, json.dumps(config.to_dict(), indent=2))
+            write_text(self.config, json.dumps(config.to_dict(), indent=2))
         except OSError as error:
             raise ValueError(f"folder {self.path} cannot be written: {error.strerror or error}") from error
 
@@ -101,9 +102,3 @@ def _same_run(saved: Mapping[str, Any], config: TrainConfig) -> None:
                 f"the checkpoint was trained with {name} = {before.get(name)!r}, not {now.get(name)!r}: only "
                 f"{', '.join(RESUMABLE)} may change when a run is resumed"
             )
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

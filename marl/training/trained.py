@@ -15,7 +15,7 @@ from edgemarl.agents.trained.policy import (
     NetworkController,
     TrainedPolicy,
 )
-from edgemarl.envs.config import Part, names_of_part
+from edgemarl.envs.config import FieldPart, names_of_part
 from edgemarl.envs.scenario import Scenario
 from edgemarl.marl.algorithms.settings import RunFields
 
@@ -24,7 +24,7 @@ def load_policy(path: Path | str, scenario: Scenario, greedy: bool = True) -> Po
     """The policy of a run's folder, ready to control a scenario; needs no Ray.
 
     A shared policy controls any number of agents. Settings of the scenario that say what agents see and how their
-    actions read (`edgemarl.envs.config.Part`) are those of the training run.
+    actions read (`edgemarl.envs.config.FieldPart`) are those of the training run.
 
     Raises:
         ValueError: no policy there, or one of another scenario, observation size or number of agents.
@@ -68,7 +68,7 @@ def training_world(scenario: Scenario, fields: RunFields) -> Scenario:
     return _with_fields_of(scenario, fields, "controller")
 
 
-def _with_fields_of(scenario: Scenario, fields: RunFields, *parts: Part) -> Scenario:
+def _with_fields_of(scenario: Scenario, fields: RunFields, *parts: FieldPart) -> Scenario:
     names = names_of_part(scenario.config_type, *parts)
     trained = fields.make_scenario().config
     values = {name: getattr(trained, name) for name in names}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgemarl.agents.model_pruning.rules import CellPlan, static_shares
+from edgemarl.agents.model_pruning.rules import PlanningGateway, static_shares
 from edgemarl.agents.registry import make_controller
 from edgemarl.agents.trained.policy import TrainedPolicy
 from edgemarl.envs.registry import make_scenario
@@ -127,7 +127,7 @@ def test_gateways_that_take_their_share_for_granted_plan_as_those_that_are_told(
     state = scenario.initial_state(trace)
     rows = scenario.observe(state, scenario.exogenous(trace, 0))["gateway"]
     share = static_shares(scenario, state.channel_gain, 0.5)
-    told, granted = CellPlan("announced"), CellPlan(0.5)
+    told, granted = PlanningGateway("announced"), PlanningGateway(0.5)
     for planner in (told, granted):
         planner.reset(scenario, 50)
     rng = np.random.default_rng(0)

@@ -126,6 +126,11 @@ class ModelPartitioningConfig:
         return self.local_cpu_rule, self.bandwidth_rule, self.edge_cpu_rule
 
 
+def at_size(config: ModelPartitioningConfig, num_devices: int) -> ModelPartitioningConfig:
+    """The same cell with another number of devices, and a band and an edge CPU that grow with it."""
+    return scaled_resources(dataclasses.replace(config, num_devices=num_devices))
+
+
 def scaled_resources(config: ModelPartitioningConfig) -> ModelPartitioningConfig:
     """The same cell with band and edge CPU that grow with the number of devices (1 MHz and 3 GHz each)."""
     n = config.num_devices

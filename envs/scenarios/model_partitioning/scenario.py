@@ -354,7 +354,8 @@ class ModelPartitioning(
 
     def _cut_of(self, unit: Array) -> Array:
         """Cut floor(a (L+1)), at most L, of a number in [0, 1] (erratum 3)."""
-        return np.minimum(np.floor(unit * (self.layers + 1)).astype(np.int64), self.layers)
+        result: Array = np.minimum(np.floor(unit * (self.layers + 1)).astype(np.int64), self.layers)
+        return result
 
     def _decisions(self, layer: Array, fraction: Array | None, weights: Array | None) -> ModelPartitioningDecisions:
         c, n = self.config, self.config.num_devices

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, Literal
 
 from edgemarl.envs.config import config_class, quantity
@@ -128,8 +129,29 @@ class ModelPlacementConfig:
         return 2
 
 
+def at_size(config: ModelPlacementConfig, num_devices: int) -> ModelPlacementConfig:
+    """The same network with another number of devices and the resources per device of the default.
+
+    The number of gateways is the divisor nearest to what keeps the default's shape, 10 gateways of 35 devices, in small
+    networks fewer of both, in larger ones more gateways.
+    """
+    base = ModelPlacementConfig()
+    if num_devices <= base.num_devices:
+        wanted = math.sqrt(num_devices * base.num_gateways / base.devices_per_gateway)
+    else:
+        wanted = num_devices / base.devices_per_gateway
+    divisors = [g for g in range(1, num_devices + 1) if num_devices % g == 0]
+    gateways = min(divisors, key=lambda g: (abs(g - wanted), g))
+    return dataclasses.replace(config, **_grown(gateways, num_devices // gateways))
+
+
 def scaled(num_gateways: int, devices_per_gateway: int, **changes: Any) -> ModelPlacementConfig:
     """A network of another size with the resources per device of the default; `changes` are applied last."""
+    return ModelPlacementConfig(**{**_grown(num_gateways, devices_per_gateway), **changes})
+
+
+def _grown(num_gateways: int, devices_per_gateway: int) -> dict[str, Any]:
+    """The fields that grow with the network."""
     base = ModelPlacementConfig()
     cells = num_gateways * devices_per_gateway / base.num_devices
     rows = devices_per_gateway / base.devices_per_gateway
@@ -141,8 +163,7 @@ def scaled(num_gateways: int, devices_per_gateway: int, **changes: Any) -> Model
         )
         for name in names
     }
-    fields.update(num_gateways=num_gateways, devices_per_gateway=devices_per_gateway)
-    return ModelPlacementConfig(**{**fields, **changes})
+    return {**fields, "num_gateways": num_gateways, "devices_per_gateway": devices_per_gateway}
 
 
 def slow_backhaul(config: ModelPlacementConfig | None = None) -> ModelPlacementConfig:

@@ -122,7 +122,7 @@ class ModelPlacement(
     exogenous_type = ModelPlacementExogenous
     decisions_type = ModelPlacementDecisions
 
-    reward_modes = ("local", "team", "cell")
+    reward_modes = ("local", "team", "group")
     cost_label = "minus mean accuracy"
     summary_metrics = MappingProxyType(
         {
@@ -176,8 +176,8 @@ class ModelPlacement(
         return {"device": self.config.devices_per_gateway}
 
     def rewards(self, step: Step[ModelPlacementState], mode: str = "local") -> dict[str, Array]:
-        """Mode "cell": every device has the mean of the entries of its gateway's devices; others as "local"."""
-        if mode != "cell":
+        """Mode "group": every device has the mean of the entries of its gateway's devices; others as "local"."""
+        if mode != "group":
             return super().rewards(step, mode)
         own, c = super().rewards(step, "local"), self.config
         mean = own["device"].reshape(-1, c.num_gateways, c.devices_per_gateway).mean(axis=2)
@@ -526,7 +526,8 @@ class ModelPlacement(
         cells, n = len(local), c.num_devices
 
         def count(flags: Array) -> Array:
-            return np.count_nonzero(flags.reshape(cells, n), axis=1)
+            result: Array = np.count_nonzero(flags.reshape(cells, n), axis=1)
+            return result
 
         completed = count(done)
         at_edge = at_level(state.cached_edge, heavy) != 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Literal
 
 import numpy as np
@@ -126,12 +127,23 @@ def preset(name: str, **overrides: Any) -> ModelPruningConfig:
     return ModelPruningConfig(**{**PRESETS[name], **overrides})
 
 
+def at_size(config: ModelPruningConfig, num_devices: int) -> ModelPruningConfig:
+    """The same network with another number of sensors, in cells of 20 as in the printed network of 100."""
+    fields = _grown(num_devices)
+    return dataclasses.replace(config, **fields)
+
+
 def scaled(num_devices: int = 100, **overrides: Any) -> ModelPruningConfig:
     """A network of any size whose cells, shares per gateway and penalty per task are those of 100 devices."""
+    return ModelPruningConfig(**{**_grown(num_devices), **overrides})
+
+
+def _grown(num_devices: int) -> dict[str, Any]:
+    """The fields that grow with the number of sensors."""
     base = ModelPruningConfig(num_devices=num_devices)
     factor = base.num_devices / 100.0
     edge_flops = base.edge_flops * factor
-    fields = {
+    return {
         "num_devices": base.num_devices,
         "num_gateways": max(1, round(base.num_devices / 20)),
         "bandwidth_hz": base.bandwidth_hz * factor,
@@ -139,4 +151,3 @@ def scaled(num_devices: int = 100, **overrides: Any) -> ModelPruningConfig:
         "edge_share_regulariser": base.task_flop / edge_flops,
         "drop_penalty": base.drop_penalty * factor,
     }
-    return ModelPruningConfig(**{**fields, **overrides})

@@ -82,7 +82,7 @@ class Uplink:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SlotOutcome:
     """One slot by class: the tasks of one gateway, criticality level and place, 0 local, 1 offloaded: (B, G, K, 2)."""
 
     count: Array  # tasks
@@ -107,7 +107,7 @@ class ModelPruning(
     trace_type = ModelPruningTrace
     exogenous_type = ModelPruningExogenous
     decisions_type = ModelPruningDecisions
-    reward_modes = ("local", "cell", "team")
+    reward_modes = ("local", "group", "team")
     counterfactual_roles = ("device", "gateway")
     cost_label = "minus reward per slot"
     summary_metrics: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -312,7 +312,7 @@ class ModelPruning(
         c = self.config
         return shared_inference_s(c.task_flop, c.edge_flops, edge_share, c.edge_share_regulariser)
 
-    def outcome(self, count: Array, uplink: Uplink, edge_s: Array, model: Array) -> Outcome:
+    def outcome(self, count: Array, uplink: Uplink, edge_s: Array, model: Array) -> SlotOutcome:
         """Who completes, by class: all tasks of a gateway, level and place share their expected delay.
 
         Args:
@@ -336,7 +336,7 @@ class ModelPruning(
         room = np.maximum(uplink.capacity_tasks[..., None] - ahead, 0)
         completed = count * (reason < 0)
         completed[..., 1] = np.minimum(completed[..., 1], room)
-        return Outcome(count, completed, delay, reason, room)
+        return SlotOutcome(count, completed, delay, reason, room)
 
     def step(
         self, state: ModelPruningState, decisions: ModelPruningDecisions, exogenous: ModelPruningExogenous
@@ -372,7 +372,7 @@ class ModelPruning(
         share = repaired_share(decisions.edge_share, active, c.allow_idle_edge_share)
         return key, count, self.uplink(state.channel_gain), share
 
-    def _cells(self, result: Outcome, uplink: Uplink, edge_s: Array, model: Array) -> tuple[Array, ...]:
+    def _cells(self, result: SlotOutcome, uplink: Uplink, edge_s: Array, model: Array) -> tuple[Array, ...]:
         """(B, G) local, band and edge utilisation, completed delay in s, and the cost of each gateway's cell."""
         c = self.config
         counted = result.count if c.count_dropped_in_utilisation else result.completed
@@ -454,7 +454,7 @@ class ModelPruning(
         if not np.isfinite(decisions.edge_share).all():
             raise ValueError("decision edge_share holds NaN or infinity; every share must be a finite number")
 
-    def _devices(self, key: Array, result: Outcome, uplink: Uplink) -> tuple[Array, Array, Array]:
+    def _devices(self, key: Array, result: SlotOutcome, uplink: Uplink) -> tuple[Array, Array, Array]:
         """Dropped 0/1, ledger entry and expected delay of every device (B, N)."""
         c = self.config
         cells = len(key)
@@ -479,7 +479,7 @@ class ModelPruning(
         return dropped, cost, result.delay_s.take(place)
 
     def _metrics(
-        self, result: Outcome, used: tuple[Array, Array, Array], waited: Array, decisions: ModelPruningDecisions
+        self, result: SlotOutcome, used: tuple[Array, Array, Array], waited: Array, decisions: ModelPruningDecisions
     ) -> dict[str, Array]:
         c = self.config
         n = c.num_devices
@@ -517,12 +517,12 @@ class ModelPruning(
         }
 
     def rewards(self, step: Step[ModelPruningState], mode: str = "local") -> dict[str, Array]:
-        """Role -> (B, n): "local" and "team" as everywhere; "cell" is minus the cost of the agent's own cell.
+        """Role -> (B, n): "local" and "team" as everywhere; "group" is minus the cost of a gateway and its devices.
 
-        The server's "cell" reward is the team's. With "local" a gateway would choose the slowest model: its own line
-        only counts its busy time; "cell" is the signal to learn from.
+        The server's "group" reward is the team's. With "local" a gateway would choose the slowest model: its own line
+        only counts its busy time; "group" is the signal to learn from.
         """
-        if mode != "cell":
+        if mode != "group":
             return super().rewards(step, mode)
         cell = -step.details["cell_cost"]
         return {"device": cell[:, self.blocks.gateway], "gateway": cell, "server": -total_cost(step)[:, None]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from typing import Literal
 
@@ -156,6 +157,20 @@ def tight_config() -> SamplingRateConfig:
 
 PRESETS = {"default": default_config, "printed": printed_config, "tight": tight_config}
 """Named networks."""
+
+
+def at_size(config: SamplingRateConfig, num_devices: int) -> SamplingRateConfig:
+    """The same network with another number of devices, divided over the services as before.
+
+    Raises:
+        ValueError: fewer devices than services.
+    """
+    services = len(config.devices_per_service)
+    if num_devices < services:
+        raise ValueError(f"num_devices = {num_devices} is not legal: must be >= {services}, one for each service")
+    before = config.num_devices
+    edges = [round(num_devices * sum(config.devices_per_service[:m]) / before) for m in range(services + 1)]
+    return scaled(config, tuple(max(1, b - a) for a, b in itertools.pairwise(edges)))
 
 
 def scaled(config: SamplingRateConfig, devices_per_service: tuple[int, ...]) -> SamplingRateConfig:

@@ -367,7 +367,8 @@ class SamplingRate(
 
         The server's part of the delay is sum L_m / (c_m f_b). The backlog counts once per waiting device (E3).
         """
-        return self.server_cycles_per_bit * ((charged + 1.0) / 2.0 * offloaded_bits + charged * backlog_bits)
+        result: Array = self.server_cycles_per_bit * ((charged + 1.0) / 2.0 * offloaded_bits + charged * backlog_bits)
+        return result
 
     def shares(self, offloaded_bits: Array, backlog_bits: Array, charged: Array, given: Array | None) -> Array:
         """CPU shares c (B, M) of the slot under `share_mode`.

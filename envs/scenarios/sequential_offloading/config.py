@@ -96,6 +96,11 @@ class SequentialOffloadingConfig:
         return self.slots_per_block * self.arrival_probability
 
 
+def at_size(config: SequentialOffloadingConfig, num_devices: int) -> SequentialOffloadingConfig:
+    """The same network with another number of devices and a server that grows with it."""
+    return scaled_server(dataclasses.replace(config, num_devices=num_devices))
+
+
 def scaled_server(config: SequentialOffloadingConfig) -> SequentialOffloadingConfig:
     """The same network with a server that grows with the number of devices (reference: K = 50)."""
     factor = config.num_devices / 50.0

@@ -312,7 +312,8 @@ class SequentialOffloading(
         if leaving_cycles is not None:
             tasks = np.maximum(tasks, np.rint((queue_cycles - leaving_cycles) / w))
         kept = np.maximum(tasks, 0.0) * w
-        return np.clip(queue_cycles - residual - kept, 0.0, cap_cycles)
+        result: Array = np.clip(queue_cycles - residual - kept, 0.0, cap_cycles)
+        return result
 
     # --- one block ---------------------------------------------------------------------------------------------------
 
@@ -347,11 +348,18 @@ class SequentialOffloading(
         parts, outage = np.empty((6, cells, k)), np.empty((cells, k), np.bool_)
         sums, next_server_queue = np.empty((len(SUMS), cells)), np.empty(cells)
         run_block(
-            *map(_floats, (state.device_queue_cycles, work, billed, exogenous.channel_gain_per_w)),
+            _floats(state.device_queue_cycles),
+            _floats(work),
+            _floats(billed),
+            _floats(exogenous.channel_gain_per_w),
             np.ascontiguousarray(exogenous.task_arrivals, np.uint8),
-            *map(_floats, (state.server_queue_cycles, decisions.server_cpu_hz)),
+            _floats(state.server_queue_cycles),
+            _floats(decisions.server_cpu_hz),
             self._constants,
-            *(parts, outage, sums, next_server_queue),
+            parts,
+            outage,
+            sums,
+            next_server_queue,
         )
         names, weights = self._metric_weights
         metrics = dict(zip(names, weights @ sums, strict=True))

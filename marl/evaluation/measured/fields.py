@@ -12,7 +12,16 @@ from edgemarl.envs.measured import Measured
 from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.trace import trace_fields
 from edgemarl.marl.evaluation.measured import units
-from edgemarl.marl.evaluation.measured.grid import MISSING_MAX, Aggregate, Gaps, Grid, counts, gaps, per_slot, spread
+from edgemarl.marl.evaluation.measured.grid import (
+    MISSING_MAX,
+    Aggregate,
+    Gaps,
+    SlotGrid,
+    counts,
+    gaps,
+    per_slot,
+    spread,
+)
 from edgemarl.marl.evaluation.measured.mapping import Column, Layout
 from edgemarl.marl.evaluation.measured.samples import Samples
 
@@ -26,7 +35,7 @@ class FieldReader:
     samples: Samples
     layout: Layout
     radio: units.Radio
-    grid: Grid
+    grid: SlotGrid
     scenario: Scenario
     what: Measured
     agents: int
@@ -97,7 +106,7 @@ class FieldReader:
     def _counted(self) -> tuple[Array, list[str]]:
         """Arrivals from a task list, or from counts in a column."""
         parts = self.what.slots_in_step(self.scenario.config)
-        fine = Grid(self.grid.start_s, self.grid.step_s / parts, self.grid.slots * parts)
+        fine = SlotGrid(self.grid.start_s, self.grid.step_s / parts, self.grid.slots * parts)
         series = [self._events(agent, fine) for agent in range(self.agents)]
         arrived = np.stack(series, axis=1)
         each = arrived.mean() / fine.step_s
@@ -123,7 +132,7 @@ class FieldReader:
             return arrived, said
         return np.moveaxis(arrived.reshape(self.grid.slots, parts, self.agents), 1, 2), said
 
-    def _events(self, agent: int, grid: Grid) -> Array:
+    def _events(self, agent: int, grid: SlotGrid) -> Array:
         layout = self.layout
         wide = len(self.column.columns) > 1
         rows = self.samples.of(0 if wide else agent)

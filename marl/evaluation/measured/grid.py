@@ -18,7 +18,7 @@ MISSING_MAX = 0.5
 
 
 @dataclass(frozen=True)
-class Grid:
+class SlotGrid:
     """Slots of `step_s` seconds from `start_s` on."""
 
     start_s: float
@@ -55,7 +55,7 @@ class Gaps:
     empty: float
 
 
-def gaps(times_s: Array, grid: Grid) -> Gaps:
+def gaps(times_s: Array, grid: SlotGrid) -> Gaps:
     """Gaps of sorted stamps (n,), from a device's first sample to its last within the grid."""
     distinct = np.unique(times_s)
     between = np.diff(distinct)
@@ -75,7 +75,7 @@ def gaps(times_s: Array, grid: Grid) -> Gaps:
     )
 
 
-def per_slot(times_s: Array, values: Array, grid: Grid, aggregate: Aggregate, fill: Fill) -> Array:
+def per_slot(times_s: Array, values: Array, grid: SlotGrid, aggregate: Aggregate, fill: Fill) -> Array:
     """One value for each slot, from sorted stamps (n,) and their values (n,) or (n, d): (slots,) or (slots, d).
 
     A slot without a sample takes the latest value before its end ("hold"; at the beginning the first one), or lies on
@@ -121,7 +121,7 @@ def _aggregated(slot: Array, values: Array, count: Array, aggregate: Aggregate) 
     return np.where(count > 0, found, 0.0)
 
 
-def counts(times_s: Array, weights: Array, grid: Grid) -> Array:
+def counts(times_s: Array, weights: Array, grid: SlotGrid) -> Array:
     """(slots,) events in each slot."""
     slot = grid.slot(times_s)
     inside = (slot >= 0) & (slot < grid.slots)

@@ -17,7 +17,7 @@ from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.trace import trace_fields, trace_limits
 from edgemarl.marl.evaluation.measured import units
 from edgemarl.marl.evaluation.measured.fields import FieldReader
-from edgemarl.marl.evaluation.measured.grid import MISSING_MAX, Grid
+from edgemarl.marl.evaluation.measured.grid import MISSING_MAX, SlotGrid
 from edgemarl.marl.evaluation.measured.mapping import ARRIVALS, CHANNEL, Column, Layout
 from edgemarl.marl.evaluation.measured.samples import Samples, read_samples
 from edgemarl.marl.evaluation.traces import about_scenario, arrays_table, load_trace
@@ -172,7 +172,7 @@ def _changed(scenario: Scenario, fields: Mapping[str, Any]) -> Scenario:
     return type(scenario)(dataclasses.replace(scenario.config, **fields)) if fields else scenario
 
 
-def _grid(samples: Samples, layout: Layout, step_s: float) -> Grid:
+def _grid(samples: Samples, layout: Layout, step_s: float) -> SlotGrid:
     """The steps that all agents were there for; of a task list those from the first task to the last."""
     start, end = (samples.times_s.min(), samples.times_s.max()) if layout.tasks else _common_time(samples)
     steps = (end - start) / step_s
@@ -184,7 +184,7 @@ def _grid(samples: Samples, layout: Layout, step_s: float) -> Grid:
     slots = int(steps + 1e-9) + 1
     if slots < 2:
         raise ValueError(f"the measurement lasts {end - start:g} s, less than a step of {step_s:g} s: give --resample")
-    return Grid(float(start), step_s, slots)
+    return SlotGrid(float(start), step_s, slots)
 
 
 def _common_time(samples: Samples) -> tuple[float, float]:
