@@ -34,6 +34,10 @@ class RunFields:
     threads: int = quantity(1, "-", "threads of the learning process; more pay for large networks only", ge=1)
     num_env_runners: int = quantity(0, "-", "remote runners; 0 samples in this process", ge=0)
     checkpoint_s: float = quantity(60.0, "s", "time between checkpoints", gt=0)
+    trace: str = quantity("", "-", "trace file whose stretches are the episodes; none: they are drawn")
+    trace_digest: str = quantity("", "-", "SHA-256 of that file")
+    trace_ignore: tuple[str, ...] = quantity((), "-", "columns of that file to leave out")
+    train_share: float = quantity(0.7, "-", "share of its slots, from the first on, that are trained on", gt=0, le=1)
 
     def make_scenario(self) -> Scenario:
         """The scenario of this run."""

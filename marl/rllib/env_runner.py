@@ -42,6 +42,7 @@ from edgemarl.envs.arrays import Array
 from edgemarl.envs.scenario import total_cost
 from edgemarl.marl.rllib.advantages import advantages_and_targets
 from edgemarl.marl.rllib.cells import Cells, Slot
+from edgemarl.marl.rllib.measured import trace_source
 from edgemarl.marl.rllib.modules import (
     ACTION_MASK,
     CHOICE_REWARDS,
@@ -112,7 +113,8 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         self._stream = stream
         traces, noise = (np.random.default_rng(s) for s in np.random.SeedSequence(stream).spawn(2))
         self._noise = noise
-        self.cells = Cells(self.scenario, self.settings, self._fixed_controllers(), traces, self.make_trace)
+        source = self.make_trace or trace_source(self.settings, self.scenario)
+        self.cells = Cells(self.scenario, self.settings, self._fixed_controllers(), traces, source)
         self._returns = np.zeros(self.settings.cells)
         self._whole = self.cells.clock == 0
         if self._pending_cells is not None:

@@ -31,6 +31,8 @@ class RunnerSettings:
         critic_pool: put the pooled rows of all agents beside every row (for a centralized critic).
         pooled: append the pooled rows of all agents to every row (central control with shared networks).
         foresight: slots ahead whose arrivals and channels a critic sees beside the row (`Foreseeing.outlook`).
+        trace, trace_digest, trace_ignore, train_share: a trace file whose first slots are the episodes, what it must
+            hold, columns to leave out, share of its slots.
         output: "advantages" (on-policy batch), "transitions" (for a replay buffer) or "choices" (what every choice of
             an agent would have paid).
     """
@@ -50,6 +52,10 @@ class RunnerSettings:
     critic_pool: bool = False
     pooled: bool = False
     foresight: int = 0
+    trace: str = ""
+    trace_digest: str = ""
+    trace_ignore: tuple[str, ...] = ()
+    train_share: float = 1.0
     output: Literal["advantages", "transitions", "choices"] = "advantages"
 
     def to_dict(self) -> dict[str, Any]:

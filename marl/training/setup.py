@@ -67,6 +67,10 @@ def runner_settings(run: Run) -> RunnerSettings:
         pooled=config.pooled,
         foresight=algorithm.foresight(run),
         hybrid=algorithm.hybrid,
+        trace=config.trace,
+        trace_digest=config.trace_digest,
+        trace_ignore=config.trace_ignore,
+        train_share=config.train_share,
         output=algorithm.output,
     )
 

@@ -50,7 +50,7 @@ class ModelPartitioningState:
 
 @dataclass(frozen=True)
 class ModelPartitioningTrace(Trace):
-    channel_gain: Array = drawn("slot", "-", "num_devices", process="rayleigh_power_gain", low=0.0)
+    channel_gain: Array = drawn("slot", "-", "num_devices", process="rayleigh_power_gain", low=0.0, high=1.0)
     arrival_rate_hz: Array = drawn("slot", "1/s", "num_devices", process="uniform_rate_hz", low=0.0)
 
 
@@ -138,6 +138,7 @@ class ModelPartitioning(
             device_memory_factor=c.device_memory_factor,
             edge_memory_factor=c.edge_memory_factor,
             transmit_result_when_local=c.transmit_result_when_local,
+            measured_hz=(c.device_cpu_hz, c.edge_cpu_hz) if c.layer_work == "times" else None,
         )
 
     @cached_property
@@ -488,7 +489,7 @@ class ModelPartitioning(
             energy_queue=virtual_queue(state.energy_queue, nu_e * details["energy_j"], nu_e * self.energy_budget_j),
             memory_queue=virtual_queue(state.memory_queue, nu_c * cuts.memory_bytes, nu_c * self.memory_budget_bytes),
             last_sent_fraction=cuts.sent_bits / np.where(raw_bits > 0.0, raw_bits, 1.0),
-            last_edge_fraction=cuts.edge_cycles / self.total_cycles,
+            last_edge_fraction=cuts.edge_cycles / self.cuts.edge_cycles[:, 0],
             **smoothed,
         )
 
