@@ -1,6 +1,6 @@
 """What no controller of `model_partitioning` can do better than on a trace: a certified lower bound of its objective.
 
-**Claim.** For all prices b_t, u_t >= 0 of the band and of the edge CPU in slot t, the mean objective over the slots after
+**Claim.** For all prices b_t, u_t >= 0 of the band and of the edge CPU in slot t, the mean objective over slots after
 warm-up of every controller that leaves CPU rates to the network (`local_cpu_rule` "optimal"), even one that knows the
 trace beforehand, is at least
 
@@ -30,13 +30,14 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from edgemarl.agents.model_partitioning.far_sighted import FarSighted
 from edgemarl.agents.playbook import Bound, NoBound
-from edgemarl.envs.api import Array, Scenario
-from edgemarl.envs.physics.allocation import fdma_price, fdma_shares
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.compiled import compiled
 from edgemarl.envs.dnn.cuts import CutCosts
+from edgemarl.envs.physics.allocation import fdma_price, fdma_shares
+from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.model_partitioning import ModelPartitioning
 from edgemarl.envs.scenarios.model_partitioning.scenario import LocalPart
 
@@ -81,7 +82,7 @@ class DeviceTrace(NamedTuple):
     energy_budget: float  # most that the energy queue falls in a slot
 
 
-@njit(cache=True)
+@compiled(cache=True)
 def _tangents(sent_bits: Array, snr: Array, band_hz: float, count: int, least: float) -> tuple[Array, Array]:
     """Break points (T, L, count) of tangents to alpha(T), from the whole band on; 0 where nothing is sent.
 
@@ -111,7 +112,7 @@ def _tangents(sent_bits: Array, snr: Array, band_hz: float, count: int, least: f
     return seconds, share
 
 
-@njit(cache=True)
+@compiled(cache=True)
 def _next_memory(value: Array, step: float, width: float, lowered: bool) -> Array:
     """(W, E) value after a cut for every memory queue, from values (W, E); lowered by what secants lie above it."""
     points = value.shape[0]
@@ -135,7 +136,7 @@ def _next_memory(value: Array, step: float, width: float, lowered: bool) -> Arra
     return found
 
 
-@njit(cache=True)
+@compiled(cache=True)
 def _cells(row: Array, lowered: bool) -> tuple[Array, Array]:
     """Values (E+2,) at the left and right end of the cells -2, -1, 0, .., E-1 of the energy queue; below 0 all is flat.
 
@@ -156,15 +157,15 @@ def _cells(row: Array, lowered: bool) -> tuple[Array, Array]:
     return left, right
 
 
-@njit(cache=True)
+@compiled(cache=True)
 def _value(left: Array, right: Array, x: float, width: float) -> float:
     """Value of `_cells` at an energy queue x that is not yet cut at 0."""
     position = x / width
     c = min(max(int(np.floor(position)) + 2, 0), len(left) - 1)
-    return left[c] + min(max(position + 2.0 - c, 0.0), 1.0) * (right[c] - left[c])
+    return float(left[c] + min(max(position + 2.0 - c, 0.0), 1.0) * (right[c] - left[c]))
 
 
-@njit(cache=True)
+@compiled(cache=True)
 def _transmissions(d: DeviceTrace, t: int, i: int, cut: int, price: float, lowered: bool) -> tuple[Array, Array]:
     """Next energy queues, before they are cut at 0, and costs of all times of transmission that may be best.
 
@@ -194,7 +195,7 @@ def _transmissions(d: DeviceTrace, t: int, i: int, cut: int, price: float, lower
     return queue[:n], paid[:n]
 
 
-@njit(cache=True)
+@compiled(cache=True)
 def _edge(load: float, price: float) -> tuple[float, float]:
     """Smallest cost of a share of the edge CPU bought at a price, and the share."""
     if load <= 0.0:
@@ -203,7 +204,7 @@ def _edge(load: float, price: float) -> tuple[float, float]:
     return load / share + price * share, share
 
 
-@njit(cache=True)
+@compiled(cache=True)
 def _backward(d: DeviceTrace, band_price: Array, edge_price: Array, lowered: bool) -> Array:
     """Values (T+1, W, E) of the queues before each slot: what the device still pays at least, at these prices."""
     slots, points, cuts = d.local_cost.shape
@@ -242,7 +243,7 @@ def _backward(d: DeviceTrace, band_price: Array, edge_price: Array, lowered: boo
     return values
 
 
-@njit(cache=True)
+@compiled(cache=True)
 def _rise(row: Array, x: float, width: float) -> float:
     """Largest rise of a row (E,) in the cells next to x."""
     c = int(np.floor(x / width))
@@ -252,7 +253,7 @@ def _rise(row: Array, x: float, width: float) -> float:
     return rise
 
 
-@njit(cache=True)
+@compiled(cache=True)
 def _forward(d: DeviceTrace, values: Array, band_price: Array, edge_price: Array) -> tuple[Array, Array]:
     """Shares (T,) of band and edge CPU along a path that these values suggest, from empty queues."""
     slots, points, cuts = d.local_cost.shape

@@ -15,21 +15,22 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from edgemarl.agents.model_partitioning.reference import (
     EXACT_DEVICES_MAX,
+    CutProblem,
     SlotController,
-    SlotProblem,
     best_of,
     price_search,
     slot_optimum,
 )
 from edgemarl.agents.model_partitioning.rules import CutTerms
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.compiled import compiled
 from edgemarl.envs.physics.allocation import fdma_price, fdma_shares
 from edgemarl.envs.physics.queueing import virtual_queue
 from edgemarl.envs.physics.radio import fdma_rate_bps
+from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.model_partitioning import ModelPartitioning
 
 ENERGY_POINTS, MEMORY_POINTS = 30, 12
@@ -67,14 +68,14 @@ class DeviceModel(NamedTuple):
     delay_weight: float  # V
 
 
-@njit(cache=True)
+@compiled(cache=True)
 def _cell(grid: Array, x: float) -> tuple[int, float]:
     """Index and position of x in a rising grid, linear beyond its top."""
-    i = min(max(np.searchsorted(grid, x, side="right") - 1, 0), len(grid) - 2)
+    i = min(max(int(np.searchsorted(grid, x, side="right")) - 1, 0), len(grid) - 2)
     return i, (x - grid[i]) / (grid[i + 1] - grid[i])
 
 
-@njit(cache=True)
+@compiled(cache=True)
 def _sweep(h: Array, m: DeviceModel, others_band: float, others_edge: float) -> Array:
     """Bellman operator of a device among others whose roots on band and edge CPU are constant."""
     nq, nw = h.shape
@@ -110,7 +111,7 @@ def _sweep(h: Array, m: DeviceModel, others_band: float, others_edge: float) -> 
     return new
 
 
-@njit(cache=True)
+@compiled(cache=True)
 def _values(h: Array, m: DeviceModel, others_band: float, others_edge: float, span: float, sweeps: int) -> Array:
     """Relative values (nq, nw), 0 at empty queues."""
     lower = 2 * h.shape[0] // 3
@@ -196,9 +197,9 @@ class Plan:
     weight: float = 1.0
 
 
-def valued_problem(network: ModelPartitioning, plan: Plan, state: Any, exogenous: Any) -> SlotProblem:
+def valued_problem(network: ModelPartitioning, plan: Plan, state: Any, exogenous: Any) -> CutProblem:
     """The slot's problem with the values of the queues after it: of transmission energy to first order."""
-    c, problem = network.config, SlotProblem.of(network, state, exogenous)
+    c, problem = network.config, CutProblem.of(network, state, exogenous)
     q, w, rate = (v[..., None] for v in (state.energy_queue, state.memory_queue, exogenous.arrival_rate_hz))
     nu_e, nu_c = c.energy_queue_scale, c.memory_queue_scale / c.memory_unit_bytes
     energy_rate = nu_e * c.transmit_power_w * c.slot_s * rate
@@ -214,10 +215,10 @@ def valued_problem(network: ModelPartitioning, plan: Plan, state: Any, exogenous
         slope = np.where(queue[at] > 0.0, plan.weight * slope, 0.0) * energy_rate[at]
         own[at] += plan.weight * value - slope * seconds[at]
         weight[at] += slope * network.cuts.sent_bits[kind.devices]
-    return SlotProblem(network, CutTerms(own, weight, problem.terms.load, problem.terms.snr))
+    return CutProblem(network, CutTerms(own, weight, problem.terms.load, problem.terms.snr))
 
 
-def best_cuts(problem: SlotProblem) -> Array:
+def best_cuts(problem: CutProblem) -> Array:
     """Cuts (B, N): exact for few devices, for some more by descent from the best cuts of the dual, for many these."""
     devices = problem.scenario.config.num_devices
     if devices <= EXACT_DEVICES_MAX:
@@ -240,10 +241,10 @@ class FarSighted(SlotController):
         super().reset(scenario, trace)
         self.plan = plan_of(self.network) if self._given is None else self._given
 
-    def problem(self, state: Any, exogenous: Any) -> SlotProblem:
+    def problem(self, state: Any, exogenous: Any) -> CutProblem:
         return valued_problem(self.network, self.plan, state, exogenous)
 
-    def solve(self, problem: SlotProblem) -> Array:
+    def solve(self, problem: CutProblem) -> Array:
         return best_cuts(problem)
 
 
@@ -341,7 +342,7 @@ def _play(network: ModelPartitioning, plan: Plan, trace: Any) -> tuple[float, Ar
     return objective / slots, band / slots, edge / slots
 
 
-def _others(problem: SlotProblem, cut: Array) -> tuple[Array, Array]:
+def _others(problem: CutProblem, cut: Array) -> tuple[Array, Array]:
     """Mean over cells of what each device (N,) finds of the others: roots of the prices that their parts ask.
 
     With square-root shares a part x of a resource whose price is p stands for a root x sqrt(p).

@@ -40,7 +40,8 @@ from edgemarl.agents.sequential_offloading.device_bound import (
     device_problem,
 )
 from edgemarl.agents.sequential_offloading.model import ServerModel
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.sequential_offloading import SequentialOffloading
 from edgemarl.envs.scenarios.sequential_offloading.config import SequentialOffloadingConfig
 

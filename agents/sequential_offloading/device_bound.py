@@ -24,12 +24,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from scipy.special import exp1
 
 from edgemarl.agents.sequential_offloading.model import DeviceModel, work_set
 from edgemarl.agents.sequential_offloading.value_iteration import arrival_distribution
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.compiled import compiled
 from edgemarl.envs.scenarios.sequential_offloading import SequentialOffloading
 from edgemarl.envs.scenarios.sequential_offloading.block import OUTAGE_MARGIN
 from edgemarl.envs.scenarios.sequential_offloading.config import SequentialOffloadingConfig
@@ -159,7 +159,7 @@ def fading_points(
     )
 
 
-@njit(cache=True)
+@compiled(cache=True)
 def _leaving(amount: float, b: float, residual_max: float, d: Device) -> tuple[float, float]:
     """Smallest cost at which `amount` tasks leave, part computed, part sent, and its slope; infinite if they cannot.
 
@@ -185,7 +185,7 @@ def _leaving(amount: float, b: float, residual_max: float, d: Device) -> tuple[f
     return value, sending if all_work_used else 3.0 * d.energy * x * x
 
 
-@njit(cache=True)
+@compiled(cache=True)
 def _leaving_tables(b: Array, residual_max: Array, d: Device) -> tuple[Array, Array]:
     """`_leaving` of multiples of a cell (J, F): exact, and lowered by what a secant may lie above it in a cell.
 
@@ -212,7 +212,7 @@ def _leaving_tables(b: Array, residual_max: Array, d: Device) -> tuple[Array, Ar
 # --- value iteration -----------------------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@compiled(cache=True)
 def _after_arrivals(h: Array, arrivals: Array, d: Device) -> Array:
     """Discounted expectation of h (N+1, C) over arrivals; what finds no room, or is not wanted, is dropped."""
     after = np.zeros(h.shape)
@@ -227,7 +227,7 @@ def _after_arrivals(h: Array, arrivals: Array, d: Device) -> Array:
     return after
 
 
-@njit(cache=True)
+@compiled(cache=True)
 def _blocked(q: float, unit: int, own_cells: int, partial: Array, d: Device) -> Array:
     """(parts+1,) smallest cost + continuation of outages that leave a task in progress in cell c or in one above it.
 
@@ -260,7 +260,7 @@ def _blocked(q: float, unit: int, own_cells: int, partial: Array, d: Device) -> 
     return best
 
 
-@njit(cache=True)
+@compiled(cache=True)
 def _expected(
     table: Array, position: int, unit: int, whole: Array, blocked: Array, weight: Array, first_blocked: Array, d: Device
 ) -> float:
@@ -285,7 +285,7 @@ def _expected(
     return total
 
 
-@njit(cache=True)
+@compiled(cache=True)
 def _sweep(
     whole: Array, partial: Array, exact: Array, lowered: Array, weight: Array, first_blocked: Array, arrivals: Array,
     d: Device,
@@ -306,7 +306,7 @@ def _sweep(
     return new_whole, new_partial
 
 
-@njit(cache=True)
+@compiled(cache=True)
 def _iterate(
     whole: Array, partial: Array, exact: Array, lowered: Array, weight: Array, first_blocked: Array, arrivals: Array,
     d: Device, span: float, sweeps: int,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +13,9 @@ import numpy as np
 import torch
 
 from edgemarl.agents.trained.policy import GreedyAction, TrainedPolicy
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.config import unknown_name
+from edgemarl.envs.files import replacing
 
 FORMATS = {".onnx": "onnx", ".ts": "torchscript"}
 CHECK_ROWS = 7
@@ -26,7 +26,8 @@ TOLERANCE = 1e-5
 def export_policy(policy: TrainedPolicy, path: Path | str) -> None:
     """Write the greedy policy; the suffix chooses the format. The file is run and compared before it is put in place.
 
-    The exported function maps observations float32 (M, d), or (M, n, d) with one network per agent, to raw actions.
+    The exported function maps observations float32 (M, d), or (M, n, d) of all agents where the network takes a cell's
+    agents together (`NetworkSpec.of_cells`), to raw actions.
 
     Args:
         policy: the trained policy.
@@ -38,13 +39,12 @@ def export_policy(policy: TrainedPolicy, path: Path | str) -> None:
     target = Path(path)
     if target.suffix not in FORMATS:
         raise ValueError(unknown_name("export format", target.suffix, FORMATS))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{os.getpid()}.{target.name}")
     module = GreedyAction(policy.network).eval()
     spec = policy.spec
-    shape = (CHECK_ROWS, spec.agents, spec.observation_size) if spec.agents else (CHECK_ROWS, spec.observation_size)
+    agents = (spec.agents or CHECK_ROWS,) if spec.of_cells else ()
+    shape = (CHECK_ROWS, *agents, spec.observation_size)
     rows = np.random.default_rng(0).random(shape, dtype=np.float32)
-    try:
+    with replacing(target) as temporary:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             run = _WRITERS[target.suffix](module, torch.from_numpy(rows), temporary)
@@ -53,9 +53,6 @@ def export_policy(policy: TrainedPolicy, path: Path | str) -> None:
                 expected = module(torch.from_numpy(part)).numpy()
             if not np.allclose(run(part), expected, atol=TOLERANCE, rtol=0):
                 raise ValueError(f"the exported file {target} does not act as the trained policy does")
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _onnx(module: GreedyAction, rows: torch.Tensor, path: Path) -> Callable[[Array], Array]:
@@ -66,13 +63,14 @@ def _onnx(module: GreedyAction, rows: torch.Tensor, path: Path) -> Callable[[Arr
             f"export to ONNX needs the extra 'export' (pip install 'edgemarl[export]'): {error}"
         ) from error
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which nothing here uses
+    agents = {1: torch.export.Dim("agents")} if module.network.spec.sets else {}
     program = torch.onnx.export(
         module,
         (rows,),
         dynamo=True,
         input_names=["observations"],
         output_names=["actions"],
-        dynamic_shapes={"observations": {0: torch.export.Dim("rows")}},
+        dynamic_shapes={"observations": {0: torch.export.Dim("rows"), **agents}},
         verbose=False,
     )
     assert program is not None
@@ -82,8 +80,8 @@ def _onnx(module: GreedyAction, rows: torch.Tensor, path: Path) -> Callable[[Arr
 
 
 def _torchscript(module: GreedyAction, rows: torch.Tensor, path: Path) -> Callable[[Array], Array]:
-    torch.jit.trace(module, rows).save(str(path))
-    loaded = torch.jit.load(str(path))
+    torch.jit.trace(module, rows).save(str(path))  # type: ignore[no-untyped-call]
+    loaded = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
     return lambda part: loaded(torch.from_numpy(part)).detach().numpy()
 
 

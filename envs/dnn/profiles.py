@@ -18,12 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.config import unknown_name
+from edgemarl.envs.files import write_text
 
 FOLDER = Path(__file__).parent
 BUDGETS = {"alexnet": (0.040, 100e6), "resnet18": (0.060, 30e6)}
 """Shipped network -> energy budget in J per slot and memory budget in B (model_partitioning paper, Table I)."""
+TIMES = ("time_s", "edge_time_s")
+"""Columns that a table may have beside `COLUMNS`."""
 COLUMNS = ("layer", "name", "macs", "parameters", "output_elements")
 
 
@@ -39,7 +42,8 @@ class LayerProfile:
         energy_budget_j: long-run energy per slot.
         memory_budget_bytes: long-run weighted memory.
         names: name of each layer (L), or empty.
-        time_s: measured run time of each layer (L), or empty.
+        time_s: measured run time of each layer on the device (L), or empty.
+        edge_time_s: measured run time of each layer on the server, alone (L), or empty.
 
     Raises:
         ValueError: no layer, columns of different length, negative or non-finite entries, a budget <= 0.
@@ -53,17 +57,18 @@ class LayerProfile:
     memory_budget_bytes: float
     names: tuple[str, ...] = ()
     time_s: tuple[float, ...] = field(default=())
+    edge_time_s: tuple[float, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        for column in ("macs", "parameters", "output_elements", "names", "time_s"):
+        for column in ("macs", "parameters", "output_elements", "names", *TIMES):
             object.__setattr__(self, column, tuple(getattr(self, column)))
         if not self.macs:
             raise ValueError("macs is empty: a profile needs at least one layer")
-        for column in ("parameters", "output_elements", "names", "time_s"):
+        for column in ("parameters", "output_elements", "names", *TIMES):
             length = len(getattr(self, column))
-            if length != self.layers and not (column in ("names", "time_s") and length == 0):
+            if length != self.layers and not (column in ("names", *TIMES) and length == 0):
                 raise ValueError(f"{column} has {length} entries, must have one per layer as macs ({self.layers})")
-        for column in ("macs", "parameters", "output_elements", "time_s"):
+        for column in ("macs", "parameters", "output_elements", *TIMES):
             _check_numbers(column, getattr(self, column))
         _check_numbers("input_elements", [self.input_elements])
         for name, unit in (("energy_budget_j", "J"), ("memory_budget_bytes", "B")):
@@ -150,7 +155,7 @@ def _from_csv(path: Path, text: str) -> dict[str, Any]:
     if rows[0]["layer"] != "0":
         raise ValueError(f"layer table '{path}': the first row must be layer 0, the raw input")
     values: dict[str, Any] = {"names": [row["name"] for row in rows[1:]]}
-    numbers = ["macs", "parameters", "output_elements", *(["time_s"] if "time_s" in found else [])]
+    numbers = ["macs", "parameters", "output_elements", *(column for column in TIMES if column in found)]
     for column in numbers:
         try:
             values[column] = [float(row[column]) for row in rows]
@@ -188,21 +193,19 @@ def save_profile(profile: LayerProfile, path: str | os.PathLike[str]) -> None:
         text = yaml.safe_dump({k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}, sort_keys=False)
     else:
         raise ValueError(f"layer table '{path}': the name must end with .csv or .yaml")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, text)
 
 
 def _as_csv(profile: LayerProfile) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    timed = bool(profile.time_s)
-    writer.writerow([*COLUMNS, *(["time_s"] if timed else [])])
-    writer.writerow([0, "input", 0, 0, _whole(profile.input_elements), *([0.0] if timed else [])])
+    timed = [column for column in TIMES if getattr(profile, column)]
+    writer.writerow([*COLUMNS, *timed])
+    writer.writerow([0, "input", 0, 0, _whole(profile.input_elements), *[0.0] * len(timed)])
     names = profile.names or tuple(f"layer{i}" for i in range(1, profile.layers + 1))
     for i, row in enumerate(zip(names, profile.macs, profile.parameters, profile.output_elements, strict=True)):
         entries = [i + 1, row[0], *map(_whole, row[1:])]
-        writer.writerow([*entries, *([f"{profile.time_s[i]:.6g}"] if timed else [])])
+        writer.writerow([*entries, *(f"{getattr(profile, column)[i]:.6g}" for column in timed)])
     return out.getvalue()
 
 
@@ -233,7 +236,7 @@ def profile_from(values: Any, name: str) -> LayerProfile:
         if key not in known:
             raise ValueError(f"{name}: " + unknown_name("field", str(key), [f.name for f in fields(LayerProfile)]))
     for f in fields(LayerProfile):
-        if f.name not in values and f.name not in ("names", "time_s"):
+        if f.name not in values and f.name not in ("names", *TIMES):
             raise ValueError(f"{name}.{f.name} is missing")
     try:
         return LayerProfile(**values)

@@ -22,6 +22,8 @@ import yaml
 from torch import nn
 from torch.nn.utils import prune
 
+from edgemarl.envs.files import write_text
+
 DEGREE = 3
 """Of the polynomial (1); the paper found higher ones no better."""
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -241,14 +243,12 @@ def write_profile(profile: PruningProfile, path: Path, title: str) -> None:
         "description": f"Full network: {profile.flop:.6g} FLOP, accuracy {profile.accuracy:.4f}.",
         "scenario": "model_pruning",
         "set": {**profile.config_fields(), "gateway_broadcast": "rank"},
-        "seeds": 5,
+        "networks": 5,
         "slots": 20,
         "window": 5,
         "controllers": ["random", "threshold", "cell_plan_static_100", "near_optimal"],
     }
-    temporary = path.with_name(f"{path.name}.part")
-    temporary.write_text(yaml.safe_dump(experiment, sort_keys=False), encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, yaml.safe_dump(experiment, sort_keys=False))
 
 
 def load_profile(path: Path) -> dict[str, Any]:

@@ -43,6 +43,9 @@ class ModelPartitioningConfig:
     )
     fading_floor: float = quantity(0.01, "-", "smallest fading power (erratum 7)", gt=0, le=1)
     cycles_per_mac: float = quantity(0.12, "cycle/MAC", "cycles per MAC", symbol="rho", source="Table I", gt=0)
+    layer_work: Literal["macs", "times"] = quantity(
+        "macs", "-", "a layer's work: MACs times cycles_per_mac, or the times measured at the highest CPU rates"
+    )
     energy_coefficient: float = quantity(
         1e-28, "J s^2/cycle^3", "switched capacitance of a device CPU", symbol="kappa", source="Table I", ge=0
     )
@@ -67,9 +70,11 @@ class ModelPartitioningConfig:
     utilisation_cap: float = quantity(0.99, "-", "largest utilisation that enters a delay (erratum 13)", gt=0, lt=1)
     cpu_floor_fraction: float = quantity(0.01, "-", "smallest device CPU rate over the highest", gt=0, le=1)
     share_floor: float = quantity(0.01, "-", "smallest raw weight of a server's share", gt=0)
-    local_cpu_rule: Literal["optimal", "action"] = quantity("optimal", "-", "who sets device CPU rates", symbol="P3")
-    bandwidth_rule: Rule = quantity("optimal", "-", "who sets bandwidth shares", symbol="P5")
-    edge_cpu_rule: Rule = quantity("optimal", "-", "who sets edge CPU shares", symbol="P4")
+    local_cpu_rule: Literal["optimal", "action"] = quantity(
+        "optimal", "-", "who sets device CPU rates", symbol="P3", part="controller"
+    )
+    bandwidth_rule: Rule = quantity("optimal", "-", "who sets bandwidth shares", symbol="P5", part="controller")
+    edge_cpu_rule: Rule = quantity("optimal", "-", "who sets edge CPU shares", symbol="P4", part="controller")
     mean_arrival_rate_hz: float = quantity(1.5, "1/s", "mean request rate", symbol="lambda", source="Table I", ge=0)
     arrival_process: Literal["constant", "uniform", "surge"] = quantity("uniform", "-", "how rates vary over slots")
     arrival_spread: float = quantity(0.5, "-", "half width of the rates over their mean", ge=0, le=1)
@@ -77,10 +82,16 @@ class ModelPartitioningConfig:
     surge_end_slot: int = quantity(110, "slot", "first slot after the surge", source="Fig. 5", ge=0)
     surge_factor: float = quantity(1.6, "-", "factor on the rates in the surge", ge=0)
     episode_slots: int = quantity(200, "slot", "slots of an episode", symbol="K", source="Sec. V-A", ge=1)
-    signal_smoothing: float = quantity(0.05, "-", "EMA factor of the broadcast signals", gt=0, le=1)
-    share_queues: bool = quantity(False, "-", "devices report energy queues; rows also show their mean")
-    share_bids: bool = quantity(False, "-", "devices announce savings and loads before they choose; rows show them")
-    show_model: bool = quantity(False, "-", "device rows end with a one-hot of the network, for a shared policy")
+    signal_smoothing: float = quantity(0.05, "-", "EMA factor of the broadcast signals", gt=0, le=1, part="controller")
+    share_queues: bool = quantity(
+        False, "-", "devices report energy queues; rows also show their mean", part="controller"
+    )
+    share_bids: bool = quantity(
+        False, "-", "devices announce savings and loads before they choose; rows show them", part="controller"
+    )
+    show_model: bool = quantity(
+        False, "-", "device rows end with a one-hot of the network, for a shared policy", part="interface"
+    )
 
     def __post_init__(self) -> None:
         if not self.model_pattern:
@@ -88,6 +99,14 @@ class ModelPartitioningConfig:
         for name in self.model_pattern:
             if name not in self.profiles:
                 raise ValueError("model_pattern: " + unknown_name("network", name, self.profiles))
+        if self.layer_work == "times":
+            for name in self.device_models:
+                profile = self.profiles[name]
+                if sum(profile.time_s) <= 0.0 or (profile.edge_time_s and sum(profile.edge_time_s) <= 0.0):
+                    raise ValueError(
+                        f"layer_work = 'times' is not legal: profiles.{name} has no measured times of its layers "
+                        "(edgemarl profile import)"
+                    )
         distances = self.distance_m if isinstance(self.distance_m, tuple) else (self.distance_m,)
         if not distances or min(distances) <= 0:
             raise ValueError(f"distance_m = {self.distance_m} m is not legal: must be one or more numbers > 0")
@@ -105,6 +124,11 @@ class ModelPartitioningConfig:
     def rules(self) -> tuple[str, str, str]:
         """Rules of device CPU, bandwidth and edge CPU."""
         return self.local_cpu_rule, self.bandwidth_rule, self.edge_cpu_rule
+
+
+def at_size(config: ModelPartitioningConfig, num_devices: int) -> ModelPartitioningConfig:
+    """The same cell with another number of devices, and a band and an edge CPU that grow with it."""
+    return scaled_resources(dataclasses.replace(config, num_devices=num_devices))
 
 
 def scaled_resources(config: ModelPartitioningConfig) -> ModelPartitioningConfig:
