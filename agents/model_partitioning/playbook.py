@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edgemarl.agents.api import Controller, Policy, Team
+from edgemarl.agents.model_partitioning.bound import bound
 from edgemarl.agents.model_partitioning.far_sighted import FarSighted
 from edgemarl.agents.model_partitioning.q_learner import CutLearner
 from edgemarl.agents.model_partitioning.reference import EXACT_DEVICES_MAX, Coordinate, MultiStart, SlotOptimal
@@ -88,4 +89,6 @@ PLAYBOOK = Playbook(
     },
     partners={"device": "price_greedy", "server": "equal"},
     at_size=at_size,
+    bound=bound,
+    bound_devices=15,
 )
