@@ -41,15 +41,16 @@ GRID_POWER = 1.5
 FADING_BINS, RATE_BINS = 8, 4
 SWEEPS_MAX, SPAN = 200, 0.02
 """Value iteration ends when changes differ by less than this share of V over the lower two thirds of the grid."""
-ROUNDS = 3
+ROUNDS = 2
 DAMPING = 0.5
 OTHERS = (0.5, 0.75, 1.0)
 """Shares of the mean field that are tried: devices can take turns, which constant roots do not show."""
-WEIGHTS = (0.0, 0.5, 0.75, 1.25)
+WEIGHTS = (0.0, 0.75)
 """How much of the values is tried beside 1; 0 is the minimum of each slot."""
 DESCENT_DEVICES_MAX = 20
 PRICE_STEPS = 40
 PLAN_SEED = 20240607
+PLAN_SLOTS = 80
 
 
 class DeviceModel(NamedTuple):
@@ -319,8 +320,8 @@ def _solve(plan: Plan) -> None:
 def _own_trace(network: ModelPartitioning) -> Any:
     """A trace to play on: more cells of small networks."""
     devices = network.config.num_devices
-    cells, slots = (8, 160) if devices <= EXACT_DEVICES_MAX else (2, 80) if devices <= DESCENT_DEVICES_MAX else (1, 60)
-    return network.sample_trace(np.random.default_rng(PLAN_SEED), cells, slots)
+    cells = 4 if devices <= EXACT_DEVICES_MAX else 2 if devices <= DESCENT_DEVICES_MAX else 1
+    return network.sample_trace(np.random.default_rng(PLAN_SEED), cells, PLAN_SLOTS)
 
 
 def _play(network: ModelPartitioning, plan: Plan, trace: Any) -> tuple[float, Array, Array]:
