@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +16,7 @@ from edgemarl.envs.scenarios.model_partitioning import (
     ModelPartitioningDecisions,
     ModelPartitioningExogenous,
 )
+from edgemarl.launch.dnn.user_code import load_module, summary
 from edgemarl.launch.experiment.plan import parse_overrides
 from edgemarl.launch.experiment.store import Replacing
 from edgemarl.launch.report.numerals import duration, significant
@@ -38,7 +36,7 @@ def profile(
     """Profile a module, print its table, write `NAME.csv`, `NAME.yaml` and the picture `NAME.png`/`.svg` to a folder.
 
     Args:
-        target: "module:factory"; the factory takes no argument and returns a `torch.nn.Module`.
+        target: "module:Name" or "path/to/file.py:Name": a `torch.nn.Module`, or what makes one without arguments.
         inputs: shape of each input without the batch axis, and its type: "3,224,224" or "128:int64".
         csv: write only the layer table, to this file.
         out: folder of the files; default `results/profile`.
@@ -47,27 +45,27 @@ def profile(
         settings: config fields of `model_partitioning` that the picture uses.
 
     Raises:
-        ValueError: a target that does not exist or gives no module, a shape that is none, illegal settings.
+        ValueError: a target that does not exist or gives no module, a shape that is none, illegal settings, a file that
+            cannot be written, whatever goes wrong in the user's code.
     """
     from edgemarl.launch.dnn.profiler import profile as run
 
-    if repeats < 0:
-        raise ValueError(f"repeats = {repeats} is not legal: must be an integer >= 0")
-    example = tuple(_zeros(text) for text in inputs)
+    _check_options(csv, repeats, energy_budget_j, memory_budget_bytes, settings)
+    folder = out or Path("results") / "profile" if csv is None else csv.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"output folder {folder} cannot be used: {error.strerror or error}") from None
+    example = tuple(_example(text) for text in inputs)
     table = run(load_module(target), example, repeats=repeats)
     layer_profile = table.as_profile(energy_budget_j, memory_budget_bytes)
-    name = target.partition(":")[2]
+    name = target.rpartition(":")[2]
     console = wide_console()
     console.print(_printed(table, name))
     if csv is not None:
         save_profile(layer_profile, csv)
         console.print(f"table: {csv}")
         return
-    folder = out or Path("results") / "profile"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"output folder {folder} cannot be used: {error.strerror or error}") from None
     table.write_csv(folder / f"{name}.csv")
     save_profile(layer_profile, folder / f"{name}.yaml")
     figure = draw_cuts(name, layer_profile, cut_delays(name, layer_profile, settings))
@@ -78,36 +76,8 @@ def profile(
     console.print(f"use it: --set profiles={folder / f'{name}.yaml'} --set model_pattern={name}")
 
 
-def load_module(target: str) -> Any:
-    """The module that "module:factory" makes; the working folder is on the path.
-
-    Raises:
-        ValueError: nothing there, or no `torch.nn.Module`.
-    """
-    import torch
-
-    where, sign, attribute = target.partition(":")
-    if not sign or not where or not attribute:
-        raise ValueError(
-            f"'{target}' is not legal: must be MODULE:FACTORY, such as edgemarl.launch.dnn.examples:resnet18"
-        )
-    sys.path.insert(0, os.getcwd())
-    try:
-        found = getattr(importlib.import_module(where), attribute)
-    except ImportError as error:
-        raise ValueError(f"'{where}' cannot be imported: {error}") from None
-    except AttributeError:
-        raise ValueError(f"'{where}' has no '{attribute}'") from None
-    finally:
-        sys.path.remove(os.getcwd())
-    made = found() if callable(found) and not isinstance(found, torch.nn.Module) else found
-    if not isinstance(made, torch.nn.Module):
-        raise ValueError(f"'{target}' gives a {type(made).__name__}, must be a torch.nn.Module or make one")
-    return made
-
-
-def _zeros(text: str) -> Any:
-    """A batch of one request of zeros, from "3,224,224" or "128:int64"."""
+def _example(text: str) -> Any:
+    """A batch of one request, from "3,224,224" or "128:int64": real numbers in [0, 1), whole ones 0."""
     import torch
 
     shape, _, kind = text.partition(":")
@@ -121,7 +91,24 @@ def _zeros(text: str) -> Any:
             f"input = '{text}' is not legal: must be whole numbers >= 1 with commas, such as 3,224,224, and the torch"
             " type after a colon where it is not float32, such as 128:int64"
         )
-    return torch.zeros(1, *sizes, dtype=dtype)
+    try:
+        if dtype.is_floating_point or dtype.is_complex:
+            return torch.rand(1, *sizes, generator=torch.Generator().manual_seed(0)).to(dtype)
+        return torch.zeros(1, *sizes, dtype=dtype)
+    except (RuntimeError, TypeError, MemoryError, OverflowError) as error:
+        raise ValueError(f"input = '{text}' cannot be made: {summary(error)}") from None
+
+
+def _check_options(
+    csv: Path | None, repeats: int, energy_budget_j: float, memory_budget_bytes: float, settings: Sequence[str]
+) -> None:
+    """Raises ValueError for what would fail after the work."""
+    if repeats < 0:
+        raise ValueError(f"repeats = {repeats} is not legal: must be an integer >= 0")
+    if csv is not None and (csv.suffix not in (".csv", ".yaml", ".yml") or csv.is_dir()):
+        raise ValueError(f"csv = {csv} is not legal: must be a file whose name ends with .csv or .yaml")
+    LayerProfile(1, (1,), (0,), (1,), energy_budget_j, memory_budget_bytes)
+    make_scenario("model_partitioning", **parse_overrides(settings))
 
 
 def _printed(table: LayerTable, name: str) -> Table:
