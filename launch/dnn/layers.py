@@ -91,8 +91,8 @@ def _constants_by_user(tape: Tape, body: Sequence[int]) -> dict[int, list[int]]:
 def _crossing(tape: Tape) -> list[tuple[int, int, int]]:
     """For every operation, what crosses between it and the next: number of tensors, their elements and bytes.
 
-    A tensor is memory that depends on the input and is read later, with as many elements of it as are read: views of the
-    same memory are one. Found from the end to the beginning.
+    A tensor is memory that depends on the input and is read later, with as many elements of it as are read: views of
+    the same memory are one. Found from the end to the beginning.
     """
     whole = {value.storage: value for value in reversed(tape.values)}
     needed: dict[int, set[int]] = {}  # memory -> its tensors that are read later
@@ -169,13 +169,20 @@ def _is_block(layer: Sequence[Piece]) -> bool:
     return any(piece.branches for piece in layer)
 
 
+def _principal(layer: Sequence[Piece]) -> str:
+    """Path of the module with the largest parameter that a layer owns, or nothing."""
+    owned = [(tensor.numel(), path) for piece in layer for path, tensor in piece.owned.items()]
+    path = max(owned, key=lambda entry: entry[0], default=(0, ""))[1]
+    return path.rpartition(".")[0] or path
+
+
 def names(layers: Sequence[Sequence[Piece]]) -> list[str]:
-    """Path of the largest module whose parameters serve this layer alone; unique."""
+    """Path of the largest module around the largest parameter whose parameters serve this layer alone; unique."""
     used = [[path for piece in layer for path in piece.weighted] for layer in layers]
     found: list[str] = []
     for i, own in enumerate(used):
         others = [path for j, paths in enumerate(used) if j != i for path in paths]
-        name = own[0] if own else f"layer{i + 1}"
+        name = _principal(layers[i]) or (own[0] if own else f"layer{i + 1}")
         while "." in name:
             parent = name.rpartition(".")[0]
             if any(path == parent or path.startswith(f"{parent}.") for path in others):

@@ -16,7 +16,7 @@ from edgemarl.envs.scenarios.model_partitioning import (
     ModelPartitioningDecisions,
     ModelPartitioningExogenous,
 )
-from edgemarl.launch.dnn.user_code import load_module, summary
+from edgemarl.launch.dnn.user_code import load_module, user_code
 from edgemarl.launch.experiment.plan import parse_overrides
 from edgemarl.launch.experiment.store import Replacing
 from edgemarl.launch.report.numerals import duration, significant
@@ -91,12 +91,10 @@ def _example(text: str) -> Any:
             f"input = '{text}' is not legal: must be whole numbers >= 1 with commas, such as 3,224,224, and the torch"
             " type after a colon where it is not float32, such as 128:int64"
         )
-    try:
+    with user_code(f"input = '{text}' cannot be made"):
         if dtype.is_floating_point or dtype.is_complex:
             return torch.rand(1, *sizes, generator=torch.Generator().manual_seed(0)).to(dtype)
         return torch.zeros(1, *sizes, dtype=dtype)
-    except (RuntimeError, TypeError, MemoryError, OverflowError) as error:
-        raise ValueError(f"input = '{text}' cannot be made: {summary(error)}") from None
 
 
 def _check_options(

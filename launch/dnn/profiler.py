@@ -89,19 +89,25 @@ def profile(module: nn.Module, example: Any, *, repeats: int = 5) -> LayerTable:
     Raises:
         ValueError: a module that cannot be traced or run on the example, or one without convolution or matrix product.
     """
+    from torch import nn
+
     from edgemarl.launch.dnn.layers import logical_layers, names, pieces
     from edgemarl.launch.dnn.tape import tensors_in
     from edgemarl.launch.dnn.trace import seconds, trace
     from edgemarl.launch.dnn.user_code import network_name
 
     inputs = tuple(example) if isinstance(example, tuple | list) else (example,)
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"module is a {type(module).__name__}, must be a torch.nn.Module")
+    tensors = tensors_in(inputs)
+    if not tensors:
+        raise ValueError(f"example is a {type(example).__name__} without tensors, must be one request")
     tape = trace(module, inputs)
     layers = logical_layers(pieces(tape))
     if not any(p.macs for layer in layers for p in layer):
         raise ValueError(f"{network_name(module)} has no convolution and no matrix product: nothing to divide")
     times = seconds(tape, module, inputs, repeats) if repeats > 0 else []
     owned = [[w for p in layer for w in p.owned.values()] for layer in layers]
-    tensors = tensors_in(inputs)
     return LayerTable(
         input_elements=sum(t.numel() for t in tensors),
         input_bytes=sum(t.numel() * t.element_size() for t in tensors),

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -49,15 +49,17 @@ class Recorder:
     Args:
         tape: written.
         name: of the network, for messages.
-        density: find the share of weights that are not 0 in every product.
+        density: count the work with weights that are not 0 (`Operation.nonzero_macs`).
 
     Attributes:
+        fakes: ids of fake tensors from before the run.
         refusal: why the run cannot be profiled, also where the user's code caught it.
     """
 
     def __init__(self, tape: Tape, name: str, density: bool = False) -> None:
         self.tape = tape
         self.name = name
+        self.fakes: set[int] = set()
         self.refusal: Refused | None = None
         self.density = density
         self._numbers: Any = WeakTensorKeyDictionary()
@@ -96,6 +98,10 @@ class Recorder:
         storage = self._storage(tensor, len(self.tape.values))
         base = self._bases.get(storage)
         if base is None or self.tape.values[base].kept is not None:
+            if isinstance(tensor, FakeTensor) and id(tensor) not in self.fakes:
+                self.refuse(
+                    "a tensor comes from operators that are not seen, such as those of another thread", IN_TORCH
+                )
             found = self._new(tensor, None, -1)
             self.tape.values[found].kept = tensor
             return found
@@ -104,7 +110,7 @@ class Recorder:
         geometry = (tuple(tensor.shape), tensor.stride(), tensor.storage_offset())
         view = torch.ops.aten.as_strided.default
         self.tape.operations.append(
-            Operation(view, (Ref(base), *geometry), {}, (found,), (base,), (), True, storage in self.tape.since, 0)
+            Operation(view, (Ref(base), *geometry), {}, (found,), (base,), (), True, storage in self.tape.since)
         )
         return found
 
@@ -176,12 +182,12 @@ class Recorder:
                 self.tape.since.setdefault(storage, index)
         if torch.Tag.nondeterministic_seeded in function.tags or any(self._is_random(i) for i in read):
             self._random |= changed
-        at_work, dense = self._work(function, arguments, keywords, out)
+        work, nonzero = self._work(function, arguments, keywords, out)
         touched = changed | {self.tape.values[i].storage for i in results}
         self.tape.operations.append(
             Operation(
                 function, call[0], call[1], tuple(results), tuple(read), tuple(self._number(t) for t in written),
-                view=not changed, depends=any(s in self.tape.since for s in touched), macs=at_work, dense=dense,
+                view=not changed, depends=any(s in self.tape.since for s in touched), macs=work, nonzero_macs=nonzero,
             )
         )  # fmt: skip
 
@@ -204,17 +210,17 @@ class Recorder:
     def _is_random(self, index: int) -> bool:
         return self.tape.values[index].storage in self._random
 
-    def _work(self, function: Any, arguments: Sequence[Any], keywords: dict[str, Any], out: Any) -> tuple[int, float]:
+    def _work(self, function: Any, arguments: Sequence[Any], keywords: dict[str, Any], out: Any) -> tuple[int, int]:
+        """Work of an operator, and as much of it as uses weights that are not 0."""
         try:
-            work = macs(function, arguments, keywords, out)
+            work = nonzero = macs(function, arguments, keywords, out)
         except Uncounted as error:
             self.refuse(str(error))
-        dense = 1.0
         if work and self.density:
             for tensor in (arguments[i] for i in FACTORS.get(function._opname, ())):
-                if not self.depends(tensor):
-                    dense *= float(torch.count_nonzero(tensor)) / max(1, tensor.numel())
-        return work, dense
+                if tensor.layout == torch.strided and not self.depends(tensor):
+                    nonzero = nonzero * int(torch.count_nonzero(tensor)) // tensor.numel()
+        return work, nonzero
 
     # --- reads ----------------------------------------------------------------------------------------------------
 

@@ -55,7 +55,7 @@ class Operation:
         view: it only makes views of what it got.
         depends: what it makes or changes depends on the input.
         macs: multiply-accumulate operations.
-        dense: share of these left when weights that are 0 are left out.
+        nonzero_macs: these without the weights that are 0, where they were looked at.
     """
 
     function: Any
@@ -66,8 +66,8 @@ class Operation:
     writes: tuple[int, ...]
     view: bool
     depends: bool
-    macs: int
-    dense: float = 1.0
+    macs: int = 0
+    nonzero_macs: int = 0
 
     @property
     def refs(self) -> set[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import random
 import sys
 from collections.abc import Iterator, Sequence
@@ -33,35 +34,50 @@ def trace(module: nn.Module, inputs: Sequence[Any], density: bool = False) -> Ta
     Args:
         module: any module.
         inputs: tensors, or lists, tuples and dicts of them: the arguments of `forward`.
-        density: find the share of weights that are not 0 (`Operation.dense`).
+        density: look at weights that are 0 (`Operation.nonzero_macs`).
 
     Raises:
         ValueError: code that fails, a path or a result that depends on the values of the input in a way that the tape
             does not have; the message names the place.
     """
     name = network_name(module)
-    module = _initialised(module, inputs)
-    fake = any(t.device.type == "meta" for t in (*module.parameters(), *module.buffers()))
-    device = _device(module)
-    inputs = _moved(inputs, device)
-    snapshot = Snapshot(module)
-    settled = Tape()  # what `eval` itself changes in the weights
     tape = Tape()
-    with _quiet(device):
-        try:
-            with user_code(f"{name}.eval() fails"), Recorder(settled, name).active(), suppress(NotImplementedError):
-                module.eval()  # an exported program has one mode
-            ready = Snapshot(module)
-            _record(module, inputs, tape, fake, density, name)
-            if not fake:
-                ready.restore()
+    with user_code(f"{name} cannot be profiled"):
+        module = _initialised(module, inputs)
+        inputs = _moved(inputs, _device(module))
+        snapshot = Snapshot(module)
+        settled = Tape()  # what `eval` itself changes in the weights
+        with _quiet(_device(module)):
+            try:
+                _evaluation_mode(module, settled, name)
+                _recorded_and_checked(module, inputs, tape, density, name)
+            finally:
                 tape.restore()
-                _check(module, inputs, tape, ready, name)
-        finally:
-            tape.restore()
-            settled.restore()
-            snapshot.restore()
+                settled.restore()
+                snapshot.restore()
     return tape
+
+
+def _evaluation_mode(module: nn.Module, settled: Tape, name: str) -> None:
+    with user_code(f"{name}.eval() fails"), Recorder(settled, name).active(), suppress(NotImplementedError):
+        module.eval()  # an exported program has one mode and refuses
+
+
+def _seed() -> None:
+    """The same random numbers in every run; `_quiet` puts the old ones back."""
+    torch.default_generator.manual_seed(SEED)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed(SEED)
+
+
+def _recorded_and_checked(module: nn.Module, inputs: Sequence[Any], tape: Tape, density: bool, name: str) -> None:
+    fake = any(t.is_meta for t in (*module.parameters(), *module.buffers()))
+    ready = Snapshot(module)
+    _record(module, inputs, tape, fake, density, name)
+    ready.restore()
+    tape.restore()
+    if not fake:
+        _check(module, inputs, tape, ready, name)
 
 
 def seconds(tape: Tape, module: nn.Module, inputs: Sequence[Any], repeats: int) -> list[float]:
@@ -120,9 +136,10 @@ def _quiet(device: torch.device) -> Iterator[None]:
 def _record(module: nn.Module, inputs: Sequence[Any], tape: Tape, fake: bool, density: bool, name: str) -> None:
     recorder = Recorder(tape, name, density)
     drawn = _chance()
-    torch.manual_seed(SEED)
+    _seed()
     try:
         with user_code(f"{name} cannot run on {described(inputs)}"), _fake_weights(module) if fake else nullcontext():
+            recorder.fakes = {id(t) for t in (*module.parameters(), *module.buffers())}
             request = _copied(inputs)  # fake ones where the weights are
             for tensor in tensors_in(request):
                 recorder.input(tensor)
@@ -152,7 +169,10 @@ def _has_constant_weights(module: nn.Module, tape: Tape) -> bool:
     buffers = {id(buffer) for buffer in module.buffers()}
     multiplied = {tape.values[k].storage for operation in tape.operations if operation.macs for k in operation.reads}
     return any(
-        value.kept is not None and value.storage in multiplied and not tape.parameters[i] and id(value.kept) not in buffers
+        value.kept is not None
+        and value.storage in multiplied
+        and not tape.parameters[i]
+        and id(value.kept) not in buffers
         for i, value in enumerate(tape.values)
     )
 
@@ -170,16 +190,25 @@ def _fake_weights(module: nn.Module) -> Iterator[None]:
 
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     twins: dict[int, Tensor] = {}
+    replaced: list[tuple[nn.Module, str, Tensor]] = []
+    loud = logging.getLogger("torch._subclasses.fake_tensor")  # says at length what an exception says as well
+    level = loud.level
     with mode:
         for part in module.modules():
-            for tensors in (part._parameters, part._buffers):
-                for key, tensor in list(tensors.items()):
-                    if tensor is None or tensor.device.type != "meta":
-                        continue
-                    if id(tensor) not in twins:
-                        twins[id(tensor)] = _twin(tensor)
-                    setattr(part, key, twins[id(tensor)])  # an LSTM keeps a list of its own
-        yield
+            for key, tensor in (*part._parameters.items(), *part._buffers.items()):
+                if tensor is not None and tensor.is_meta:
+                    replaced.append((part, key, tensor))
+                    twins.setdefault(id(tensor), _twin(tensor))
+        try:
+            loud.setLevel(logging.CRITICAL + 1)
+            for part, key, tensor in replaced:
+                setattr(part, key, twins[id(tensor)])  # an LSTM keeps a list of its own
+            with torch.device("cpu"):  # also where the user's default is another
+                yield
+        finally:
+            loud.setLevel(level)
+            for part, key, tensor in replaced:
+                setattr(part, key, tensor)
 
 
 def _twin(tensor: Tensor) -> Tensor:
@@ -192,7 +221,7 @@ def _twin(tensor: Tensor) -> Tensor:
 def _check(module: nn.Module, inputs: Sequence[Any], tape: Tape, ready: Snapshot, name: str) -> None:
     """Hold the tape against a plain run on other values of the same shapes, or on the same where others fail."""
     for values in _others(inputs):
-        torch.manual_seed(SEED)
+        _seed()
         try:
             with user_code(f"{name} cannot run on {described(inputs)}"):
                 expected = tensors_in(_call_module(module, _copied(values)))
@@ -204,7 +233,7 @@ def _check(module: nn.Module, inputs: Sequence[Any], tape: Tape, ready: Snapshot
             tape.restore()
     else:
         raise refusal
-    torch.manual_seed(SEED)
+    _seed()
     found = tape.run(tensors_in(values))
     tape.restore()
     if len(found) != len(expected) or not all(map(_close, found, expected)):
@@ -216,7 +245,7 @@ def _check(module: nn.Module, inputs: Sequence[Any], tape: Tape, ready: Snapshot
 
 def _others(inputs: Sequence[Any]) -> Iterator[Sequence[Any]]:
     """Other requests, from those that say most to the one that was given."""
-    generator = torch.Generator().manual_seed(SEED + 1)
+    generator = torch.Generator("cpu").manual_seed(SEED + 1)
     yield _changed(inputs, lambda x: _drawn(x, generator))
     yield _changed(inputs, lambda x: _drawn(x, generator) if x.is_floating_point() or x.is_complex() else x)
     yield inputs
@@ -224,16 +253,19 @@ def _others(inputs: Sequence[Any]) -> Iterator[Sequence[Any]]:
 
 def _drawn(x: Tensor, generator: torch.Generator) -> Tensor:
     """Real numbers in the range of the given ones, or [0, 1); whole ones in another order, or 0 and 1."""
-    if x.layout != torch.strided or x.numel() == 0:
+    if x.layout != torch.strided or x.numel() == 0 or x.is_quantized:
         return x
-    differ = bool((x != x.flatten()[0]).any())
+    size, cpu = x.numel(), torch.device("cpu")
     if x.is_floating_point() or x.is_complex():
-        low, high = (float(x.abs().min()), float(x.abs().max())) if x.is_complex() else (float(x.min()), float(x.max()))
-        unit = torch.rand(x.shape, generator=generator, dtype=torch.float64)
-        return (low + (high - low) * unit if differ else unit).to(x)
-    if differ:
-        return x.flatten()[torch.randperm(x.numel(), generator=generator).to(x.device)].reshape(x.shape)
-    return torch.randint(0, 2, x.shape, generator=generator).to(x)
+        given = torch.view_as_real(x.detach().resolve_conj()) if x.is_complex() else x.detach()
+        given = given.to(cpu, torch.float64)
+        low, high = float(given.min()), float(given.max())
+        unit = torch.rand(given.shape, generator=generator, dtype=torch.float64, device=cpu)
+        drawn = low + (high - low) * unit if high > low else unit
+        return (torch.view_as_complex(drawn) if x.is_complex() else drawn).to(x)
+    if bool((x != x.flatten()[0]).any()):
+        return x.flatten()[torch.randperm(size, generator=generator, device=cpu).to(x.device)].reshape(x.shape)
+    return torch.randint(0, 2, x.shape, generator=generator, device=cpu).to(x)
 
 
 def _close(a: Tensor, b: Tensor) -> bool:

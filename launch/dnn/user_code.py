@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 LONGEST = 300
 """Characters of somebody else's message that are shown."""
 _HERE = Path(__file__).parent
-_MACHINERY = {
-    str(_HERE / f"{name}.py") for name in ("user_code", "tape", "recording", "state", "trace", "work", "profiler")
-}
+_OURS = (
+    "user_code", "tape", "recording", "state", "trace", "work", "profiler", "pruning", "profile_command",
+    "prune_command",
+)  # fmt: skip
+_MACHINERY = {str(_HERE / f"{name}.py") for name in _OURS}
+_LIBRARIES = re.compile(r"-packages.(torch|numpy|edgemarl|pandas)\b")
 _INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
@@ -44,22 +47,22 @@ def user_code(doing: str) -> Iterator[None]:
         warnings.simplefilter("ignore")
         try:
             yield
-        except Refused:
+        except (Refused, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # also one that leaves the program
             raise Refused(f"{doing}: {summary(error)}") from error
 
 
 def summary(error: BaseException) -> str:
     """Kind, message and place of an error, in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in _text(error).splitlines() if line.strip()]
     if lines and type(error).__module__.startswith(
         "torch.jit"
     ):  # the message is at the end of TorchScript's own traceback
         lines = lines[-1:]
     message = lines[0] if lines else ""
     if isinstance(error, SystemExit):
-        message = f"the code left the program (exit code {error.code})"
+        message = f"the code left the program ({' '.join(str(error.code).split())})"
     if len(message) > LONGEST:
         message = message[:LONGEST] + " ..."
     kind = "" if isinstance(error, SystemExit) else type(error).__name__
@@ -77,9 +80,17 @@ def _frames_of(error: BaseException) -> list[tuple[FrameType, int]]:
     return frames[::-1]
 
 
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # the user's own error may not be printable
+        return ""
+
+
 def script_place(error: BaseException | None) -> str:
     """File and line of an error in TorchScript, which has no frames of Python."""
-    lines = re.findall(r'File "([^"]+)", line (\d+), in', str(error)) if "TorchScript" in str(error) else []
+    text = "" if error is None else _text(error)
+    lines = re.findall(r'File "([^"]+)", line (\d+), in', text) if "TorchScript" in text else []
     return f"{lines[-1][0]}, line {lines[-1][1]}" if lines else ""
 
 
@@ -102,8 +113,11 @@ def current_frames() -> list[tuple[FrameType, int]]:
 def place(frames: list[tuple[FrameType, int]]) -> str:
     """The user's file and line among frames, and the innermost module of a network."""
     parts = []
-    own = [(f.f_code.co_filename, line) for f, line in frames if f.f_code.co_filename not in _MACHINERY]
-    files = [(file, line) for file, line in own if not file.startswith(("<", *_INSTALLED))]
+    all_files = [(f.f_code.co_filename, line) for f, line in frames]
+    others = [(file, line) for file, line in all_files if file not in _MACHINERY and not file.startswith("<")]
+    own = [(file, line) for file, line in others if not file.startswith(_INSTALLED)]
+    packages = [(file, line) for file, line in others if "-packages" in file and not _LIBRARIES.search(file)]
+    files = own or packages
     if files:
         parts.append(f"{files[0][0]}, line {files[0][1]}")
     name = _innermost_module(frames)

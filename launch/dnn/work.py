@@ -93,7 +93,7 @@ _COUNTS: Mapping[str, Callable[[Arguments, Tensor], int]] = {
 }  # fmt: skip
 
 _MULTIPLIES = re.compile(
-    r"(?:^|_)(\w*(mm|mv)|matmul|conv(olution)?|conv\dd|linear|lstm|gru|rnn|attention|dot|mha|encoder|decoder)(?=_|$)"
+    r"(?:^|_)(\w*(mm|mv)|matmul|conv(olution)?|conv\dd|linear|lstm|gru|rnn|attention|dot|mha|encoder|decoder|matrix_exp)(?=_|$)"
 )
 _DOES_NOT = re.compile(r"_thnn_fused_|_flatten_weight|_fused_sdp_choice|reorder_conv|_cell_backward")
 _OWN = ("aten", "prim", "prims")
