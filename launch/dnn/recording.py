@@ -151,9 +151,10 @@ class Recorder:
         self._refuse_reading(function, arguments)
         written = tuple(t for part in _written(function)(arguments, keywords) for t in tensors_in(part))
         for tensor in written:
-            value = self.tape.values[self._number(tensor)]
-            if value.kept is not None and value.storage not in self.tape.saved and _is_real(tensor):
-                self.tape.saved[value.storage] = (value.kept, tensor.untyped_storage().clone())
+            storage = self.memory(tensor)
+            kept = self.tape.values[self._bases[storage]].kept
+            if kept is not None and storage not in self.tape.saved and _is_real(tensor):
+                self.tape.saved[storage] = (kept, tensor.untyped_storage().clone())
         for leaf in keywords.values():
             if isinstance(leaf, torch.Generator) and all(leaf is not g for g, _ in self.tape.generators):
                 self.tape.generators.append((leaf, leaf.get_state()))
@@ -241,11 +242,10 @@ class Recorder:
 
     def reading(self, tensor: Tensor, what: str, advice: str = ONE_PATH) -> None:
         """Refuse that the elements of a tensor leave torch, if they depend on the input or on chance."""
-        if self._harmless or self.memory(tensor) not in {*self.tape.since, *self._random} or _checks_alone():
+        depends, drawn = self.depends(tensor), self.memory(tensor) in self._random
+        if self._harmless or not (depends or drawn) or _checks_alone():
             return
-        if self.depends(tensor):
-            self.refuse(f"{what} the values of the input", advice)
-        self.refuse(f"{what} random numbers", advice)
+        self.refuse(f"{what} {'the values of the input' if depends else 'random numbers'}", advice)
 
     def refuse(self, message: str, advice: str = "") -> NoReturn:
         """Raises Refused, and remembers it where the user's code goes on all the same."""
