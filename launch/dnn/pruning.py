@@ -230,8 +230,8 @@ def measured_accuracy(model: nn.Module, test: Batches) -> float:
             predicted = model(inputs).argmax(dim=1)
             if predicted.shape != labels.shape:
                 raise Refused(
-                    f"outputs for {len(labels)} labels give classes of shape {tuple(predicted.shape)}, must be"
-                    f" {tuple(labels.shape)} as the labels"
+                    f"{network_name(model)}: outputs for {len(labels)} labels give classes of shape"
+                    f" {tuple(predicted.shape)}, must be {tuple(labels.shape)} as the labels"
                 )
             right += int((predicted == labels).sum())
             seen += len(labels)
