@@ -33,7 +33,7 @@ def of(forward: Callable[..., Any], **parts: Any) -> nn.Module:
 
 
 def row(*shape: int) -> Tensor:
-    return torch.rand(1, *shape, generator=torch.Generator().manual_seed(3))
+    return torch.rand(1, *shape, generator=torch.Generator("cpu").manual_seed(3), device="cpu")
 
 
 def linear(size: int = 4, out: int = 4) -> nn.Linear:

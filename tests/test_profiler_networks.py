@@ -92,6 +92,23 @@ def test_weights_without_memory_give_the_same_table(module: Callable[[], nn.Modu
         profile(empty, tuple(inputs), repeats=1)
 
 
+def test_without_memory_nothing_is_read_and_nothing_is_missed(capfd: pytest.CaptureFixture[str]) -> None:
+    """On the meta device there is no plain run to hold the count against."""
+    parts = {"a": linear(), "b": linear(), "times": torch.tensor(3)}
+    empty = {name: part.to("meta") for name, part in parts.items()}
+    with pytest.raises(
+        ValueError, match=r"numbers are read that weights on the meta device do not have .*make it with"
+    ):
+        profile(of(constant_count, **empty), row(4), repeats=0)
+    with pytest.raises(ValueError, match="operators that are not seen, such as those of another thread"):
+        profile(of(in_a_thread, **empty), row(4), repeats=0)
+    with pytest.raises(ValueError, match="cannot run on an input of shape") as refusal:
+        profile(nn.Linear(5, 2, device="meta"), row(4), repeats=0)
+    assert "\n" not in str(refusal.value) and capfd.readouterr() == ("", "")
+    with torch.device("meta"):  # also while the user's default is another device
+        assert sum(profile(of(grid_head, a=nn.Conv2d(3, 2, 3)), row(3, 4, 4), repeats=0).macs) == 4 * 2 * 27
+
+
 # --- code of the user ---------------------------------------------------------------------------------------------
 
 
@@ -145,6 +162,11 @@ def constant_count(m: Any, x: Tensor) -> Tensor:
     for _ in range(int(m.times)):
         x = m.a(x)
     return x
+
+
+def printing(m: Any, x: Tensor) -> Tensor:
+    print("mean", f"{x.mean():.2f}", x)
+    return m.a(x)  # type: ignore[no-any-return]
 
 
 @torch.inference_mode()
@@ -226,6 +248,7 @@ COUNTED: dict[str, tuple[Callable[[], nn.Module], list[Any], int]] = {
                                   [row(4)], 16),
     "a tensor subclass": (lambda: of(lambda m, x: m.a(x.as_subclass(ViaSubclass)).as_subclass(Tensor), a=linear()),
                           [row(4)], 16),
+    "a value that is printed": (lambda: of(printing, a=linear()), [row(4)], 16),
     "one-hot codes": (lambda: of(lambda m, i: m.a(F.one_hot(i, 9).float()), a=linear(9)),
                       [torch.zeros(1, T, dtype=torch.int64)], T * 36),
     "a mask as an input": (

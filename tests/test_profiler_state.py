@@ -145,3 +145,28 @@ def test_a_residual_written_in_place_is_one_layer() -> None:
 
     found = table(of(residual, stem=linear(), a=linear(), b=linear(), head=linear(4, 2)), row(4))
     assert found.macs == (16, 32, 8) and found.names == ("stem", "a", "head")
+
+
+def test_what_has_the_shape_of_a_tensor_alone_does_not_cross() -> None:
+    """Zeros of the input's shape are made on both sides of a cut."""
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        zeros = torch.zeros_like(x)
+        return m.b(m.a(x)) + zeros  # type: ignore[no-any-return]
+
+    assert table(of(forward, a=linear(), b=linear()), row(4)).macs == (16, 16)
+
+
+def test_what_does_not_depend_on_the_input_stands_with_its_first_user() -> None:
+    """A weight is computed at the beginning and used in the second layer: work and parameters are the second's."""
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        weight = m.g(m.z).view(4, 4)
+        return m.a(x).relu() @ weight  # type: ignore[no-any-return]
+
+    found = table(of(forward, a=linear(), g=linear(3, 16), z=nn.Parameter(torch.ones(3))), row(4))
+    assert found.macs == (16, 48 + 16) and found.parameters == (20, 3 * 16 + 16 + 3) and found.names == ("a", "g")
+
+
+def test_results_given_twice_leave_once() -> None:
+    assert table(of(lambda m, x: (m.a(x), [m.b(x)] * 3), a=linear(), b=linear()), row(4)).output_elements == (8,)

@@ -48,6 +48,12 @@ def _recurrent(steps: Tensor, *weights: Tensor) -> int:
     return prod(steps.shape[:-1]) * sum(weight.numel() for weight in weights)
 
 
+def _grouped(a: Tensor, b: Tensor) -> int:
+    """Products of groups of rows (or columns, or of the inner axis): however they are divided, the work is the same."""
+    both = a.dim() == b.dim() == 3
+    return (a.shape[0] if both else 1) * a.shape[-2] * a.shape[-1] * b.shape[-1]
+
+
 def _three_factors(a: Arguments, out: Tensor) -> int:
     """A product of three tensors, each with axes of length 1 where it does not reach, summed over some axes."""
     sizes = []
@@ -89,6 +95,8 @@ _COUNTS: Mapping[str, Callable[[Arguments, Tensor], int]] = {
         ),
         lambda a, out: _attention(a[0], a[1], a[2]),
     ),
+    "_grouped_mm": lambda a, out: _grouped(a[0], a[1]),
+    "_cudnn_rnn": lambda a, out: prod(a[0].shape[:-1]) * sum(w.numel() for w in a[1] if w.dim() > 1),
     "mkldnn_rnn_layer": lambda a, out: _recurrent(a[0], a[1], a[2]),
 }  # fmt: skip
 
