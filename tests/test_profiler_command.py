@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,7 @@ def leaves():
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "nets.py").write_text(FILE)
+    (tmp_path / "long.py").write_text("raise RuntimeError('word\\n' * 10000)")
     (tmp_path / "beside.py").write_text("size = 4\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", list(sys.path))
@@ -51,10 +53,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize(("target", "work"), [("nets:Net", 12), ("nets.py:Net", 12), ("nets.py:made", 8)])
 def test_both_forms_of_a_target(target: str, work: int, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end:
+    with warnings.catch_warnings(record=True) as said, pytest.raises(SystemExit) as end:
+        warnings.simplefilter("always")
         main(["profile", target, "--input", "4", "--repeats", "0", "--csv", "new/table.csv"])
-    shown = capsys.readouterr()
-    assert end.value.code == 0 and shown.err == ""  # warnings are the user's own affair
+    assert end.value.code == 0 and capsys.readouterr().err == "" and not said  # warnings are the user's own affair
     assert (folder / "new" / "table.csv").read_text().splitlines()[-1].split(",")[2] == str(work)
 
 
@@ -64,6 +66,7 @@ def test_both_forms_of_a_target(target: str, work: int, folder: Path, capsys: py
         (["nets:needs"], "network 'nets:needs' cannot be made: TypeError: needs() missing 1 required positional"),
         (["nets:fails"], "cannot be made: RuntimeError: one ("),
         (["nets:leaves"], "cannot be made: the code left the program (bye) ("),
+        (["long.py:net"], "network 'long.py:net' does not load: RuntimeError: word word"),
         (["nets.py:size"], "is a int, must be a function or class"),
         (["nets.py:missing"], "nets.py has no 'missing'"),
         (["nets:Net", "--csv", "table.txt"], "csv = table.txt is not legal"),
@@ -81,6 +84,7 @@ def test_what_goes_wrong_is_one_line(
         main(["profile", *arguments, "--input", "4", "--repeats", "0"])
     error = capsys.readouterr().err
     assert end.value.code == 2 and error.count("\n") == 1 and words in error
+    assert len(error) < 800
     if "fails" in arguments[0]:
         assert "nets.py, line 23" in error
 

@@ -170,3 +170,29 @@ def test_what_does_not_depend_on_the_input_stands_with_its_first_user() -> None:
 
 def test_results_given_twice_leave_once() -> None:
     assert table(of(lambda m, x: (m.a(x), [m.b(x)] * 3), a=linear(), b=linear()), row(4)).output_elements == (8,)
+
+
+def test_a_view_that_nobody_reads_does_not_cross() -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        y = m.a(x)
+        z = m.b(y)
+        _ = y[:, :2]
+        return m.c(z)  # type: ignore[no-any-return]
+
+    assert table(of(forward, a=linear(), b=linear(), c=linear()), row(4)).macs == (16, 16, 16)
+
+
+def test_a_block_that_is_read_by_views_has_its_size() -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        y = m.a(x) + x
+        return m.b(y)  # type: ignore[no-any-return]
+
+    found = table(of(forward, a=linear(), b=linear(4, 3)), row(T, 4))  # a linear layer on a sequence begins with a view
+    assert found.output_elements == (4 * T, 3 * T)
+
+
+def test_a_parameter_that_is_used_by_a_view_counts() -> None:
+    half = linear(4, 6)
+    module = of(lambda m, x: x @ m.part.T, half=half)
+    object.__setattr__(module, "part", half.weight.detach()[:3])
+    assert table(module, row(4)).parameters == (24,)
