@@ -54,6 +54,7 @@ class Recorder:
     Attributes:
         fakes: ids of fake tensors from before the run.
         refusal: why the run cannot be profiled, also where the user's code caught it.
+        failure: the last error of an operator; TorchScript loses its message.
     """
 
     def __init__(self, tape: Tape, name: str, density: bool = False) -> None:
@@ -61,6 +62,7 @@ class Recorder:
         self.name = name
         self.fakes: set[int] = set()
         self.refusal: Refused | None = None
+        self.failure: Exception | None = None
         self.density = density
         self._numbers: Any = WeakTensorKeyDictionary()
         self._storages: dict[Any, int] = {}
@@ -278,6 +280,9 @@ class _Operators(TorchDispatchMode):
             out = func(*args, **keywords)
         except _VALUES_ON_META:
             self.recorder.refuse("numbers are read that weights on the meta device do not have", "make it with weights")
+        except Exception as error:
+            self.recorder.failure = error
+            raise
         with torch._C.DisableTorchFunction():
             self.recorder.after(func, args, keywords, written, out)
         return out

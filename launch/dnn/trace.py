@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from edgemarl.launch.dnn.recording import Recorder
 from edgemarl.launch.dnn.state import Snapshot
 from edgemarl.launch.dnn.tape import Tape, tensors_in
-from edgemarl.launch.dnn.user_code import Refused, network_name, script_place, user_code
+from edgemarl.launch.dnn.user_code import Refused, network_name, script_place, summary, user_code
 
 SEED = 0
 TOLERANCE = {torch.float16: 2e-2, torch.bfloat16: 1e-1}
@@ -148,10 +148,11 @@ def _record(module: nn.Module, inputs: Sequence[Any], tape: Tape, fake: bool, de
             recorder.output(found)
             tape.name(module.named_parameters())
     except Refused as error:
-        if recorder.refusal is None:
-            raise
         where = script_place(error.__cause__)
-        raise Refused(f"{recorder.refusal} ({where})" if where else str(recorder.refusal)) from error
+        said = recorder.refusal or error
+        if where and recorder.refusal is None and recorder.failure is not None:
+            said = Refused(f"{name} cannot run on {described(inputs)}: {summary(recorder.failure)}")
+        raise Refused(f"{said} ({where})" if where and where not in str(said) else str(said)) from error
     if recorder.refusal is not None:  # the user's code caught it
         raise recorder.refusal
     if not any(tape.values[i].storage in tape.since for i in tape.outputs):

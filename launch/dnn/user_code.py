@@ -55,14 +55,13 @@ def user_code(doing: str) -> Iterator[None]:
 
 def summary(error: BaseException) -> str:
     """Kind, message and place of an error, in one line."""
-    lines = [line.strip() for line in _text(error).splitlines() if line.strip()] or [""]
-    message = lines[-1] if "in the TorchScript interpreter" in lines[0] else lines[0]  # behind its own traceback
-    kind = "" if isinstance(error, SystemExit) else type(error).__name__
-    message = message.removeprefix(f"{kind}: ")
+    lines = [line.strip() for line in _text(error).splitlines() if line.strip()]
+    message = lines[0] if lines else ""
     if isinstance(error, SystemExit):
         message = f"the code left the program ({' '.join(str(error.code).split())})"
     if len(message) > LONGEST:
         message = message[:LONGEST] + " ..."
+    kind = "" if isinstance(error, SystemExit) else type(error).__name__
     where = script_place(error) or place(_frames_of(error))
     said = ": ".join(part for part in (kind, message) if part)
     return f"{said} ({where})" if where else said
