@@ -196,3 +196,16 @@ def test_a_parameter_that_is_used_by_a_view_counts() -> None:
     module = of(lambda m, x: x @ m.part.T, half=half)
     object.__setattr__(module, "part", half.weight.detach()[:3])
     assert table(module, row(4)).parameters == (24,)
+
+
+def test_a_compiled_module_runs_as_it_is_written_and_is_compiled_afterwards() -> None:
+    graphs: list[Any] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph
+
+    module = torch.compile(nn.Sequential(linear()), backend=backend)
+    assert macs(module, row(4)) == 16 and not graphs
+    module(row(4))
+    assert len(graphs) == 1
