@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 SHARE_OF = 5
 """The picture gives the one device a fifth of the default cell, as with five devices that share equally."""
+WIDEST_IN = 60.0
+"""Width of the picture in inches at most; of more than a hundred cuts not all are named."""
 
 
 def profile(
@@ -148,7 +150,7 @@ def draw_cuts(name: str, layer_profile: LayerProfile, delays: dict[str, np.ndarr
     from matplotlib.figure import Figure
 
     count = layer_profile.layers + 1
-    figure = Figure(figsize=(max(5.0, 0.55 * count + 2.5), 4.2), layout="constrained")
+    figure = Figure(figsize=(min(max(5.0, 0.55 * count + 2.5), WIDEST_IN), 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     bottom, where = np.zeros(count), np.arange(count)
@@ -162,7 +164,8 @@ def draw_cuts(name: str, layer_profile: LayerProfile, delays: dict[str, np.ndarr
         axes.plot(where, measured, "k.--", lw=1, label="layers 1..l measured on this CPU")
     names = layer_profile.names or tuple(str(i) for i in where[1:])
     labels = ["input", *names]
-    axes.set_xticks(where, [f"{i}: {label}" for i, label in enumerate(labels)], rotation=55, ha="right", fontsize=8)
+    named = where[:: 1 + int(0.55 * count / WIDEST_IN)]
+    axes.set_xticks(named, [f"{i}: {labels[i]}" for i in named], rotation=55, ha="right", fontsize=8)
     axes.set_xlabel("cut after layer")
     axes.set_ylabel("delay of a request [ms]")
     axes.set_title(f"{name}: delay against the cut", loc="left", fontsize=11)

@@ -1,8 +1,8 @@
 """Turn a `torch.nn.Module` into a table of logical layers. Imports torch when a function is called.
 
-The module's graph is traced (torch.fx, or torch.export where a Python branch depends on shapes), shapes and
-multiply-accumulate operations come from a run on the meta device (torch's own FLOP counter), times from this CPU. A cut
-is possible where exactly one tensor crosses; what lies between two cuts, such as a residual block, is one piece.
+The module runs on one request; the operators of this run (`trace`) give work and data flow, and are held against a
+plain run. A cut is possible where exactly one tensor crosses (`layers`); what lies between two cuts, such as a residual
+block, is one piece. Times are those of the operators on this CPU.
 """
 
 from __future__ import annotations
@@ -83,11 +83,13 @@ def profile(module: nn.Module, example: Any, *, repeats: int = 5) -> LayerTable:
 
     Args:
         module: any module; it is run in evaluation mode and left as it was.
-        example: one request: a tensor, or a tuple of tensors.
-        repeats: runs of the time measurement (the median counts); 0 measures nothing and runs on the meta device only.
+        example: one request: a tensor, or a tuple of the arguments of `forward`: tensors, lists and dicts of them.
+        repeats: runs of the time measurement (the median counts); 0 measures nothing, and weights may be on the meta
+            device.
 
     Raises:
-        ValueError: a module that cannot be traced or run on the example, or one without convolution or matrix product.
+        ValueError: a module that cannot be traced or run on the example, or one without convolution or matrix product;
+            one line that names the place.
     """
     from torch import nn
 
