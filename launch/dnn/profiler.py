@@ -106,6 +106,7 @@ def profile(module: nn.Module, example: Any, *, repeats: int = 5) -> LayerTable:
         raise ValueError(f"example is a {type(example).__name__} without tensors, must be one request")
     tape = trace(module, inputs)
     layers = logical_layers(pieces(tape))
+    assert sum(p.macs for layer in layers for p in layer) in (0, sum(o.macs for o in tape.operations)), "work is lost"
     if not any(p.macs for layer in layers for p in layer):
         raise ValueError(f"{network_name(module)} has no convolution and no matrix product: nothing to divide")
     times = seconds(tape, module, inputs, repeats) if repeats > 0 else []
