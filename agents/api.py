@@ -14,8 +14,12 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from edgemarl.envs.api import Array, Scenario, Step, trace_fields
+from edgemarl.agents.pooling import pool_of, with_pool
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.capabilities import masks_of
 from edgemarl.envs.config import unknown_name
+from edgemarl.envs.scenario import Scenario, Step
+from edgemarl.envs.trace import trace_fields
 
 Information = Literal["local", "global"]
 
@@ -43,6 +47,8 @@ class Policy(Protocol):
     information: Information
 
     def reset(self, scenario: Scenario, trace: Any) -> None: ...
+
+    def world(self, scenario: Scenario) -> Scenario: ...
 
     def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> Any: ...
 
@@ -90,6 +96,7 @@ class Controller(ABC):
         broadcast: True if one message serves all receivers, so that its bytes count once.
         signalled: receivers whose messages the scenario's own signalling already counts.
         needs_statistics: True if an agent must know its own long-run statistics (the trace's per-episode fields).
+        masked: True if it acts by `act_masked` where the scenario says which choices make sense.
     """
 
     role: str = ""
@@ -97,6 +104,7 @@ class Controller(ABC):
     broadcast = True
     signalled: frozenset[str] = frozenset()
     needs_statistics = False
+    masked = False
 
     def reset(self, scenario: Scenario, cells: int) -> None:
         """Start an episode of `cells` cells; forget what was learned unless the controller is trained beforehand."""
@@ -115,6 +123,10 @@ class Controller(ABC):
             observations: (B, n, d) float32, each agent's own row, messages appended.
             rng: the policy's own randomness.
         """
+
+    def act_masked(self, observations: Array, mask: Array, rng: np.random.Generator) -> Act:
+        """`act` where the scenario says which choices make sense: `mask` (B, n, choices); only if `masked`."""
+        return self.act(observations, rng)
 
     def feedback(self, costs: Array) -> None:
         """Receive the own ledger entries (B, n) of the slot just played; learners without a model use it."""
@@ -164,6 +176,10 @@ class CentralController(ABC):
         self.scenario = scenario
         self.cells = trace.cells
 
+    def world(self, scenario: Scenario) -> Scenario:
+        """The scenario in which it acts: the given one, unless it brings settings along."""
+        return scenario
+
     @abstractmethod
     def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> Any:
         """The scenario's decisions for this slot."""
@@ -192,6 +208,8 @@ class Team:
         controllers: role -> controller, for every role of the scenario.
         order: groups of roles that act one after another within the slot; default: all at once.
         information: "global" only if a member is a reference that looks beyond its row.
+        pooled: roles whose rows have the pooled rows of all agents appended (`edgemarl.agents.pooling`): central
+            control by networks of the roles.
 
     `inbox` holds the newest messages: receiving role -> sending role -> (B, n_receivers, m).
     """
@@ -202,11 +220,13 @@ class Team:
         controllers: Mapping[str, Controller],
         order: Sequence[Sequence[str]] | None = None,
         information: Information = "local",
+        pooled: Collection[str] = (),
     ) -> None:
         self.name = name
         self.controllers = dict(controllers)
+        self.pooled = tuple(pooled)
         self.order = [list(group) for group in order] if order else [list(self.controllers)]
-        self.information: Information = information
+        self.information: Information = "global" if self.pooled else information
         if sorted(r for group in self.order for r in group) != sorted(self.controllers):
             raise ValueError(f"order {self.order} must name each of {sorted(self.controllers)} once")
 
@@ -217,6 +237,8 @@ class Team:
             raise ValueError(f"team '{self.name}' has no controller for role '{missing[0]}'")
         self.scenario = scenario
         self.inbox: dict[str, dict[str, Array]] = {role: {} for role in self.controllers}
+        self._pool: tuple[Mapping[str, Array], Array] | None = None
+        """Observations and their pool, computed once for all roles."""
         statistics = {n: getattr(trace, n) for n, m in trace_fields(type(trace)).items() if m["kind"] == "episode"}
         for role, controller in self.controllers.items():
             controller.reset(scenario, trace.cells)
@@ -226,13 +248,19 @@ class Team:
                 count = scenario.roles[receiver].count
                 self.inbox[receiver][role] = np.zeros((trace.cells, count, entries), np.float32)
 
+    def world(self, scenario: Scenario) -> Scenario:
+        """The scenario in which the team acts: the given one, unless its members bring settings along."""
+        return scenario
+
     def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> Any:
         """The scenario's decisions: raw actions are decoded, physical decisions of a role replace decoded ones."""
         return self.combine(self.scenario.observe(state, exogenous), state, exogenous, rng)
 
     def combine(self, observations: Mapping[str, Array], state: Any, exogenous: Any, rng: np.random.Generator) -> Any:
         """`decide` with the rows given (a locality test perturbs them)."""
-        return self.decisions(self.act(observations, rng), observations, state, exogenous)
+        masked = any(controller.masked for controller in self.controllers.values())
+        masks = masks_of(self.scenario, state, exogenous) if masked else {}
+        return self.decisions(self.act(observations, rng, masks=masks), observations, state, exogenous)
 
     def decisions(self, acts: Mapping[str, Act], observations: Mapping[str, Array], state: Any, exogenous: Any) -> Any:
         """What the acts of all roles decide."""
@@ -250,7 +278,12 @@ class Team:
         return dataclasses.replace(decoded, **given) if given else decoded
 
     def act(
-        self, observations: Mapping[str, Array], rng: np.random.Generator, acted: Mapping[str, Act] | None = None
+        self,
+        observations: Mapping[str, Array],
+        rng: np.random.Generator,
+        acted: Mapping[str, Act] | None = None,
+        given: Mapping[str, Act] | None = None,
+        masks: Mapping[str, Array] | None = None,
     ) -> dict[str, Act]:
         """Role -> what its agents do; messages go to the receivers' rows.
 
@@ -258,11 +291,13 @@ class Team:
             observations: role -> rows (B, n, d) without messages.
             rng: the policies' own randomness.
             acted: what the roles of the first groups have already done in this slot (`act_before`).
+            given: what roles do whose acts come from elsewhere, such as a learner, in place of their controllers'.
+            masks: role -> (B, n, choices) of the choices that make sense (`Masked.action_masks`).
         """
         acts = dict(acted or {})
         for group in self.order:
             if group[0] not in acts:
-                acts.update(self._act_group(group, observations, rng))
+                acts.update(self._act_group(group, observations, rng, given or {}, masks or {}))
         return acts
 
     def act_before(
@@ -273,22 +308,45 @@ class Team:
         for group in self.order:
             if not set(group).isdisjoint(roles):
                 break
-            acts.update(self._act_group(group, observations, rng))
+            acts.update(self._act_group(group, observations, rng, {}, {}))
         return acts
 
     def _act_group(
-        self, group: Sequence[str], observations: Mapping[str, Array], rng: np.random.Generator
+        self,
+        group: Sequence[str],
+        observations: Mapping[str, Array],
+        rng: np.random.Generator,
+        given: Mapping[str, Act],
+        masks: Mapping[str, Array],
     ) -> dict[str, Act]:
-        acts = {role: self.controllers[role].act(self.row(role, observations[role]), rng) for role in group}
+        acts: dict[str, Act] = {}
+        for role in group:
+            if role in given:
+                acts[role] = given[role]
+                continue
+            controller, row = self.controllers[role], self.row(role, observations)
+            if controller.masked and role in masks:
+                acts[role] = controller.act_masked(row, masks[role], rng)
+            else:
+                acts[role] = controller.act(row, rng)
         for role in group:
             for receiver, message in acts[role].messages.items():
                 self.inbox[receiver][role] = np.asarray(message, np.float32)
         return acts
 
-    def row(self, role: str, observations: Array) -> Array:
-        """Rows (B, n, d) of a role with the messages that it received appended, in the team's order of senders."""
+    def row(self, role: str, observations: Mapping[str, Array]) -> Array:
+        """Rows (B, n, d) of a role as it sees them.
+
+        Its own row, the pooled rows of all where it has them, and the messages that it received, in the team's order of
+        senders.
+        """
+        rows = observations[role]
+        if role in self.pooled:
+            if self._pool is None or self._pool[0] is not observations:
+                self._pool = observations, pool_of(observations)
+            rows = with_pool(rows, self._pool[1])
         inbox = [self.inbox[role][sender] for sender in self.controllers if sender in self.inbox[role]]
-        return np.concatenate([observations, *inbox], axis=2) if inbox else observations
+        return np.concatenate([rows, *inbox], axis=2) if inbox else rows
 
     def feedback(self, costs: Mapping[str, Array]) -> None:
         for role, controller in self.controllers.items():

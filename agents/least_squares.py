@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgemarl.agents.api import restored
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 
 
 class LeastSquares:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from edgemarl.agents.api import Announcement, Controller, Policy
-from edgemarl.envs.api import Scenario
+from edgemarl.envs.scenario import Scenario
 
 Builder = Callable[[Scenario], Policy]
 RoleBuilder = Callable[[Scenario], Controller]
@@ -40,7 +40,7 @@ class Playbook:
         order: roles that act one after another within a slot where some play by name and others are learned.
         announcements: role -> what learned agents of the role tell of their actions.
         pricing: what a price-conditioned learner (`priced_dqn`) needs to know of the scenario, if it can be priced.
-        at_size: a config with the resources that its number of devices needs, where the scenario knows them.
+        at_size: a config and a number of devices -> the config with so many devices and the resources that they need.
     """
 
     controllers: Mapping[str, Entry] = field(default_factory=dict)
@@ -50,4 +50,4 @@ class Playbook:
     order: tuple[str, ...] = ()
     announcements: Mapping[str, Callable[[Scenario], Announcement]] = field(default_factory=dict)
     pricing: Callable[[Scenario], Any] | None = None
-    at_size: Callable[[Any], Any] | None = None
+    at_size: Callable[[Any, int], Any] | None = None

@@ -15,9 +15,9 @@ from typing import Any
 
 from edgemarl.agents.api import Announcement, CentralController, Controller, Policy, Team
 from edgemarl.agents.playbook import Entry, Playbook
-from edgemarl.envs.api import Scenario
 from edgemarl.envs.config import unknown_name
 from edgemarl.envs.registry import scenario_class
+from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.targets import is_target, load_target
 
 GROUP = "edgemarl.controllers"
@@ -25,7 +25,7 @@ GROUP = "edgemarl.controllers"
 SHIPPED = "edgemarl.envs.scenarios."
 
 
-def playbook(scenario: str | Scenario) -> Playbook:
+def playbook_of(scenario: str | Scenario) -> Playbook:
     """Who can play a scenario: its own playbook, and controllers of installed packages.
 
     Args:
@@ -75,7 +75,7 @@ def make_policy(scenario: Scenario, name: str) -> Policy:
     Raises:
         ValueError: unknown controller, the message lists the known ones; a target that is none.
     """
-    known = playbook(scenario).controllers
+    known = playbook_of(scenario).controllers
     if name in known:
         return known[name].build(scenario)
     if is_part_list(name):
@@ -93,7 +93,7 @@ def is_part_list(name: str) -> bool:
 
 def is_controller(scenario: Scenario, name: str) -> bool:
     """Whether `make_policy` knows a name; what a target holds is not looked at."""
-    return name in playbook(scenario).controllers or is_part_list(name) or is_target(name)
+    return name in playbook_of(scenario).controllers or is_part_list(name) or is_target(name)
 
 
 def targets_in(name: str) -> list[str]:
@@ -115,7 +115,7 @@ def make_controller(scenario: Scenario, role: str, name: str) -> Controller:
     """
     if role not in scenario.roles:
         raise ValueError(unknown_name("role", role, scenario.roles))
-    known = playbook(scenario).roles.get(role, {})
+    known = playbook_of(scenario).roles.get(role, {})
     if name in known:
         return known[name](scenario)
     if not is_target(name):
@@ -165,7 +165,7 @@ def _made(found: Any, target: str, scenario: Scenario) -> Any:
 
 def _team(scenario: Scenario, name: str, given: Mapping[str, Controller]) -> Team:
     """The given controllers with the playbook's partners for the other roles."""
-    book = playbook(scenario)
+    book = playbook_of(scenario)
     members = dict(given)
     for role in scenario.roles:
         if role not in members:
@@ -192,7 +192,7 @@ def message_entries(scenario: Scenario, controllers: Mapping[str, str]) -> dict[
 
 def announcements(scenario: Scenario, learned: Collection[str], fixed: Collection[str]) -> dict[str, Announcement]:
     """Learned role -> what its agents tell the fixed roles of their actions, where the scenario has it so."""
-    known = playbook(scenario).announcements
+    known = playbook_of(scenario).announcements
     return {role: known[role](scenario).to(fixed) for role in learned if role in known}
 
 
@@ -202,7 +202,7 @@ def acting_order(scenario: Scenario, learned: Collection[str], fixed: Collection
     Where the scenario has an order: fixed roles that come before every learned one, the learned ones at once, so that
     they hear the former in the same slot, then the other fixed ones. Else all at once.
     """
-    order = playbook(scenario).order
+    order = playbook_of(scenario).order
     if not order:
         return [[role for role in scenario.roles if role in learned or role in fixed]]
     first = next((i for i, role in enumerate(order) if role in learned), 0)
@@ -217,7 +217,7 @@ def pricing(scenario: Scenario) -> Any:
     Raises:
         ValueError: the scenario has nothing to price.
     """
-    price = playbook(scenario).pricing
+    price = playbook_of(scenario).pricing
     if price is None:
         raise ValueError(
             f"priced_dqn needs a scenario that can be priced; the playbook of {scenario.name} has no pricing"

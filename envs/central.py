@@ -8,9 +8,11 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from edgemarl.envs.api import Array, Scenario, total_cost
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.capabilities import decode_hybrid, hybrid_space
 from edgemarl.envs.episode import Episode
 from edgemarl.envs.registry import make_scenario
+from edgemarl.envs.scenario import Scenario, total_cost
 from edgemarl.envs.spaces import batched
 
 
@@ -36,7 +38,7 @@ class CentralEnv(gymnasium.Env[Array, Any]):
         self.reward_scale = reward_scale
         self.observation_space = deepcopy(self.scenario.global_state_space)
         self.hybrid = hybrid
-        self.action_space = deepcopy(self.scenario.hybrid_space if hybrid else self.scenario.central_space)
+        self.action_space = deepcopy(hybrid_space(self.scenario) if hybrid else self.scenario.central_space)
         self._episode = Episode(self.scenario)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
@@ -47,7 +49,7 @@ class CentralEnv(gymnasium.Env[Array, Any]):
     def step(self, action: Any) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         episode = self._episode
         if self.hybrid:
-            decisions = self.scenario.decode_hybrid(episode.state, batched(action), episode.exogenous)
+            decisions = decode_hybrid(self.scenario, episode.state, batched(action), episode.exogenous)
         else:
             decisions = self.scenario.decode_central(episode.state, np.asarray(action)[None], episode.exogenous)
         step, over = episode.step(decisions)

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import json
 from collections.abc import Callable
-from typing import Any, TypeVar, dataclass_transform, get_origin
+from typing import Any, Literal, TypeVar, dataclass_transform, get_origin
 
 import pydantic
 import pydantic.dataclasses
@@ -14,6 +14,13 @@ from pydantic import ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
 C = TypeVar("C")
+
+FieldPart = Literal["network", "interface", "controller"]
+"""What a field belongs to: the network, what an agent sees and how its actions read, or what a controller brings along.
+
+A trained policy keeps the interface that it was trained with, in any network. What a controller brings along, such as
+who sets a quantity, also changes what happens: it plays in a network with its own values, on everybody's traces.
+"""
 
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
@@ -25,6 +32,7 @@ def quantity(
     *,
     symbol: str = "-",
     source: str = "chosen",
+    part: FieldPart = "network",
     gt: float | None = None,
     ge: float | None = None,
     lt: float | None = None,
@@ -38,6 +46,7 @@ def quantity(
         meaning: one line for the parameter table.
         symbol: the symbol in the paper.
         source: section or figure of the paper, or "chosen".
+        part: what the field belongs to (`FieldPart`).
         gt, ge, lt, le: legal range.
     """
     return pydantic.Field(
@@ -47,7 +56,7 @@ def quantity(
         ge=ge,
         lt=lt,
         le=le,
-        json_schema_extra={"unit": unit, "symbol": symbol, "source": source},
+        json_schema_extra={"unit": unit, "symbol": symbol, "source": source, "part": part},
     )
 
 
@@ -72,7 +81,8 @@ def config_class(cls: type[C]) -> type[C]:
             raise ValueError(_readable(error, decorated)) from None
 
     decorated.__init__ = __init__
-    return decorated
+    result: type[C] = decorated
+    return result
 
 
 def _parsed(value: Any, cls: Any, name: str) -> Any:
@@ -94,12 +104,25 @@ def unknown_name(kind: str, name: str, known: Any) -> str:
     return f"unknown {kind} '{name}'{hint} Known: {', '.join(names)}"
 
 
+def names_of_part(config_type: Any, *parts: FieldPart) -> tuple[str, ...]:
+    """Fields of a config that belong to one of these parts, in order."""
+    return tuple(
+        field.name
+        for field in dataclasses.fields(config_type)
+        if _extra(config_type.__pydantic_fields__[field.name]).get("part", "network") in parts
+    )
+
+
+def _extra(info: FieldInfo) -> dict[str, Any]:
+    return info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+
+
 def config_fields(config: Any) -> list[dict[str, Any]]:
     """Rows of the parameter table: name, value, default, unit, legal range, symbol, source, meaning."""
     rows = []
     for field in dataclasses.fields(config):
         info: FieldInfo = type(config).__pydantic_fields__[field.name]
-        extra: dict[str, Any] = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+        extra = _extra(info)
         rows.append(
             {
                 "name": field.name,

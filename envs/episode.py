@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgemarl.envs.api import Scenario
+from edgemarl.envs.scenario import Scenario
 
 
 class Episode:

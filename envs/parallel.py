@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 from pettingzoo import ParallelEnv
 
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.capabilities import masks_of
 from edgemarl.envs.config import unknown_name
 from edgemarl.envs.episode import Episode
 from edgemarl.envs.registry import make_scenario
+from edgemarl.envs.scenario import Scenario
 
 
-class ScenarioParallelEnv(ParallelEnv[str, Array, Any]):
+class ScenarioParallelEnv(ParallelEnv[str, Array, Any]):  # type: ignore[misc] # PettingZoo has no types
     """Every agent of one cell acts at once on what it sees locally.
 
     Args:
@@ -117,7 +119,8 @@ class ScenarioParallelEnv(ParallelEnv[str, Array, Any]):
 
         if self._canvas is None:
             self._canvas = Canvas(self.scenario, window=self.render_mode == "human")
-        return self._canvas.draw(self._episode, self._last_step)
+        result: Array = self._canvas.draw(self._episode, self._last_step)
+        return result
 
     def close(self) -> None:
         if self._canvas is not None:
@@ -129,7 +132,7 @@ class ScenarioParallelEnv(ParallelEnv[str, Array, Any]):
         return {agent: rows[r][0, i] for agent, (r, i) in self._role_of.items()}
 
     def _infos(self, metrics: dict[str, float]) -> dict[str, Any]:
-        masks = self.scenario.action_masks(self._episode.state, self._episode.exogenous)
+        masks = masks_of(self.scenario, self._episode.state, self._episode.exogenous)
         infos: dict[str, Any] = {}
         for agent, (role, i) in self._role_of.items():
             infos[agent] = {"metrics": metrics} if metrics else {}

@@ -9,8 +9,8 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import edgemarl.envs.scenarios as scenarios
-from edgemarl.envs.api import Scenario
 from edgemarl.envs.config import unknown_name
+from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.targets import is_target, load_target
 
 GROUP = "edgemarl.scenarios"

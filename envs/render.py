@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from edgemarl.envs.api import Array, Portrait, Scenario
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.capabilities import Portrait, portrait_of
+from edgemarl.envs.scenario import Scenario
 
 WINDOW_BACKENDS = ("QtAgg", "TkAgg", "GTK4Agg", "GTK3Agg", "WXAgg", "MacOSX")
 _INK, _SOFT, _LINK = "#1c2430", "#8b95a1", "#0072b2"
@@ -41,7 +43,7 @@ class Canvas:
         """RGB array (H, W, 3) uint8 of the episode's present slot; `step` is the one that led to it, or None."""
         self._remember(episode.t, step)
         self.figure.clear()
-        portraits = self.scenario.portrait(episode.state, episode.exogenous)
+        portraits = portrait_of(self.scenario, episode.state, episode.exogenous)
         cell = self.figure.add_axes((0.02, 0.10, 0.60, 0.80))
         self._draw_cell(cell, portraits)
         self._draw_server(self.figure.add_axes((0.80, 0.51, 0.05, 0.27)), portraits.get("server"))

@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 
 SUM_TOLERANCE = 1e-6
 

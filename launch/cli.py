@@ -21,6 +21,8 @@ app = typer.Typer(
 )  # fmt: skip
 trace_app = typer.Typer(help="Sample a trace to a file, or describe a file.", no_args_is_help=True)
 app.add_typer(trace_app, name="trace")
+check_app = typer.Typer(help="Check the learners against results that are known elsewhere.", no_args_is_help=True)
+app.add_typer(check_app, name="check")
 
 EXTRAS = {
     "torch": "train", "ray": "train", "fsspec": "train", "onnx": "export", "onnxruntime": "export", "optuna": "tune",
@@ -35,6 +37,16 @@ Training = Annotated[
 Storage = Annotated[
     str | None, typer.Option(metavar="FOLDER|URL", help="Shared folder or fsspec URL (s3://..) that --out is below.")
 ]
+
+
+def _seeds_of_old(given: str | None) -> None:
+    if given is not None:
+        raise ValueError(
+            "--seeds is now --networks (networks that are drawn to compare on) or --training-seeds (runs of a learner)"
+        )
+
+
+OldSeeds = Annotated[str | None, typer.Option("--seeds", hidden=True, callback=_seeds_of_old)]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.")]
 
 
@@ -70,15 +82,16 @@ def compare_command(
     scenario: Annotated[str | None, typer.Option(help="Scenario at its defaults.")] = None,
     controllers: Annotated[str | None, typer.Option(help="Names, or paths of training runs, with commas.")] = None,
     trace: Annotated[Path | None, typer.Option(help="Trace file that replaces the sampled traces.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Number of networks, each drawn on its own.")] = None,
+    networks: Annotated[int | None, typer.Option(help="Number of networks, each drawn on its own.")] = None,
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
     seed: Seed = 0,
+    seeds: OldSeeds = None,
 ) -> None:
     """Compare controllers on the same traces; prints a table and writes a report page."""
     from edgemarl.launch.commands.compare import compare
 
-    compare(preset, scenario, controllers, trace, seeds, settings or [], out, seed, context.obj)
+    compare(preset, scenario, controllers, trace, networks, settings or [], out, seed, context.obj)
 
 
 @app.command("scale")
@@ -90,7 +103,7 @@ def scale_command(
     controllers: Annotated[str | None, typer.Option(help="Names, with commas; also ppo_independent.")] = None,
     agent_steps: Annotated[int | None, typer.Option(help="Training budget of a run: decisions of agents.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Training ends after this time, if not before.")] = None,
-    seeds: Annotated[int, typer.Option(help="Training seeds of each trained controller.")] = 1,
+    training_seeds: Annotated[int, typer.Option(help="Training seeds of each trained controller.")] = 1,
     networks: Annotated[int | None, typer.Option(help="Networks to compare on, each drawn on its own.")] = None,
     within: Annotated[float, typer.Option(help="Percent above the reference that `time to` asks for.")] = 10.0,
     scaled_above: Annotated[
@@ -99,13 +112,24 @@ def scale_command(
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results; finished ones are kept.")] = None,
     seed: Seed = 0,
+    seeds: OldSeeds = None,
 ) -> None:
     """Compare decentralized and centralized control as the network grows: cost, speed, memory, signalling."""
-    from edgemarl.launch.commands.scale import Options, scale
+    from edgemarl.launch.commands.scale import ScaleOptions, scale
 
     names = [name.strip() for name in (controllers or "").split(",") if name.strip()]
-    options = Options(
-        scenario, field, names, agent_steps, minutes, seeds, networks, within / 100, scaled_above, settings or [], seed
+    options = ScaleOptions(
+        scenario,
+        field,
+        names,
+        agent_steps,
+        minutes,
+        training_seeds,
+        networks,
+        within / 100,
+        scaled_above,
+        settings or [],
+        seed,
     )
     scale(devices, options, out, context.obj)
 
@@ -114,6 +138,7 @@ def scale_command(
 def train_command(
     scenario: Annotated[str, typer.Option(help="Scenario to train on.")] = "sequential_offloading",
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with this run's folder.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Named settings of the scenario, such as ppo; others win.")] = None,
     algorithm: Annotated[str | None, typer.Option(help="Learning algorithm, such as ppo.")] = None,
     control: Annotated[str | None, typer.Option(help="decentralized or central.")] = None,
     policies: Annotated[str | None, typer.Option(help="shared (one per role) or independent (one per agent).")] = None,
@@ -134,7 +159,7 @@ def train_command(
 
     if resume is not None:
         return runs.train_command(runs.saved_config(resume, agent_steps), resume)
-    named = {"algorithm": algorithm, "control": control, "policies": policies, "reward": reward}
+    named = {"recipe": recipe, "algorithm": algorithm, "control": control, "policies": policies, "reward": reward}
     config = runs.run_config(scenario, settings or [], training or [], seed, agent_steps=agent_steps, **named)
     folder = out or Path("runs") / f"{scenario}-{config.algorithm}-{config.control}-{seed}"
     return runs.train_command(config, folder, storage, fresh)
@@ -155,14 +180,15 @@ def export_command(
 @app.command("reproduce")
 def reproduce_command(
     scenario: Annotated[str, typer.Argument(help="Scenario whose presets are run.")],
-    seeds: Annotated[int | None, typer.Option(help="Number of networks, each drawn on its own.")] = None,
+    networks: Annotated[int | None, typer.Option(help="Number of networks, each drawn on its own.")] = None,
     out: Annotated[Path, typer.Option(help="Folder; each preset has its own in it.")] = Path("results"),
     seed: Seed = 0,
+    seeds: OldSeeds = None,
 ) -> None:
     """Run every preset of a scenario: the paper's figures and ours."""
     from edgemarl.launch.commands.compare import reproduce
 
-    reproduce(scenario, seeds, out, seed)
+    reproduce(scenario, networks, out, seed)
 
 
 @app.command("bench")
@@ -208,7 +234,7 @@ def sweep_command(
     sizes: Annotated[
         list[str] | None, typer.Option("--sizes", metavar="FIELD=V1,V2", help="Config field that takes these values.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Training seeds of each.")] = 3,
+    training_seeds: Annotated[int, typer.Option(min=1, help="Training seeds of each.")] = 3,
     agent_steps: Annotated[int | None, typer.Option(help="Budget of a run: decisions of learned agents.")] = None,
     training: Training = None,
     settings: Settings = None,
@@ -217,13 +243,14 @@ def sweep_command(
     ),
     storage: Storage = None,
     concurrent: Annotated[int | None, typer.Option(min=1, help="Runs at once; default: what the CPUs allow.")] = None,
+    seeds: OldSeeds = None,
 ) -> int:
     """Train controllers over seeds and sizes through Ray Tune; the curves of all runs in one sweep.parquet."""
     from edgemarl.launch.commands.sweep import sweep
     from edgemarl.launch.commands.train import training_fields
 
     fields = training_fields(training or [], agent_steps=agent_steps)
-    return sweep(scenario, controllers, sizes or [], seeds, fields, settings or [], out, storage, concurrent)
+    return sweep(scenario, controllers, sizes or [], training_seeds, fields, settings or [], out, storage, concurrent)
 
 
 @app.command("preflight")
@@ -262,6 +289,33 @@ def profile_pruning_command(
     from edgemarl.launch.dnn.prune_command import profile_pruning_command as profile
 
     profile(model, data, rates, epochs, learning_rate, out, seed)
+
+
+@check_app.command("pendulum")
+def check_pendulum_command(
+    algorithm: Annotated[str, typer.Argument(help="ddpg or td3.")],
+    steps: Annotated[int, typer.Option(min=1, help="Env steps.")] = 10_000,
+    seed: Seed = 0,
+) -> None:
+    """Train on Gymnasium's Pendulum-v1, whose returns are published (-150 to -200)."""
+    from edgemarl.launch.commands.check import check_pendulum
+
+    check_pendulum(algorithm, steps, seed)
+
+
+@check_app.command("parity")
+def check_parity_command(
+    training_seeds: Annotated[int, typer.Option(help="Runs of each side.")] = 5,
+    agent_steps: Annotated[int, typer.Option(min=1, help="Decisions of devices per run.")] = 320_000,
+    devices: Annotated[int, typer.Option(min=1, help="Devices of the network.")] = 20,
+    out: Annotated[Path, typer.Option(help="Folder of the policies; finished ones are kept.")] = Path(
+        "results/learning_parity"
+    ),
+) -> None:
+    """Train the same PPO through our runner and through RLlib's own: do they learn the same?"""
+    from edgemarl.launch.commands.check import check_parity
+
+    check_parity(training_seeds, agent_steps, devices, out)
 
 
 @trace_app.command("sample")

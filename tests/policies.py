@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from edgemarl.agents.api import Act, CentralController, Controller, Team
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.scenario import Scenario
 
 
 class Constant(Controller):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgemarl.marl.benchmarks.sequential_offloading import Blocks, step_cell_by_loop
+from edgemarl.marl.benchmarks.sequential_offloading import TimedBlocks, step_cell_by_loop
 
 
 def test_the_loop_and_the_batched_step_agree() -> None:
-    blocks = Blocks(cells=3, devices=7)
+    blocks = TimedBlocks(cells=3, devices=7)
     for state, decisions, exogenous in blocks.parts:
         step = blocks.scenario.step(state, decisions, exogenous)
         for b in range(3):

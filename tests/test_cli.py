@@ -28,7 +28,7 @@ TINY = {
     "title": "Tiny",
     "scenario": "sequential_offloading",
     "set": {"num_devices": 2},
-    "seeds": 3,
+    "networks": 3,
     "slots": 12,
     "warmup": 2,
     "window": 4,
@@ -93,7 +93,7 @@ BAD = {
     "an unwritable folder": (["compare", "--preset", "TINY", "--out", "file/out"], "cannot be written"),
     "an unwritable trace": (["trace", "sample", "--scenario", "sampling_rate", "--out", "file/t.csv"], "cannot write"),
     "an unwritable benchmark": (["bench", "--json", "file/b.json"], "cannot be written"),
-    "no seeds": (["compare", "--preset", "TINY", "--seeds", "0"], "seeds = 0"),
+    "no seeds": (["compare", "--preset", "TINY", "--networks", "0"], "networks = 0"),
     "a negative seed": (["compare", "--preset", "TINY", "--seed", "-1"], "seed = -1"),
     "preset and scenario": (["compare", "--preset", "TINY", "--scenario", "sampling_rate"], "either --preset"),
     "an unknown option": (["compare", "--presett", "TINY"], "No such option"),
@@ -175,7 +175,7 @@ def test_comparing_rules_does_not_import_ray() -> None:
     code = (
         "import sys, edgemarl.launch.commands.compare, edgemarl.launch.report.page\n"
         "import edgemarl.launch.commands.show, edgemarl.launch.commands.bench\n"
-        "from edgemarl.agents.registry import playbook\nplaybook('sequential_offloading')\n"
+        "from edgemarl.agents.registry import playbook_of\nplaybook_of('sequential_offloading')\n"
         "print('ray' in sys.modules)"
     )
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -196,7 +196,7 @@ def test_a_comparison_writes_numbers_and_figures(finished: Path) -> None:
     rows = pd.read_parquet(finished / "results.parquet")
     assert len(rows) == 3 * 3
     summary = json.loads((finished / "summary.json").read_text())
-    assert (summary["seed"], summary["preset"]["seeds"]) == (4, 3)
+    assert (summary["seed"], summary["preset"]["networks"]) == (4, 3)
     assert summary["points"][0]["config"]["num_devices"] == 2
     assert set(summary["versions"]) >= {"python", "numpy", "ray", "torch"}
     row = next(r for r in summary["points"][0]["comparison"]["rows"] if r["controller"] == "fixed_power")
@@ -356,13 +356,13 @@ def counted() -> dict[str, float]:
 
 
 def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
-    from edgemarl.launch.experiment.store import Replacing
+    from edgemarl.envs.files import replacing
 
     path = tmp_path / "summary.json"
     path.write_text("old")
 
     def fail() -> None:
-        with Replacing(path) as temporary:
+        with replacing(path) as temporary:
             temporary.write_text("half")
             raise RuntimeError("killed")
 

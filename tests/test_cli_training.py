@@ -14,8 +14,9 @@ import torch
 import yaml
 
 import edgemarl.marl.training.run
-from edgemarl.agents.trained.networks import PolicyNetwork, network_spec
+from edgemarl.agents.trained.networks import PolicyNetwork
 from edgemarl.agents.trained.policy import TrainedPolicy
+from edgemarl.agents.trained.spec import network_spec
 from edgemarl.launch.cli import main
 from edgemarl.marl.training.config import TrainConfig
 from edgemarl.marl.training.run import TrainResult
@@ -47,7 +48,7 @@ def write_run(folder: Path, config: TrainConfig, seconds: float = 12.5) -> Path:
 
 def preset(folder: Path, **changes: Any) -> str:
     text = {
-        "title": "Tiny", "scenario": "sequential_offloading", "set": {"num_devices": 2}, "seeds": 3, "slots": 8,
+        "title": "Tiny", "scenario": "sequential_offloading", "set": {"num_devices": 2}, "networks": 3, "slots": 8,
         "window": 4, "controllers": ["random"], "reference": "random", "figures": [], **changes,
     }  # fmt: skip
     (folder / "tiny.yaml").write_text(yaml.safe_dump(text))
@@ -119,7 +120,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
 
 
 def test_a_preset_trains_each_seed_once_and_reuses_it(tmp_path: Path, trainings: list[TrainConfig]) -> None:
-    learned = {"ppo": {"seeds": 2, "train": {"set": {"device_action": "split"}, "agent_steps": 10}}}
+    learned = {"ppo": {"training_seeds": 2, "train": {"set": {"device_action": "split"}, "agent_steps": 10}}}
     name, out = preset(tmp_path, controllers=["random", "ppo"], learned=learned), tmp_path / "out"
     assert run("compare", "--preset", name, "--out", str(out), "--seed", "7") == 0
     assert [config.seed for config in trainings] == [7, 8]

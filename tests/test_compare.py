@@ -131,7 +131,7 @@ def test_trainings_of_a_comparison_share_one_ray(monkeypatch: pytest.MonkeyPatch
         yield
         calls.append("end")
 
-    monkeypatch.setattr("edgemarl.marl.rllib.session.local_ray", local_ray)
+    monkeypatch.setattr("edgemarl.marl.rllib.node.local_ray", local_ray)
     with SharedRay(3) as ray:
         assert not calls  # nothing is trained, nothing starts
         ray.start()

@@ -91,7 +91,7 @@ def test_commands_and_scripts_run_there(python: Path, repository: tuple[Path, di
     train = [*SMALL, *BUDGET, "--train", "num_env_runners=1", "--out", "runs/a"]
     run("-m", "edgemarl", "train", *train)
     run("-m", "edgemarl", "export", "runs/a")
-    compare = ["compare", "--scenario", "sequential_offloading", "--controllers", "random,runs/a", "--seeds", "2"]
+    compare = ["compare", "--scenario", "sequential_offloading", "--controllers", "random,runs/a", "--networks", "2"]
     run("-m", "edgemarl", *compare, *SMALL, "--out", "results/a")
     assert (folder / "results/a/report.html").is_file()
     assert list((folder / "runs/a/export").glob("*.onnx"))
@@ -122,7 +122,7 @@ def test_rules_are_compared_without_ray_and_torch(scenario: str, tmp_path: Path)
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([sys.executable, "-c", WITHOUT, *words], cwd=tmp_path, capture_output=True, text=True)
 
-    found = run("compare", "--scenario", scenario, "--seeds", "1", "--controllers", "random", "--out", "out")
+    found = run("compare", "--scenario", scenario, "--networks", "1", "--controllers", "random", "--out", "out")
     assert found.returncode == 0, found.stderr[-3000:]
     assert (tmp_path / "out" / "report.html").is_file()
     found = run("train", "--scenario", scenario, "--out", "run")

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = ("envs", "agents", "marl", "launch")
 THIRD_PARTY = {
-    "envs": {"numpy", "gymnasium", "pettingzoo", "pydantic", "numba", "matplotlib", "yaml"},
+    "envs": {"numpy", "gymnasium", "pettingzoo", "pydantic", "numba", "matplotlib", "yaml", "typing_extensions"},
     "agents": {"numpy", "gymnasium", "numba", "scipy", "torch", "onnx", "onnxruntime"},
     "marl": {
         "numpy", "gymnasium", "pydantic", "scipy", "pandas", "pyarrow", "fsspec", "torch", "ray", "psutil",
@@ -68,7 +68,9 @@ def test_listed_packages_are_installed_by_the_project() -> None:
     extras = project["optional-dependencies"]
     lines = [*project["dependencies"], *extras["train"], *extras["export"]]
     names = {line.split("[")[0].split(">")[0].split("=")[0].strip().lower() for line in lines}
-    assert {{"yaml": "pyyaml"}.get(n, n) for found in THIRD_PARTY.values() for n in found} - {"psutil"} <= names
+    called = {"yaml": "pyyaml", "typing_extensions": "typing-extensions"}
+    listed = {called.get(name, name) for found in THIRD_PARTY.values() for name in found}
+    assert listed - {"psutil"} <= names
 
 
 def test_no_module_imports_itself_over_others() -> None:
@@ -107,3 +109,24 @@ def test_the_build_knows_every_package() -> None:
     for layer in LAYERS:
         for path in sources(layer):
             assert (path.parent / "__init__.py").is_file(), f"{path} is in no package"
+
+
+def test_a_class_name_means_one_class() -> None:
+    where: dict[str, str] = {}
+    for layer in LAYERS:
+        for path in sources(layer):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ClassDef):
+                    assert node.name not in where, f"{node.name} is in {where[node.name]} and {path.relative_to(ROOT)}"
+                    where[node.name] = str(path.relative_to(ROOT))
+
+
+def test_functions_fit_on_a_screen_and_files_hold_one_concept() -> None:
+    for layer in LAYERS:
+        for path in sources(layer):
+            text = path.read_text(encoding="utf-8")
+            assert text.count("\n") <= 600, f"{path.relative_to(ROOT)} has {text.count(chr(10))} lines"
+            for node in ast.walk(ast.parse(text)):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    lines = (node.end_lineno or node.lineno) - node.lineno
+                    assert lines <= 60, f"{path.relative_to(ROOT)}:{node.lineno} {node.name} has {lines} lines"

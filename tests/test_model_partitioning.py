@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgemarl.envs.api import total_cost
 from edgemarl.envs.dnn import LayerProfile, load_profile, save_profile, shipped_profiles
 from edgemarl.envs.registry import make_scenario
+from edgemarl.envs.scenario import total_cost
 from edgemarl.envs.scenarios.model_partitioning import (
     ModelPartitioning,
     ModelPartitioningDecisions,

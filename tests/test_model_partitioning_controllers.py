@@ -14,7 +14,7 @@ from scipy.optimize import minimize_scalar
 
 from edgemarl.agents.api import Team
 from edgemarl.agents.model_partitioning.reference import (
-    SlotProblem,
+    CutProblem,
     best_of,
     dual_bound,
     many_starts,
@@ -23,7 +23,7 @@ from edgemarl.agents.model_partitioning.reference import (
     undominated,
 )
 from edgemarl.agents.model_partitioning.rules import cut_terms, priced_cost
-from edgemarl.agents.registry import make_policy, playbook
+from edgemarl.agents.registry import make_policy, playbook_of
 from edgemarl.envs.registry import make_scenario
 from edgemarl.envs.scenarios.model_partitioning import (
     ModelPartitioning,
@@ -33,7 +33,7 @@ from edgemarl.envs.scenarios.model_partitioning import (
 from edgemarl.marl.evaluation.rollout import rollout
 from edgemarl.marl.studies.same_state_excess import same_state_excess
 
-RULES = [name for name, entry in playbook("model_partitioning").controllers.items() if entry.kind == "baseline"]
+RULES = [name for name, entry in playbook_of("model_partitioning").controllers.items() if entry.kind == "baseline"]
 
 
 def scenario(**fields: Any) -> ModelPartitioning:
@@ -48,7 +48,7 @@ def numbered_traces(made: ModelPartitioning, cells: int = 5, slots: int = 200) -
     return made.trace_type(**{name: np.stack([part[name] for part in parts], axis=1) for name in parts[0]})
 
 
-def random_problem(made: ModelPartitioning, rng: np.random.Generator, cells: int) -> tuple[SlotProblem, Any, Any]:
+def random_problem(made: ModelPartitioning, rng: np.random.Generator, cells: int) -> tuple[CutProblem, Any, Any]:
     n = made.config.num_devices
     state = dataclasses.replace(
         made.initial_state(made.sample_trace(rng, cells, 1)),
@@ -58,7 +58,7 @@ def random_problem(made: ModelPartitioning, rng: np.random.Generator, cells: int
     exogenous = ModelPartitioningExogenous(
         made.mean_gain * rng.exponential(1, (cells, n)), rng.uniform(0, 5, (cells, n))
     )
-    return SlotProblem.of(made, state, exogenous), state, exogenous
+    return CutProblem.of(made, state, exogenous), state, exogenous
 
 
 def all_vectors(made: ModelPartitioning) -> np.ndarray:

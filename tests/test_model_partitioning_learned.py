@@ -11,17 +11,18 @@ import pytest
 import torch
 
 from edgemarl.agents.api import Team
-from edgemarl.agents.model_partitioning.q_learner import ParametricQ
+from edgemarl.agents.model_partitioning.q_learner import CutLearner
 from edgemarl.agents.registry import make_policy
-from edgemarl.agents.trained.networks import PolicyNetwork, network_spec
+from edgemarl.agents.trained.networks import PolicyNetwork
 from edgemarl.agents.trained.policy import CENTRAL, TrainedPolicy
+from edgemarl.agents.trained.spec import network_spec
 from edgemarl.envs.registry import make_scenario
 from edgemarl.envs.scenarios.model_partitioning import ModelPartitioning, ModelPartitioningDecisions
 from edgemarl.marl.evaluation.compare import Outcome, signalling_bytes
 from edgemarl.marl.evaluation.rollout import rollout
 from edgemarl.marl.studies import price_of_locality as partitioning_locality
 from edgemarl.marl.training.config import TrainConfig
-from edgemarl.marl.training.run import load_policy
+from edgemarl.marl.training.trained import load_policy
 
 ACTED = {"local_cpu_rule": "action", "bandwidth_rule": "action", "edge_cpu_rule": "action"}
 
@@ -167,7 +168,7 @@ def test_a_short_sighted_device_that_is_alone_is_optimal() -> None:
     trace = made.sample_trace(np.random.default_rng(0), 4, 60)
     found, best = (
         played(made, policy, trace)
-        for policy in (Team("alone", {"device": ParametricQ(discount=0.0)}), make_policy(made, "slot_optimal"))
+        for policy in (Team("alone", {"device": CutLearner(discount=0.0)}), make_policy(made, "slot_optimal"))
     )
     assert 0.1 < best["offload_ratio"].mean() < 0.9
     np.testing.assert_allclose(found["objective"], best["objective"], rtol=1e-9)
@@ -176,7 +177,7 @@ def test_a_short_sighted_device_that_is_alone_is_optimal() -> None:
 def test_devices_learn_the_roots_of_the_others() -> None:
     """Own ledger entries that hold a known congestion: every device that offloads finds its own two numbers."""
     made = scenario(mean_arrival_rate_hz=2.5, model_pattern="resnet18")
-    learner = ParametricQ(prior_weight=1e-2, noise=1e-6)
+    learner = CutLearner(prior_weight=1e-2, noise=1e-6)
     learner.reset(made, 2)
     rng = np.random.default_rng(0)
     true = rng.uniform(0.1, 0.4, (2, 5, 2))
@@ -224,7 +225,7 @@ def test_devices_try_the_edge_where_nobody_uses_it() -> None:
 @pytest.mark.parametrize(("field", "value"), [("discount", 1.0), ("noise", 0.0), ("prior_weight", -1.0)])
 def test_illegal_settings_are_named(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{field} = {value}"):
-        ParametricQ(**{field: value})
+        CutLearner(**{field: value})
 
 
 # --- the price of locality -------------------------------------------------------------------------------------------

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgemarl.envs.api import total_cost
 from edgemarl.envs.physics.caching import admit_in_order
 from edgemarl.envs.physics.sharing import pool_shares, time_at_rate_s
 from edgemarl.envs.registry import make_scenario
+from edgemarl.envs.scenario import total_cost
 from edgemarl.envs.scenarios.model_placement import ModelPlacement, ModelPlacementConfig, ModelPlacementState, scaled
 from edgemarl.envs.scenarios.model_placement import slow_backhaul as slow
 

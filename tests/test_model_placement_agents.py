@@ -21,12 +21,12 @@ from edgemarl.agents.model_placement.reference import (
     upper_bound,
 )
 from edgemarl.agents.model_placement.rules import Prices, static_local_count
-from edgemarl.agents.registry import make_policy, playbook
+from edgemarl.agents.registry import make_policy, playbook_of
 from edgemarl.envs.scenarios.model_placement import ModelPlacement, ModelPlacementConfig, scaled, slow_backhaul
 from edgemarl.launch.experiment.plan import Sweep, load_preset, make_plan, preset_names
 from edgemarl.marl.evaluation.rollout import SampledTraces
 
-NAMES = tuple(playbook("model_placement").controllers)
+NAMES = tuple(playbook_of("model_placement").controllers)
 SMALL = {
     "scaled": scaled(2, 5),
     "slow links": slow_backhaul(scaled(2, 4)),

@@ -10,14 +10,16 @@ import pytest
 import torch
 
 from edgemarl.agents.registry import acting_order, make_controller, make_policy
-from edgemarl.agents.trained.networks import PolicyNetwork, ValueNetwork, divided, network_spec
+from edgemarl.agents.trained.networks import PolicyNetwork, ValueNetwork, divided
 from edgemarl.agents.trained.policy import TrainedPolicy
-from edgemarl.envs.api import Parts
+from edgemarl.agents.trained.spec import network_spec
+from edgemarl.envs.scenario import Parts
 from edgemarl.envs.scenarios.model_placement import ModelPlacement, ModelPlacementConfig, scaled
 from edgemarl.marl.rllib.cells import Cells
-from edgemarl.marl.training.config import TrainConfig, check
-from edgemarl.marl.training.imitation import demonstrations, fit, imitation_loss
-from edgemarl.marl.training.run import training_world
+from edgemarl.marl.rllib.settings import RunnerSettings, settings_for
+from edgemarl.marl.training.config import TrainConfig, resolve
+from edgemarl.marl.training.imitation import demonstrations, fit
+from edgemarl.marl.training.trained import training_world
 
 FIXED = {"gateway": "deadline", "server": "deadline"}
 
@@ -38,12 +40,16 @@ def outcomes(scenario: ModelPlacement, name: str, trace: Any) -> np.ndarray:
     return np.stack(found)
 
 
+def settings(role: str) -> RunnerSettings:
+    return settings_for("model_placement", roles=(role,), cells=1, slots=1)
+
+
 def test_learned_devices_tell_their_rules_what_they_decide() -> None:
     """A learner that decides as the static rule does plays the static team, slot by slot."""
     scenario = ModelPlacement(scaled(2, 6, episode_slots=6))
     trace = scenario.sample_trace(np.random.default_rng(2), 1, 6)
     rules = {role: make_controller(scenario, role, name) for role, name in FIXED.items()}
-    cells = Cells(scenario, 1, ("device",), rules, np.random.default_rng(0), make_trace=lambda rng: trace)
+    cells = Cells(scenario, settings("device"), rules, np.random.default_rng(0), make_trace=lambda rng: trace)
     static = make_controller(scenario, "device", "static")
     static.reset(scenario, 1)
     found = []
@@ -60,7 +66,7 @@ def learned_gateways(devices: str, trace: Any, scenario: ModelPlacement) -> Cell
         "device": make_controller(scenario, "device", devices),
         "server": make_controller(scenario, "server", "deadline_cacheless"),
     }
-    return Cells(scenario, 1, ("gateway",), rules, np.random.default_rng(0), make_trace=lambda rng: trace)
+    return Cells(scenario, settings("gateway"), rules, np.random.default_rng(0), make_trace=lambda rng: trace)
 
 
 def played_as_rule(cells: Cells, slots: int) -> np.ndarray:
@@ -128,7 +134,7 @@ def test_devices_of_a_gateway_share_its_mean_as_reward() -> None:
     policy = make_policy(scenario, "static_rule2")
     policy.reset(scenario, trace)
     step = scenario.step(state, policy.decide(state, exogenous, np.random.default_rng(0)), exogenous)
-    scaled_reward = scenario.rewards(step, "cell")["device"] * scenario.learner_scale["device"]
+    scaled_reward = scenario.rewards(step, "group")["device"] * scenario.learner_scale["device"]
     mean = step.details["gained"].mean(axis=2)
     np.testing.assert_allclose(scaled_reward, np.repeat(mean, 3, axis=1), rtol=1e-12)
     assert mean[0, 0] != mean[0, 1]
@@ -172,7 +178,7 @@ def test_a_network_over_parts_turns_with_its_devices_and_fits_another_number() -
 def test_the_critic_of_a_cell_sees_all_its_agents_and_no_other() -> None:
     torch.manual_seed(0)
     spec = network_spec(5, ModelPlacement(scaled(2, 3)).roles["device"].action_space)
-    critic = ValueNetwork(spec, (8, 8), agents=6, cell_size=3)
+    critic = ValueNetwork(spec, (8, 8), agents=6, group_size=3)
     rows = torch.rand(2, 6, 5)
     values = critic(rows)
     assert values.shape == (2, 6)
@@ -190,7 +196,7 @@ def imitating(**fields: Any) -> TrainConfig:
 
 def test_a_network_learns_the_choices_of_a_rule() -> None:
     config = imitating(fixed=FIXED, imitate={"device": "static"})
-    rows, actions = demonstrations(config)["device"]
+    rows, actions = demonstrations(resolve(config))["device"]
     scenario = config.make_scenario()
     network = PolicyNetwork(network_spec(rows.shape[2], scenario.roles["device"].action_space))
     last = fit(network, rows, actions, 200, 512, 0)
@@ -203,12 +209,12 @@ def test_a_network_learns_the_choices_of_a_rule() -> None:
 
 def test_imitation_of_scores_is_measured_in_the_actions_unit() -> None:
     config = imitating(fixed={"device": "static", "server": "deadline"}, imitate={"gateway": "deadline"})
-    rows, actions = demonstrations(config)["gateway"]
+    rows, actions = demonstrations(resolve(config))["gateway"]
     assert rows.shape[2] == 12 * 4 + 3 + 4, "what the devices told is part of the row"
     policy = gateway_policy(ModelPlacement(scaled(2, 4)))
     heard = torch.from_numpy(rows[:3, :, :51])
     out = policy.network(heard).detach()[..., :16]
-    loss = imitation_loss(policy.network, heard, torch.from_numpy(actions[:3]))
+    loss = policy.network.head.loss(policy.network(heard), torch.from_numpy(actions[:3]))
     np.testing.assert_allclose(float(loss.detach()), np.square(out.numpy() - actions[:3]).mean(), rtol=1e-5)
 
 
@@ -217,13 +223,13 @@ def test_imitation_of_scores_is_measured_in_the_actions_unit() -> None:
     [
         ({"imitate": {"device": "statik"}, "fixed": FIXED}, "did you mean 'static'"),
         ({"imitate": {"gateway": "deadline"}, "fixed": FIXED}, "must name a controller for each of device"),
-        ({"imitate": {"device": "static"}, "fixed": FIXED, "algorithm": "dqn"}, "dqn needs|imitate is for ppo"),
+        ({"imitate": {"device": "static"}, "fixed": FIXED, "algorithm": "dqn"}, "dqn has no setting 'imitate'"),
         ({"network": "parts", "normalise": True}, "network = 'parts'"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_it_starts(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        check(imitating(**fields))
+        resolve(imitating(**fields))
 
 
 def test_q_values_of_a_device_find_what_its_options_gain() -> None:

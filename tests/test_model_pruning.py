@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgemarl.envs import make_scenario
-from edgemarl.envs.api import total_cost
 from edgemarl.envs.physics.inference import repaired_share, share_for_time, shared_inference_s
 from edgemarl.envs.physics.layout import Blocks, rank_within
+from edgemarl.envs.scenario import total_cost
 from edgemarl.envs.scenarios.model_pruning import (
     DROP_REASONS,
     ModelPruning,
@@ -347,7 +347,7 @@ def test_learning_signals() -> None:
     scenario = make_scenario("model_pruning")
     state, decisions, exogenous = sample(scenario, np.random.default_rng(0))
     step = scenario.step(state, decisions, exogenous)
-    cell = scenario.rewards(step, "cell")
+    cell = scenario.rewards(step, "group")
     np.testing.assert_allclose(cell["gateway"].sum(axis=1), step.metrics["reward"])
     np.testing.assert_array_equal(cell["device"], cell["gateway"][:, scenario.blocks.gateway])
     np.testing.assert_allclose(cell["server"][:, 0], step.metrics["reward"])

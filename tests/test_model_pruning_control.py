@@ -12,20 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgemarl.agents.api import Controller, Team
-from edgemarl.agents.model_pruning.gateway_plans import CellPlanner, Cells, offload_bits
+from edgemarl.agents.model_pruning.gateway_plans import CellPlanner, GatewayTasks, offload_bits
 from edgemarl.agents.model_pruning.reference import NearOptimal, critical_edge_times, own_plans, upper_bound
 from edgemarl.agents.model_pruning.rules import (
     AccuracyGuaranteedDelayMinimisation,
-    CellPlan,
     ChosenTimes,
     PlanFollower,
+    PlanningGateway,
     StaticShares,
     mid_model,
     static_shares,
 )
 from edgemarl.agents.model_pruning.share_grid import ShareGridSearch
 from edgemarl.agents.model_pruning.threshold import tuned_table
-from edgemarl.agents.registry import make_policy, playbook
+from edgemarl.agents.registry import make_policy, playbook_of
 from edgemarl.envs import make_scenario
 from edgemarl.envs.physics.layout import rank_within
 from edgemarl.envs.scenarios.model_pruning import (
@@ -90,7 +90,7 @@ def test_a_cell_plan_equals_enumeration(
     small = ModelPruning(dataclasses.replace(network.config, edge_flops=network.config.edge_flops * share))
     best = -evaluate(small, state, bits, models, np.ones((len(bits), 1))).details["cell_cost"].min()
     histogram, uplink = small.histogram(level), small.uplink(state.channel_gain)
-    plan = CellPlanner(small).plan(Cells.of(histogram, uplink, small.edge_task_s(np.ones((1, 1)))))
+    plan = CellPlanner(small).plan(GatewayTasks.of(histogram, uplink, small.edge_task_s(np.ones((1, 1)))))
     assert plan.value[0] == pytest.approx(best, abs=1e-9)
     followed = offload_bits(small, level, rank_within(level.astype(int)), plan.sent[None])
     step = evaluate(small, state, followed, plan.model[None], np.ones((1, 1)))
@@ -167,7 +167,7 @@ def test_near_optimal_beats_every_rule_on_every_slot_and_keeps_the_bound(
     trace = network.sample_trace(np.random.default_rng(1), 4, 1)
     state, exogenous = network.initial_state(trace), network.exogenous(trace, 0)
     rewards = {}
-    for controller in playbook("model_pruning").controllers:
+    for controller in playbook_of("model_pruning").controllers:
         if controller == "share_grid" and name != "printed":
             continue  # slow
         policy = make_policy(network, controller)
@@ -193,10 +193,10 @@ def test_no_edge_time_is_worth_more_than_the_critical_ones() -> None:
     planner = CellPlanner(network)
     edge_s, share, used = critical_edge_times(network, histogram, uplink)
     np.testing.assert_allclose(network.edge_task_s(share), edge_s, rtol=1e-9)
-    values = planner.plan(Cells.of(histogram, uplink, edge_s)).value.reshape(edge_s.shape)
+    values = planner.plan(GatewayTasks.of(histogram, uplink, edge_s)).value.reshape(edge_s.shape)
     critical = np.where(used, values, -np.inf).max(axis=2)
     grid = uplink.transmission_s[..., None] * np.linspace(0.05, 1.0, 60)
-    fine = planner.plan(Cells.of(histogram, uplink, grid)).value.reshape(grid.shape).max(axis=2)
+    fine = planner.plan(GatewayTasks.of(histogram, uplink, grid)).value.reshape(grid.shape).max(axis=2)
     assert (fine <= critical + 1e-9).all()
     assert (fine > values[..., 1] + 1e-3).any()  # the transmission time alone would not do
 
@@ -233,7 +233,7 @@ def test_the_decentralized_plan_is_carried_out_by_the_devices() -> None:
     decisions = team.decide(state, exogenous, np.random.default_rng(0))
     share = static_shares(network, state.channel_gain, 1.0)
     histogram, uplink = network.histogram(state.criticality_level), network.uplink(state.channel_gain)
-    plans = CellPlanner(network).plan(Cells.of(histogram, uplink, network.edge_task_s(share)))
+    plans = CellPlanner(network).plan(GatewayTasks.of(histogram, uplink, network.edge_task_s(share)))
     rank = rank_within(network.blocks.class_key(state.criticality_level, 6))
     bits = offload_bits(network, state.criticality_level, rank, plans.sent.reshape(histogram.shape))
     np.testing.assert_array_equal(decisions.offload, bits)
@@ -256,7 +256,7 @@ def test_devices_without_rank_toss_the_plans_coins() -> None:
 
 def role_members(network: ModelPruning) -> list[tuple[str, str, Controller]]:
     members = [
-        (role, name, build(network)) for role, named in playbook("model_pruning").roles.items()
+        (role, name, build(network)) for role, named in playbook_of("model_pruning").roles.items()
         for name, build in named.items()
     ]  # fmt: skip
     for controller in LOCAL:
@@ -275,7 +275,9 @@ def test_an_agent_acts_on_its_own_row_and_messages() -> None:
         if role == "server":
             continue  # there is one
         member.reset(network, 2)
-        told = {"device": 6 * isinstance(member, PlanFollower), "gateway": int(isinstance(member, CellPlan))}[role]
+        told = {"device": 6 * isinstance(member, PlanFollower), "gateway": int(isinstance(member, PlanningGateway))}[
+            role
+        ]
         mixed = rows[role].copy()
         mixed[:, 1:] = other[role][:, 1:]
         acts = []

@@ -83,6 +83,7 @@ def _first(value: Any) -> Tensor:
         (lambda: torch.jit.script(nn.Sequential(linear(), nn.ReLU(), linear())), [row(4)]),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_weights_without_memory_give_the_same_table(module: Callable[[], nn.Module], inputs: list[Tensor]) -> None:
     """On the meta device a network runs on fake tensors: large ones are counted without their weights."""
     with torch.device("meta"):

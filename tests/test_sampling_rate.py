@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pettingzoo.test import parallel_api_test
 
 from edgemarl.envs import make_scenario
-from edgemarl.envs.api import Step, total_cost
 from edgemarl.envs.parallel import ScenarioParallelEnv
+from edgemarl.envs.scenario import Step, total_cost
 from edgemarl.envs.scenarios.sampling_rate import (
     SamplingRate,
     SamplingRateDecisions,

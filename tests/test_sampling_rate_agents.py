@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgemarl.agents.api import Team
-from edgemarl.agents.registry import make_policy, playbook
-from edgemarl.agents.sampling_rate.q_learner import ParametricQ
+from edgemarl.agents.registry import make_policy, playbook_of
+from edgemarl.agents.sampling_rate.q_learner import OptionLearner
 from edgemarl.agents.sampling_rate.reference import (
     ConstantPrice,
     JointMyopic,
-    SlotProblem,
+    OptionProblem,
     WarmReference,
     dual_ascent,
     dual_value,
@@ -27,7 +27,7 @@ from edgemarl.agents.sampling_rate.reference import (
 )
 from edgemarl.agents.sampling_rate.rules import DeviceRows, Myopic, NominalPopulation
 from edgemarl.agents.sampling_rate.static import static_mixed, static_uniform
-from edgemarl.envs.api import total_cost
+from edgemarl.envs.scenario import total_cost
 from edgemarl.envs.scenarios.sampling_rate import SamplingRate, SamplingRateExogenous, SamplingRateState
 from edgemarl.envs.scenarios.sampling_rate.config import (
     PRESETS,
@@ -38,7 +38,7 @@ from edgemarl.envs.scenarios.sampling_rate.config import (
 )
 
 SEEDS = st.integers(0, 2**32 - 1)
-NAMES = tuple(playbook("sampling_rate").controllers)
+NAMES = tuple(playbook_of("sampling_rate").controllers)
 CELLS = 3
 
 
@@ -56,8 +56,8 @@ def random_state(s: SamplingRate, rng: np.random.Generator, cells: int = CELLS) 
     return state, exogenous
 
 
-def slot_problem(s: SamplingRate, state: Any, exogenous: Any) -> SlotProblem:
-    return SlotProblem.of(s, state, exogenous, state.accuracy_deficit / s.config.balance_per_s)
+def slot_problem(s: SamplingRate, state: Any, exogenous: Any) -> OptionProblem:
+    return OptionProblem.of(s, state, exogenous, state.accuracy_deficit / s.config.balance_per_s)
 
 
 def play(s: SamplingRate, policy: Any, trace: Any) -> dict[str, np.ndarray]:
@@ -88,7 +88,7 @@ def test_joint_optimum_equals_brute_force(seed: int, share_mode: Any, server_hz:
     problem = slot_problem(s, *random_state(s, rng, cells=1))
     every = np.asarray(list(itertools.product(range(8), repeat=sum(population))))
     repeat = len(every)
-    wide = SlotProblem(
+    wide = OptionProblem(
         s, np.repeat(problem.cost_s, repeat, axis=0), np.repeat(problem.bits, repeat, axis=0),
         np.repeat(problem.server_queue_bits, repeat, axis=0),
     )  # fmt: skip
@@ -344,7 +344,7 @@ def test_a_server_of_its_own_takes_the_shares_that_devices_assume() -> None:
 
 
 def test_references_and_names() -> None:
-    assert playbook("sampling_rate").reference == "warm_reference"
+    assert playbook_of("sampling_rate").reference == "warm_reference"
     needed = {
         "broadcast_price", "delay_myopic", "social_myopic", "static_uniform", "static_mixed", "proposed_fixed",
         "random", "local_full", "offload_full", "joint_myopic", "warm_reference",
@@ -378,7 +378,7 @@ def test_parametric_q_starts_as_a_myopic_device() -> None:
     state, exogenous = random_state(s, np.random.default_rng(9), cells=20)
     state = dataclasses.replace(state, device_queue_bits=np.zeros((20, 10)))
     rows = s.observe(state, exogenous)["device"]
-    learner, rule = ParametricQ(exploration=0.0), Myopic(social=False)
+    learner, rule = OptionLearner(exploration=0.0), Myopic(social=False)
     for controller in (learner, rule):
         controller.reset(s, 20)
     found, expected = (c.act(rows, np.random.default_rng(0)).actions for c in (learner, rule))
@@ -388,7 +388,7 @@ def test_parametric_q_starts_as_a_myopic_device() -> None:
 def test_parametric_q_is_ridge_regression_towards_its_start() -> None:
     """Recursive least squares equals the closed form: minimise prior |w - w0|^2 + sum (c - w phi)^2 / noise."""
     s, rng = SamplingRate(), np.random.default_rng(3)
-    learner = ParametricQ(prior_weight=2.0, noise=0.5, exploration=1.0)
+    learner = OptionLearner(prior_weight=2.0, noise=0.5, exploration=1.0)
     learner.reset(s, 1)
     start = learner.model.weights.copy()
     samples: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
@@ -416,7 +416,7 @@ def test_parametric_q_adds_the_discounted_future() -> None:
     rows = s.observe(state, exogenous)["device"]
     learned = []
     for discount in (0.0, 0.5):
-        learner = ParametricQ(discount=discount, exploration=0.0)
+        learner = OptionLearner(discount=discount, exploration=0.0)
         learner.reset(s, 1)
         start = learner.model.weights.copy()
         best = np.einsum("bnof,bnf->bno", start, learner.features(rows)).min(axis=2)
@@ -427,4 +427,4 @@ def test_parametric_q_adds_the_discounted_future() -> None:
     np.testing.assert_allclose(learned, 0.0, atol=1e-12)
     for field, value in (("discount", 1.0), ("noise", 0.0), ("exploration", 2.0)):
         with pytest.raises(ValueError, match=field):
-            ParametricQ(**{field: value})
+            OptionLearner(**{field: value})

@@ -12,8 +12,8 @@ from edgemarl.envs.scenarios.sampling_rate.config import default_config, printed
 from edgemarl.launch.experiment.plan import load_preset, make_plan, preset_names
 from edgemarl.launch.experiment.trained import learned_config
 from edgemarl.launch.report.training_figure import training_curves
-from edgemarl.marl.benchmarks.sampling_rate import Slots, step_cell_by_loop
-from edgemarl.marl.training.config import check
+from edgemarl.marl.benchmarks.sampling_rate import SamplingSlots, step_cell_by_loop
+from edgemarl.marl.training.config import resolve
 
 PRESETS = tuple(name for name in preset_names() if name.startswith("sampling_rate/"))
 
@@ -29,13 +29,13 @@ def test_preset_is_a_plan(name: str) -> None:
     plan = make_plan(name, preset, overrides={})
     assert plan.reference == "warm_reference" and plan.reference in preset.controllers
     assert preset.baseline in preset.controllers
-    assert (plan.slots, preset.seeds, preset.warmup) == (200, 20, 0)
+    assert (plan.slots, preset.networks, preset.warmup) == (200, 20, 0)
     columns = plan.points[0].scenario.summary_metrics
     drawn = [figure for figure in preset.figures if figure.kind != "training"]
     assert all(not figure.metric or figure.metric in columns for figure in drawn)
     for learned in preset.learned.values():
         for point in plan.points:
-            check(learned_config("sampling_rate", learned, point, 0))
+            resolve(learned_config("sampling_rate", learned, point, 0))
 
 
 def test_the_policy_of_the_scale_experiment_is_trained_once_with_ten_devices() -> None:
@@ -76,7 +76,7 @@ def test_scale_sweeps_the_population() -> None:
 
 
 def test_the_loop_and_the_batched_step_agree() -> None:
-    slots = Slots(cells=3, devices=7)
+    slots = SamplingSlots(cells=3, devices=7)
     for state, decisions, exogenous in slots.parts:
         step = slots.scenario.step(state, decisions, exogenous)
         for b in range(3):

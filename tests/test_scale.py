@@ -21,10 +21,11 @@ import pytest
 import torch
 
 import edgemarl.launch.experiment.alone
-from edgemarl.agents.trained.networks import PolicyNetwork, network_spec
+from edgemarl.agents.trained.networks import PolicyNetwork
 from edgemarl.agents.trained.policy import TrainedPolicy
+from edgemarl.agents.trained.spec import network_spec
 from edgemarl.launch.cli import main
-from edgemarl.launch.commands.scale import Options, first_below, make_study, parse_sizes, sized, target_cost
+from edgemarl.launch.commands.scale import ScaleOptions, first_below, make_study, parse_sizes, sized, target_cost
 from edgemarl.launch.experiment.alone import AloneExperiment, measured_part
 from edgemarl.launch.experiment.plan import Learned
 from edgemarl.launch.experiment.run import Experiment
@@ -53,7 +54,7 @@ BAD = {
     "misspelt setting": (["--set", "bandwith_hz=1"], "did you mean 'bandwidth_hz'"),
     "no budget": (["--agent-steps", "0"], "agent_steps = 0"),
     "no time": (["--minutes", "-1"], "minutes = -1.0 min"),
-    "no seed": (["--seeds", "0"], "seeds = 0"),
+    "no seed": (["--training-seeds", "0"], "training_seeds = 0"),
     "no network": (["--networks", "0"], "networks = 0"),
     "no margin": (["--within", "0"], "within = 0 %"),
     "negative limit": (["--scaled-above", "-1"], "scaled_above = -1"),
@@ -76,7 +77,7 @@ def test_sizes_rise() -> None:
 
 @pytest.mark.parametrize(("above", "grown"), [(140, (200,)), (0, (50, 100, 200)), (1000, ())])
 def test_large_networks_have_a_server_that_grows(above: int, grown: tuple[int, ...]) -> None:
-    study = make_study((50, 100, 200), Options(scaled_above=above))
+    study = make_study((50, 100, 200), ScaleOptions(scaled_above=above))
     for plan, size in zip(study.sizes, (50, 100, 200), strict=True):
         factor = size / 50 if size in grown else 1.0
         config = plan.points[0].scenario.config
@@ -89,22 +90,22 @@ def test_large_networks_have_a_server_that_grows(above: int, grown: tuple[int, .
 
 
 def test_a_setting_of_the_server_is_scaled_too() -> None:
-    study = make_study((100,), Options(scaled_above=0, settings=["server_cpu_hz_max=2e11"]))
+    study = make_study((100,), ScaleOptions(scaled_above=0, settings=["server_cpu_hz_max=2e11"]))
     assert study.plan.points[0].scenario.config.server_cpu_hz_max == pytest.approx(4e11)
 
 
 def test_budgets_reach_every_training_run() -> None:
-    study = make_study((10, 500), Options(agent_steps=77, minutes=2.0, seeds=3))
+    study = make_study((10, 500), ScaleOptions(agent_steps=77, minutes=2.0, training_seeds=3))
     for plan, cells in zip(study.sizes, (32, 1), strict=True):
         learned = plan.preset.learned["ppo_central"]
         config = learned_config("sequential_offloading", learned, plan.points[0], 0)
-        assert learned.seeds == 3
+        assert learned.training_seeds == 3
         assert (config.agent_steps, config.minutes, config.cells, config.control) == (77, 2.0, cells, "central")
     assert sized(Learned(train={"cells": 5}), 500).train["cells"] == 5
 
 
 def test_another_scenario_is_studied_with_its_own_learners() -> None:
-    study = make_study((5, 10), Options(scenario="model_partitioning", scaled_above=5))
+    study = make_study((5, 10), ScaleOptions(scenario="model_partitioning", scaled_above=5))
     config = study.sizes[1].points[0].scenario.config
     assert (config.num_devices, config.bandwidth_hz) == (10, 10e6)
     assert study.plan.preset.controllers[-3:] == ["ppo_shared", "ppo_central", "ppo_central_joint"]
@@ -122,7 +123,7 @@ def test_time_to_a_cost_is_read_from_the_smoothed_curve() -> None:
 
 
 def test_a_training_run_is_measured(tmp_path: Path) -> None:
-    study = make_study((2,), Options(controllers=["ppo_selfish"], agent_steps=600, networks=2))
+    study = make_study((2,), ScaleOptions(controllers=["ppo_selfish"], agent_steps=600, networks=2))
     plan = study.sizes[0]
     experiment = Experiment(plan, tmp_path)
     (job,) = experiment.jobs_at[plan.points[0].label]
@@ -168,7 +169,7 @@ def test_what_goes_wrong_in_the_other_process_is_told(
     target: Any, error: type[Exception], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(edgemarl.launch.experiment.alone, "_play", target)
-    study = make_study((2,), Options(controllers=["random"], networks=2))
+    study = make_study((2,), ScaleOptions(controllers=["random"], networks=2))
     with pytest.raises(error, match=message):
         AloneExperiment(study.sizes[0], tmp_path).run()
     assert not list((tmp_path / "parts").iterdir())
@@ -208,7 +209,7 @@ def test_a_study_writes_everything_and_keeps_what_is_done(
 def test_ctrl_c_ends_the_other_process_too(when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The signal goes to this process; on a terminal the other one gets it too, and leaves it to this one."""
     monkeypatch.setattr(edgemarl.launch.experiment.alone, "_play", other_process.sleeps)
-    experiment = AloneExperiment(make_study((2,), Options(controllers=["random"], networks=2)).sizes[0], tmp_path)
+    experiment = AloneExperiment(make_study((2,), ScaleOptions(controllers=["random"], networks=2)).sizes[0], tmp_path)
     start = SpawnProcess.start
 
     def started(process: SpawnProcess) -> None:
@@ -248,7 +249,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
 
 
 def test_the_target_is_over_an_episode_from_empty_queues(tmp_path: Path) -> None:
-    study = make_study((2,), Options(controllers=["vi_priced"], networks=2))
+    study = make_study((2,), ScaleOptions(controllers=["vi_priced"], networks=2))
     plan = study.sizes[0]
     experiment = Experiment(plan, tmp_path)
     (result,) = experiment.run()

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgemarl.envs import make_scenario
-from edgemarl.envs.api import Step, total_cost
 from edgemarl.envs.physics.compute import cpu_energy_j
 from edgemarl.envs.physics.radio import shannon_rate_bps
 from edgemarl.envs.physics.transmit_power import FLOAT_MAX, required_power_w
+from edgemarl.envs.scenario import Step, total_cost
 from edgemarl.envs.scenarios.sequential_offloading import SequentialOffloadingState
 from edgemarl.envs.scenarios.sequential_offloading.config import SequentialOffloadingConfig, scaled_server
 

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgemarl.envs.api import Scenario, trace_fields
 from edgemarl.envs.registry import make_scenario, scenario_class, scenario_names
+from edgemarl.envs.scenario import Scenario
+from edgemarl.envs.trace import trace_fields
 from edgemarl.marl.evaluation.traces import load_trace, read_table, save_trace, trace_table
 
 SCENARIO = make_scenario("sequential_offloading", num_devices=3, slots_per_block=2)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgemarl.envs.api import Scenario, agent_ids
 from edgemarl.envs.registry import make_scenario, scenario_names
+from edgemarl.envs.scenario import Scenario, agent_ids
 
 HERE = Path(__file__).parent / "vectors"
 RELATIVE = 1e-9

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edgemarl.agents.api import Controller, Policy, Team
-from edgemarl.agents.model_partitioning.q_learner import ParametricQ
+from edgemarl.agents.model_partitioning.q_learner import CutLearner
 from edgemarl.agents.model_partitioning.reference import EXACT_DEVICES_MAX, Coordinate, MultiStart, SlotOptimal
 from edgemarl.agents.model_partitioning.rules import (
     AllEdge,
@@ -17,9 +17,9 @@ from edgemarl.agents.model_partitioning.rules import (
     RandomCut,
 )
 from edgemarl.agents.playbook import Entry, Playbook, RoleBuilder
-from edgemarl.envs.api import Scenario
+from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.model_partitioning import ModelPartitioning
-from edgemarl.envs.scenarios.model_partitioning.config import scaled_resources
+from edgemarl.envs.scenarios.model_partitioning.config import at_size
 
 
 def _team(name: str, device: Callable[[], Controller]) -> Callable[[Scenario], Policy]:
@@ -49,7 +49,7 @@ _CONTROLLERS: dict[str, Entry] = {
         _team("price_greedy", PriceGreedy), "least own cost plus two broadcast prices of the shares", "baseline"
     ),
     "parametric_q": Entry(
-        _team("parametric_q", ParametricQ), "per-device Q-learning of what others cost it, online", "learned"
+        _team("parametric_q", CutLearner), "per-device Q-learning of what others cost it, online", "learned"
     ),
     "coordinate": Entry(lambda scenario: Coordinate(), "coordinate descent from two starts, centralized", "baseline"),
     "multi_start": Entry(lambda scenario: MultiStart(), "coordinate descent from ten starts, centralized", "reference"),
@@ -74,10 +74,10 @@ PLAYBOOK = Playbook(
             "equal_share_greedy": _role(EqualShareGreedy),
             "crowd_greedy": _role(CrowdGreedy),
             "price_greedy": _role(PriceGreedy),
-            "parametric_q": _role(ParametricQ),
+            "parametric_q": _role(CutLearner),
         },
         "server": {"equal": _role(EqualServer)},
     },
     partners={"device": "price_greedy", "server": "equal"},
-    at_size=scaled_resources,
+    at_size=at_size,
 )

@@ -19,9 +19,10 @@ import numpy as np
 from edgemarl.agents.api import restored
 from edgemarl.agents.least_squares import LeastSquares
 from edgemarl.agents.model_partitioning.rules import CutController
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.queueing import virtual_queue
 from edgemarl.envs.physics.radio import fdma_rate_bps
+from edgemarl.envs.scenario import Scenario
 
 FEATURES = 2
 
@@ -35,7 +36,7 @@ class OwnValues:
     roots: Array  # (B, N, M+1, 2): t and s
 
 
-class ParametricQ(CutController):
+class CutLearner(CutController):
     """Online Q-learning of every device for itself; no parameter is shared, no message is sent.
 
     Args:

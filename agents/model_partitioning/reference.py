@@ -9,16 +9,22 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from edgemarl.agents.api import CentralController
 from edgemarl.agents.model_partitioning.rules import CutTerms, cut_terms, priced_cost, shared_cost
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.allocation import fdma_shares
 from edgemarl.envs.physics.radio import fdma_rate_bps
-from edgemarl.envs.scenarios.model_partitioning import ModelPartitioning, ModelPartitioningDecisions
+from edgemarl.envs.scenario import Scenario
+from edgemarl.envs.scenarios.model_partitioning import (
+    ModelPartitioning,
+    ModelPartitioningDecisions,
+    ModelPartitioningExogenous,
+    ModelPartitioningState,
+    ModelPartitioningTrace,
+)
 
 EXACT_DEVICES_MAX = 6
 TIE = 1e-12
@@ -30,14 +36,16 @@ CHUNK = 200_000
 
 
 @dataclass(frozen=True)
-class SlotProblem:
+class CutProblem:
     """One slot of B cells: the objective of any cut vectors, shares optimal."""
 
     scenario: ModelPartitioning
     terms: CutTerms
 
     @classmethod
-    def of(cls, scenario: ModelPartitioning, state: Any, exogenous: Any) -> SlotProblem:
+    def of(
+        cls, scenario: ModelPartitioning, state: ModelPartitioningState, exogenous: ModelPartitioningExogenous
+    ) -> CutProblem:
         snr = scenario.full_band_snr(exogenous)
         terms = cut_terms(scenario, state.energy_queue, state.memory_queue, exogenous.arrival_rate_hz, snr)
         return cls(scenario, terms)
@@ -71,7 +79,7 @@ class SlotProblem:
         return np.asarray(np.where(sending, weight / np.where(sending, rate_bps, 1.0), 0.0).sum(axis=1))
 
 
-def coordinate_descent(problem: SlotProblem, start: Array, sweeps_max: int = 50) -> tuple[Array, Array]:
+def coordinate_descent(problem: CutProblem, start: Array, sweeps_max: int = 50) -> tuple[Array, Array]:
     """Change one device's cut at a time, in index order, while the objective falls; cells side by side.
 
     Args:
@@ -101,7 +109,7 @@ def coordinate_descent(problem: SlotProblem, start: Array, sweeps_max: int = 50)
     return cut, cost
 
 
-def best_of(problem: SlotProblem, starts: list[Array]) -> tuple[Array, Array]:
+def best_of(problem: CutProblem, starts: list[Array]) -> tuple[Array, Array]:
     """Coordinate descent from several starts; the best result of each cell (the first one of equals)."""
     cut, cost = coordinate_descent(problem, starts[0])
     for start in starts[1:]:
@@ -111,13 +119,13 @@ def best_of(problem: SlotProblem, starts: list[Array]) -> tuple[Array, Array]:
     return cut, cost
 
 
-def two_starts(problem: SlotProblem) -> list[Array]:
+def two_starts(problem: CutProblem) -> list[Array]:
     """All local and all at the edge."""
     local = np.broadcast_to(problem.scenario.layers, problem.terms.snr.shape)
     return [local, np.zeros_like(local)]
 
 
-def many_starts(problem: SlotProblem) -> list[Array]:
+def many_starts(problem: CutProblem) -> list[Array]:
     """All local, all edge, equal shares, six price levels, and the prices of the dual."""
     scenario, c = problem.scenario, problem.scenario.config
     equal = shared_cost(scenario, problem.terms, np.asarray(1.0 / c.num_devices)).argmin(axis=2)
@@ -140,7 +148,7 @@ class PriceSearch:
     cuts: list[Array]  # (B, N) per step
 
 
-def price_search(problem: SlotProblem, steps: int, keep: bool = False) -> PriceSearch:
+def price_search(problem: CutProblem, steps: int, keep: bool = False) -> PriceSearch:
     """Lower bounds from prices, and the cuts that prices induce.
 
     For any price b of the band and any t, sum c/R >= sum min_alpha [c/R + b alpha] - b and (sum sqrt load)^2 >=
@@ -171,13 +179,13 @@ def price_search(problem: SlotProblem, steps: int, keep: bool = False) -> PriceS
     return PriceSearch(bound, cut, costs, constants, cuts)
 
 
-def dual_bound(problem: SlotProblem) -> tuple[Array, Array]:
+def dual_bound(problem: CutProblem) -> tuple[Array, Array]:
     """Best lower bound (B,) on the slot's objective that prices give, and the cuts (B, N) that they induce."""
     found = price_search(problem, 60)
     return found.bound, found.cut
 
 
-def undominated(problem: SlotProblem) -> Array:
+def undominated(problem: CutProblem) -> Array:
     """(B, N, M+1) cuts that can be part of the optimum, whatever the other devices do.
 
     Cut i falls to j if j sends at no more cost and saves at least what it can add at the edge: with s the roots of the
@@ -199,7 +207,7 @@ def undominated(problem: SlotProblem) -> Array:
     return np.asarray(problem.legal & ~beaten.any(axis=3))
 
 
-def slot_optimum(problem: SlotProblem) -> tuple[Array, Array]:
+def slot_optimum(problem: CutProblem) -> tuple[Array, Array]:
     """Exact minimiser over the product of all cuts, by branch and bound, cells side by side.
 
     A few price steps give separable lower bounds and feasible cuts; the best of those is the incumbent. A partial
@@ -223,7 +231,7 @@ def slot_optimum(problem: SlotProblem) -> tuple[Array, Array]:
     return best, limit
 
 
-def _survivors(problem: SlotProblem, prices: PriceSearch, limit: Array) -> tuple[Array, Array]:
+def _survivors(problem: CutProblem, prices: PriceSearch, limit: Array) -> tuple[Array, Array]:
     """Cells (R,) and cut vectors (R, N), in lexicographic order, that no bound excludes below `limit` (B,)."""
     terms = problem.terms
     whole_band = fdma_rate_bps(np.ones_like(terms.snr), problem.scenario.config.bandwidth_hz, terms.snr)[..., None]
@@ -246,18 +254,20 @@ def _survivors(problem: SlotProblem, prices: PriceSearch, limit: Array) -> tuple
 class SlotController(CentralController):
     """Decides all cuts of a slot together; subclasses give `solve`."""
 
-    def reset(self, scenario: Scenario, trace: Any) -> None:
+    def reset(self, scenario: Scenario, trace: ModelPartitioningTrace) -> None:
         super().reset(scenario, trace)
         if not isinstance(scenario, ModelPartitioning):
             raise ValueError(f"{self.name} plays model_partitioning, not {scenario.name}")
         self.network = scenario
 
     @abstractmethod
-    def solve(self, problem: SlotProblem) -> Array:
+    def solve(self, problem: CutProblem) -> Array:
         """Cuts (B, N)."""
 
-    def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> ModelPartitioningDecisions:
-        cut = self.solve(SlotProblem.of(self.network, state, exogenous))
+    def decide(
+        self, state: ModelPartitioningState, exogenous: ModelPartitioningExogenous, rng: np.random.Generator
+    ) -> ModelPartitioningDecisions:
+        cut = self.solve(CutProblem.of(self.network, state, exogenous))
         if self.network.config.local_cpu_rule == "optimal":
             return ModelPartitioningDecisions(cut)
         part = self.network.local_part(
@@ -275,7 +285,7 @@ class SlotOptimal(SlotController):
 
     name = "slot_optimal"
 
-    def reset(self, scenario: Scenario, trace: Any) -> None:
+    def reset(self, scenario: Scenario, trace: ModelPartitioningTrace) -> None:
         super().reset(scenario, trace)
         if self.network.config.num_devices > EXACT_DEVICES_MAX:
             raise ValueError(
@@ -283,7 +293,7 @@ class SlotOptimal(SlotController):
                 f" {EXACT_DEVICES_MAX}; use multi_start"
             )
 
-    def solve(self, problem: SlotProblem) -> Array:
+    def solve(self, problem: CutProblem) -> Array:
         return slot_optimum(problem)[0]
 
 
@@ -292,7 +302,7 @@ class Coordinate(SlotController):
 
     name = "coordinate"
 
-    def solve(self, problem: SlotProblem) -> Array:
+    def solve(self, problem: CutProblem) -> Array:
         return best_of(problem, two_starts(problem))[0]
 
 
@@ -304,7 +314,7 @@ class MultiStart(SlotController):
     def __init__(self, descents_max: int = 3) -> None:
         self.descents_max = descents_max
 
-    def solve(self, problem: SlotProblem) -> Array:
+    def solve(self, problem: CutProblem) -> Array:
         starts = many_starts(problem)
         if problem.scenario.config.num_devices > 20:
             cell = np.arange(problem.cells)

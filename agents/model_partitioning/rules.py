@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from edgemarl.agents.api import Act, Controller
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.allocation import priced_fdma_share, priced_square_root_share
 from edgemarl.envs.physics.radio import fdma_rate_bps
+from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.model_partitioning import ModelPartitioning
 
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from edgemarl.agents.api import Act, restored
 from edgemarl.agents.model_placement.rules import RuleDevices, device_rows
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.scenario import Scenario
 
 OPTIONS = 4
 """Option = m + 2 n, the code that devices tell."""

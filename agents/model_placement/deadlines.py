@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 
 BISECTIONS = 40
 LOG_RATIO_RANGE = (-12.0, 12.0)

@@ -16,7 +16,7 @@ import numpy as np
 
 from edgemarl.agents.api import Act, Controller
 from edgemarl.agents.model_placement.deadlines import deadline_shares
-from edgemarl.agents.model_placement.reference import PRICE_RANGE, PRICE_START, STEP_MAX, Options, Problem
+from edgemarl.agents.model_placement.reference import PRICE_RANGE, PRICE_START, STEP_MAX, Problem, TaskOptions
 from edgemarl.agents.model_placement.rules import (
     HEAVY_BIT,
     IMPROVED,
@@ -32,14 +32,15 @@ from edgemarl.agents.model_placement.rules import (
     keep_scores,
     wanted_models,
 )
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.model_placement.scenario import GATEWAY_ROW
 
 SERVER_PRICES = Prices(relay=2.05, edge_cpu=5.0)
 
 
 @dataclass(frozen=True)
-class CellPlan:
+class GatewayPlan:
     """Constants of a planning gateway.
 
     Attributes:
@@ -60,8 +61,8 @@ class TalkingGateways(PlacementController):
 
     signalled = frozenset({"device"})
 
-    def __init__(self, plan: CellPlan | None = None, keep: Keep = "none") -> None:
-        self.plan, self.keep = plan or CellPlan(), keep
+    def __init__(self, plan: GatewayPlan | None = None, keep: Keep = "none") -> None:
+        self.plan, self.keep = plan or GatewayPlan(), keep
         self.messages = {"device": 1}
         self.broadcast = False
 
@@ -130,7 +131,7 @@ class TalkingGateways(PlacementController):
             free_edge=observations[:, 0, -1].astype(np.float64),
         )
 
-    def _assignments(self, p: Problem) -> tuple[Array, Options]:
+    def _assignments(self, p: Problem) -> tuple[Array, TaskOptions]:
         """(C, B G, 1, K) best options at the last iterates of a gateway's own prices, and the options at the last."""
         cells, g = p.free_gateway.shape
         price, capacity = np.full((3, cells, g + 1), PRICE_START), np.ones((3, cells, g + 1))
@@ -139,7 +140,7 @@ class TalkingGateways(PlacementController):
         roots = np.sqrt(p.first_s), np.sqrt(p.second_s), np.sqrt(p.cpu_s)
         kept = []
         for t in range(self.plan.iterations):
-            options = Options(p, roots, price)
+            options = TaskOptions(p, roots, price)
             best = options.surplus.argmax(axis=0)
             served = np.maximum.reduce(options.surplus, axis=0) > 0
             if t >= self.plan.iterations - self.plan.candidates:
@@ -150,11 +151,11 @@ class TalkingGateways(PlacementController):
             price[..., :-1] = np.clip(price[..., :-1] * step, *PRICE_RANGE)
         return np.stack(kept), options
 
-    def first_hop(self, options: Options) -> Array:
+    def first_hop(self, options: TaskOptions) -> Array:
         """Part of a relayed task's deadline that its first hop may take; broadcasts to (B G, 1, K)."""
         return np.array(self.plan.rule.first_hop)
 
-    def _best(self, p: Problem, options: Array, last: Options) -> tuple[Array, Array, Array]:
+    def _best(self, p: Problem, options: Array, last: TaskOptions) -> tuple[Array, Array, Array]:
         """Of the candidate assignments of a gateway the one whose shares serve most: option, band, CPU (B G, 1, K)."""
         many, shape = len(options), options.shape
         rule, k = self.plan.rule, options.shape[-1]
@@ -204,7 +205,7 @@ class ObedientDevices(RuleDevices):
         return dataclasses.replace(act, messages={"server": act.messages["server"]})
 
 
-def cell_team(name: str, plan: CellPlan | None = None, keep: Keep = "none") -> PlacementTeam:
+def cell_team(name: str, plan: GatewayPlan | None = None, keep: Keep = "none") -> PlacementTeam:
     """Gateways plan, devices obey, the server shares by deadline."""
     gateways = TalkingGateways(plan, keep)
     server: Controller = ServerRule("deadline", keep, gateways.plan.rule)

@@ -21,10 +21,11 @@ import numpy as np
 
 from edgemarl.agents.api import Act
 from edgemarl.agents.model_placement.deadlines import split_deadline_s
-from edgemarl.agents.model_placement.gateway_plans import CellPlan, ObedientDevices, TalkingGateways
-from edgemarl.agents.model_placement.reference import PRICE_RANGE, STEP_MAX, Options
+from edgemarl.agents.model_placement.gateway_plans import GatewayPlan, ObedientDevices, TalkingGateways
+from edgemarl.agents.model_placement.reference import PRICE_RANGE, STEP_MAX, TaskOptions
 from edgemarl.agents.model_placement.rules import IMPROVED, DeadlineRule, Keep, PlacementTeam, ServerRule
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.scenario import Scenario
 
 FIRST_HOP_RANGE = (0.2, 0.9)
 """Part of a deadline that a gateway may give to its own hop."""
@@ -60,10 +61,10 @@ class PricingServer(ServerRule):
         keep: Keep = "none",
         rule: DeadlineRule = IMPROVED,
         learning: PriceLearning | None = None,
-        plan: CellPlan | None = None,
+        plan: GatewayPlan | None = None,
     ) -> None:
         super().__init__("deadline", keep, rule)
-        self.learning, self.plan = learning or PriceLearning(), plan or CellPlan()
+        self.learning, self.plan = learning or PriceLearning(), plan or GatewayPlan()
         self.messages = {"gateway": 2}
 
     def reset(self, scenario: Scenario, cells: int) -> None:
@@ -122,7 +123,7 @@ class ListeningGateways(TalkingGateways):
         hop = self._first_hop.astype(np.float32).reshape(len(observations), 1, -1)
         return dataclasses.replace(act, messages={**act.messages, "server": hop})
 
-    def first_hop(self, options: Options) -> Array:
+    def first_hop(self, options: TaskOptions) -> Array:
         """(B G, 1, 1) mean over the relayed tasks of the part x r1/(r1 + r2) of T at the gateway's last prices."""
         gain = np.maximum.reduce(options.surplus, axis=0)
         relayed = (options.surplus.argmax(axis=0) >= 2) & (gain > 0)
@@ -137,7 +138,7 @@ class ListeningGateways(TalkingGateways):
 
 
 def priced_team(
-    name: str, plan: CellPlan | None = None, keep: Keep = "none", learning: PriceLearning | None = None
+    name: str, plan: GatewayPlan | None = None, keep: Keep = "none", learning: PriceLearning | None = None
 ) -> PlacementTeam:
     """Gateways plan at the server's prices, devices obey, the server shares by deadline and learns its prices."""
     gateways = ListeningGateways(plan, keep)

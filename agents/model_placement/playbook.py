@@ -27,7 +27,9 @@ from edgemarl.agents.model_placement.rules import (
     rule_team,
 )
 from edgemarl.agents.playbook import Entry, Playbook, RoleBuilder
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.scenario import Scenario
+from edgemarl.envs.scenarios.model_placement.config import at_size
 
 MARGIN_S = 0.4
 """What the improved staged rule leaves between a model's arrival and the deadline."""
@@ -176,4 +178,5 @@ PLAYBOOK = Playbook(
     partners={"device": "static_level", "gateway": "deadline_cacheless", "server": "deadline_cacheless"},
     order=("device", "gateway", "server"),
     announcements={"device": _decisions_told},
+    at_size=at_size,
 )

@@ -16,15 +16,18 @@ import numpy as np
 
 from edgemarl.agents.api import CentralController
 from edgemarl.agents.model_placement.deadlines import split_deadline_s
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.caching import admit_in_order
+from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.model_placement import (
     HEAVY,
     LIGHT,
     ModelPlacement,
     ModelPlacementConfig,
     ModelPlacementDecisions,
+    ModelPlacementExogenous,
     ModelPlacementState,
+    ModelPlacementTrace,
 )
 
 ITERATIONS = 300
@@ -59,7 +62,9 @@ class Problem:
     free_edge: Array  # (B,)
 
 
-def problem(scenario: ModelPlacement, state: Any, exogenous: Any, clairvoyant: bool = False) -> Problem:
+def problem(
+    scenario: ModelPlacement, state: ModelPlacementState, exogenous: ModelPlacementExogenous, clairvoyant: bool = False
+) -> Problem:
     """The slot as the relaxation sees it.
 
     Args:
@@ -108,7 +113,7 @@ def _by_option(here: Array, there: Array) -> Array:
     return np.stack([here[..., LIGHT], here[..., HEAVY], there[..., LIGHT], there[..., HEAVY]])
 
 
-class Options:
+class TaskOptions:
     """What the four options gain at given prices, and the times behind it; takes are computed on demand.
 
     Transmission times x and computing times y are those of `split_deadline_s`; a relayed task divides x between its
@@ -179,7 +184,7 @@ class Relaxation:
     """Upper bound (B,) on the sum of accuracies of the slot, and the options at the iterates kept for plans."""
 
     bound: Array
-    kept: list[Options]
+    kept: list[TaskOptions]
 
 
 def relax(p: Problem, iterations: int = ITERATIONS) -> Relaxation:
@@ -190,7 +195,7 @@ def relax(p: Problem, iterations: int = ITERATIONS) -> Relaxation:
     roots = np.sqrt(p.first_s), np.sqrt(p.second_s), np.sqrt(p.cpu_s)
     bound, kept = np.full(cells, np.inf), []
     for t in range(iterations):
-        options = Options(p, roots, price)
+        options = TaskOptions(p, roots, price)
         best = options.surplus.argmax(axis=0)
         gain = np.maximum.reduce(options.surplus, axis=0)
         served = gain > 0
@@ -205,17 +210,17 @@ def relax(p: Problem, iterations: int = ITERATIONS) -> Relaxation:
     return Relaxation(bound, kept)
 
 
-def upper_bound(scenario: ModelPlacement, state: Any, exogenous: Any) -> Array:
+def upper_bound(scenario: ModelPlacement, state: ModelPlacementState, exogenous: ModelPlacementExogenous) -> Array:
     """(B,) upper bound on the mean accuracy of this slot from these caches, for any decision."""
     return relax(problem(scenario, state, exogenous)).bound / scenario.config.num_devices
 
 
-def clairvoyant_bound(scenario: ModelPlacement, exogenous: Any) -> Array:
+def clairvoyant_bound(scenario: ModelPlacement, exogenous: ModelPlacementExogenous) -> Array:
     """(B,) upper bound on the mean accuracy of this slot for every policy and every content of the caches."""
     return relax(problem(scenario, empty_state(exogenous), exogenous, True)).bound / scenario.config.num_devices
 
 
-def empty_state(exogenous: Any) -> ModelPlacementState:
+def empty_state(exogenous: ModelPlacementExogenous) -> ModelPlacementState:
     """Empty caches: their `upper_bound` holds for every policy that deletes all models in each slot."""
     return ModelPlacementState(np.zeros(exogenous.model_bits.shape), np.zeros(exogenous.model_bits.shape))
 
@@ -248,11 +253,11 @@ class Packing:
     """A plan: option (B, G, K) of each task or NOWHERE, what it takes of the six resources, what it gains."""
 
     option: Array
-    take: Array  # (B, G, K, 6) as `Options.takes`
+    take: Array  # (B, G, K, 6) as `TaskOptions.takes`
     accuracy: Array  # (B,) planned sum
 
 
-def pack(p: Problem, kept: list[Options]) -> Packing:
+def pack(p: Problem, kept: list[TaskOptions]) -> Packing:
     """Greedy plans at several prices, all at once; the best of each cell wins.
 
     Tasks in decreasing order of what their best option gains, options of a task likewise, admitted while each
@@ -302,7 +307,9 @@ def _best_packing(p: Problem, chosen: Array, order: Array, ranking: Array, need:
     return Packing(found.reshape(shape), take.reshape(*shape, 6), total.max(axis=0))
 
 
-def decisions_of(scenario: ModelPlacement, state: Any, exogenous: Any, plan: Packing, keep: Keep) -> Any:
+def decisions_of(
+    scenario: ModelPlacement, state: ModelPlacementState, exogenous: ModelPlacementExogenous, plan: Packing, keep: Keep
+) -> Any:
     """The decisions that carry out a plan: shares in proportion to what it takes, dropped tasks out of the way."""
     served = plan.option != NOWHERE
     local, heavy = (plan.option == LIGHT) | (plan.option == HEAVY), plan.option % 2 == HEAVY
@@ -335,7 +342,13 @@ def decisions_of(scenario: ModelPlacement, state: Any, exogenous: Any, plan: Pac
 
 
 def _dropped(
-    scenario: ModelPlacement, state: Any, exogenous: Any, plan: Packing, served: Array, local: Array, heavy: Array
+    scenario: ModelPlacement,
+    state: ModelPlacementState,
+    exogenous: ModelPlacementExogenous,
+    plan: Packing,
+    served: Array,
+    local: Array,
+    heavy: Array,
 ) -> tuple[Array, Array]:
     """Requests of dropped tasks that disturb nobody: a cached model, else light at the server if it fits, else local.
 
@@ -372,14 +385,17 @@ class PlanController(CentralController):
     def __init__(self, keep: Keep = "used", name: str | None = None) -> None:
         self.keep, self.name = keep, name or f"plan_{keep}"
 
-    def reset(self, scenario: Scenario, trace: Any) -> None:
+    def reset(self, scenario: Scenario, trace: ModelPlacementTrace) -> None:
         if not isinstance(scenario, ModelPlacement):
             raise ValueError(f"controller '{self.name}' plays scenario 'model_placement', got '{scenario.name}'")
         if scenario.config.share_prior != "equal":
             raise ValueError(f"controller '{self.name}' needs share_prior 'equal', got '{scenario.config.share_prior}'")
         super().reset(scenario, trace)
 
-    def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> Any:
+    def decide(
+        self, state: ModelPlacementState, exogenous: ModelPlacementExogenous, rng: np.random.Generator
+    ) -> ModelPlacementDecisions:
         p = problem(self.scenario, state, exogenous)
         plan = pack(p, relax(p).kept)
-        return decisions_of(self.scenario, state, exogenous, plan, self.keep)
+        result: ModelPlacementDecisions = decisions_of(self.scenario, state, exogenous, plan, self.keep)
+        return result

@@ -17,9 +17,10 @@ import numpy as np
 
 from edgemarl.agents.api import Act, Controller, Team
 from edgemarl.agents.model_placement.deadlines import deadline_shares, split_deadline_s
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.caching import admit_in_order
 from edgemarl.envs.physics.radio import from_db, path_loss_db, spectral_efficiency
+from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.model_placement import HEAVY, LIGHT, ModelPlacement, ModelPlacementConfig, at_level
 from edgemarl.envs.scenarios.model_placement.scenario import GATEWAY_ROW, SERVER_ROW
 
@@ -299,7 +300,8 @@ def keep_scores(keep: Keep, wanted: Array, rng: np.random.Generator) -> Array:
 
 
 def wanted_models(here: Array, heavy: Array) -> Array:
-    return here[..., None] & np.stack([~heavy, heavy], axis=-1)
+    result: Array = here[..., None] & np.stack([~heavy, heavy], axis=-1)
+    return result
 
 
 class GatewayRule(PlacementController):

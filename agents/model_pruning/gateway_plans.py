@@ -15,9 +15,10 @@ from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.compiled import compiled
 from edgemarl.envs.physics.airtime import expected_wait_s
 from edgemarl.envs.scenarios.model_pruning import TOLERANCE, ModelPruning, Uplink
 
@@ -26,7 +27,7 @@ TIE = 1e-12
 
 
 @dataclass(frozen=True)
-class Cells:
+class GatewayTasks:
     """P independent gateways in one slot.
 
     Attributes:
@@ -48,11 +49,11 @@ class Cells:
     def __len__(self) -> int:
         return len(self.edge_s)
 
-    def part(self, which: slice | Array) -> Cells:
-        return Cells(*(getattr(self, f.name)[which] for f in fields(self)))
+    def part(self, which: slice | Array) -> GatewayTasks:
+        return GatewayTasks(*(getattr(self, f.name)[which] for f in fields(self)))
 
     @classmethod
-    def of(cls, histogram: Array, uplink: Uplink, edge_s: Array, must_send: Array | bool = False) -> Cells:
+    def of(cls, histogram: Array, uplink: Uplink, edge_s: Array, must_send: Array | bool = False) -> GatewayTasks:
         """Flatten (.., G) arrays; `edge_s` may have further axes behind, over which the others repeat.
 
         `must_send` broadcasts to `edge_s`; a gateway without tasks is exempt.
@@ -102,15 +103,18 @@ class CellPlanner:
         self.busy_value_per_s = c.utilisation_weight / c.slot_s
         self.delay_price_per_s = c.delay_weight / (c.num_devices * c.slot_s)
 
-    def plan(self, cells: Cells) -> Plans:
+    def plan(self, cells: GatewayTasks) -> Plans:
         """The best plan of every gateway, O((M+1)^2 max(h) K) each for M tasks, at most h of a level."""
         scenario, count = self.scenario, len(cells)
         plans = Plans(np.empty(count), np.empty(count, np.int64), np.zeros(cells.histogram.shape, np.int64))
         served = np.asarray(scenario.accuracies)[:, None] >= scenario.required_accuracy - TOLERANCE
-        prices = Prices(self.drop_price, self.busy_value_per_s, self.delay_price_per_s)
+        prices = PlanPrices(self.drop_price, self.busy_value_per_s, self.delay_price_per_s)
         _plan(
             np.ascontiguousarray(cells.histogram, np.int64),
-            *(np.ascontiguousarray(getattr(cells, name), float) for name in TIMES),
+            np.ascontiguousarray(cells.transmission_s, float),
+            np.ascontiguousarray(cells.reserved_s, float),
+            np.ascontiguousarray(cells.capacity_tasks, float),
+            np.ascontiguousarray(cells.edge_s, float),
             np.ascontiguousarray(cells.must_send, bool),
             np.ascontiguousarray(scenario.deadline_s, float),
             np.array(self.models, np.int64),
@@ -124,10 +128,7 @@ class CellPlanner:
         return plans
 
 
-TIMES = ("transmission_s", "reserved_s", "capacity_tasks", "edge_s")
-
-
-class Prices(NamedTuple):
+class PlanPrices(NamedTuple):
     """What a dropped task costs, what a busy and a waiting second are worth."""
 
     drop: float
@@ -135,17 +136,23 @@ class Prices(NamedTuple):
     delay_per_s: float
 
 
-_wait_s = njit(expected_wait_s)
+_wait_s = compiled()(expected_wait_s)
 _INTEGERS, _NUMBERS, _FLAGS = (
     types.Array(t, 1, "C", readonly=True) for t in (types.int64, types.float64, types.boolean)
 )
 _COUNTS, _TABLE = (types.Array(t, 2, "C", readonly=True) for t in (types.int64, types.boolean))
-_PRICES = types.NamedUniTuple(types.float64, len(Prices._fields), Prices)
+_PRICES = types.NamedUniTuple(types.float64, len(PlanPrices._fields), PlanPrices)
 
 
-@njit
+@compiled()
 def _sent_values(
-    tasks: Array, transmission_s: float, reserved_s: float, capacity: float, edge_s: float, deadline_s: Array, p: Prices
+    tasks: Array,
+    transmission_s: float,
+    reserved_s: float,
+    capacity: float,
+    edge_s: float,
+    deadline_s: Array,
+    p: PlanPrices,
 ) -> Array:
     """(K, S, S) value of sending n tasks of a level after s others; n at most the level's tasks."""
     states, on_air = tasks.sum() + 1, transmission_s + edge_s
@@ -161,8 +168,8 @@ def _sent_values(
     return values
 
 
-@njit
-def _above(tasks: Array, values: Array, p: Prices) -> Array:
+@compiled()
+def _above(tasks: Array, values: Array, p: PlanPrices) -> Array:
     """(K + 1, S) best value of the levels l.. when they send s tasks and their local tasks are lost."""
     levels, states = values.shape[0], values.shape[1]
     table = np.full((levels + 1, states), -np.inf)
@@ -176,7 +183,7 @@ def _above(tasks: Array, values: Array, p: Prices) -> Array:
     return table
 
 
-@njit
+@compiled()
 def _below(tasks: Array, values: Array) -> Array:
     """(K + 1, S, S) best value of what the levels ..l-1 send when s tasks were sent before and t are sent in all."""
     levels, states = values.shape[0], values.shape[1]
@@ -192,7 +199,7 @@ def _below(tasks: Array, values: Array) -> Array:
     return table
 
 
-@njit
+@compiled()
 def _best_split(
     tasks: Array,
     above: Array,
@@ -202,7 +209,7 @@ def _best_split(
     models: Array,
     local_task_s: Array,
     accurate: Array,
-    p: Prices,
+    p: PlanPrices,
 ) -> tuple[float, int, int, int, int]:
     """The best plan's value, model, levels served locally, tasks sent in all, and those sent of the levels above."""
     size, states = tasks.sum(), tasks.sum() + 1
@@ -225,7 +232,7 @@ def _best_split(
     return best
 
 
-@njit
+@compiled()
 def _trace_back(
     tasks: Array,
     values: Array,
@@ -234,7 +241,7 @@ def _trace_back(
     served: int,
     in_all: int,
     sent_above: int,
-    p: Prices,
+    p: PlanPrices,
     sent: Array,
 ) -> None:
     """Fill the tasks (K,) sent of each level on the best path through the tables."""
@@ -259,7 +266,7 @@ def _trace_back(
         ahead += chosen
 
 
-@njit(
+@compiled(
     types.void(
         *(_COUNTS, _NUMBERS, _NUMBERS, _NUMBERS, _NUMBERS, _FLAGS, _NUMBERS, _INTEGERS, _NUMBERS, _TABLE, _PRICES),
         *(types.float64[::1], types.int64[::1], types.int64[:, ::1]),
@@ -277,7 +284,7 @@ def _plan(
     models: Array,
     local_task_s: Array,
     accurate: Array,
-    p: Prices,
+    p: PlanPrices,
     best: Array,
     best_model: Array,
     best_sent: Array,

@@ -7,16 +7,16 @@ from functools import partial
 from typing import Literal
 
 from edgemarl.agents.api import Controller, Policy, Team
-from edgemarl.agents.model_pruning.q_learner import ParametricQDevice, ParametricQGateway
+from edgemarl.agents.model_pruning.q_learner import PruningQDevice, PruningQGateway
 from edgemarl.agents.model_pruning.reference import NearOptimal
 from edgemarl.agents.model_pruning.rules import (
     AccuracyGuaranteedDelayMinimisation,
     AccuracyOffload,
-    CellPlan,
     ChosenTimes,
     FixedModel,
     FixedOffload,
     PlanFollower,
+    PlanningGateway,
     RandomRole,
     RootShares,
     StaticShares,
@@ -25,8 +25,9 @@ from edgemarl.agents.model_pruning.rules import (
 from edgemarl.agents.model_pruning.share_grid import ShareGridSearch
 from edgemarl.agents.model_pruning.threshold import ThresholdRole
 from edgemarl.agents.playbook import Entry, Playbook, RoleBuilder
-from edgemarl.envs.api import Scenario
+from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.model_pruning import ModelPruning
+from edgemarl.envs.scenarios.model_pruning.config import at_size
 
 _ORDER = ("server", "gateway", "device")
 """Shares are told before gateways plan, plans before devices follow."""
@@ -37,7 +38,7 @@ STATIC_PERCENT = range(30, 101, 10)
 def _q_team(scenario: Scenario) -> Policy:
     """Q-learners: devices act first, so that gateways hear the costs of the slot before."""
     members: dict[str, Controller] = {
-        "server": StaticShares(1.0), "device": ParametricQDevice(), "gateway": ParametricQGateway(),
+        "server": StaticShares(1.0), "device": PruningQDevice(), "gateway": PruningQGateway(),
     }  # fmt: skip
     return Team("parametric_q", members, order=[["server"], ["device"], ["gateway"]])
 
@@ -63,7 +64,9 @@ def _cell_plan(name: str, share: Literal["chosen"] | float | None, sampled: bool
         known: Literal["chosen", "announced", "equal"] = (
             "chosen" if share == "chosen" else "equal" if share is None else "announced"
         )
-        return _team(name, lambda _: PlanFollower(coins), lambda _: CellPlan(known, coins), lambda _: server)(scenario)
+        return _team(name, lambda _: PlanFollower(coins), lambda _: PlanningGateway(known, coins), lambda _: server)(
+            scenario
+        )
 
     return build
 
@@ -167,9 +170,9 @@ _ROLES: dict[str, dict[str, RoleBuilder]] = {
         "least_pruned": _role(lambda: FixedModel(0)),
         "mid_pruned": _role(lambda: FixedModel(None)),
         "threshold": _role(lambda: ThresholdRole("gateway", None)),
-        "cell_plan": _role(lambda: CellPlan("equal")),
-        "cell_plan_chosen": _role(lambda: CellPlan("chosen")),
-        **{f"cell_plan_static_{p}": _role(partial(CellPlan, p / 100)) for p in STATIC_PERCENT},
+        "cell_plan": _role(lambda: PlanningGateway("equal")),
+        "cell_plan_chosen": _role(lambda: PlanningGateway("chosen")),
+        **{f"cell_plan_static_{p}": _role(partial(PlanningGateway, p / 100)) for p in STATIC_PERCENT},
     },
     "server": {
         "random": _role(lambda: RandomRole("server")),
@@ -186,4 +189,5 @@ PLAYBOOK = Playbook(
     roles=_ROLES,
     partners={"device": "cell_plan", "gateway": "cell_plan_static_100", "server": "static_100"},
     order=_ORDER,
+    at_size=at_size,
 )

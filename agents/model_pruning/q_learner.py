@@ -16,7 +16,8 @@ import numpy as np
 from edgemarl.agents.api import Act
 from edgemarl.agents.least_squares import LeastSquares
 from edgemarl.agents.model_pruning.rules import COUNT_BYTES, PruningRule
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.scenario import Scenario
 
 
 class QLearner(PruningRule):
@@ -67,7 +68,7 @@ class QLearner(PruningRule):
         self._sample = None if held is None else (tuple(np.array(part) for part in held[:-1]), np.array(held[-1]))
 
 
-class ParametricQDevice(QLearner):
+class PruningQDevice(QLearner):
     """A device's bit; per level its Q-values are linear in 1, gain, rank and the tasks that go first."""
 
     messages: Mapping[str, int] = {"gateway": 1}
@@ -111,7 +112,7 @@ class ParametricQDevice(QLearner):
             self._sample = None
 
 
-class ParametricQGateway(QLearner):
+class PruningQGateway(QLearner):
     """A gateway's model; Q-values are linear in gain and tasks per level. Its row ends with its devices' costs."""
 
     def reset(self, scenario: Scenario, cells: int) -> None:

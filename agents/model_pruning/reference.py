@@ -10,17 +10,25 @@ Where short delays are worth more, shares follow the square root of the offloade
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from edgemarl.agents.api import CentralController
-from edgemarl.agents.model_pruning.gateway_plans import CellPlanner, Cells, offload_bits
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.agents.model_pruning.gateway_plans import CellPlanner, GatewayTasks, offload_bits
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.allocation import square_root_shares
 from edgemarl.envs.physics.inference import share_for_time
 from edgemarl.envs.physics.layout import rank_within
-from edgemarl.envs.scenarios.model_pruning import TOLERANCE, ModelPruning, ModelPruningDecisions, Uplink
+from edgemarl.envs.scenario import Scenario
+from edgemarl.envs.scenarios.model_pruning import (
+    TOLERANCE,
+    ModelPruning,
+    ModelPruningDecisions,
+    ModelPruningExogenous,
+    ModelPruningState,
+    ModelPruningTrace,
+    Uplink,
+)
 
 REPLANNING_ROUNDS = 4
 BUDGET_STEPS = 40
@@ -37,12 +45,14 @@ class NearOptimal(CentralController):
     def __init__(self, models: tuple[int, ...] | None = None, name: str = "near_optimal") -> None:
         self.models, self.name = models, name
 
-    def reset(self, scenario: Scenario, trace: Any) -> None:
+    def reset(self, scenario: Scenario, trace: ModelPruningTrace) -> None:
         super().reset(scenario, trace)
         assert isinstance(scenario, ModelPruning)
         self.network, self.planner = scenario, CellPlanner(scenario, self.models)
 
-    def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> ModelPruningDecisions:
+    def decide(
+        self, state: ModelPruningState, exogenous: ModelPruningExogenous, rng: np.random.Generator
+    ) -> ModelPruningDecisions:
         network = self.network
         histogram, uplink = network.histogram(state.criticality_level), network.uplink(state.channel_gain)
         c = network.config
@@ -73,7 +83,7 @@ class NearOptimal(CentralController):
         chosen_share, chosen_value = _at(share, entry), _at(table.value, entry)
         surplus = np.maximum(1.0 - (chosen_share.sum(axis=1, keepdims=True) - chosen_share), 0.0)
         must_send = not self.network.config.allow_idle_edge_share  # an idle holder would lose its share
-        held = self.planner.plan(Cells.of(histogram, uplink, self.network.edge_task_s(surplus), must_send))
+        held = self.planner.plan(GatewayTasks.of(histogram, uplink, self.network.edge_task_s(surplus), must_send))
         held_sent = held.sent.reshape(histogram.shape)
         gain = held.value.reshape(surplus.shape) - chosen_value
         holder = np.where(histogram.any(axis=2), gain, -np.inf).argmax(axis=1)
@@ -93,7 +103,7 @@ class NearOptimal(CentralController):
         share = np.full(histogram.shape[:2], 1.0 / histogram.shape[1])
         found = []
         for _ in range(rounds):
-            plans = self.planner.plan(Cells.of(histogram, uplink, self.network.edge_task_s(share)))
+            plans = self.planner.plan(GatewayTasks.of(histogram, uplink, self.network.edge_task_s(share)))
             model, sent = plans.model.reshape(share.shape), plans.sent.reshape(histogram.shape)
             found.append((model, sent, share))
             share = square_root_shares(sent.sum(axis=2))
@@ -105,7 +115,7 @@ class _Table:
     """Plans of all gateways at several edge times: value and model (B, G, E), sent (B, G, E, K)."""
 
     def __init__(self, planner: CellPlanner, histogram: Array, uplink: Uplink, edge_s: Array, used: Array) -> None:
-        plans = planner.plan(Cells.of(histogram, uplink, edge_s).part(used.ravel()))
+        plans = planner.plan(GatewayTasks.of(histogram, uplink, edge_s).part(used.ravel()))
         self.value = np.full(edge_s.shape, -np.inf)
         self.model = np.zeros(edge_s.shape, int)
         self.sent = np.zeros((*edge_s.shape, histogram.shape[2]), int)
@@ -169,7 +179,7 @@ def _within_budget(value: Array, share: Array) -> Array:
         value, share: (B, G, E).
     """
     low, high = np.zeros(len(value)), np.full(len(value), 1e6)
-    entry = value.argmax(axis=2)
+    entry: Array = value.argmax(axis=2)
     over = _at(share, entry).sum(axis=1) > 1.0
     if not over.any():
         return entry
@@ -191,7 +201,7 @@ def _choose(better: Array, new: ModelPruningDecisions, old: ModelPruningDecision
     )
 
 
-def upper_bound(network: ModelPruning, state: Any, models: tuple[int, ...] | None = None) -> Array:
+def upper_bound(network: ModelPruning, state: ModelPruningState, models: tuple[int, ...] | None = None) -> Array:
     """(B,) what no controller can exceed in this slot, whatever its shares.
 
     Every gateway takes the edge time that is best for it, as if it were alone; only one of them is held to a share of
@@ -202,7 +212,8 @@ def upper_bound(network: ModelPruning, state: Any, models: tuple[int, ...] | Non
     planner = CellPlanner(network, models)
     if planner.busy_value_per_s < planner.delay_price_per_s:
         alone = network.edge_task_s(np.ones(histogram.shape[:2]))
-        return planner.plan(Cells.of(histogram, uplink, alone)).value.reshape(alone.shape).sum(axis=1)
+        result: Array = planner.plan(GatewayTasks.of(histogram, uplink, alone)).value.reshape(alone.shape).sum(axis=1)
+        return result
     edge_s, _, used = critical_edge_times(network, histogram, uplink)
     free = _Table(planner, histogram, uplink, edge_s, used).value.max(axis=2)
     at_most = network.edge_task_s(np.asarray(1.0 / network.config.num_gateways))

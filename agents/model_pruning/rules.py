@@ -5,18 +5,27 @@ Every rule reads levels, tasks per level and the channel state back from its obs
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from edgemarl.agents.api import Act, CentralController, Controller
-from edgemarl.agents.model_pruning.gateway_plans import CellPlanner, Cells
+from edgemarl.agents.model_pruning.gateway_plans import CellPlanner, GatewayTasks
 from edgemarl.agents.model_pruning.reference import own_plans
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.airtime import expected_wait_s
 from edgemarl.envs.physics.allocation import square_root_shares
 from edgemarl.envs.physics.inference import share_for_time
-from edgemarl.envs.scenarios.model_pruning import TOLERANCE, ModelPruning, ModelPruningDecisions, Uplink
+from edgemarl.envs.scenario import Scenario
+from edgemarl.envs.scenarios.model_pruning import (
+    TOLERANCE,
+    ModelPruning,
+    ModelPruningDecisions,
+    ModelPruningExogenous,
+    ModelPruningState,
+    ModelPruningTrace,
+    Uplink,
+)
 
 SINGLE_PRECISION = 1e-6
 """Relative error that a number loses on its way through a row."""
@@ -43,7 +52,8 @@ class PruningRule(Controller):
 
     def level(self, rows: Array) -> Array:
         """(B, N) criticality levels from device rows."""
-        return np.rint(rows[..., 0] * (self.network.config.num_criticality_levels - 1)).astype(int)
+        result: Array = np.rint(rows[..., 0] * (self.network.config.num_criticality_levels - 1)).astype(int)
+        return result
 
     def gain(self, shown: Array) -> Array:
         """Channel gains from rows; one that is a state of the channel but for single precision is that state."""
@@ -55,7 +65,8 @@ class PruningRule(Controller):
     def channel_state(self, shown: Array) -> Array:
         """Index of the nearest channel state."""
         states = np.asarray(self.network.config.channel_gains)
-        return np.abs(shown[..., None] - states / states.max()).argmin(axis=-1)
+        result: Array = np.abs(shown[..., None] - states / states.max()).argmin(axis=-1)
+        return result
 
     def counts_bytes(self) -> float:
         """Bytes per slot of one number for each gateway and level."""
@@ -69,7 +80,8 @@ class PruningRule(Controller):
     def tasks_per_level(self, gateway_rows: Array) -> Array:
         """(B, G, K) tasks per level from gateway rows."""
         levels = self.network.config.num_criticality_levels
-        return np.rint(gateway_rows[..., 2 : 2 + levels] * self.network.blocks.size[:, None]).astype(int)
+        result: Array = np.rint(gateway_rows[..., 2 : 2 + levels] * self.network.blocks.size[:, None]).astype(int)
+        return result
 
 
 # --- devices ---------------------------------------------------------------------------------------------------------
@@ -94,7 +106,8 @@ class AccuracyOffload(PruningRule):
 
 def beyond_model(network: ModelPruning, model: int) -> Array:
     """(K,) bool: levels whose accuracy bound exceeds what a model reaches."""
-    return network.required_accuracy > network.accuracies[model] + TOLERANCE
+    result: Array = network.required_accuracy > network.accuracies[model] + TOLERANCE
+    return result
 
 
 class PlanFollower(PruningRule):
@@ -132,7 +145,7 @@ class FixedModel(PruningRule):
         return Act(np.full(observations.shape[:2], model))
 
 
-class CellPlan(PruningRule):
+class PlanningGateway(PruningRule):
     """Every gateway plans its own tasks exactly and tells its devices how many of each level send.
 
     Args:
@@ -158,7 +171,7 @@ class CellPlan(PruningRule):
             own = own_plans(network, self.planner, tasks, uplink)
             model, sent = own.model, own.sent
         else:
-            plans = self.planner.plan(Cells.of(tasks, uplink, self._edge_s(observations, uplink)))
+            plans = self.planner.plan(GatewayTasks.of(tasks, uplink, self._edge_s(observations, uplink)))
             model, sent = plans.model.reshape(tasks.shape[:2]), plans.sent.reshape(tasks.shape)
         told = sent / np.maximum(tasks, 1) if self.sampled else sent
         return Act(model, messages={"device": told[:, network.blocks.gateway]})
@@ -296,14 +309,16 @@ class AccuracyGuaranteedDelayMinimisation(CentralController):
 
     name = "agdm"
 
-    def reset(self, scenario: Scenario, trace: Any) -> None:
+    def reset(self, scenario: Scenario, trace: ModelPruningTrace) -> None:
         super().reset(scenario, trace)
         assert isinstance(scenario, ModelPruning)
         self.network = scenario
         self._believed: Array | None = None
         self.model = mid_model(scenario)
 
-    def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> ModelPruningDecisions:
+    def decide(
+        self, state: ModelPruningState, exogenous: ModelPruningExogenous, rng: np.random.Generator
+    ) -> ModelPruningDecisions:
         network = self.network
         if self._believed is None:
             levels = network.config.num_criticality_levels
@@ -336,7 +351,7 @@ class AccuracyGuaranteedDelayMinimisation(CentralController):
         np.put_along_axis(place, order, np.broadcast_to(network.blocks.position, order.shape), axis=1)
         return np.where(forced, network.config.num_devices, place)
 
-    def _extra(self, state: Any, share: Array) -> Array:
+    def _extra(self, state: ModelPruningState, share: Array) -> Array:
         """(B, G) candidates that each gateway sends: the fewest that minimise the believed total delay."""
         network = self.network
         uplink, edge_s = network.uplink(state.channel_gain), network.edge_task_s(share)
@@ -348,4 +363,5 @@ class AccuracyGuaranteedDelayMinimisation(CentralController):
         delay = sent * ((uplink.transmission_s + edge_s)[..., None] + wait)
         delay = delay + (size - sent) ** 2 * network.local_task_s[self.model]
         delay = np.where(sent <= size, delay, np.inf)
-        return (delay <= delay.min(axis=2, keepdims=True) + 1e-12).argmax(axis=2)
+        result: Array = (delay <= delay.min(axis=2, keepdims=True) + 1e-12).argmax(axis=2)
+        return result

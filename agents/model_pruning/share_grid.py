@@ -6,15 +6,20 @@ exactly, and the units are handed out by a dynamic programme over the gateways.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from edgemarl.agents.api import CentralController
-from edgemarl.agents.model_pruning.gateway_plans import CellPlanner, Cells, offload_bits
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.agents.model_pruning.gateway_plans import CellPlanner, GatewayTasks, offload_bits
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.layout import rank_within
-from edgemarl.envs.scenarios.model_pruning import ModelPruning, ModelPruningDecisions
+from edgemarl.envs.scenario import Scenario
+from edgemarl.envs.scenarios.model_pruning import (
+    ModelPruning,
+    ModelPruningDecisions,
+    ModelPruningExogenous,
+    ModelPruningState,
+    ModelPruningTrace,
+)
 
 
 class ShareGridSearch(CentralController):
@@ -31,17 +36,19 @@ class ShareGridSearch(CentralController):
             raise ValueError(f"units = {units} is not legal: must be an integer >= 1")
         self.units, self.models, self.name = units, models, name
 
-    def reset(self, scenario: Scenario, trace: Any) -> None:
+    def reset(self, scenario: Scenario, trace: ModelPruningTrace) -> None:
         super().reset(scenario, trace)
         assert isinstance(scenario, ModelPruning)
         self.network, self.planner = scenario, CellPlanner(scenario, self.models)
 
-    def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> ModelPruningDecisions:
+    def decide(
+        self, state: ModelPruningState, exogenous: ModelPruningExogenous, rng: np.random.Generator
+    ) -> ModelPruningDecisions:
         network, units = self.network, np.arange(self.units + 1)
         histogram, uplink = network.histogram(state.criticality_level), network.uplink(state.channel_gain)
         edge_s = np.broadcast_to(network.edge_task_s(units / self.units), (*histogram.shape[:2], len(units)))
         busy = (units > 0) & (not network.config.allow_idle_edge_share)
-        plans = self.planner.plan(Cells.of(histogram, uplink, edge_s, busy))
+        plans = self.planner.plan(GatewayTasks.of(histogram, uplink, edge_s, busy))
         value = plans.value.reshape(edge_s.shape).copy()
         value[..., 1:][~histogram.any(axis=2) & bool(busy.any())] = -np.inf  # nothing to send: no share
         chosen = _handed_out(value)[..., None]

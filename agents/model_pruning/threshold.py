@@ -13,7 +13,8 @@ import numpy as np
 
 from edgemarl.agents.api import Act
 from edgemarl.agents.model_pruning.rules import PruningRule, static_shares
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.model_pruning import (
     ModelPruning,
     ModelPruningDecisions,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from edgemarl.agents.api import Controller, Policy, Team
 from edgemarl.agents.playbook import Builder, Entry, Playbook, RoleBuilder
 from edgemarl.agents.sampling_rate.prices import SamplingRatePrices
-from edgemarl.agents.sampling_rate.q_learner import ParametricQ
+from edgemarl.agents.sampling_rate.q_learner import OptionLearner
 from edgemarl.agents.sampling_rate.reference import JointMyopic, ProposedFixed, UnawareJoint, WarmReference
 from edgemarl.agents.sampling_rate.rules import (
     BroadcastPrice,
@@ -20,7 +20,8 @@ from edgemarl.agents.sampling_rate.rules import (
     offload_full,
 )
 from edgemarl.agents.sampling_rate.static import static_mixed, static_uniform
-from edgemarl.envs.api import Scenario
+from edgemarl.envs.scenario import Scenario
+from edgemarl.envs.scenarios.sampling_rate.config import at_size
 
 
 def _team(name: str, device: Callable[[], Controller], server: Callable[[], Controller] = FixedServerShares) -> Builder:
@@ -71,7 +72,7 @@ _CONTROLLERS: dict[str, Entry] = {
         "baseline",
     ),
     "parametric_q": Entry(
-        _team("parametric_q", ParametricQ),
+        _team("parametric_q", OptionLearner),
         "each device learns a linear Q-function from its own ledger entry",
         "learned",
     ),
@@ -95,7 +96,7 @@ _ROLES: dict[str, dict[str, RoleBuilder]] = {
         "delay_myopic": lambda scenario: Myopic(social=False),
         "social_myopic": lambda scenario: Myopic(social=True),
         "broadcast_price": lambda scenario: BroadcastPrice(),
-        "parametric_q": lambda scenario: ParametricQ(),
+        "parametric_q": lambda scenario: OptionLearner(),
     },
     "server": {
         "fixed_shares": lambda scenario: FixedServerShares(),
@@ -110,4 +111,5 @@ PLAYBOOK = Playbook(
     roles=_ROLES,
     partners={"device": "social_myopic", "server": "nominal_shares"},
     pricing=SamplingRatePrices,
+    at_size=at_size,
 )

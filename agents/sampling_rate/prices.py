@@ -1,4 +1,4 @@
-"""What a price-conditioned learner needs to know of the sampling-rate scenario (`edgemarl.marl.rllib.priced_dqn`).
+"""What a price-conditioned learner needs to know of the sampling-rate scenario (`edgemarl.marl.algorithms.priced_dqn`).
 
 A candidate is a share of the edge CPU that service 0 is assumed to get. Under a candidate the devices separate: each
 pays its own delays, the server's time at its service's share, and for accuracy that it misses.
@@ -14,8 +14,9 @@ import numpy as np
 
 from edgemarl.agents.sampling_rate.reference import reference_balance_per_s
 from edgemarl.agents.sampling_rate.rules import server_price_s_per_bit
-from edgemarl.envs.api import Array, Scenario
-from edgemarl.envs.scenarios.sampling_rate import SamplingRate
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.scenario import Scenario
+from edgemarl.envs.scenarios.sampling_rate import SamplingRate, SamplingRateExogenous, SamplingRateState
 
 FIRST_SHARES = (0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.98)
 DEFICIT_MIDDLE = 0.15
@@ -71,7 +72,9 @@ class SamplingRatePrices:
         shift = (deficit - DEFICIT_MIDDLE) / self.balance
         return np.maximum(0.0, self.scenario.accuracy_price_s + shift)
 
-    def rewards(self, state: Any, actions: Array, exogenous: Any, candidate: Array) -> Array:
+    def rewards(
+        self, state: SamplingRateState, actions: Array, exogenous: SamplingRateExogenous, candidate: Array
+    ) -> Array:
         """(B, N) minus a device's own delay, overflow, missed accuracy and the server time it takes from its service.
 
         Args:
@@ -85,9 +88,10 @@ class SamplingRatePrices:
         cost, bits = s.option_costs_s(state.device_queue_bits, rate, raw, price)
         server = server_price_s_per_bit(s, self.shares[candidate], waiting=True)[:, s.service]
         paid = np.take_along_axis(cost + bits * server[..., None], actions[..., None], axis=-1)[..., 0]
-        return np.maximum(-paid, REWARD_MIN_S)
+        result: Array = np.maximum(-paid, REWARD_MIN_S)
+        return result
 
-    def randomised(self, state: Any, slot: int, cells: slice, rng: np.random.Generator) -> Any:
+    def randomised(self, state: SamplingRateState, slot: int, cells: slice, rng: np.random.Generator) -> Any:
         """The state with some cells' deficits drawn anew, and their queues emptied, where the slot calls for it."""
         if slot % DEFICIT_SLOTS:
             return state

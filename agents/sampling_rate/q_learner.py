@@ -16,14 +16,15 @@ import numpy as np
 from edgemarl.agents.api import Act
 from edgemarl.agents.least_squares import LeastSquares
 from edgemarl.agents.sampling_rate.rules import DeviceRows, SamplingRateController, server_price_s_per_bit
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.scenario import Scenario
 
 FEATURES = 5
 BATCH_UNIT_BITS = 1e6
 QUEUE_UNIT_BITS = 1e6
 
 
-class ParametricQ(SamplingRateController):
+class OptionLearner(SamplingRateController):
     """Online Q-learning of every device for itself; no parameter is shared, no message is sent.
 
     Args:

@@ -17,16 +17,23 @@ from typing import Any, Literal
 import numpy as np
 
 from edgemarl.agents.api import CentralController
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.queueing import virtual_queue
-from edgemarl.envs.scenarios.sampling_rate import SamplingRate, SamplingRateDecisions
+from edgemarl.envs.scenario import Scenario
+from edgemarl.envs.scenarios.sampling_rate import (
+    SamplingRate,
+    SamplingRateDecisions,
+    SamplingRateExogenous,
+    SamplingRateState,
+    SamplingRateTrace,
+)
 
 SWEEPS_MAX = 50
 """Sweeps of the coordinate descent; it stops at the first that changes nothing."""
 
 
 @dataclass(frozen=True)
-class SlotProblem:
+class OptionProblem:
     """The one-slot problem of B cells.
 
     Attributes:
@@ -42,7 +49,9 @@ class SlotProblem:
     server_queue_bits: Array
 
     @classmethod
-    def of(cls, scenario: SamplingRate, state: Any, exogenous: Any, deficit_price_s: Array) -> SlotProblem:
+    def of(
+        cls, scenario: SamplingRate, state: SamplingRateState, exogenous: SamplingRateExogenous, deficit_price_s: Array
+    ) -> OptionProblem:
         """The problem in a state, with missed accuracy priced at `deficit_price_s` (B, M)."""
         cost, bits = scenario.option_costs_s(
             state.device_queue_bits,
@@ -66,7 +75,8 @@ class SlotProblem:
     def objective_s(self, options: Array) -> Array:
         """Objective (B,) of choices (B, N) in s, under the scenario's share rule."""
         cost = np.take_along_axis(self.cost_s, options[..., None], axis=2)[..., 0].sum(axis=1)
-        return cost + self.server_delay_s(*self.offloaded(options))
+        result: Array = cost + self.server_delay_s(*self.offloaded(options))
+        return result
 
     def server_delay_s(self, offloaded_bits: Array, charged: Array) -> Array:
         """Process, queue and wait delay (B,) of all devices: sum_m L_m / (c_m f_b)."""
@@ -84,7 +94,7 @@ def with_shares(scenario: SamplingRate, share_mode: Literal["optimal", "fixed"])
     return SamplingRate(dataclasses.replace(scenario.config, share_mode=share_mode))
 
 
-def solve_slot(problem: SlotProblem) -> Array:
+def solve_slot(problem: OptionProblem) -> Array:
     """Choices (B, N) that minimise the one-slot objective.
 
     Exact for fixed shares, and for optimal shares of up to two services with `wait_mode="literal"`; otherwise
@@ -105,7 +115,7 @@ def solve_slot(problem: SlotProblem) -> Array:
     return _coordinate_descent(problem)
 
 
-def _separate(problem: SlotProblem, share: Array) -> Array:
+def _separate(problem: OptionProblem, share: Array) -> Array:
     """Each device's cheapest option (B, N) at given shares (M,)."""
     s = problem.scenario
     price = _seconds_per_bit(s) / share
@@ -148,7 +158,7 @@ class Envelope:
         return cls(np.concatenate(options, axis=2), np.concatenate(breaks, axis=2))
 
 
-def _solve_two_services(problem: SlotProblem) -> Array:
+def _solve_two_services(problem: OptionProblem) -> Array:
     """Exact choices (B, N): walk the share of service 0 from 0 to 1, one break point at a time.
 
     Along the walk the price of service 0 falls, so its devices step forward on their envelopes; that of service 1 rises
@@ -189,7 +199,7 @@ def _walk(steps: Array, order: Array) -> Array:
     return np.concatenate([np.zeros((len(order), 1)), np.cumsum(sorted_steps, axis=1)], axis=1)
 
 
-def _coordinate_descent(problem: SlotProblem) -> Array:
+def _coordinate_descent(problem: OptionProblem) -> Array:
     """Better of two descents (B, N), one device after another, from half rate offloaded and full rate local."""
     c = problem.scenario.config
     cells, n, _ = problem.cost_s.shape
@@ -199,7 +209,7 @@ def _coordinate_descent(problem: SlotProblem) -> Array:
     return np.where((values[1] < values[0])[:, None], found[1], found[0])
 
 
-def _descend(problem: SlotProblem, options: Array) -> Array:
+def _descend(problem: OptionProblem, options: Array) -> Array:
     s = problem.scenario
     count = problem.cost_s.shape[2]
     for _ in range(SWEEPS_MAX):
@@ -224,7 +234,7 @@ class JointMyopic(CentralController):
 
     scenario: SamplingRate
 
-    def reset(self, scenario: Scenario, trace: Any) -> None:
+    def reset(self, scenario: Scenario, trace: SamplingRateTrace) -> None:
         if not isinstance(scenario, SamplingRate):
             raise ValueError(f"{self.name} needs the scenario sampling_rate, got {scenario.name}")
         super().reset(scenario, trace)
@@ -234,12 +244,14 @@ class JointMyopic(CentralController):
         """The network that the controller plans for; it differs from the real one in `share_mode` only."""
         return scenario if scenario.config.share_mode == "fixed" else with_shares(scenario, "optimal")
 
-    def deficit_price_s(self, state: Any) -> Array:
+    def deficit_price_s(self, state: SamplingRateState) -> Array:
         """Price of a unit of service accuracy in s, (B, M): Z_m / V."""
         return np.asarray(state.accuracy_deficit / self.scenario.config.balance_per_s)
 
-    def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> SamplingRateDecisions:
-        problem = SlotProblem.of(self._believed, state, exogenous, self.deficit_price_s(state))
+    def decide(
+        self, state: SamplingRateState, exogenous: SamplingRateExogenous, rng: np.random.Generator
+    ) -> SamplingRateDecisions:
+        problem = OptionProblem.of(self._believed, state, exogenous, self.deficit_price_s(state))
         options = solve_slot(problem)
         share = problem.share(options) if self.scenario.config.share_mode == "action" else None
         return self.scenario.decisions_of(options, share)
@@ -277,16 +289,18 @@ class WarmReference(JointMyopic):
             raise ValueError(f"balance_per_s = {balance_per_s} 1/s is not legal: must be > 0")
         self._given = balance_per_s
 
-    def reset(self, scenario: Scenario, trace: Any) -> None:
+    def reset(self, scenario: Scenario, trace: SamplingRateTrace) -> None:
         super().reset(scenario, trace)
         self._balance = reference_balance_per_s(self.scenario) if self._given is None else self._given
         start = self._balance * self.scenario.accuracy_price_s
         self._deficit: Array = np.broadcast_to(start, (trace.cells, len(start)))
 
-    def deficit_price_s(self, state: Any) -> Array:
+    def deficit_price_s(self, state: SamplingRateState) -> Array:
         return self._deficit / self._balance
 
-    def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> SamplingRateDecisions:
+    def decide(
+        self, state: SamplingRateState, exogenous: SamplingRateExogenous, rng: np.random.Generator
+    ) -> SamplingRateDecisions:
         decisions = super().decide(state, exogenous, rng)
         accuracy = self.scenario.service_accuracy(decisions)
         self._deficit = virtual_queue(self._deficit, self.scenario.accuracy_target, accuracy)
@@ -321,11 +335,11 @@ class ConstantPrice(JointMyopic):
     def __init__(self, prices_s: Array) -> None:
         self.prices_s = np.asarray(prices_s, np.float64)
 
-    def deficit_price_s(self, state: Any) -> Array:
+    def deficit_price_s(self, state: SamplingRateState) -> Array:
         return np.broadcast_to(self.prices_s, state.accuracy_deficit.shape)
 
 
-def dual_value(scenario: SamplingRate, trace: Any, prices_s: Array) -> tuple[Array, Array]:
+def dual_value(scenario: SamplingRate, trace: SamplingRateTrace, prices_s: Array) -> tuple[Array, Array]:
     """Lower bound on the mean service delay of every policy that meets the accuracy targets on a trace.
 
     For mu >= 0 it is the mean over slots of min { D(B = 0, Q = 0) + sum_m mu_m (A_m^th - A_m) }: delay grows with the
@@ -351,7 +365,7 @@ def dual_value(scenario: SamplingRate, trace: Any, prices_s: Array) -> tuple[Arr
     slots, cells = trace.slots, trace.cells
     gain, arrivals = (values[:slots].reshape(slots * cells, -1) for values in (trace.channel_gain, trace.arrival_rate))
     empty, m = np.zeros_like(gain), np.zeros((slots * cells, c.num_services))
-    problem = SlotProblem.of(
+    problem = OptionProblem.of(
         optimal,
         optimal.state_type(empty, m, m),
         optimal.exogenous_type(gain, arrivals),
@@ -364,7 +378,11 @@ def dual_value(scenario: SamplingRate, trace: Any, prices_s: Array) -> tuple[Arr
 
 
 def dual_ascent(
-    scenario: SamplingRate, trace: Any, prices_s: Array | None = None, steps: int = 60, step_s: float | None = None
+    scenario: SamplingRate,
+    trace: SamplingRateTrace,
+    prices_s: Array | None = None,
+    steps: int = 60,
+    step_s: float | None = None,
 ) -> Array:
     """Prices mu (M,) near the maximum of the mean dual bound over a trace's cells.
 

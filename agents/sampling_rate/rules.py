@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from edgemarl.agents.api import Act, Controller
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.processes import stationary_distribution
+from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.sampling_rate import SamplingRate
 
 

@@ -8,7 +8,7 @@ from itertools import combinations_with_replacement
 
 import numpy as np
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.processes import stationary_distribution
 from edgemarl.envs.scenarios.sampling_rate import SamplingRate
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.config import unknown_name
 from edgemarl.envs.physics.compute import cpu_energy_j
 from edgemarl.envs.physics.transmit_power import required_power_w
@@ -28,7 +28,7 @@ SERVER_RATES = 51
 
 
 @dataclass(frozen=True)
-class DeviceRows:
+class OffloadingRows:
     """The rows of N devices in physical units."""
 
     queue_tasks: Array  # (N,) float64
@@ -37,7 +37,7 @@ class DeviceRows:
     price: Array  # (N,) cost per offloaded task, 0 without a price
 
 
-def read_device_rows(config: SequentialOffloadingConfig, rows: Array, priced: bool = False) -> DeviceRows:
+def read_device_rows(config: SequentialOffloadingConfig, rows: Array, priced: bool = False) -> OffloadingRows:
     """Undo the scaling of device rows (B, K, n+2), or (B, K, n+3) with the server's price appended."""
     flat = rows.reshape(-1, rows.shape[-1])
     n = config.slots_per_block
@@ -47,7 +47,7 @@ def read_device_rows(config: SequentialOffloadingConfig, rows: Array, priced: bo
     gain = required_power_w(csi_bits, config.reference_power_w, config.snr_gap)
     arrived = np.rint(flat[:, 2 : 2 + n].sum(axis=1)).astype(np.int64)
     price = flat[:, 2 + n].astype(np.float64) * PRICE_SCALE if priced else np.zeros(len(flat))
-    return DeviceRows(queue, gain, arrived, price)
+    return OffloadingRows(queue, gain, arrived, price)
 
 
 PRICE_SCALE = 10.0
@@ -115,7 +115,10 @@ class DeviceModel:
     def local_cost(self, work_tasks: Array) -> Array:
         """Cost of local energy for work at the constant rate x/T, any shape."""
         c = self.config
-        return c.device_energy_weight * cpu_energy_j(work_tasks * c.task_cycles, c.device_capacitance, c.block_s)
+        result: Array = c.device_energy_weight * cpu_energy_j(
+            work_tasks * c.task_cycles, c.device_capacitance, c.block_s
+        )
+        return result
 
     def transmit(self, left_tasks: Array, gain_per_w: Array) -> tuple[Array, Array, Array]:
         """Residual (tasks), cost of sending it, and outages for what local work leaves, any shape."""
@@ -139,7 +142,7 @@ class DeviceModel:
             possible[:, -1] = queue_tasks <= self.work_max_tasks + QUEUE_ERROR_TASKS
         return all_work, all_cost, possible
 
-    def greedy(self, rows: DeviceRows, values: ValueTable, columns: Array | None = None) -> Array:
+    def greedy(self, rows: OffloadingRows, values: ValueTable, columns: Array | None = None) -> Array:
         """Work x (N,) in tasks that minimises stage cost + gamma * value of what is kept.
 
         Args:
@@ -325,7 +328,10 @@ class ServerModel:
     def serve_cost(self, served_tasks: Array) -> Array:
         """Cost of energy for serving at a constant rate, any shape."""
         c = self.config
-        return c.server_energy_weight * cpu_energy_j(served_tasks * c.task_cycles, c.server_capacitance, c.block_s)
+        result: Array = c.server_energy_weight * cpu_energy_j(
+            served_tasks * c.task_cycles, c.server_capacitance, c.block_s
+        )
+        return result
 
     def served(self, queue_tasks: Array) -> Array:
         """Choices (..., 51): evenly spaced up to the queue or the fastest rate."""

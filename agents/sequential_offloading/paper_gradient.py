@@ -17,8 +17,9 @@ from edgemarl.agents.api import Act, restored
 from edgemarl.agents.sequential_offloading.model import DeviceModel, read_device_rows, work_set
 from edgemarl.agents.sequential_offloading.q_device import OffloadingController, device_act
 from edgemarl.agents.sequential_offloading.values import SIGMOIDS, sigmoid
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.compute import cpu_energy_j
+from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.sequential_offloading import SLIVER_TASKS
 
 
@@ -170,7 +171,8 @@ class PaperGradientServer(PaperGradient):
         c = self.scenario.config
         cycles = self.decision * c.server_cpu_hz_max * c.slot_s
         per_slot = cpu_energy_j(cycles, c.server_capacitance, c.slot_s) * c.server_energy_weight
-        return 3.0 * per_slot / np.maximum(self.decision, 1e-300)  # of w2 tau xi f^3
+        result: Array = 3.0 * per_slot / np.maximum(self.decision, 1e-300)  # of w2 tau xi f^3
+        return result
 
     def play(self, observations: Array) -> Act:
         return Act(decisions={"server_cpu_hz": self.decision * self.scenario.config.server_cpu_hz_max})

@@ -17,8 +17,8 @@ from edgemarl.agents.sequential_offloading.value_iteration import (
     ValueIterationServer,
     priced_roles,
 )
-from edgemarl.envs.api import Scenario
-from edgemarl.envs.scenarios.sequential_offloading.config import scaled_server
+from edgemarl.envs.scenario import Scenario
+from edgemarl.envs.scenarios.sequential_offloading.config import at_size
 
 
 def _team(name: str, device: DeviceBuilder, server: DeviceBuilder = ParametricQServer) -> Callable[[Scenario], Policy]:
@@ -121,5 +121,5 @@ PLAYBOOK = Playbook(
     reference="vi_priced",
     roles={"device": _of_role(_DEVICES), "server": _of_role(_SERVERS)},
     partners={"device": "parametric_q", "server": "parametric_q"},
-    at_size=scaled_server,
+    at_size=at_size,
 )

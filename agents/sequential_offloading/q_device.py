@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from edgemarl.agents.api import Act, Controller, restored
-from edgemarl.agents.sequential_offloading.model import DeviceModel, DeviceRows, Lattice, read_device_rows, work_set
+from edgemarl.agents.sequential_offloading.model import DeviceModel, Lattice, OffloadingRows, read_device_rows, work_set
 from edgemarl.agents.sequential_offloading.values import ValueFunction, step_size
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.sequential_offloading import SequentialOffloading
 
 DEVICE_GRID = np.concatenate([np.arange(0.0, 6.0, 0.5), np.arange(6.0, 21.0)])
@@ -109,7 +110,7 @@ class ParametricQDevice(OffloadingController):
         self.started = True
         return device_act(self.model, self.decide(rows), self.cells)
 
-    def decide(self, rows: DeviceRows) -> Array:
+    def decide(self, rows: OffloadingRows) -> Array:
         """Greedy work (B K,) in tasks."""
         return self.model.greedy(rows, self.function.table(self.values))
 

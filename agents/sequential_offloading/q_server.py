@@ -11,7 +11,9 @@ from edgemarl.agents.api import Act, restored
 from edgemarl.agents.sequential_offloading.model import PRICE_SCALE, ServerModel
 from edgemarl.agents.sequential_offloading.q_device import OffloadingController
 from edgemarl.agents.sequential_offloading.values import ValueFunction, step_size
-from edgemarl.envs.api import Array, Scenario, Step
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.scenario import Scenario, Step
+from edgemarl.envs.scenarios.sequential_offloading import SequentialOffloadingState
 from edgemarl.envs.scenarios.sequential_offloading.config import SequentialOffloadingConfig
 
 SERVER_GRID = np.concatenate([np.arange(15) / 10.0, np.arange(6, 25) / 4.0])
@@ -88,7 +90,7 @@ class ParametricQServer(OffloadingController):
         message = np.repeat(self.price[:, None] / PRICE_SCALE, k, axis=1)[..., None]
         return Act(decisions=decisions, messages={"device": message.astype(np.float32)})
 
-    def charges(self, messages: Mapping[str, Array], step: Step) -> Mapping[str, Array]:
+    def charges(self, messages: Mapping[str, Array], step: Step[SequentialOffloadingState]) -> Mapping[str, Array]:
         """lambda per offloaded task of every device."""
         task_cycles = self.scenario.config.task_cycles
         price = messages["device"][..., 0].astype(np.float64) * PRICE_SCALE
@@ -122,7 +124,8 @@ class ParametricQServer(OffloadingController):
         cells = len(offloaded_tasks)
         at = table.at(left.transpose(1, 0, 2).reshape(cells, -1)).reshape(cells, len(SERVER_GRID), -1)
         total = self.model.serve_cost(served) + self.scenario.config.discount * at.transpose(1, 0, 2)
-        return self.model.hold_cost * queue + total.min(axis=2)
+        result: Array = self.model.hold_cost * queue + total.min(axis=2)
+        return result
 
     def _update_price(self, left_tasks_per_device: Array) -> None:
         """lambda = gamma dV/dq at what is left in the queue: a secant of the interpolated V_j, smoothed."""

@@ -11,9 +11,10 @@ from abc import abstractmethod
 import numpy as np
 
 from edgemarl.agents.api import Act
-from edgemarl.agents.sequential_offloading.model import DeviceModel, DeviceRows, read_device_rows, work_set
+from edgemarl.agents.sequential_offloading.model import DeviceModel, OffloadingRows, read_device_rows, work_set
 from edgemarl.agents.sequential_offloading.q_device import OffloadingController, device_act
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.sequential_offloading import SLIVER_TASKS
 
 RANDOM_PARTS = 11
@@ -36,14 +37,14 @@ class FullEffortDevice(OffloadingController):
         return device_act(self.model, work / config.task_cycles, self.cells)
 
     @abstractmethod
-    def residual_cycles(self, rows: DeviceRows, rng: np.random.Generator) -> Array:
+    def residual_cycles(self, rows: OffloadingRows, rng: np.random.Generator) -> Array:
         """Target residual (N,) in cycles."""
 
 
 class RandomDevice(FullEffortDevice):
     """Sends a random part of a task, uniform on {0, 0.1, .., 1}; nothing where that would need too much power."""
 
-    def residual_cycles(self, rows: DeviceRows, rng: np.random.Generator) -> Array:
+    def residual_cycles(self, rows: OffloadingRows, rng: np.random.Generator) -> Array:
         part = rng.integers(0, RANDOM_PARTS, len(rows.queue_tasks)) / (RANDOM_PARTS - 1)
         target = np.minimum(part * (1.0 - SLIVER_TASKS), rows.queue_tasks)
         _, _, outage = self.model.transmit(target, rows.gain_per_w)
@@ -62,7 +63,7 @@ class FixedPowerDevice(FullEffortDevice):
             raise ValueError(f"power_share = {power_share!r} of p_max is not legal: must be >= 0 and <= 1")
         self.power_share = power_share
 
-    def residual_cycles(self, rows: DeviceRows, rng: np.random.Generator) -> Array:
+    def residual_cycles(self, rows: OffloadingRows, rng: np.random.Generator) -> Array:
         config = self.scenario.config
         power = np.full(len(rows.gain_per_w), self.power_share * config.transmit_power_w_max)
         carried = self.scenario.carried_cycles(power, rows.gain_per_w)

@@ -16,7 +16,8 @@ from edgemarl.agents.api import Act, restored
 from edgemarl.agents.sequential_offloading.model import DeviceModel, ValueTable, read_device_rows, work_set
 from edgemarl.agents.sequential_offloading.q_device import OffloadingController, device_act
 from edgemarl.agents.sequential_offloading.values import sigmoid_features
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.scenario import Scenario
 
 TABLE_STEP = 0.1
 

@@ -24,8 +24,9 @@ from edgemarl.agents.sequential_offloading.model import (
 )
 from edgemarl.agents.sequential_offloading.q_device import OffloadingController, device_act
 from edgemarl.agents.sequential_offloading.q_server import read_queue_tasks
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.radio import from_db
+from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.sequential_offloading import SequentialOffloading, SequentialOffloadingTrace
 from edgemarl.envs.scenarios.sequential_offloading.config import SequentialOffloadingConfig
 
@@ -142,7 +143,8 @@ class _Lattice:
     def refined(self, values: Array, parts: int) -> Array:
         """Values of whole tasks (1, rows, G) -> (parts, rows, G) by linear interpolation."""
         after = np.concatenate([values[0, 1:], 2.0 * values[0, -1:] - values[0, -2:-1]])
-        return values + np.arange(parts)[:, None, None] / parts * (after - values[0])
+        result: Array = values + np.arange(parts)[:, None, None] / parts * (after - values[0])
+        return result
 
     def after_arrivals(self, values: Array) -> Array:
         """Expectation of the value over the coming arrivals, at kept queues of up to `rows` whole tasks."""
@@ -162,7 +164,8 @@ class _Lattice:
         low = carried[self._below]
         kept[:, self.lattice.depth :] = low + self._inside * (carried[np.minimum(self._below + 1, self.parts)] - low)
         best = [self._best(i, kept) for i in range(self.parts)]
-        return self._hold + np.stack(best)
+        result: Array = self._hold + np.stack(best)
+        return result
 
     def _best(self, fraction: int, kept: Array) -> Array:
         """Expectation over fading of the smallest cost + continuation, (rows, G)."""
@@ -297,7 +300,8 @@ class ServerValues:
             new = self._hold + total.min(axis=2)
             values, accurate = accelerated(values, new, self.config.discount, (0,))
             if accurate:
-                return np.einsum("bpq,qb->pb", self._transition, values)
+                result: Array = np.einsum("bpq,qb->pb", self._transition, values)
+                return result
         raise RuntimeError(f"value iteration of the server did not converge in {SWEEPS_MAX} sweeps")
 
     def greedy(self, queue_tasks: Array) -> Array:

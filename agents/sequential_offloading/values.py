@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from edgemarl.agents.sequential_offloading.model import ValueTable
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.config import unknown_name
 
 Features = Literal["hat", "sigmoid"]
@@ -75,4 +75,5 @@ class ValueFunction:
 
 def step_size(updates: int) -> float:
     """alpha_t = max(0.6 / (1 + t/40)^0.7, 0.02)."""
-    return max(0.6 / (1.0 + updates / 40.0) ** 0.7, 0.02)
+    result: float = max(0.6 / (1.0 + updates / 40.0) ** 0.7, 0.02)
+    return result

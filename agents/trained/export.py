@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +13,9 @@ import numpy as np
 import torch
 
 from edgemarl.agents.trained.policy import GreedyAction, TrainedPolicy
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.config import unknown_name
+from edgemarl.envs.files import replacing
 
 FORMATS = {".onnx": "onnx", ".ts": "torchscript"}
 CHECK_ROWS = 7
@@ -38,13 +38,11 @@ def export_policy(policy: TrainedPolicy, path: Path | str) -> None:
     target = Path(path)
     if target.suffix not in FORMATS:
         raise ValueError(unknown_name("export format", target.suffix, FORMATS))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{os.getpid()}.{target.name}")
     module = GreedyAction(policy.network).eval()
     spec = policy.spec
     shape = (CHECK_ROWS, spec.agents, spec.observation_size) if spec.agents else (CHECK_ROWS, spec.observation_size)
     rows = np.random.default_rng(0).random(shape, dtype=np.float32)
-    try:
+    with replacing(target) as temporary:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             run = _WRITERS[target.suffix](module, torch.from_numpy(rows), temporary)
@@ -53,9 +51,6 @@ def export_policy(policy: TrainedPolicy, path: Path | str) -> None:
                 expected = module(torch.from_numpy(part)).numpy()
             if not np.allclose(run(part), expected, atol=TOLERANCE, rtol=0):
                 raise ValueError(f"the exported file {target} does not act as the trained policy does")
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _onnx(module: GreedyAction, rows: torch.Tensor, path: Path) -> Callable[[Array], Array]:
@@ -82,8 +77,8 @@ def _onnx(module: GreedyAction, rows: torch.Tensor, path: Path) -> Callable[[Arr
 
 
 def _torchscript(module: GreedyAction, rows: torch.Tensor, path: Path) -> Callable[[Array], Array]:
-    torch.jit.trace(module, rows).save(str(path))
-    loaded = torch.jit.load(str(path))
+    torch.jit.trace(module, rows).save(str(path))  # type: ignore[no-untyped-call]
+    loaded = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
     return lambda part: loaded(torch.from_numpy(part)).detach().numpy()
 
 

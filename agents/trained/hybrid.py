@@ -20,7 +20,7 @@ import gymnasium
 import numpy as np
 import torch
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.config import unknown_name
 from edgemarl.envs.spaces import Simplex, entries_of, parts_of
 
@@ -30,7 +30,7 @@ LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
 
 
 @dataclass(frozen=True)
-class Part:
+class ActionPart:
     """One part of the action.
 
     Attributes:
@@ -55,7 +55,7 @@ class Part:
 class HybridAction:
     """Parts of an action and how they are relaxed; plain values."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[ActionPart, ...]
     relaxation: Relaxation = "concrete"
     temperature: float = 1.0
 
@@ -67,18 +67,18 @@ class HybridAction:
         plain: list[dict[str, Any]] = [
             {name: tuple(v) if isinstance(v, list) else v for name, v in part.items()} for part in values["parts"]
         ]
-        parts = tuple(Part(**part) for part in plain)
+        parts = tuple(ActionPart(**part) for part in plain)
         return cls(parts, values["relaxation"], values["temperature"])
 
     # --- sizes -------------------------------------------------------------------------------------------------------
 
-    def _width(self, part: Part) -> int:
+    def _width(self, part: ActionPart) -> int:
         """Numbers of a part in the relaxed action."""
         if part.kind == "constant":
             return 0
         return part.entries * (part.choices if part.kind == "choice" and self.relaxation == "concrete" else 1)
 
-    def _discrete(self, part: Part) -> bool:
+    def _discrete(self, part: ActionPart) -> bool:
         """Whether a part is drawn from logits."""
         return self.relaxation == "concrete" and part.kind in ("binary", "choice")
 
@@ -143,8 +143,7 @@ class HybridAction:
             elif width:
                 piece = latent[..., j : j + width]
                 j += width
-                squash = {"simplex": lambda y: y.softmax(-1), "box": torch.tanh}.get(part.kind, torch.sigmoid)
-                found.append(squash(piece))
+                found.append(_squashed(piece, part.kind))
         return torch.cat(found, dim=-1)
 
     def execute(self, relaxed: torch.Tensor) -> torch.Tensor:
@@ -156,7 +155,7 @@ class HybridAction:
             found.append(self._executed(part, piece))
         return torch.cat(found, dim=-1)
 
-    def _executed(self, part: Part, piece: torch.Tensor) -> torch.Tensor:
+    def _executed(self, part: ActionPart, piece: torch.Tensor) -> torch.Tensor:
         if part.kind == "constant":
             return torch.full((*piece.shape[:-1], part.entries), part.value, dtype=piece.dtype, device=piece.device)
         if part.kind == "binary":
@@ -193,6 +192,13 @@ class HybridAction:
         return total
 
 
+def _squashed(latent: torch.Tensor, kind: PartKind) -> torch.Tensor:
+    """Gaussian numbers of a part as shares, values in [-1, 1], or relaxed bits and choices in [0, 1]."""
+    if kind == "simplex":
+        return latent.softmax(-1)
+    return torch.tanh(latent) if kind == "box" else torch.sigmoid(latent)
+
+
 def hybrid_action(
     space: gymnasium.Space[Any],
     relaxation: Relaxation = "concrete",
@@ -216,27 +222,27 @@ def hybrid_action(
     if len(held) == len(parts):
         raise ValueError("restrict names every part: nothing is left to learn")
     found = tuple(
-        Part(name, "constant", entries_of(part), value=float(held[name])) if name in held else _part(name, part)
+        ActionPart(name, "constant", entries_of(part), value=float(held[name])) if name in held else _part(name, part)
         for name, part in parts.items()
     )
     return HybridAction(found, relaxation, temperature)
 
 
-def _part(name: str, space: gymnasium.Space[Any]) -> Part:
+def _part(name: str, space: gymnasium.Space[Any]) -> ActionPart:
     entries = entries_of(space)
     if isinstance(space, Simplex):
-        return Part(name, "simplex", entries)
+        return ActionPart(name, "simplex", entries)
     if isinstance(space, gymnasium.spaces.MultiBinary):
-        return Part(name, "binary", entries)
+        return ActionPart(name, "binary", entries)
     if isinstance(space, gymnasium.spaces.Discrete):
-        return Part(name, "choice", 1, int(space.n), int(space.start))
+        return ActionPart(name, "choice", 1, int(space.n), int(space.start))
     if isinstance(space, gymnasium.spaces.MultiDiscrete):
         sizes, starts = np.unique(space.nvec), np.unique(space.start)
         if len(sizes) == 1 and len(starts) == 1:
-            return Part(name, "choice", entries, int(sizes[0]), int(starts[0]))
+            return ActionPart(name, "choice", entries, int(sizes[0]), int(starts[0]))
     if isinstance(space, gymnasium.spaces.Box) and np.isfinite(space.low).all() and np.isfinite(space.high).all():
         low, high = (tuple(float(v) for v in bound.ravel()) for bound in (space.low, space.high))
-        return Part(name, "box", entries, low=low, high=high)
+        return ActionPart(name, "box", entries, low=low, high=high)
     raise ValueError(
         f"part {name} of the action is {space}: must be MultiBinary, Discrete, MultiDiscrete of equal sizes, "
         "Simplex or a bounded Box"

@@ -20,10 +20,11 @@ def perceptron(x: torch.Tensor, weights: Sequence[Any], biases: Sequence[Any], a
     Args:
         x: (M, d) with weights (out, in) and biases (out,); or (n, M, d) with weights (n, in, out), biases (n, 1, out).
     """
-    if torch.jit.is_tracing() or torch.compiler.is_compiling():  # exports hold PyTorch's plain operations
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[no-untyped-call]
+    if tracing or torch.compiler.is_compiling():  # exports hold PyTorch's plain operations
         return _plain(x, weights, biases, activation)
     if torch.is_grad_enabled():
-        out: torch.Tensor = _Layers.apply(x, activation, *weights, *biases)
+        out: torch.Tensor = _Layers.apply(x, activation, *weights, *biases)  # type: ignore[no-untyped-call]
         return out
     for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
         x = _affine(x, weight, bias)

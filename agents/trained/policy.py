@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import pickle
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +15,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgemarl.agents.api import Act, Announcement, CentralController, Controller, neutral_action
-from edgemarl.agents.trained.hybrid import HybridAction
-from edgemarl.agents.trained.networks import (
-    NetworkSpec,
-    environment_actions,
-    greedy_actions,
-    grid_values,
-    network_spec,
-    sampled_actions,
-)
-from edgemarl.agents.trained.priced_network import ActingNetwork, policy_network
-from edgemarl.envs.api import Array, Parts, Scenario
+from edgemarl.agents.api import Act, Announcement, CentralController, Controller
+from edgemarl.agents.pooling import row_size
+from edgemarl.agents.trained.networks import PolicyNetwork
+from edgemarl.agents.trained.priced_network import PricedQNetwork
+from edgemarl.agents.trained.spec import NetworkSpec, network_spec
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.capabilities import decode_hybrid, hybrid_space
+from edgemarl.envs.files import replacing
+from edgemarl.envs.scenario import Parts, Scenario
 from edgemarl.envs.spaces import split_action
 
 FORMAT = 1
@@ -36,27 +31,13 @@ CENTRAL = "central"
 """The role name of a policy that decides for all agents from the global state."""
 
 
-def pooled_rows(rows: Mapping[str, Array]) -> dict[str, Array]:
-    """Every agent's row with mean and maximum of all agents' rows appended, role by role: a view of the whole cell.
-
-    Args:
-        rows: role -> (B, n, d_r) as `Scenario.observe` gives them.
-
-    Returns:
-        role -> (B, n, d_r + 2 sum of d over the roles) float32; the appended part does not depend on the agents' order.
-    """
-    parts = [pool for values in rows.values() for pool in (values.mean(axis=1), values.max(axis=1))]
-    pool = np.concatenate(parts, axis=1).astype(np.float32)[:, None, :]
-    return {
-        role: np.concatenate([values, np.broadcast_to(pool, (*values.shape[:2], pool.shape[2]))], axis=2)
-        for role, values in rows.items()
-    }
+ActingNetwork = PolicyNetwork | PricedQNetwork
+"""What a policy file holds: observation rows -> parameters of the action distribution."""
 
 
-def row_size(scenario: Scenario, role: str, pooled: bool) -> int:
-    """Entries of an agent's row, with the pooled rows of all agents if asked."""
-    sizes = {name: int(r.observation_space.shape[0]) for name, r in scenario.roles.items()}
-    return sizes[role] + (2 * sum(sizes.values()) if pooled else 0)
+def policy_network(spec: NetworkSpec) -> ActingNetwork:
+    """The network of a spec."""
+    return PricedQNetwork(spec) if spec.price else PolicyNetwork(spec)
 
 
 class TrainedPolicy:
@@ -86,8 +67,8 @@ class TrainedPolicy:
         """Raw actions (B, n, ...) for observations (B, n, d) float32; one forward pass for all agents."""
         rows = torch.from_numpy(np.ascontiguousarray(observations, np.float32))
         parameters = self.network(rows, None if mask is None else torch.from_numpy(np.array(mask))).numpy()
-        picked = greedy_actions(self.spec, parameters) if greedy else sampled_actions(self.spec, parameters, rng)
-        return environment_actions(self.spec, picked)
+        head = self.network.head
+        return head.to_env(head.greedy(parameters) if greedy else head.sample(parameters, rng))
 
     def check(self, scenario: Scenario) -> None:
         """Raise `ValueError` if this policy cannot act in a scenario."""
@@ -132,15 +113,12 @@ class TrainedPolicy:
 
     def save(self, path: Path | str) -> None:
         """Write one self-contained file, atomically."""
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}")
         header = {
             "format": FORMAT, "scenario": self.scenario, "role": self.role, "spec": self.spec.to_dict(),
             "information": self.information,
         }  # fmt: skip
-        torch.save({"header": json.dumps(header), "weights": self.network.state_dict()}, temporary)
-        os.replace(temporary, target)
+        with replacing(path) as temporary:
+            torch.save({"header": json.dumps(header), "weights": self.network.state_dict()}, temporary)
 
     @classmethod
     def load(cls, path: Path | str) -> TrainedPolicy:
@@ -170,19 +148,25 @@ class NetworkController(Controller):
         announcement: what its agents tell of their actions.
     """
 
+    masked = True
+
     def __init__(self, policy: TrainedPolicy, greedy: bool = True, announcement: Announcement | None = None) -> None:
         self.policy, self.greedy = policy, greedy
         self.tell = None if announcement is None else announcement.tell
         if announcement is not None:
             self.messages, self.signalled = announcement.messages, announcement.signalled
-        self.mask: Array | None = None  # (B, n, choices), set by the team where the scenario has one
 
     def reset(self, scenario: Scenario, cells: int) -> None:
         self.policy.check(scenario)
         super().reset(scenario, cells)
 
     def act(self, observations: Array, rng: np.random.Generator) -> Act:
-        actions = self.policy.act(observations, rng, self.greedy, self.mask)
+        return self._told(self.policy.act(observations, rng, self.greedy))
+
+    def act_masked(self, observations: Array, mask: Array, rng: np.random.Generator) -> Act:
+        return self._told(self.policy.act(observations, rng, self.greedy, mask))
+
+    def _told(self, actions: Array) -> Act:
         return Act(actions, messages={} if self.tell is None else self.tell(actions))
 
     def state_dict(self) -> dict[str, Any]:
@@ -204,76 +188,17 @@ class NetworkCentralController(CentralController):
 
     def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> Any:
         action = self.policy.act(self.scenario.global_state(state, exogenous), rng, self.greedy)
-        if self.policy.spec.kind == "hybrid":
-            return self.scenario.decode_hybrid(state, split_action(self.scenario.hybrid_space, action), exogenous)
+        if self.policy.spec.hybrid is not None:
+            return decode_hybrid(self.scenario, state, split_action(hybrid_space(self.scenario), action), exogenous)
         return self.scenario.decode_central(state, action, exogenous)
-
-
-class PooledCentralController(CentralController):
-    """Trained policies decide for all agents, each from its own row and the pooled rows of all (`pooled_rows`).
-
-    Roles in `fixed` follow a rule instead; it sends no messages.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        policies: Mapping[str, TrainedPolicy],
-        greedy: bool = True,
-        fixed: Mapping[str, Controller] | None = None,
-    ) -> None:
-        self.name, self.policies, self.greedy, self.fixed = name, dict(policies), greedy, dict(fixed or {})
-
-    def reset(self, scenario: Scenario, trace: Any) -> None:
-        for policy in self.policies.values():
-            policy.check(scenario)
-        for controller in self.fixed.values():
-            controller.reset(scenario, trace.cells)
-        super().reset(scenario, trace)
-
-    def decide(self, state: Any, exogenous: Any, rng: np.random.Generator) -> Any:
-        observed = self.scenario.observe(state, exogenous)
-        rows = pooled_rows(observed)
-        masks = self.scenario.action_masks(state, exogenous)
-        actions = {r: p.act(rows[r], rng, self.greedy, masks.get(r)) for r, p in self.policies.items()}
-        given: dict[str, Array] = {}
-        for role, controller in self.fixed.items():
-            act, spec = controller.act(observed[role], rng), self.scenario.roles[role]
-            given.update(act.decisions)
-            unused = neutral_action(spec.action_space, (self.cells, spec.count))
-            actions[role] = unused if act.actions is None else act.actions
-        decided = self.scenario.decode(state, actions, exogenous)
-        return dataclasses.replace(decided, **given) if given else decided
 
 
 class GreedyAction(nn.Module):
     """Observation rows -> raw actions, as one graph to export: float32 (M, d) or (M, n, d) in, actions out."""
 
-    low: torch.Tensor
-    span: torch.Tensor
-    points: torch.Tensor
-
     def __init__(self, network: ActingNetwork) -> None:
         super().__init__()
         self.network = network
-        spec = network.spec
-        self.register_buffer("low", torch.tensor(spec.low))
-        self.register_buffer("span", torch.tensor(spec.high) - torch.tensor(spec.low))
-        points = grid_values(spec).astype(np.float32) if spec.grid else np.empty((0, 0), np.float32)
-        self.register_buffer("points", torch.from_numpy(points))
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
-        spec = self.network.spec
-        out = self.network(observations)
-        if spec.hybrid is not None:
-            action = HybridAction.from_dict(spec.hybrid)
-            return action.execute(action.relax(out, None))
-        if spec.kind == "box":
-            mean = out[..., : spec.outputs]
-            unit = torch.tanh(mean) if spec.squash == "tanh" else torch.clamp(mean, -1.0, 1.0)
-            return self.low + (unit + 1.0) / 2.0 * self.span
-        if spec.grid:
-            return self.points[torch.argmax(out, dim=-1)]
-        parts = torch.split(out, list(spec.choices), dim=-1)
-        picks = [torch.argmax(part, dim=-1) + first for part, first in zip(parts, spec.start, strict=True)]
-        return picks[0] if spec.kind == "discrete" else torch.stack(picks, dim=-1)
+        return self.network.head.graph(self.network(observations))

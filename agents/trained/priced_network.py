@@ -17,7 +17,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgemarl.agents.trained.networks import NetworkSpec, Perceptron, PolicyNetwork
+from edgemarl.agents.trained.heads import head_of
+from edgemarl.agents.trained.networks import Perceptron
+from edgemarl.agents.trained.spec import NetworkSpec
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,11 @@ class PricedQNetwork(nn.Module):
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
         price = PriceSpec.from_dict(spec.price or {})
-        self.spec = spec
+        self.spec, self.head = spec, head_of(spec)
         self.broadcast, self.group = list(price.broadcast), list(price.group)
         self.register_buffer("scale", torch.tensor(price.scale))
         self.register_buffer("log_share", torch.tensor(price.log_share))
-        self.q = _network(spec, spec.observation_size + 1, spec.outputs)
+        self.q = _network(spec, spec.observation_size + 1, self.head.outputs)
         self.price = _network(spec, len(self.broadcast), len(price.log_share))
 
     def forward(self, rows: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
@@ -94,12 +96,3 @@ class PricedQNetwork(nn.Module):
 def _network(spec: NetworkSpec, inputs: int, outputs: int) -> Perceptron:
     hidden: Sequence[int] = spec.hidden
     return Perceptron(inputs, hidden, outputs, output_gain=spec.output_gain, activation=spec.activation)
-
-
-ActingNetwork = PolicyNetwork | PricedQNetwork
-"""What a policy file holds: observation rows -> parameters of the action distribution."""
-
-
-def policy_network(spec: NetworkSpec) -> ActingNetwork:
-    """The network of a spec."""
-    return PricedQNetwork(spec) if spec.price else PolicyNetwork(spec)

@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.config import unknown_name
+from edgemarl.envs.files import write_text
 
 FOLDER = Path(__file__).parent
 BUDGETS = {"alexnet": (0.040, 100e6), "resnet18": (0.060, 30e6)}
@@ -253,9 +254,7 @@ def save_profile(profile: LayerProfile, path: str | os.PathLike[str]) -> None:
         text = yaml.safe_dump({k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}, sort_keys=False)
     else:
         raise ValueError(f"layer table '{path}': the name must end with .csv or .yaml")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, text)
 
 
 def _as_csv(profile: LayerProfile) -> str:

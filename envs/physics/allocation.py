@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 
 
 def proportional_shares(weight: Any) -> Array:
@@ -66,7 +66,8 @@ def local_cpu_hz(
         inverse = 1.0 / f
         slope = f - 0.5 * ratio * (inverse * inverse + inverse_gap * inverse_gap)
         gap = gap - slope / (1.0 + ratio * (inverse * inverse * inverse + inverse_gap * inverse_gap * inverse_gap))
-    return np.clip(a + gap, hz_min, hz_max)
+    result: Array = np.clip(a + gap, hz_min, hz_max)
+    return result
 
 
 def _log_terms(snr_over_share: Array, tiny: bool) -> tuple[Array, Array, Array]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 
 
 def admit_in_order(bits: Array, wanted: Array, used_bits: Array, capacity_bits: float) -> Array:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 
 
 def cpu_energy_j(cycles: Any, capacitance: float, duration_s: float) -> Any:

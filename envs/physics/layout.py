@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 
 
 @dataclass(frozen=True)

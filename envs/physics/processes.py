@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 
 
 def uniform_disc_distance_m(rng: np.random.Generator, count: int, distance_m_min: float, radius_m: float) -> Array:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 
 
 class QueueSlot(NamedTuple):
@@ -48,7 +48,8 @@ def virtual_queue(backlog: Any, arrived: Any, served: Any) -> Array:
 
     Source: sampling_rate paper, eq. 16, with the accuracy target as arrival and the slot's accuracy as service.
     """
-    return np.maximum(backlog + arrived - served, 0.0)
+    result: Array = np.maximum(backlog + arrived - served, 0.0)
+    return result
 
 
 def md1_sojourn_s(service_s: Any, arrival_rate_hz: Any, utilisation_cap: float) -> Array:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 
 
 def from_db(value_db: Any) -> Array:

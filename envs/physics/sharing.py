@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 
 
 def pool_shares(weights: Array, members: Array) -> Array:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import vectorize
+
+from edgemarl.envs.compiled import vectorized
 
 FLOAT_MAX = float(np.finfo(float).max)
 MAX_EXPONENT = float(np.finfo(float).maxexp) - 1.0
 
 
-@vectorize(["float64(float64, float64, float64)"], cache=True)
+@vectorized(["float64(float64, float64, float64)"], cache=True)
 def required_power_w(bits_per_s_per_hz: float, gain_per_w: float, snr_gap: float) -> float:
     """Power that carries a spectral efficiency: Gamma/h (2^eta - 1), the inverse of the Shannon rate
     (sequential_offloading paper, eq. 4).

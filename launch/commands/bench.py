@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from edgemarl.envs.config import unknown_name
-from edgemarl.launch.experiment.store import Replacing
+from edgemarl.envs.files import replacing
 from edgemarl.launch.progress import Bars
 from edgemarl.launch.report.numerals import significant
 from edgemarl.marl.benchmarks import GROUPS, load_group
@@ -41,7 +41,7 @@ def bench(json_file: Path | None, only: Sequence[str]) -> None:
             found |= {key: float(value) for key, value in load_group(name)().items()}
             bars(name, 1, 1)
             if json_file is not None:
-                with Replacing(json_file) as temporary:
+                with replacing(json_file) as temporary:
                     temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     table = Table("benchmark", "value")
     for key, value in found.items():
@@ -52,7 +52,7 @@ def bench(json_file: Path | None, only: Sequence[str]) -> None:
 def _check_writable(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with Replacing(path.with_name(f"{path.name}.probe")) as temporary:
+        with replacing(path.with_name(f"{path.name}.probe")) as temporary:
             temporary.touch()
         path.with_name(f"{path.name}.probe").unlink()
     except OSError as error:

@@ -14,7 +14,7 @@ from edgemarl.launch.report.tables import calculation_table, terminal_table, wid
 
 
 def compare(
-    preset: str | None, scenario: str | None, controllers: str | None, trace: Path | None, seeds: int | None,
+    preset: str | None, scenario: str | None, controllers: str | None, trace: Path | None, networks: int | None,
     settings: Sequence[str], out: Path | None, seed: int, command: str,
 ) -> None:  # fmt: skip
     """Run a comparison and print its table.
@@ -28,7 +28,7 @@ def compare(
     chosen = load_preset(preset) if preset else scenario_preset(named)
     names = [name.strip() for name in (controllers or "").split(",") if name.strip()]
     plan = make_plan(
-        named, chosen, overrides=parse_overrides(settings), seed=seed, seeds=seeds, chosen=names, trace_file=trace
+        named, chosen, overrides=parse_overrides(settings), seed=seed, networks=networks, chosen=names, trace_file=trace
     )
     folder = out or Path("results") / named.removesuffix(".yaml")
     with Bars() as bars:
@@ -52,7 +52,7 @@ def compare(
     console.print(f"report: {paths['report']}")
 
 
-def reproduce(scenario: str, seeds: int | None, out: Path, seed: int) -> None:
+def reproduce(scenario: str, networks: int | None, out: Path, seed: int) -> None:
     """Run every preset of a scenario, each into a folder of its own.
 
     Raises:
@@ -63,5 +63,7 @@ def reproduce(scenario: str, seeds: int | None, out: Path, seed: int) -> None:
     if not names:
         raise ValueError(f"scenario '{scenario}' has no presets; known presets: {', '.join(preset_names())}")
     for name in names:
-        options = f"--preset {name} --out {out / name} --seed {seed}" + ("" if seeds is None else f" --seeds {seeds}")
-        compare(name, None, None, None, seeds, [], out / name, seed, f"edgemarl compare {options}")
+        options = f"--preset {name} --out {out / name} --seed {seed}" + (
+            "" if networks is None else f" --networks {networks}"
+        )
+        compare(name, None, None, None, networks, [], out / name, seed, f"edgemarl compare {options}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgemarl.agents.trained.export import FORMATS, export_policy
+from edgemarl.agents.trained.heads import Choice, Grid
 from edgemarl.agents.trained.policy import TrainedPolicy
 from edgemarl.envs.config import unknown_name
 
@@ -38,9 +39,8 @@ def export(run: Path, form: str, out: Path | None) -> None:
 
 def interface(policy: TrainedPolicy) -> str:
     """What the exported function takes and gives."""
-    spec = policy.spec
+    spec, head = policy.spec, policy.network.head
     rows = f"(M, {spec.agents}, {spec.observation_size})" if spec.agents else f"(M, {spec.observation_size})"
-    kind = "actions" if spec.kind == "box" else "indices"
-    return (
-        f"observations float32 {rows} of role '{policy.role}' in '{policy.scenario}' -> {kind}, {spec.action_size} each"
-    )
+    kind = "indices" if isinstance(head, Choice) and not isinstance(head, Grid) else "actions"
+    where = f"of role '{policy.role}' in '{policy.scenario}'"
+    return f"observations float32 {rows} {where} -> {kind}, {head.action_size} each"

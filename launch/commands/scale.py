@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgemarl.agents.registry import playbook
+from edgemarl.agents.registry import playbook_of
 from edgemarl.envs.config import unknown_name
 from edgemarl.envs.registry import make_scenario, scenario_class
 from edgemarl.launch.experiment.alone import AloneExperiment
@@ -20,6 +20,7 @@ from edgemarl.launch.experiment.run import PointResult
 from edgemarl.launch.experiment.store import Part
 from edgemarl.launch.experiment.trained import Notify, learned_config
 from edgemarl.launch.progress import Bars
+from edgemarl.launch.recipes import resolved
 from edgemarl.launch.report.numerals import percent
 from edgemarl.launch.report.tables import terminal_table, wide_console
 from edgemarl.marl.evaluation.compare import Interval, relative_difference
@@ -49,7 +50,7 @@ class Study:
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class ScaleOptions:
     """What the command line says; None keeps the preset's value."""
 
     scenario: str = "sequential_offloading"
@@ -57,7 +58,7 @@ class Options:
     controllers: Sequence[str] = ()
     agent_steps: int | None = None
     minutes: float | None = None
-    seeds: int = 1
+    training_seeds: int = 1
     networks: int | None = None
     within: float = 0.1
     scaled_above: int = 140
@@ -77,14 +78,14 @@ def parse_sizes(text: str) -> tuple[int, ...]:
     return tuple(sorted(int(word) for word in words))
 
 
-def make_study(sizes: Sequence[int], options: Options) -> Study:
+def make_study(sizes: Sequence[int], options: ScaleOptions) -> Study:
     """Check everything before anything runs.
 
     Raises:
         ValueError: an unknown scenario, field or controller, a value outside its range.
     """
-    if options.seeds < 1:
-        raise ValueError(f"seeds = {options.seeds} is not legal: must be an integer >= 1")
+    if options.training_seeds < 1:
+        raise ValueError(f"training_seeds = {options.training_seeds} is not legal: must be an integer >= 1")
     if options.networks is not None and options.networks < 1:
         raise ValueError(f"networks = {options.networks} is not legal: must be an integer >= 1")
     if not 0 < options.within < math.inf:
@@ -104,7 +105,7 @@ def make_study(sizes: Sequence[int], options: Options) -> Study:
         return make_plan(
             "scale", preset.model_copy(update={"sweep": sweep, "learned": dict(training)}),
             overrides={n: v for n, v in overrides.items() if n != options.field}, seed=options.seed,
-            seeds=options.networks, chosen=options.controllers,
+            networks=options.networks, chosen=options.controllers,
         )  # fmt: skip
 
     plans = tuple(plan_of([size], {name: sized(entry, size) for name, entry in learned.items()}) for size in sizes)
@@ -124,17 +125,18 @@ def check_field(scenario: str, field: str) -> None:
         raise ValueError(unknown_name(f"whole-number field of scenario '{scenario}'", field, counts))
 
 
-def _preset(options: Options) -> Preset:
+def _preset(options: ScaleOptions) -> Preset:
     """The preset of the study; of another scenario its learners, `random` and its reference."""
     preset = load_preset("scale")
     if options.scenario == preset.scenario:
         return preset
     cls = scenario_class(options.scenario)
-    book = playbook(options.scenario)
+    book = playbook_of(options.scenario)
     known, reference = book.controllers, book.reference
     learned: dict[str, Learned] = {}
     for name, entry in preset.learned.items():
-        general = Learned(train={k: v for k, v in entry.train.items() if k not in ("set", "fixed", "reward")})
+        fields = resolved(preset.scenario, entry.train)
+        general = Learned(train={k: v for k, v in fields.items() if k not in ("set", "fixed", "reward")})
         if general not in learned.values():  # some differ by what only this scenario has
             learned[name] = general
     names = [n for n, e in known.items() if n in ("random", reference) or e.kind == "learned"]
@@ -149,22 +151,22 @@ def _preset(options: Options) -> Preset:
 
 
 def _resources(
-    sizes: Sequence[int], options: Options, fields: Mapping[str, Any]
+    sizes: Sequence[int], options: ScaleOptions, fields: Mapping[str, Any]
 ) -> tuple[dict[str, dict[int, Any]], tuple[str, str]]:
     """Config fields that grow with the size, field -> size -> value, and a remark about them."""
     grown = [size for size in sizes if size > options.scaled_above]
-    at_size = playbook(options.scenario).at_size
+    at_size = playbook_of(options.scenario).at_size
     if at_size is None or not grown:
         return {}, ("Resources", "All sizes share the resources of the default configuration.")
     fields = {n: v for n, v in fields.items() if n != options.field}
     base = {size: make_scenario(options.scenario, **fields, **{options.field: size}).config for size in sizes}
-    config = {size: at_size(base[size]) if size in grown else base[size] for size in sizes}
+    config = {size: at_size(base[size], size) if size in grown else base[size] for size in sizes}
     changed = [
         f.name for f in dataclasses.fields(base[sizes[0]])
         if any(getattr(config[s], f.name) != getattr(base[s], f.name) for s in sizes)
     ]  # fmt: skip
     text = (
-        f"{', '.join(changed)} grow with the number of devices ({at_size.__name__}) at "
+        f"{', '.join(changed)} grow with the number of devices at "
         f"{', '.join(map(str, grown))}: sizes above {options.scaled_above} (--scaled-above). "
         "Smaller sizes share the default, so cost is comparable within a size, not from one side of that limit to the "
         "other."
@@ -172,20 +174,23 @@ def _resources(
     return {n: {s: getattr(config[s], n) for s in sizes} for n in changed}, ("Resources", text)
 
 
-def _budgeted(learned: Learned, options: Options) -> Learned:
+def _budgeted(learned: Learned, options: ScaleOptions) -> Learned:
     budget = {"agent_steps": options.agent_steps, "minutes": options.minutes}
-    train = {**learned.train, **{name: value for name, value in budget.items() if value is not None}}
-    return Learned(seeds=options.seeds, train=train)
+    train = {
+        **resolved(options.scenario, learned.train),
+        **{name: value for name, value in budget.items() if value is not None},
+    }
+    return Learned(training_seeds=options.training_seeds, train=train)
 
 
 def sized(learned: Learned, size: int) -> Learned:
     """Training settings at one size: fewer cells in larger networks, so that an iteration stays as short."""
     slots = int(learned.train.get("slots", 50))
     cells = int(np.clip(ITERATION_AGENT_STEPS // (slots * size), 1, CELLS_MAX))
-    return Learned(seeds=learned.seeds, train={"cells": cells, **learned.train})
+    return Learned(training_seeds=learned.training_seeds, train={"cells": cells, **learned.train})
 
 
-def _budget(options: Options, plan: Plan) -> str:
+def _budget(options: ScaleOptions, plan: Plan) -> str:
     from edgemarl.marl.training.config import TrainConfig
 
     compared = {name: entry for name, entry in plan.preset.learned.items() if name in plan.preset.controllers}
@@ -193,9 +198,9 @@ def _budget(options: Options, plan: Plan) -> str:
     agent_steps = ", ".join(f"{name} {count:,}" for name, count in steps.items()) or "none"
     minutes = "" if options.minutes is None else f", or {options.minutes:g} minutes if they are over sooner"
     return (
-        f"Agent-steps for each of {options.seeds} training seed(s), at every size alike: {agent_steps}{minutes}. "
-        f"{plan.preset.seeds} networks of {plan.slots} slots to compare on. Every result comes from a process of its "
-        "own with one computing thread."
+        f"Agent-steps for each of {options.training_seeds} training seed(s), at every size alike: {agent_steps}"
+        f"{minutes}. {plan.preset.networks} networks of {plan.slots} slots to compare on. Every result comes from a "
+        "process of its own with one computing thread."
     )
 
 
@@ -332,7 +337,7 @@ def notes(study: Study) -> list[tuple[str, str]]:
     ]  # fmt: skip
 
 
-def scale(devices: str, options: Options, out: Path | None, command: str) -> None:
+def scale(devices: str, options: ScaleOptions, out: Path | None, command: str) -> None:
     """Run a study, print its tables, write its page after every size.
 
     Raises:

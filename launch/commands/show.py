@@ -9,11 +9,12 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from edgemarl.agents.registry import playbook
-from edgemarl.envs.api import trace_fields
+from edgemarl.agents.registry import playbook_of
 from edgemarl.envs.config import config_fields
 from edgemarl.envs.registry import make_scenario, scenario_class, scenario_names
+from edgemarl.envs.trace import trace_fields
 from edgemarl.launch.experiment.plan import parse_overrides
+from edgemarl.launch.recipes import recipes
 from edgemarl.launch.report.tables import wide_console
 from edgemarl.marl.evaluation.traces import load_trace, read_table, save_trace
 
@@ -41,11 +42,17 @@ def scenario(name: str) -> None:
         table.add_row(*(escape(text) for text in texts))
     console.print(table)
     known = Table("controller", "kind", "what it does", title="Controllers", title_justify="left")
-    book = playbook(name)
+    book = playbook_of(name)
     for controller, entry in book.controllers.items():
         mark = " (of the gap)" if controller == book.reference else ""
         known.add_row(controller, entry.kind + mark, entry.meaning)
     console.print(known)
+    named = recipes(cls.name)
+    if named:
+        table = Table("recipe", "what it trains", title="Recipes of `train --recipe`", title_justify="left")
+        for recipe, fields in named.items():
+            table.add_row(recipe, str(fields.get("about", "")))
+        console.print(table)
 
 
 def sample_trace(name: str, out: Path, cells: int, slots: int | None, settings: Sequence[str], seed: int) -> None:

@@ -11,9 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from edgemarl.envs.config import unknown_name
+from edgemarl.envs.files import replacing
+from edgemarl.envs.registry import scenario_class
 from edgemarl.launch.experiment.plan import parse_overrides
-from edgemarl.launch.experiment.store import Replacing
 from edgemarl.launch.progress import Bars
+from edgemarl.launch.recipes import recipes, resolved
 from edgemarl.launch.report.numerals import significant
 
 if TYPE_CHECKING:
@@ -31,8 +33,10 @@ LAST_SHARE = 0.1
 """Share of a learning curve, at its end, whose mean cost the table gives."""
 
 
-def chosen_controllers(text: str) -> dict[str, Mapping[str, Any]]:
+def chosen_controllers(text: str, scenario: str) -> dict[str, Mapping[str, Any]]:
     """Controllers from names with commas, or from a YAML file: name -> fields of the training config.
+
+    A name is one of `CONTROLLERS` or a recipe of the scenario; fields may name a recipe.
 
     Raises:
         ValueError: an unknown name, or a file that is not such a mapping.
@@ -44,12 +48,13 @@ def chosen_controllers(text: str) -> dict[str, Mapping[str, Any]]:
             raise ValueError(f"controllers {text} cannot be read: {' '.join(str(error).split())}") from None
         if not isinstance(found, dict) or not found or not all(isinstance(v, dict | None) for v in found.values()):
             raise ValueError(f"controllers {text} is not legal: must map names to training settings")
-        return {str(name): fields or {} for name, fields in found.items()}
+        return {str(name): resolved(scenario, fields or {}) for name, fields in found.items()}
     names = [name.strip() for name in text.split(",") if name.strip()]
+    known = {**{name: {"recipe": name} for name in recipes(scenario)}, **CONTROLLERS}
     for name in names:
-        if name not in CONTROLLERS:
-            raise ValueError(unknown_name("controller", name, CONTROLLERS))
-    return {name: CONTROLLERS[name] for name in names}
+        if name not in known:
+            raise ValueError(unknown_name("controller", name, known))
+    return {name: resolved(scenario, known[name]) for name in names}
 
 
 def chosen_sizes(settings: Sequence[str]) -> dict[str, list[Any]]:
@@ -64,7 +69,7 @@ def sweep(
     scenario: str,
     controllers: str,
     sizes: Sequence[str],
-    seeds: int,
+    training_seeds: int,
     training: Mapping[str, Any],
     settings: Sequence[str],
     out: Path,
@@ -83,7 +88,9 @@ def sweep(
     from edgemarl.marl.training.sweep import make_trials, run_sweep
 
     base = {"scenario": scenario, "set": dict(parse_overrides(settings)), **training}
-    trials = make_trials(base, chosen_controllers(controllers), chosen_sizes(sizes), range(seeds))
+    trials = make_trials(
+        base, chosen_controllers(controllers, scenario_class(scenario).name), chosen_sizes(sizes), range(training_seeds)
+    )
     with Bars() as bars:
         found, errors = run_sweep(
             trials, str(out), storage, concurrent, lambda done, total: bars("trials", done, total)
@@ -95,7 +102,7 @@ def sweep(
         if "://" in file:
             found.to_parquet(file, index=False)
         else:
-            with Replacing(Path(file)) as temporary:
+            with replacing(Path(file)) as temporary:
                 found.to_parquet(temporary, index=False)
         console.print(results_table(found, list(chosen_sizes(sizes))))
         console.print(f"{file}: {found['trial'].nunique()} runs, {len(found)} rows")
@@ -108,7 +115,7 @@ def results_table(found: pd.DataFrame, sizes: Sequence[str]) -> Table:
     """Controller and size -> the mean cost at the end of training, over seeds, and its spread."""
     last = found["agent_steps"] >= (1 - LAST_SHARE) * found.groupby("trial")["agent_steps"].transform("max")
     per_run = found[last].groupby([*sizes, "controller", "seed"], sort=False)["cost"].mean()
-    table = Table(*sizes, "controller", "seeds", "cost at the end", "standard deviation")
+    table = Table(*sizes, "controller", "training seeds", "cost at the end", "standard deviation")
     for key, costs in per_run.groupby([*sizes, "controller"], sort=False):
         labels = key if isinstance(key, tuple) else (key,)
         spread = significant(float(costs.std())) if len(costs) > 1 else "-"

@@ -13,17 +13,18 @@ import yaml
 
 from edgemarl.envs.registry import scenario_class
 from edgemarl.launch.experiment.plan import parse_overrides
+from edgemarl.launch.recipes import resolved
 
 if TYPE_CHECKING:
     from edgemarl.marl.training.config import TrainConfig
 
 
 def run_config(scenario: str, settings: Sequence[str], training: Sequence[str], seed: int, **named: Any) -> TrainConfig:
-    """A training config from the command line."""
+    """A training config from the command line; `named` may hold a recipe."""
     from edgemarl.marl.training.config import TrainConfig
 
-    fields = training_fields(training, **named)
-    return TrainConfig(**{"scenario": scenario, "set": dict(parse_overrides(settings)), "seed": seed, **fields})
+    fields = {"set": dict(parse_overrides(settings)), "seed": seed, **training_fields(training, **named)}
+    return TrainConfig(scenario=scenario, **resolved(scenario_class(scenario).name, fields))
 
 
 def training_fields(training: Sequence[str], **named: Any) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def saved_config(folder: Path, agent_steps: int | None) -> TrainConfig:
     file = folder / "config.json"
     if not file.is_file():
         raise ValueError(f"{folder} holds no training run (no config.json)")
-    config = TrainConfig(**json.loads(file.read_text()))
+    config = TrainConfig.from_dict(json.loads(file.read_text()))
     return config if agent_steps is None else dataclasses.replace(config, agent_steps=agent_steps)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 from edgemarl.launch.dnn.pruning import FineTuning, fine_tune
 
 Batch = tuple[torch.Tensor, torch.Tensor]

@@ -10,6 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from edgemarl.envs.dnn.profiles import LayerProfile, save_profile
+from edgemarl.envs.files import replacing
 from edgemarl.envs.registry import make_scenario
 from edgemarl.envs.scenarios.model_partitioning import (
     ModelPartitioning,
@@ -18,7 +19,6 @@ from edgemarl.envs.scenarios.model_partitioning import (
 )
 from edgemarl.launch.dnn.user_code import load_module, user_code
 from edgemarl.launch.experiment.plan import parse_overrides
-from edgemarl.launch.experiment.store import Replacing
 from edgemarl.launch.report.numerals import duration, significant
 from edgemarl.launch.report.tables import wide_console
 
@@ -72,7 +72,7 @@ def profile(
     save_profile(layer_profile, folder / f"{name}.yaml")
     figure = draw_cuts(name, layer_profile, cut_delays(name, layer_profile, settings))
     for ending in ("png", "svg"):
-        with Replacing(folder / f"{name}.{ending}") as temporary:
+        with replacing(folder / f"{name}.{ending}") as temporary:
             figure.savefig(temporary, format=ending, dpi=160)
     console.print(f"table: {folder / f'{name}.csv'}, picture: {folder / f'{name}.png'}")
     console.print(f"use it: --set profiles={folder / f'{name}.yaml'} --set model_pattern={name}")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgemarl.envs.dnn.profiles import LayerProfile
-from edgemarl.launch.experiment.store import Replacing
+from edgemarl.envs.files import write_text
 
 if TYPE_CHECKING:
     from torch import nn
@@ -71,8 +71,7 @@ class LayerTable:
         for i, name in enumerate(self.names):
             row = [getattr(self, column)[i] for column in columns]
             writer.writerow([i + 1, name, *(f"{v:.6g}" if isinstance(v, float) else v for v in row)])
-        with Replacing(Path(path)) as temporary:
-            temporary.write_text(out.getvalue(), encoding="utf-8")
+        write_text(Path(path), out.getvalue())
 
 
 def profile(module: nn.Module, example: Any, *, repeats: int = 5) -> LayerTable:

@@ -20,9 +20,9 @@ import yaml
 from torch import nn
 from torch.nn.utils import parametrize, prune
 
+from edgemarl.envs.files import write_text
 from edgemarl.launch.dnn.trace import trace
 from edgemarl.launch.dnn.user_code import Refused, network_name, user_code
-from edgemarl.launch.experiment.store import Replacing
 
 DEGREE = 3
 """Of the polynomial (1); the paper found higher ones no better."""
@@ -287,13 +287,12 @@ def write_profile(profile: PruningProfile, path: Path, title: str) -> None:
         "description": f"Full network: {profile.flop:.6g} FLOP, accuracy {profile.accuracy:.4f}.",
         "scenario": "model_pruning",
         "set": {**profile.config_fields(), "gateway_broadcast": "rank"},
-        "seeds": 5,
+        "networks": 5,
         "slots": 20,
         "window": 5,
         "controllers": ["random", "threshold", "cell_plan_static_100", "near_optimal"],
     }
-    with Replacing(path) as temporary:
-        temporary.write_text(yaml.safe_dump(experiment, sort_keys=False), encoding="utf-8")
+    write_text(path, yaml.safe_dump(experiment, sort_keys=False))
 
 
 def load_profile(path: Path) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from edgemarl.envs.files import replacing
 from edgemarl.launch.experiment.plan import Calculation, Plan
-from edgemarl.launch.experiment.store import Replacing, Store, digest
+from edgemarl.launch.experiment.store import Store, digest
 from edgemarl.launch.report.numerals import significant
 
 Notify = Callable[[str, int, int], None]
@@ -71,7 +72,7 @@ def _row(function: Callable[..., Any], config: Any, spec: Calculation, value: fl
     for name in spec.columns:
         if name not in row:
             raise ValueError(f"calculation '{spec.function}' returns no '{name}'. Known: {', '.join(row)}")
-    with Replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(json.dumps(row), encoding="utf-8")
     return row
 

@@ -12,10 +12,10 @@ import pydantic
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from edgemarl.agents.registry import is_controller, playbook
-from edgemarl.envs.api import Scenario
+from edgemarl.agents.registry import is_controller, playbook_of
 from edgemarl.envs.config import unknown_name
 from edgemarl.envs.registry import make_scenario, scenario_class
+from edgemarl.envs.scenario import Scenario
 
 FigureKind = Literal["bars", "curves", "sweep", "tradeoff", "scaling", "frontier", "training"]
 
@@ -27,13 +27,15 @@ class _Model(BaseModel):
 class Sweep(_Model):
     """A config field that takes several values; every point is a comparison of its own.
 
-    `also` names further fields that change along with it, with as many values.
+    `also` names further fields that change along with it, with as many values. With `at_size` the values are numbers of
+    devices, and everything that grows with the network follows the scenario's playbook.
     """
 
     field: str
     values: list[Any] = Field(min_length=1)
     label: str = ""
     also: dict[str, list[Any]] = {}
+    at_size: bool = False
 
     @pydantic.model_validator(mode="after")
     def _same_length(self) -> Sweep:
@@ -78,9 +80,12 @@ class Calculation(_Model):
 
 
 class Learned(_Model):
-    """A controller that is trained before it is compared: how often, and the fields of its training config."""
+    """A controller that is trained before it is compared: with how many seeds, and the fields of its training config.
 
-    seeds: int = Field(1, ge=1)
+    `train` may name a recipe of the scenario (`recipe: NAME`); its other fields win.
+    """
+
+    training_seeds: int = Field(1, ge=1)
     train: dict[str, Any] = {}
 
 
@@ -89,7 +94,7 @@ class Preset(_Model):
 
     Attributes:
         set: config fields that differ from the scenario's defaults.
-        seeds: cells, each an independently drawn network.
+        networks: cells, each an independently drawn network.
         slots: steps of a trace; default: the scenario's horizon.
         warmup: slots left out of the means.
         window: slots per point of a learning curve.
@@ -103,7 +108,7 @@ class Preset(_Model):
     scenario: str
     set: dict[str, Any] = {}
     sweep: Sweep | None = None
-    seeds: int = Field(5, ge=1)
+    networks: int = Field(5, ge=1)
     slots: int | None = Field(None, ge=1)
     warmup: int = Field(0, ge=0)
     window: int = Field(50, ge=1)
@@ -179,32 +184,32 @@ def load_preset(name: str) -> Preset:
 def scenario_preset(name: str) -> Preset:
     """The comparison that `compare --scenario NAME` runs: every rule and reference at the defaults."""
     cls = scenario_class(name)
-    known = list(playbook(name).controllers)
-    return Preset(title=cls.title, scenario=name, controllers=known, seeds=10, warmup=cls().horizon // 4)
+    known = list(playbook_of(name).controllers)
+    return Preset(title=cls.title, scenario=name, controllers=known, networks=10, warmup=cls().horizon // 4)
 
 
 def make_plan(
-    name: str, preset: Preset, *, overrides: Mapping[str, Any], seed: int = 0, seeds: int | None = None,
+    name: str, preset: Preset, *, overrides: Mapping[str, Any], seed: int = 0, networks: int | None = None,
     chosen: Sequence[str] = (), trace_file: Path | None = None,
 ) -> Plan:  # fmt: skip
     """Apply the command line to a preset and check everything before anything runs.
 
     Raises:
-        ValueError: seeds below 1, unknown scenario, field or controller, a value outside its range, a warm-up as
+        ValueError: networks below 1, unknown scenario, field or controller, a value outside its range, a warm-up as
             long as the trace.
     """
     changes: dict[str, Any] = {}
-    if seeds is not None:
-        if seeds < 1:
-            raise ValueError(f"seeds = {seeds} is not legal: must be an integer >= 1")
-        changes["seeds"] = seeds
+    if networks is not None:
+        if networks < 1:
+            raise ValueError(f"networks = {networks} is not legal: must be an integer >= 1")
+        changes["networks"] = networks
     if seed < 0:
         raise ValueError(f"seed = {seed} is not legal: must be an integer >= 0")
     if chosen:
         changes["controllers"] = list(chosen)
     preset = preset.model_copy(update=changes)
     points = _points(preset, overrides)
-    known = playbook(preset.scenario).controllers
+    known = playbook_of(preset.scenario).controllers
     for controller in preset.controllers:
         named = controller in preset.learned or is_controller(points[0].scenario, controller)
         if not named and not Path(controller).exists():
@@ -217,8 +222,8 @@ def make_plan(
 
 def _reference(preset: Preset) -> str:
     """The scenario's best reference, or the last one that is compared if that one is not."""
-    known = playbook(preset.scenario).controllers
-    best = playbook(preset.scenario).reference
+    known = playbook_of(preset.scenario).controllers
+    best = playbook_of(preset.scenario).reference
     compared = [name for name in preset.controllers if name in known and known[name].kind == "reference"]
     return best if best in compared or not compared else compared[-1]
 
@@ -230,10 +235,30 @@ def _points(preset: Preset, overrides: Mapping[str, Any]) -> tuple[Point, ...]:
         return (Point("", None, make_scenario(preset.scenario, **fields), fields),)
     points = []
     for i, value in enumerate(sweep.values):
-        there = {**fields, sweep.field: value, **{name: values[i] for name, values in sweep.also.items()}}
+        there = {**fields, **({} if sweep.at_size else {sweep.field: value})}
+        there.update({name: values[i] for name, values in sweep.also.items()})
+        if sweep.at_size:
+            there.update(fields_at_size(preset.scenario, there, value))
         label = f"{sweep.label or sweep.field} = {value}"
         points.append(Point(label, value, make_scenario(preset.scenario, **there), there))
     return tuple(points)
+
+
+def fields_at_size(scenario: str, fields: Mapping[str, Any], size: Any) -> dict[str, Any]:
+    """Config fields that change where a network has so many devices and the resources that they need.
+
+    Raises:
+        ValueError: a scenario that does not say how it grows, a size that is not legal there.
+    """
+    at_size = playbook_of(scenario).at_size
+    if at_size is None:
+        raise ValueError(f"the playbook of {scenario} does not say how the network grows (at_size)")
+    if not isinstance(size, int) or size < 1:
+        raise ValueError(f"size = {size!r} is not legal: must be a whole number of devices >= 1")
+    base = make_scenario(scenario, **fields).config
+    grown = at_size(base, size)
+    names = [field.name for field in dataclasses.fields(base)]
+    return {name: getattr(grown, name) for name in names if getattr(grown, name) != getattr(base, name)}
 
 
 def parse_overrides(settings: Sequence[str]) -> dict[str, str]:
@@ -250,6 +275,8 @@ def parse_overrides(settings: Sequence[str]) -> dict[str, str]:
 def _first_problem(error: pydantic.ValidationError) -> str:
     entry = error.errors()[0]
     where = ".".join(str(part) for part in entry["loc"])
+    if entry["type"] == "extra_forbidden" and entry["loc"][-1] == "seeds":
+        return f"'{where}' is now '{'training_seeds' if len(entry['loc']) > 1 else 'networks'}'"
     if entry["type"] == "extra_forbidden":
         return unknown_name("entry", where, Preset.model_fields)
     return f"{where} = {entry['input']!r}: {entry['msg']}"

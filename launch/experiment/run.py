@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from edgemarl.agents.api import Policy
-from edgemarl.agents.registry import is_controller, make_policy, playbook
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.agents.registry import is_controller, make_policy, playbook_of
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.scenario import Scenario
 from edgemarl.launch.experiment.plan import Plan, Point
 from edgemarl.launch.experiment.store import Part, Store, digest, digest_of, foreign_code
 from edgemarl.launch.experiment.trained import Notify, SharedRay, learned_config, loaded_policy, trained_policy
@@ -128,11 +129,11 @@ class Experiment:
         if self._loaded is not None:
             return GivenTraces(self._loaded.trace)
         slots = self.plan.preset.slots or scenario.horizon
-        return SampledTraces(scenario, np.random.SeedSequence([self.plan.seed, 1]), self.plan.preset.seeds, slots)
+        return SampledTraces(scenario, np.random.SeedSequence([self.plan.seed, 1]), self.plan.preset.networks, slots)
 
     def _jobs(self, point: Point) -> Iterator[Job]:
         preset, scenario = self.plan.preset, point.scenario
-        known = playbook(scenario).controllers
+        known = playbook_of(scenario).controllers
         for name in preset.controllers:
             if name in preset.learned:
                 yield from self._trained_jobs(point, name)
@@ -148,11 +149,11 @@ class Experiment:
     def _trained_jobs(self, point: Point, name: str) -> Iterator[Job]:
         """A job for each training seed of a learned controller."""
         learned = self.plan.preset.learned[name]
-        for seed in range(learned.seeds):
+        for seed in range(learned.training_seeds):
             config = learned_config(self.plan.preset.scenario, learned, point, self.plan.seed + seed)
             settings = config.to_dict()
             folder = self.folder / "runs" / f"{name}-{seed}-{digest_of(settings)}"
-            label = _label("train " + name, point, seed if learned.seeds > 1 else None)
+            label = _label("train " + name, point, seed if learned.training_seeds > 1 else None)
             make = partial(trained_policy, config, folder, point.scenario, label, self.notify, self.ray)
             yield Job(point, name, "learned", seed, make, settings, folder)
 
@@ -162,7 +163,7 @@ class Experiment:
         return {
             **({"code": outside} if outside else {}),
             "scenario": scenario.name, "config": dataclasses.asdict(scenario.config), "controller": job.controller,
-            "cells": preset.seeds, "slots": self.plan.slots, "warmup": preset.warmup, "window": preset.window,
+            "cells": preset.networks, "slots": self.plan.slots, "warmup": preset.warmup, "window": preset.window,
             "seed": self.plan.seed, "training": job.settings,
             "trace": None if self.plan.trace_file is None else _file_digest(self.plan.trace_file),
         }  # fmt: skip
@@ -170,7 +171,9 @@ class Experiment:
     def _part(self, job: Job) -> Part:
         path = self.store.path(job.point.label, job.controller, job.seed)
         mark = digest(self._settings(job))
-        several = job.controller in self.plan.preset.learned and self.plan.preset.learned[job.controller].seeds > 1
+        several = (
+            job.controller in self.plan.preset.learned and self.plan.preset.learned[job.controller].training_seeds > 1
+        )
         label = _label(job.controller, job.point, job.seed if several else None)
         found = self.store.read(path, mark)
         if found is not None:

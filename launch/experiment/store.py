@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 
 from edgemarl.agents.registry import targets_in
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.files import replacing
+from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.targets import load_target
 
 _KEY = b"edgemarl"
@@ -83,26 +85,8 @@ class Store:
         table = pyarrow.table(columns)
         about = {**part.about, "digest": digest}
         table = table.replace_schema_metadata({_KEY: json.dumps(about).encode()})
-        with Replacing(path) as temporary:
+        with replacing(path) as temporary:
             pyarrow.parquet.write_table(table, temporary)
-
-
-class Replacing:
-    """`with Replacing(path) as temporary`: write to the temporary name; it replaces `path` if nothing went wrong."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.temporary = path.with_name(f".{os.getpid()}.{path.name}")
-
-    def __enter__(self) -> Path:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        return self.temporary
-
-    def __exit__(self, kind: Any, *rest: Any) -> None:
-        if kind is None:
-            os.replace(self.temporary, self.path)
-        else:
-            self.temporary.unlink(missing_ok=True)
 
 
 def digest(settings: Any) -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgemarl.agents.api import Policy
-from edgemarl.envs.api import Scenario
+from edgemarl.envs.scenario import Scenario
 from edgemarl.launch.experiment.plan import Learned, Point
+from edgemarl.launch.recipes import resolved
 
 if TYPE_CHECKING:
     from edgemarl.marl.training.config import TrainConfig
@@ -34,7 +35,7 @@ class SharedRay(contextlib.AbstractContextManager["SharedRay"]):
     def start(self) -> None:
         """Start it unless it runs."""
         if not self._started:
-            from edgemarl.marl.rllib.session import local_ray
+            from edgemarl.marl.rllib.node import local_ray
 
             self._stack.enter_context(local_ray(self.num_env_runners))
             self._started = True
@@ -52,7 +53,7 @@ def learned_config(scenario: str, learned: Learned, point: Point, seed: int) -> 
     """
     from edgemarl.marl.training.config import TrainConfig
 
-    fields = dict(learned.train)
+    fields = resolved(scenario, learned.train)
     own = fields.pop("set", {})
     return TrainConfig(scenario=scenario, set={**point.fields, **own}, seed=seed, **fields)
 
@@ -65,7 +66,8 @@ def trained_policy(
     Returns:
         the policy and the training time, seconds, in all sessions.
     """
-    from edgemarl.marl.training.run import load_policy, train
+    from edgemarl.marl.training.run import train
+    from edgemarl.marl.training.trained import load_policy
 
     training_s = finished_s(config, folder)
     if training_s is None:
@@ -81,12 +83,13 @@ def trained_policy(
 
 def finished_s(config: TrainConfig, folder: Path) -> float | None:
     """Training time of a finished run of the same settings in a folder, or None."""
-    from edgemarl.marl.training.run import RunFolder
+    from edgemarl.marl.training.config import TrainConfig
+    from edgemarl.marl.training.folder import RunFolder
 
     run = RunFolder(folder)
     if not run.has_checkpoint or not any(run.policies.glob("*.pt")):
         return None
-    if json.loads(run.config.read_text()) != json.loads(json.dumps(config.to_dict())):
+    if TrainConfig.from_dict(json.loads(run.config.read_text())).flat() != config.flat():
         return None
     last = run.curve().iloc[-1]
     return float(last["time_s"]) if config.finished_at(last) else None
@@ -98,7 +101,8 @@ def loaded_policy(path: Path, scenario: Scenario) -> tuple[Policy, float | None]
     Raises:
         ValueError: no policy there, or one of another scenario, observation size or number of agents.
     """
-    from edgemarl.marl.training.run import RunFolder, load_policy
+    from edgemarl.marl.training.folder import RunFolder
+    from edgemarl.marl.training.trained import load_policy
 
     policy, run = load_policy(path, scenario), RunFolder(path)
     return policy, float(run.curve()["time_s"].iloc[-1]) if run.curve_file.is_file() else None

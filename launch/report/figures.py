@@ -11,11 +11,11 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.files import replacing
 from edgemarl.launch.experiment.calculations import Calculated
 from edgemarl.launch.experiment.plan import FigureSpec, Plan
 from edgemarl.launch.experiment.run import PointResult
-from edgemarl.launch.experiment.store import Replacing
 from edgemarl.launch.report.training_figure import draw_training
 from edgemarl.marl.evaluation.compare import Interval, Row
 
@@ -71,7 +71,7 @@ def draw_all(
 def _save(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG and SVG; returns the SVG's path."""
     for ending in ("png", "svg"):
-        with Replacing(path.with_name(f"{path.name}.{ending}")) as temporary:
+        with replacing(path.with_name(f"{path.name}.{ending}")) as temporary:
             figure.savefig(temporary, format=ending, dpi=160, metadata={"Date": None} if ending == "svg" else None)
     return path.with_name(f"{path.name}.svg")
 

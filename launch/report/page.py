@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from edgemarl.envs.config import config_fields
+from edgemarl.envs.files import replacing
 from edgemarl.launch.experiment.calculations import Calculated, as_summary
 from edgemarl.launch.experiment.plan import Plan
 from edgemarl.launch.experiment.run import Experiment, PointResult
-from edgemarl.launch.experiment.store import Replacing, versions
+from edgemarl.launch.experiment.store import versions
 from edgemarl.launch.report import figures, numerals, tables
 
 
@@ -62,7 +63,7 @@ def write_results(results: Sequence[PointResult], path: Path) -> Path:
                     **part.about.get("measured", {}),
                 }  # fmt: skip
                 frames.append(pd.concat([pd.DataFrame(lead, index=frame.index), frame], axis=1))
-    with Replacing(path) as temporary:
+    with replacing(path) as temporary:
         pd.concat(frames, ignore_index=True).to_parquet(temporary, index=False)
     return path
 
@@ -91,7 +92,7 @@ def write_summary(
         ],
         "calculations": as_summary(calculated),
     }
-    with Replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(json.dumps(_finite(summary), indent=1, default=str) + "\n", encoding="utf-8")
     return path
 
@@ -122,7 +123,7 @@ def write_report(
         headline=said,
         notes=notes,
     )
-    with Replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
 

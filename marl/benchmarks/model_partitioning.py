@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from edgemarl.agents.registry import make_policy
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.allocation import fdma_shares
 from edgemarl.envs.physics.radio import fdma_rate_bps
 from edgemarl.envs.registry import make_scenario

@@ -13,7 +13,7 @@ from edgemarl.marl.benchmarks.sequential_offloading import best_seconds
 SLOTS = 8
 
 
-class Slots:
+class PlacementSlots:
     """A few slots in mid-episode under random decisions, ready to be stepped again and again."""
 
     def __init__(self, config: ModelPlacementConfig, cells: int) -> None:
@@ -59,9 +59,9 @@ def placement_speeds() -> dict[str, float]:
     """Keys: `placement_device_steps_per_s` (16 cells x 350 devices, metrics included),
     `placement_growth_10_to_700` (time per device-step, 4 x 700 devices over 280 x 10), `placement_plan_ms_per_slot`
     (one cell of 350 devices)."""
-    growth = Slots(scaled(20, 35), 4).device_step_s(20) / Slots(scaled(2, 5), 280).device_step_s(20)
+    growth = PlacementSlots(scaled(20, 35), 4).device_step_s(20) / PlacementSlots(scaled(2, 5), 280).device_step_s(20)
     return {
-        "placement_device_steps_per_s": 1.0 / Slots(ModelPlacementConfig(), 16).device_step_s(20),
+        "placement_device_steps_per_s": 1.0 / PlacementSlots(ModelPlacementConfig(), 16).device_step_s(20),
         "placement_growth_10_to_700": growth,
         "placement_plan_ms_per_slot": 1e3 * plan_seconds(ModelPlacementConfig(), 10),
     }

@@ -41,7 +41,7 @@ def _device_steps_per_s(num_devices: int) -> float:
         for _ in range(SLOTS)
     ]
     first = network.initial_state(trace)
-    decisions = [network.decode(first, actions, None) for actions in raw]
+    decisions = [network.decode(first, actions, network.exogenous(trace, 0)) for actions in raw]
     shortest = math.inf
     for _ in range(REPEATS):
         state, started = first, time.perf_counter()

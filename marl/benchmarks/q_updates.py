@@ -9,8 +9,9 @@ import numpy as np
 
 from edgemarl.agents.registry import make_policy
 from edgemarl.agents.sequential_offloading.q_device import ParametricQDevice
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.registry import make_scenario
+from edgemarl.envs.scenario import Scenario
 from edgemarl.marl.evaluation.rollout import play
 
 BLOCKS = 30

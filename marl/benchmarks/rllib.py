@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgemarl.marl.training.config import TrainConfig
+from edgemarl.marl.training.config import TrainConfig, resolve
 
 EPOCHS, MINIBATCH = 4, 4000
 ENV_STEPS = {20: 200, 100: 200, 500: 40}
@@ -34,7 +34,7 @@ def training_speeds() -> dict[str, float]:
 
     At 100 and 500 also with one pass over a batch, where sampling weighs four times as much.
     """
-    from edgemarl.marl.rllib.session import local_ray
+    from edgemarl.marl.rllib.node import local_ray
 
     found: dict[str, float] = {}
     with local_ray(0):
@@ -59,25 +59,26 @@ def _shared_policy(devices: int, epochs: int = EPOCHS) -> dict[str, float]:
 
 def ddpg_speed() -> dict[str, float]:
     """Updates per second of centralized DDPG on the default `sampling_rate` (64, 32; batch 64), sampling left out."""
-    from edgemarl.marl.rllib.session import local_ray, set_up
+    from edgemarl.marl.rllib.node import local_ray
+    from edgemarl.marl.training.setup import set_up
 
     config = TrainConfig(
         scenario="sampling_rate", algorithm="ddpg", control="central", central_policy="joint", agent_steps=10**8,
         hidden=(64, 32), minibatch=64, updates=200, random_steps=400, gradient_clip=None, discount=0.85,
     )  # fmt: skip
     with local_ray(0):
-        algorithm = set_up(config)
+        algorithm = set_up(resolve(config))
         try:
             algorithm.train()
             rng = np.random.default_rng(0)
-            return {"ddpg_updates_per_s": config.updates / _seconds(lambda: algorithm._learn(rng, 1000))[0]}
+            return {"ddpg_updates_per_s": config.settings.updates / _seconds(lambda: algorithm._learn(rng, 1000))[0]}
         finally:
             algorithm.stop()
 
 
 def independent_policies() -> dict[str, float]:
     """Speed-up with a policy per agent at 100 devices; files of a checkpoint at 300; growth from 20 to 1000 devices."""
-    from edgemarl.marl.rllib.session import local_ray
+    from edgemarl.marl.rllib.node import local_ray
 
     with local_ray(0):
         with _ours(100, policies="independent") as ours, _theirs(100, independent=True) as theirs:
@@ -166,9 +167,9 @@ def _config(devices: int, **values: Any) -> TrainConfig:
 
 @contextmanager
 def _ours(devices: int, **values: Any) -> Iterator[Any]:
-    from edgemarl.marl.rllib.session import set_up
+    from edgemarl.marl.training.setup import set_up
 
-    algorithm = set_up(_config(devices, **values))
+    algorithm = set_up(resolve(_config(devices, **values)))
     try:
         yield algorithm
     finally:

@@ -15,7 +15,7 @@ from edgemarl.marl.benchmarks.sequential_offloading import best_seconds
 SLOTS = 10
 
 
-class Slots:
+class SamplingSlots:
     """A few slots in mid-episode with random decisions, ready to be stepped and solved again and again.
 
     Args:
@@ -106,7 +106,7 @@ def speeds() -> dict[str, float]:
     `joint_myopic_decisions_per_s` (cells decided per second, 64 x 10), `joint_myopic_decisions_per_s_200_devices`
     (16 x 200).
     """
-    batch, small, large = Slots(64, 100), Slots(64, 10), Slots(16, 200)
+    batch, small, large = SamplingSlots(64, 100), SamplingSlots(64, 10), SamplingSlots(16, 200)
     batch_s = best_seconds(batch.step, 100) / SLOTS
     return {
         "sampling_rate_device_steps_per_s": 64 * 100 / batch_s,

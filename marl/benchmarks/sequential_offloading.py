@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from edgemarl.envs.api import Scenario
 from edgemarl.envs.registry import make_scenario
+from edgemarl.envs.scenario import Scenario
 
 BLOCKS = 10
 ROUNDS, REPEATS = 30, 10
@@ -26,7 +26,7 @@ def best_seconds(run: Callable[[], object], repeats: int) -> float:
     return shortest
 
 
-class Blocks:
+class TimedBlocks:
     """A few blocks in mid-episode with fixed decisions, ready to be stepped again and again."""
 
     def __init__(self, cells: int, devices: int) -> None:
@@ -90,8 +90,8 @@ def step_speeds() -> dict[str, float]:
     Keys: `device_steps_per_s` (64 cells x 100 devices), `device_steps_per_s_single` (1 x 20), `step_speedup_vs_loop`
     (64 x 100), `growth_10_to_1000` (time per device-step, 6 x 1000 over 600 x 10).
     """
-    batch, single = Blocks(64, 100), Blocks(1, 20)
-    few, many = Blocks(600, 10), Blocks(6, 1000)
+    batch, single = TimedBlocks(64, 100), TimedBlocks(1, 20)
+    few, many = TimedBlocks(600, 10), TimedBlocks(6, 1000)
     runs = {"batch": batch.step, "single": single.step, "few": few.step, "many": many.step, "loop": batch.loop}
     best = dict.fromkeys(runs, math.inf)
     for _ in range(ROUNDS):  # in turns, so that other work on the machine slows all of them

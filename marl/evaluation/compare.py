@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from edgemarl.envs.api import Array, Scenario
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.config import unknown_name
+from edgemarl.envs.scenario import Scenario
 
 LEVEL = 0.95
 RESAMPLES = 4000

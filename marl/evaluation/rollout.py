@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from edgemarl.agents.api import Policy
-from edgemarl.envs.api import Array, Scenario, Step
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.scenario import Scenario, Step
 
 CHUNK_CELLS = 64
 """Cells that are played at once: large enough to hide call overhead, small enough to stay in the cache."""
@@ -93,15 +94,9 @@ class Played:
     step_s: float
 
 
-def world_of(policy: Policy, scenario: Scenario) -> Scenario:
-    """The scenario in which a policy acts: the given one, with the fields that a controller brings along as its own."""
-    world: Callable[[Scenario], Scenario] | None = getattr(policy, "world", None)
-    return scenario if world is None else world(scenario)
-
-
 def play(policy: Policy, scenario: Scenario, trace: Any, rng: np.random.Generator) -> Iterator[Played]:
     """Play every slot of a trace in the policy's world; the policy has been reset on it."""
-    scenario = world_of(policy, scenario)
+    scenario = policy.world(scenario)
     state = scenario.initial_state(trace)
     for t in range(trace.slots):
         exogenous = scenario.exogenous(trace, t)
@@ -211,7 +206,7 @@ def _further_bytes(policy: Policy, scenario: Scenario) -> float:
     """Bytes per slot by which a centralized policy's world signals more than the scenario."""
     if policy.information != "global":
         return 0.0  # what is decentralized counts in its world's own metrics
-    world = world_of(policy, scenario)
+    world = policy.world(scenario)
     return world.signalling().centralized_bytes - scenario.signalling().centralized_bytes
 
 

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgemarl.envs.api import Array, Scenario, trace_fields
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.config import unknown_name
+from edgemarl.envs.scenario import Scenario
+from edgemarl.envs.trace import trace_fields
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 
 
 def advantages_and_targets(

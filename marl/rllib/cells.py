@@ -15,9 +15,13 @@ import numpy as np
 
 from edgemarl.agents.api import Act, Announcement, Controller, Team
 from edgemarl.agents.registry import acting_order, announcements
-from edgemarl.agents.trained.policy import CENTRAL, pooled_rows
-from edgemarl.envs.api import Array, Scenario, Step, trace_fields
+from edgemarl.agents.trained.policy import CENTRAL
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.capabilities import Counterfactual, Foreseeing, decode_hybrid, hybrid_space, masks_of
+from edgemarl.envs.scenario import Scenario, Step
 from edgemarl.envs.spaces import split_action
+from edgemarl.envs.trace import trace_fields
+from edgemarl.marl.rllib.settings import RunnerSettings
 
 
 @dataclass(frozen=True)
@@ -30,17 +34,19 @@ class Slot:
     foreseen: Mapping[str, Array] = field(default_factory=dict)  # role -> (B, n, foresight e) if asked for
 
 
-class GivenActions(Controller):
-    """Stands in a team for a role whose actions a learner supplies; tells what the role's agents tell of them."""
-
-    actions: Array
+class Supplied(Controller):
+    """Stands in a team for a role whose acts a learner supplies; its messages are what the role's agents tell."""
 
     def __init__(self, announcement: Announcement | None = None) -> None:
         self.tell = None if announcement is None else announcement.tell
         self.messages = {} if announcement is None else announcement.messages
 
     def act(self, observations: Array, rng: np.random.Generator) -> Act:
-        return Act(self.actions, messages={} if self.tell is None else self.tell(self.actions))
+        raise RuntimeError("the learner supplies what this role does")
+
+    def acts(self, actions: Array) -> Act:
+        """Raw actions (B, n, ...) with what the agents tell of them."""
+        return Act(actions, messages={} if self.tell is None else self.tell(actions))
 
 
 class Cells:
@@ -51,58 +57,34 @@ class Cells:
 
     Args:
         scenario: the scenario.
-        cells: B.
-        learned: roles whose actions are supplied to `step`, or (CENTRAL,).
+        settings: how many cells, the roles whose actions are supplied to `step`, what is computed for learners.
         fixed: role -> controller that plays it; one that learns keeps learning over the episodes.
         rng: draws traces and the fixed controllers' randomness.
-        stagger: start cells at different slots of their first episode, in multiples of `window` slots if that fits.
-        window: slots of one sample.
-        with_global_state: compute the global state in every slot.
-        pooled: append the pooled rows of all agents to every row (`edgemarl.agents.trained.policy.pooled_rows`).
-        counterfactual: keep what every choice would have paid in the last slot, as `choice_rewards`.
-        hybrid: the central action is one of `hybrid_space`, flat.
-        foresight: slots ahead, the present one first, of which `Slot.foreseen` tells what they bring.
         make_trace: replaces `scenario.sample_trace(rng, cells=1)`, for replaying traces.
 
-    After a step `charges` holds what fixed controllers charge for it: role -> (B, n) (`agents.api.Controller.charges`).
+    After a step `charges` holds what fixed controllers charge for it: role -> (B, n) (`agents.api.Controller.charges`),
+    and `choice_rewards` what every choice would have paid, where the settings ask for it.
     """
 
     def __init__(
         self,
         scenario: Scenario,
-        cells: int,
-        learned: tuple[str, ...],
+        settings: RunnerSettings,
         fixed: Mapping[str, Controller],
         rng: np.random.Generator,
-        stagger: bool = True,
-        window: int = 1,
-        with_global_state: bool = False,
-        pooled: bool = False,
-        counterfactual: bool = False,
-        hybrid: bool = False,
-        foresight: int = 0,
         make_trace: Callable[[np.random.Generator], Any] | None = None,
     ) -> None:
-        self.scenario, self.count, self.learned, self.rng = scenario, cells, learned, rng
-        self.central = learned == (CENTRAL,)
-        self.with_global_state, self.pooled, self.counterfactual = with_global_state, pooled, counterfactual
-        self.hybrid, self.foresight = hybrid, foresight
+        self.scenario, self.settings, self.rng = scenario, settings, rng
+        self.count, self.learned, self.foresight = settings.cells, settings.roles, settings.foresight
+        self.central = self.learned == (CENTRAL,)
+        self.counterfactual = settings.output == "choices"
         self.choice_rewards: Mapping[str, Array] = {}
         self._make_trace = make_trace or (lambda generator: scenario.sample_trace(generator, cells=1))
-        told = {} if self.central else announcements(scenario, learned, fixed)
-        self._given = {role: GivenActions(told.get(role)) for role in learned}
-        order = acting_order(scenario, learned, fixed)
-        members = {**self._given, **fixed}
-        self.team = None
-        if not self.central:
-            self.team = Team("training", {role: members[role] for role in scenario.roles}, order)
-        self.traces: list[Any] = [self._make_trace(rng) for _ in range(cells)]
-        self._outlooks: list[Mapping[str, Array]] = [{}] * cells
-        self._look_out(range(cells))
-        self.clock = np.zeros(cells, np.int64)
-        if stagger:
-            offsets = np.arange(cells) * scenario.horizon // cells
-            self.clock = offsets // window * window if window < scenario.horizon else offsets
+        self.team = None if self.central else self._team(fixed)
+        self.traces: list[Any] = [self._make_trace(rng) for _ in range(self.count)]
+        self._outlooks: list[Mapping[str, Array]] = [{}] * self.count
+        self._look_out(range(self.count))
+        self.clock = self._first_clock()
         self.state = scenario.initial_state(self._merged())
         self.charges: Mapping[str, Array] = {}
         self._seen: tuple[Any, Mapping[str, Array]] | None = None
@@ -111,6 +93,27 @@ class Cells:
         """What fixed roles that act before the learned ones do in the present slot, once its rows were asked for."""
         self._start_team()
         self._align()
+
+    def _team(self, fixed: Mapping[str, Controller]) -> Team:
+        """All roles: the learned ones, whose acts are supplied, and the fixed ones."""
+        told = announcements(self.scenario, self.learned, fixed)
+        self._supplied = {role: Supplied(told.get(role)) for role in self.learned}
+        members: dict[str, Controller] = {**self._supplied, **fixed}
+        order = acting_order(self.scenario, self.learned, fixed)
+        pooled = self.learned if self.settings.pooled else ()
+        return Team("training", {role: members[role] for role in self.scenario.roles}, order, pooled=pooled)
+
+    def _first_clock(self) -> Array:
+        """(B,) slots at which the cells start: 0, or spread over their first episode.
+
+        Spread cells start at multiples of a sample's slots if that fits.
+        """
+        clock = np.zeros(self.count, np.int64)
+        if self.settings.stagger:
+            offsets = np.arange(self.count) * self.scenario.horizon // self.count
+            window = self.settings.slots
+            clock = offsets // window * window if window < self.scenario.horizon else offsets
+        return clock
 
     # --- stepping ----------------------------------------------------------------------------------------------------
 
@@ -130,21 +133,21 @@ class Cells:
             the step, the rows after it before any reset (None if no episode ended), and ended (B,) bool.
         """
         exogenous = self.exogenous
-        if self.central and self.hybrid:
-            parts = split_action(self.scenario.hybrid_space, actions[CENTRAL][:, 0])
-            decisions = self.scenario.decode_hybrid(self.state, parts, exogenous)
+        if self.central and self.settings.hybrid:
+            parts = split_action(hybrid_space(self.scenario), actions[CENTRAL][:, 0])
+            decisions = decode_hybrid(self.scenario, self.state, parts, exogenous)
         elif self.central:
             decisions = self.scenario.decode_central(self.state, actions[CENTRAL][:, 0], exogenous)
         else:
             assert self.team is not None
-            for role in self.learned:
-                self._given[role].actions = actions[role]
             observations = self._observed()
             self._act_before(observations)
             shown = {role: dict(senders) for role, senders in self.team.inbox.items()}
-            acts = self.team.act(observations, self.rng, self._acted)
+            given = {role: self._supplied[role].acts(actions[role]) for role in self.learned}
+            acts = self.team.act(observations, self.rng, self._acted, given)
             decisions = self.team.decisions(acts, observations, self.state, exogenous)
         if self.counterfactual:
+            assert isinstance(self.scenario, Counterfactual)
             self.choice_rewards = self.scenario.choice_rewards(self.state, decisions, exogenous)
         step = self.scenario.step(self.state, decisions, exogenous)
         if self.team is not None:
@@ -185,12 +188,10 @@ class Cells:
         state, exogenous = self.state, self.exogenous
         if self.central:
             return Slot({CENTRAL: self.scenario.global_state(state, exogenous)[:, None, :]}, {}, None)
-        if self.pooled:
-            rows = pooled_rows(rows)
-        elif self.team is not None:
-            rows = {role: self.team.row(role, rows[role]) for role in self.learned}
-        masks = self.scenario.action_masks(state, exogenous)
-        shared = self.scenario.global_state(state, exogenous) if self.with_global_state else None
+        assert self.team is not None
+        rows = {role: self.team.row(role, rows) for role in self.learned}
+        masks = masks_of(self.scenario, state, exogenous)
+        shared = self.scenario.global_state(state, exogenous) if self.settings.with_global_state else None
         masks = {r: masks[r] for r in self.learned if r in masks}
         return Slot({r: rows[r] for r in self.learned}, masks, shared, self._foreseen())
 
@@ -225,6 +226,7 @@ class Cells:
             return
         self._last_slot = np.array([trace.slots for trace in self.traces])
         self._outlook: dict[str, Array] = {}
+        assert isinstance(self.scenario, Foreseeing)
         for b in cells:
             self._outlooks[b] = self.scenario.outlook(self.traces[b])
         for role in (r for r in self.learned if r in self.scenario.foreseen_roles):

@@ -3,15 +3,14 @@
 RLlib's own multi-agent runner steps a dictionary per agent and grows an episode object per agent; here a slot is one
 forward pass per role and one step of all cells. RLlib keeps the Learner, the distribution over actors, restarts of
 failed runners, weight synchronisation and checkpoints. Used as `config.env_runners(env_runner_cls=BatchedEnvRunner)`
-with `RunnerSettings.to_dict()` as `env_config`; `edgemarl.marl.rllib.ppo` does so.
+with `RunnerSettings.to_dict()` as `env_config`; `edgemarl.marl.training.setup` does so.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -36,11 +35,11 @@ from ray.rllib.utils.metrics import (
 )
 
 from edgemarl.agents.api import Controller
+from edgemarl.agents.pooling import row_size
 from edgemarl.agents.registry import make_controller, message_entries
-from edgemarl.agents.trained.networks import environment_actions, greedy_actions, sampled_actions
-from edgemarl.agents.trained.policy import CENTRAL, row_size
-from edgemarl.envs.api import Array, Scenario, total_cost
-from edgemarl.envs.registry import make_scenario, register_scenario, scenario_target
+from edgemarl.agents.trained.policy import CENTRAL
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.scenario import total_cost
 from edgemarl.marl.rllib.advantages import advantages_and_targets
 from edgemarl.marl.rllib.cells import Cells, Slot
 from edgemarl.marl.rllib.modules import (
@@ -51,75 +50,14 @@ from edgemarl.marl.rllib.modules import (
     NEXT_ACTION_MASK,
     ActorCriticModule,
 )
+from edgemarl.marl.rllib.settings import RunnerSettings
 
 SCENARIO_METRICS = "scenario"
 CELLS_STATE = "cells"
 
 
-@dataclass(frozen=True)
-class RunnerSettings:
-    """What a runner samples; plain values, so that it travels in `env_config` and into checkpoints.
-
-    Attributes:
-        scenario: name or target of the scenario.
-        target: what stands behind a name that is registered in this process only, so that a runner elsewhere can too.
-        overrides: config fields.
-        roles: learned roles, or (CENTRAL,).
-        fixed: role -> name of the controller that plays it (`edgemarl.agents.registry.make_controller`).
-        reward: reward mode of the scenario.
-        scales: learned role -> factor on its reward.
-        hybrid: the central action is one of the scenario's `hybrid_space`.
-        offset: added to every reward before its factor.
-        cells: cells B per runner.
-        slots: slots T per sample.
-        stagger: start the cells at different slots of their first episode.
-        with_global_state: put the global state beside the observations (for a centralized critic).
-        pooled: append the pooled rows of all agents to every row (central control with shared networks).
-        foresight: slots ahead whose arrivals and channels a critic sees beside the row (`Scenario.outlook`).
-        output: "advantages" (on-policy batch), "transitions" (for a replay buffer) or "choices" (what every choice of
-            an agent would have paid).
-    """
-
-    scenario: str
-    target: str
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    roles: tuple[str, ...] = ()
-    fixed: Mapping[str, str] = field(default_factory=dict)
-    reward: str = "local"
-    scales: Mapping[str, float] = field(default_factory=dict)
-    hybrid: bool = False
-    offset: float = 0.0
-    cells: int = 8
-    slots: int = 50
-    stagger: bool = True
-    with_global_state: bool = False
-    pooled: bool = False
-    foresight: int = 0
-    output: Literal["advantages", "transitions", "choices"] = "advantages"
-
-    def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> RunnerSettings:
-        names = {f.name for f in dataclasses.fields(cls)}
-        known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in names}
-        return cls(**known)
-
-    def make(self) -> Scenario:
-        """The scenario."""
-        if self.target != self.scenario:
-            register_scenario(self.scenario, self.target)
-        return make_scenario(self.scenario, **self.overrides)
-
-
-def settings_for(scenario: str, **values: Any) -> RunnerSettings:
-    """Settings for a scenario by name or target; further values as in `RunnerSettings`."""
-    return RunnerSettings(scenario, scenario_target(scenario), **values)
-
-
 @dataclass
-class Rollout:
+class ModuleSamples:
     """T slots of B cells of one module, slot first: what a forward pass needs and what it chose."""
 
     observations: list[Array] = field(default_factory=list)  # (B, n, d), T+1 entries
@@ -165,11 +103,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         self._stream = stream
         traces, noise = (np.random.default_rng(s) for s in np.random.SeedSequence(stream).spawn(2))
         self._noise = noise
-        self.cells = Cells(
-            self.scenario, self.settings.cells, self.settings.roles, self._fixed_controllers(), traces,
-            self.settings.stagger, self.settings.slots, self.settings.with_global_state, self.settings.pooled,
-            self.settings.output == "choices", self.settings.hybrid, self.settings.foresight, self.make_trace,
-        )  # fmt: skip
+        self.cells = Cells(self.scenario, self.settings, self._fixed_controllers(), traces, self.make_trace)
         self._returns = np.zeros(self.settings.cells)
         self._whole = self.cells.clock == 0
         if self._pending_cells is not None:
@@ -221,7 +155,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
             return self._play(self.cells, slots, explore)
 
     def _play(self, cells: Cells, slots: int, explore: bool) -> MultiAgentBatch:
-        rollouts = {role: Rollout() for role in self.settings.roles}
+        rollouts = {role: ModuleSamples() for role in self.settings.roles}
         shared: list[Array] = []
         last_rows: dict[int, Slot] = {}
         ends = np.zeros((slots, cells.count), bool)
@@ -259,7 +193,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         return MultiAgentBatch(batches, slots * cells.count)
 
     @torch.no_grad()
-    def _act(self, role: str, rows: Slot, rollout: Rollout, explore: bool) -> Array:
+    def _act(self, role: str, rows: Slot, rollout: ModuleSamples, explore: bool) -> Array:
         """Raw actions (B, n, ...) of a role: one forward pass for all its agents in all cells."""
         module = self.module[role]
         observations = rows.observations[role]
@@ -270,18 +204,18 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
             batch[ACTION_MASK] = torch.from_numpy(mask)
         # not `forward_exploration`, which sets the mode of every layer in every slot: 15% of sampling at 20 devices
         parameters = module._forward_exploration(batch)[Columns.ACTION_DIST_INPUTS].numpy()
-        spec = module.spec
+        head = module.policy.head
         draw = getattr(module, "explored", None)  # a module of a deterministic policy brings its own noise
         if not explore:
-            chosen = greedy_actions(spec, parameters)
+            chosen = head.greedy(parameters)
         else:
-            chosen = sampled_actions(spec, parameters, self._noise) if draw is None else draw(parameters, self._noise)
+            chosen = head.sample(parameters, self._noise) if draw is None else draw(parameters, self._noise)
         if role in rows.foreseen:
             rollout.foreseen.append(rows.foreseen[role])
         rollout.observations.append(observations)
         rollout.parameters.append(parameters)
         rollout.actions.append(chosen)
-        return environment_actions(spec, chosen)
+        return np.asarray(head.to_env(chosen))
 
     def _rewards(self, step: Any) -> dict[str, Array]:
         scales, offset = self.settings.scales, self.settings.offset
@@ -297,7 +231,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
 
     @torch.no_grad()
     def _on_policy(
-        self, role: str, rollout: Rollout, shared: list[Array], ends: Array, last_rows: Mapping[int, Slot]
+        self, role: str, rollout: ModuleSamples, shared: list[Array], ends: Array, last_rows: Mapping[int, Slot]
     ) -> dict[str, Array]:
         """Columns for PPO's loss; advantages are not standardised here, since other runners' batches join."""
         module = self.module[role]
@@ -322,7 +256,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         return _rows(columns, shared[:-1], module.has_agent_axis)
 
     def _values(
-        self, module: ActorCriticModule, role: str, rollout: Rollout, shared: list[Array], ends: Array,
+        self, module: ActorCriticModule, role: str, rollout: ModuleSamples, shared: list[Array], ends: Array,
         last_rows: Mapping[int, Slot],
     ) -> tuple[Array, Array]:  # fmt: skip
         """Values (T, B, n) of the rows acted on and of the rows that followed, before any reset."""
@@ -348,7 +282,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         return values.reshape(steps, cells, -1)
 
     def _choices(
-        self, role: str, rollout: Rollout, shared: list[Array], ends: Array, last_rows: Mapping[int, Slot]
+        self, role: str, rollout: ModuleSamples, shared: list[Array], ends: Array, last_rows: Mapping[int, Slot]
     ) -> dict[str, Array]:
         """Columns for the all-action gradient: row and what every choice would have paid."""
         columns = {
@@ -360,7 +294,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         return _rows(columns, shared[:-1], self.module[role].has_agent_axis)
 
     def _transitions(
-        self, role: str, rollout: Rollout, shared: list[Array], ends: Array, last_rows: Mapping[int, Slot]
+        self, role: str, rollout: ModuleSamples, shared: list[Array], ends: Array, last_rows: Mapping[int, Slot]
     ) -> dict[str, Array]:
         """Columns for a replay buffer: row, action, reward, next row (of the old episode where one ended)."""
         observations = np.stack(rollout.observations)

@@ -18,7 +18,9 @@ from ray.rllib.core.distribution.torch.torch_distribution import (
 from ray.rllib.core.rl_module.apis.value_function_api import ValueFunctionAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 
-from edgemarl.agents.trained.networks import NetworkSpec, PolicyNetwork, ValueNetwork
+from edgemarl.agents.trained.heads import Box
+from edgemarl.agents.trained.networks import PolicyNetwork, ValueNetwork
+from edgemarl.agents.trained.spec import NetworkSpec
 
 GLOBAL_STATE = "global_state"
 ACTION_MASK = "action_mask"
@@ -31,7 +33,7 @@ class ActorCriticModule(TorchRLModule, ValueFunctionAPI):
     """Policy and separate value network of one role.
 
     `model_config` entries: `spec` (a `NetworkSpec` as dict), `critic_hidden` (widths), `global_size` (entries D of the
-    global state if the critic sees it, else 0), `agents` (n, heads of that critic), `cell_size` (agents that share one
+    global state if the critic sees it, else 0), `agents` (n, heads of that critic), `group_size` (agents that share one
     value, else 0), `foreseen` (entries of the next slots that the critic sees beside a row, else 0),
     `first_action` (raw action that the policy starts from, or nothing).
     """
@@ -48,13 +50,13 @@ class ActorCriticModule(TorchRLModule, ValueFunctionAPI):
             self.policy.start_from(settings["first_action"])
         self.critic = ValueNetwork(
             self.spec, settings["critic_hidden"], settings["global_size"], settings["agents"],
-            settings.get("cell_size", 0), settings.get("foreseen", 0),
+            settings.get("group_size", 0), settings.get("foreseen", 0),
         )  # fmt: skip
 
     @property
     def has_agent_axis(self) -> bool:
         """Whether rows are cell-steps (M, n, ...) and not agent-steps."""
-        return bool(self.spec.agents) or self.critic.of_global_state or bool(self.critic.cell_size)
+        return bool(self.spec.agents) or self.critic.of_global_state or bool(self.critic.group_size)
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         return {Columns.ACTION_DIST_INPUTS: self.policy(batch[Columns.OBS], batch.get(ACTION_MASK))}
@@ -71,8 +73,8 @@ class ActorCriticModule(TorchRLModule, ValueFunctionAPI):
             self.critic.normaliser.merge(*moments[GLOBAL_STATE if self.critic.of_global_state else Columns.OBS])
 
     def get_inference_action_dist_cls(self) -> Any:
-        if self.spec.kind == "box":
+        if isinstance(self.policy.head, Box):
             return TorchDiagGaussian
-        if self.spec.kind == "discrete":
+        if len(self.spec.choices) == 1:
             return TorchCategorical
         return TorchMultiCategorical.get_partial_dist_cls(input_lens=list(self.spec.choices))

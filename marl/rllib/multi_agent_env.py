@@ -8,8 +8,8 @@ from typing import Any
 import gymnasium
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
-from edgemarl.envs.api import Scenario
 from edgemarl.envs.parallel import ScenarioParallelEnv
+from edgemarl.envs.scenario import Scenario
 
 
 class ScenarioMultiAgentEnv(MultiAgentEnv):

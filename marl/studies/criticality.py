@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from edgemarl.agents.registry import make_policy
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.scenarios.model_pruning import ModelPruning
 from edgemarl.envs.scenarios.model_pruning.config import ModelPruningConfig
 

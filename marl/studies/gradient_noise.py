@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from edgemarl.agents.sequential_offloading.q_server import ParametricQServer
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.scenarios.sequential_offloading import SequentialOffloading
 from edgemarl.envs.scenarios.sequential_offloading.config import SequentialOffloadingConfig, scaled_server
 

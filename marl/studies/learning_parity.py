@@ -1,6 +1,6 @@
 """The same PPO through our batched runner and through RLlib's own multi-agent runner: do they learn the same?
 
-    python -m edgemarl.marl.studies.learning_parity --seeds 5 --agent-steps 320000 --out results/learning_parity
+    edgemarl check parity --training-seeds 5 --agent-steps 320000
 
 `sequential_offloading`, 20 devices that share one policy; equal networks, loss, batch, minibatch, epochs, learning-rate
 schedule and discount. A device's reward and queue do not depend on the server, so RLlib's side leaves the server to
@@ -11,7 +11,6 @@ in the folder, and those that are there are not trained again.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,10 @@ from edgemarl.agents.registry import make_controller
 from edgemarl.agents.trained.policy import NetworkController, TrainedPolicy
 from edgemarl.marl.evaluation.rollout import SampledTraces, rollout
 from edgemarl.marl.rllib.multi_agent_env import ScenarioMultiAgentEnv
-from edgemarl.marl.rllib.session import local_ray, module_specs, policy_networks, ppo_config, runner_settings, set_up
-from edgemarl.marl.training.config import TrainConfig
+from edgemarl.marl.rllib.node import local_ray
+from edgemarl.marl.training.config import TrainConfig, resolve
+from edgemarl.marl.training.curve import policy_networks
+from edgemarl.marl.training.setup import module_specs, rllib_config, runner_settings, set_up
 
 SIDES = ("batched", "rllib")
 SERVER = {"server": "parametric_q"}
@@ -45,17 +46,16 @@ def run_config(seed: int, agent_steps: int, devices: int) -> TrainConfig:
 
 def batched_policy(config: TrainConfig) -> TrainedPolicy:
     """The device policy of our runner."""
-    algorithm = set_up(config)
-    return _trained(algorithm, config)
+    return _trained(set_up(resolve(config)), config)
 
 
 def rllib_policy(config: TrainConfig) -> TrainedPolicy:
     """The device policy of RLlib's PPO with its own runner, connectors and Learner."""
     scenario = config.make_scenario()
     both = dataclasses.replace(config, fixed={})
-    scales = {"device": runner_settings(config).scales["device"]}
+    scales = {"device": runner_settings(resolve(config)).scales["device"]}
     register_env("learning_parity", lambda _: ScenarioMultiAgentEnv(scenario, "local", scales))
-    ours = ppo_config(config)
+    ours = rllib_config(resolve(config))
     built = (
         PPOConfig()
         .environment("learning_parity", disable_env_checking=True)
@@ -65,7 +65,7 @@ def rllib_policy(config: TrainConfig) -> TrainedPolicy:
             policy_mapping_fn=lambda agent, *_, **__: agent.split("_")[0],
             policies_to_train=["device"],
         )
-        .rl_module(rl_module_spec=module_specs(both, both.make_scenario()))
+        .rl_module(rl_module_spec=module_specs(resolve(both)))
         .debugging(seed=config.seed, log_level="ERROR")
         .training(
             lr=ours.lr, gamma=ours.gamma, lambda_=ours.lambda_, clip_param=ours.clip_param,
@@ -125,26 +125,3 @@ def interval(values: np.ndarray) -> tuple[float, float, float]:
     mean = float(values.mean())
     half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
     return mean, mean - half, mean + half
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--agent-steps", type=int, default=320_000, help="decisions of devices per run")
-    parser.add_argument("--devices", type=int, default=20)
-    parser.add_argument("--out", type=Path, default=Path("results/learning_parity"))
-    options = parser.parse_args()
-    if options.seeds < 2:
-        parser.error(f"--seeds {options.seeds} is not legal: an interval needs at least 2")
-    costs = study(options.out, options.seeds, options.agent_steps, options.devices)
-    found = {side: interval(values.mean(axis=1)) for side, values in costs.items()}
-    for side, (mean, low, high) in found.items():
-        print(f"{side:8s} cost {mean:.3f} [{low:.3f}, {high:.3f}] over {options.seeds} seeds")
-    difference = interval((costs["batched"] / costs["rllib"] - 1.0).mean(axis=1))
-    print("batched over rllib: {:+.2%} [{:+.2%}, {:+.2%}]".format(*difference))
-    (_, low_a, high_a), (_, low_b, high_b) = found["batched"], found["rllib"]
-    print("the intervals overlap" if low_a <= high_b and low_b <= high_a else "the intervals do not overlap")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """Gymnasium's Pendulum-v1 as a batched scenario: a small task on which DDPG and TD3 are held to published returns.
 
-    python -m edgemarl.marl.studies.pendulum td3 --steps 10000 --seed 0
+    edgemarl check pendulum td3 --steps 10000 --seed 0
 
 trains through `training.run` and plays 20 episodes of Gymnasium's own Pendulum-v1 without noise. Published returns are
 -150 to -200.
@@ -8,22 +8,21 @@ trains through `training.run` and plays 20 episodes of Gymnasium's own Pendulum-
 
 from __future__ import annotations
 
-import argparse
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 
-from edgemarl.agents.trained.policy import CENTRAL, TrainedPolicy
-from edgemarl.envs.api import Array, Role, Scenario, Signalling, Step, Trace, checked_actions, drawn
+from edgemarl.agents.trained.policy import TrainedPolicy
+from edgemarl.envs.actions import checked_actions
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.config import config_class, quantity
 from edgemarl.envs.registry import register_scenario
+from edgemarl.envs.scenario import Role, Scenario, Signalling, Step
+from edgemarl.envs.trace import Trace, drawn
 from edgemarl.marl.training.config import TrainConfig
-from edgemarl.marl.training.run import train
 
 ENVIRONMENT, EVALUATION_EPISODES = "Pendulum-v1", 20
 SPEED_MAX, TORQUE_MAX, STEP_S, GRAVITY = 8.0, 2.0, 0.05, 10.0
@@ -149,24 +148,3 @@ def returns_without_noise(policy: TrainedPolicy, episodes: int, seed: int) -> Ar
             returns[episode] += float(reward)
             over = terminated or truncated
     return returns
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("algorithm", choices=("ddpg", "td3"))
-    parser.add_argument("--steps", type=int, default=10_000, help="env steps")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        run = train(pendulum_run(options.algorithm, options.steps, options.seed), Path(folder))
-        policy = TrainedPolicy.load(run.path / "policy" / f"{CENTRAL}.pt")
-    returns = returns_without_noise(policy, EVALUATION_EPISODES, 10_000)
-    print(
-        f"{options.algorithm}, seed {options.seed}, {options.steps} env steps in {run.training_s:.0f} s: return "
-        f"{returns.mean():.1f}, standard deviation {returns.std(ddof=1):.1f}, worst {returns.min():.1f} "
-        f"over {EVALUATION_EPISODES} episodes without noise"
-    )
-
-
-if __name__ == "__main__":
-    main()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from edgemarl.agents.sequential_offloading.model import DeviceModel, DeviceRows, Lattice, ServerModel, work_set
+from edgemarl.agents.sequential_offloading.model import DeviceModel, Lattice, OffloadingRows, ServerModel, work_set
 from edgemarl.agents.sequential_offloading.value_iteration import (
     QUEUE_ROWS,
     SWEEPS_MAX,
@@ -25,7 +25,7 @@ from edgemarl.agents.sequential_offloading.value_iteration import (
     fading_bins,
     lowest_price,
 )
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.radio import from_db
 from edgemarl.envs.scenarios.sequential_offloading import SequentialOffloading
 from edgemarl.envs.scenarios.sequential_offloading.config import SequentialOffloadingConfig
@@ -98,7 +98,7 @@ class CoupledProblem:
         values = DeviceValues(self.scenario, self.mean_gain_per_w, np.array([price]), bins=FADING_BINS).table
         queue = np.round(np.arange(TENTHS * QUEUE_ROWS) / TENTHS, 9)
         u, h = (a.ravel() for a in np.meshgrid(queue, self.gain, indexing="ij"))
-        rows = DeviceRows(u, h, np.zeros(len(u), np.int64), np.full(len(u), price))
+        rows = OffloadingRows(u, h, np.zeros(len(u), np.int64), np.full(len(u), price))
         work = np.minimum(self.device.greedy(rows, values, np.zeros(len(u), np.int64)), u)
         residual, transmit, _ = self.device.transmit(u - work, h)
         kept = u - work - residual if self.config.residual_leaves_device else u - work

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from edgemarl.agents.model_partitioning.reference import SlotProblem, slot_optimum
-from edgemarl.envs.api import Array
+from edgemarl.agents.model_partitioning.reference import CutProblem, slot_optimum
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.scenarios.model_partitioning import (
     ModelPartitioning,
     ModelPartitioningDecisions,
@@ -41,7 +41,7 @@ def price_of_locality(config: ModelPartitioningConfig, queue: float) -> dict[str
     pool = cell.draw(rng, DRAWS)
     rows = rng.integers(0, DRAWS, (SLOTS, config.num_devices))  # a device's draw each: independent, as in the scenario
     slots = _picked(pool, rows)
-    best, central = slot_optimum(SlotProblem.of(cell.scenario, cell.state(SLOTS), slots))
+    best, central = slot_optimum(CutProblem.of(cell.scenario, cell.state(SLOTS), slots))
     policies = np.broadcast_to(cell.scenario.layers, (DRAWS, config.num_devices)).copy()
     choices = [np.unique(best[:, n]) for n in range(config.num_devices)]
     for _ in range(SWEEPS):

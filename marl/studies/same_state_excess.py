@@ -7,7 +7,7 @@ from time import perf_counter
 
 import numpy as np
 
-from edgemarl.agents.model_partitioning.reference import SlotProblem, dual_bound
+from edgemarl.agents.model_partitioning.reference import CutProblem, dual_bound
 from edgemarl.agents.registry import make_policy
 from edgemarl.envs.scenarios.model_partitioning import ModelPartitioning
 from edgemarl.envs.scenarios.model_partitioning.config import ModelPartitioningConfig, scaled_resources
@@ -43,7 +43,7 @@ def same_state_excess(config: ModelPartitioningConfig, num_devices: float) -> di
         decisions = priced.decide(state, exogenous, rng)
         decision_s = perf_counter() - start
         if t >= WARMUP_SLOTS and (t - WARMUP_SLOTS) % EVERY == 0:
-            problem, one = SlotProblem.of(scenario, state, exogenous), np.arange(1)
+            problem, one = CutProblem.of(scenario, state, exogenous), np.arange(1)
             start = perf_counter()
             best = central.decide(state, exogenous, rng)
             central_s = perf_counter() - start

@@ -6,36 +6,34 @@ the messages of fixed roles, those of this slot from roles that act before it, t
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from edgemarl.agents.api import Team
 from edgemarl.agents.registry import acting_order, make_controller
-from edgemarl.agents.trained.networks import PolicyNetwork, unit_actions
-from edgemarl.envs.api import Array
-from edgemarl.marl.rllib.session import policy_networks
-from edgemarl.marl.training.config import TrainConfig
+from edgemarl.agents.trained.networks import PolicyNetwork
+from edgemarl.envs.arrays import Array
+from edgemarl.marl.algorithms.base import Run
+from edgemarl.marl.training.curve import policy_networks
 
 LEARNING_RATE = 3e-3
 """First one; it falls linearly to a fiftieth."""
 LAST_RATE = 0.02
-SMOOTHING = 0.2
-"""Part of a discrete target that is spread over all choices: 0.9 and 0.1 for two, so that exploration goes on."""
 ROWS = 8192
 """Rows that a role's agents play at least."""
 
 
-def warm_start(algorithm: Any, config: TrainConfig) -> None:
+def warm_start(algorithm: Any, run: Run) -> None:
     """Fit the policies of a fresh algorithm to the controllers that `imitate` names; runners receive them."""
-    played = demonstrations(config)
+    played = demonstrations(run)
     states = {}
     for role, network in policy_networks(algorithm).items():
         rows, actions = played[role]
         assert isinstance(network, PolicyNetwork)
-        fit(network, rows, actions, config.imitate_steps, config.minibatch, config.seed)
+        fit(network, rows, actions, run.settings.imitate_steps, run.settings.minibatch, run.config.seed)
         states[role] = network.state_dict()
 
     def load(learner: Any, **_: Any) -> None:
@@ -48,24 +46,24 @@ def warm_start(algorithm: Any, config: TrainConfig) -> None:
     )
 
 
-def demonstrations(config: TrainConfig) -> dict[str, tuple[Array, Array]]:
+def demonstrations(run: Run) -> dict[str, tuple[Array, Array]]:
     """Learned role -> rows (M, n, d) as its network will see them and the teacher's raw actions (M, n, ...)."""
-    scenario = config.make_scenario()
-    names = {**config.imitate, **config.fixed}
+    scenario, config, imitate = run.scenario, run.config, run.settings.imitate
+    names = {**imitate, **config.fixed}
     members = {role: make_controller(scenario, role, names[role]) for role in scenario.roles}
     team = Team("demonstration", members, acting_order(scenario, (), list(scenario.roles)))
     traces, noise = (np.random.default_rng(s) for s in np.random.SeedSequence([config.seed, 3]).spawn(2))
-    fewest = min(scenario.roles[role].count for role in config.imitate)
+    fewest = min(scenario.roles[role].count for role in imitate)
     slots = min(scenario.horizon, max(1, -(-ROWS // (config.cells * fewest))))
     trace = scenario.sample_trace(traces, config.cells, slots)
     team.reset(scenario, trace)
     state = scenario.initial_state(trace)
-    seen: dict[str, list[tuple[Array, Array]]] = {role: [] for role in config.imitate}
+    seen: dict[str, list[tuple[Array, Array]]] = {role: [] for role in imitate}
     for t in range(slots):
         exogenous = scenario.exogenous(trace, t)
         observations = scenario.observe(state, exogenous)
-        before = team.act_before(config.imitate, observations, noise)
-        rows = {role: _heard(team, role, observations[role], config) for role in seen}
+        before = team.act_before(imitate, observations, noise)
+        rows = {role: _heard(team, role, observations[role], config.fixed) for role in seen}
         acts = team.act(observations, noise, before)
         for role, found in seen.items():
             actions = acts[role].actions
@@ -79,9 +77,9 @@ def demonstrations(config: TrainConfig) -> dict[str, tuple[Array, Array]]:
     }
 
 
-def _heard(team: Team, role: str, observations: Array, config: TrainConfig) -> Array:
+def _heard(team: Team, role: str, observations: Array, fixed: Collection[str]) -> Array:
     inbox = team.inbox[role]
-    told = [inbox[sender] for sender in team.controllers if sender in config.fixed and sender in inbox]
+    told = [inbox[sender] for sender in team.controllers if sender in fixed and sender in inbox]
     return np.concatenate([observations, *told], axis=2)
 
 
@@ -107,25 +105,9 @@ def fit(network: PolicyNetwork, rows: Array, actions: Array, steps: int, batch: 
         for group in optimiser.param_groups:
             group["lr"] = LEARNING_RATE * (1.0 - (1.0 - LAST_RATE) * i / steps)
         index = rng.integers(0, len(rows), size)
-        loss = imitation_loss(network, torch.from_numpy(rows[index]), torch.from_numpy(actions[index]))
+        loss = network.head.loss(network(torch.from_numpy(rows[index])), torch.from_numpy(actions[index]))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         value = float(loss.detach())
     return value
-
-
-def imitation_loss(network: PolicyNetwork, rows: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
-    """Mean squared error of a Box action in units of half its range; smoothed cross-entropy of discrete choices."""
-    spec, out = network.spec, network(rows)
-    if spec.kind == "box":
-        mean = out[..., : spec.outputs]
-        found = torch.tanh(mean) if spec.squash == "tanh" else mean
-        return nn.functional.mse_loss(found, unit_actions(spec, actions.float()))
-    start = torch.tensor(spec.start)
-    chosen = (actions.reshape(*out.shape[:-1], len(spec.choices)) - start).reshape(-1, len(spec.choices))
-    heads = torch.split(out.reshape(-1, out.shape[-1]), list(spec.choices), dim=-1)
-    losses = [
-        nn.functional.cross_entropy(head, chosen[:, i], label_smoothing=SMOOTHING) for i, head in enumerate(heads)
-    ]
-    return torch.stack(losses).sum()

@@ -21,8 +21,8 @@ from typing import Any
 import pandas as pd
 from ray import tune
 
-from edgemarl.marl.training.config import TrainConfig, check
-from edgemarl.marl.training.run import RESUMABLE
+from edgemarl.marl.training.config import TrainConfig, resolve
+from edgemarl.marl.training.folder import RESUMABLE
 from edgemarl.marl.training.storage import is_url, storage_path, stored_train
 
 Notify = Callable[[int, int], None]
@@ -73,8 +73,7 @@ def make_trials(
         merged = {**base, **fields, "seed": seed}
         merged["set"] = {**base.get("set", {}), **fields.get("set", {}), **point}
         config = TrainConfig(**merged)
-        check(config)
-        checked = config.make_scenario().config  # "20" from the command line and 20 from a file are one trial
+        checked = resolve(config).scenario.config  # "20" from the command line and 20 from a file are one trial
         config = dataclasses.replace(config, set={field: getattr(checked, field) for field in config.set})
         trials.append(Trial(controller, point, config))
     return trials
@@ -122,7 +121,7 @@ def _tune(trials: Sequence[Trial], where: str, concurrent: int | None, ended: Ca
     """Run trials under Ray Tune; name -> error of those that failed for good."""
     if not trials:
         return {}
-    from edgemarl.marl.rllib.session import local_ray
+    from edgemarl.marl.rllib.node import local_ray
 
     # by default Tune ends as if all was done; here what is left goes on when the sweep is started again
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
@@ -174,5 +173,5 @@ def _trial(config: dict[str, Any]) -> None:
 
     torch.set_num_threads(1)
     run = config["run"]
-    result = stored_train(TrainConfig(**run["config"]), run["name"], run["where"])
+    result = stored_train(TrainConfig.from_dict(run["config"]), run["name"], run["where"])
     tune.report({"cost": float(result.curve["cost"].iloc[-1])})

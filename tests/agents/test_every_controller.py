@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from edgemarl.agents.api import Act, Policy, Team
-from edgemarl.agents.registry import make_policy, playbook
+from edgemarl.agents.registry import make_policy, playbook_of
 from edgemarl.envs import make_scenario, scenario_names
-from edgemarl.envs.api import Scenario
+from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.model_placement import scaled
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -21,7 +21,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "model_placement": dataclasses.asdict(scaled(2, 5)),
 }
 BLOCKS = 8
-ALL = [(scenario, name) for scenario in scenario_names() for name in playbook(scenario).controllers]
+ALL = [(scenario, name) for scenario in scenario_names() for name in playbook_of(scenario).controllers]
 
 
 @cache
@@ -162,9 +162,9 @@ def part_of(act: Act, agent: int, count: int) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("name", scenario_names())
 def test_reference_and_roles_exist(name: str) -> None:
-    assert playbook(name).reference in playbook(name).controllers
+    assert playbook_of(name).reference in playbook_of(name).controllers
     scenario, _ = small(name)
-    for role, builders in playbook(name).roles.items():
+    for role, builders in playbook_of(name).roles.items():
         assert role in scenario.ledger  # some roles decide under some configs only
         assert all(builder(scenario) is not None for builder in builders.values())
 

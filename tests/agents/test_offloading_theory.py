@@ -11,7 +11,7 @@ import pytest
 
 from edgemarl.agents.api import Team
 from edgemarl.agents.registry import make_policy
-from edgemarl.agents.sequential_offloading.model import DeviceRows, read_device_rows, work_set
+from edgemarl.agents.sequential_offloading.model import OffloadingRows, read_device_rows, work_set
 from edgemarl.agents.sequential_offloading.paper_gradient import (
     PaperGradientDevice,
     bellman_residual,
@@ -103,7 +103,7 @@ def test_learner_targets_and_decisions_equal_brute_force(kind: str, leaves: bool
             best, _ = brute_force_minimum(scenario, kind, y + arrived[k], gain[k], price[k], value)
             assert targets[j, k] == pytest.approx(best + y + arrived[k], rel=2e-6)
     for queue in (0.0, 0.4, 1.0, 2.5, 3.0, 7.0, 12.3):
-        chosen = learner.decide(DeviceRows(np.full(5, queue), gain, arrived, price))
+        chosen = learner.decide(OffloadingRows(np.full(5, queue), gain, arrived, price))
         for k in range(5):
             value = piecewise_linear(DEVICE_GRID, learner.values[:, k].astype(float))
             best, totals = brute_force_minimum(scenario, kind, queue, gain[k], price[k], value)

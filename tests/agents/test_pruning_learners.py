@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgemarl.agents.least_squares import LeastSquares
-from edgemarl.agents.model_pruning.q_learner import ParametricQDevice, ParametricQGateway
+from edgemarl.agents.model_pruning.q_learner import PruningQDevice, PruningQGateway
 from edgemarl.agents.registry import make_policy
 from edgemarl.envs.registry import make_scenario
 
@@ -25,7 +25,7 @@ def test_weights_are_those_of_ridge_regression_on_the_own_samples() -> None:
 
 def test_a_gateway_hears_the_costs_of_its_own_devices() -> None:
     scenario = make_scenario("model_pruning", num_devices=7, num_gateways=3)
-    device = ParametricQDevice()
+    device = PruningQDevice()
     device.reset(scenario, 2)
     rows = np.zeros((2, 7, scenario.roles["device"].observation_space.shape[0]), np.float32)
     assert not device.act(rows, np.random.default_rng(0)).messages["gateway"].any()
@@ -36,7 +36,7 @@ def test_a_gateway_hears_the_costs_of_its_own_devices() -> None:
 
 def test_a_gateway_learns_the_cost_of_its_cell_for_the_model_that_it_ran() -> None:
     scenario = make_scenario("model_pruning", num_devices=4, num_gateways=2)
-    gateway = ParametricQGateway(exploration=0.0, floor=0.0)
+    gateway = PruningQGateway(exploration=0.0, floor=0.0)
     gateway.reset(scenario, 1)
     rows = np.zeros((1, 2, scenario.roles["gateway"].observation_space.shape[0] + 1), np.float32)
     rows[..., 2] = 1.0  # all tasks of the lowest level
@@ -65,4 +65,4 @@ def test_devices_learn_to_serve_more_tasks_than_at_first() -> None:
 
 def test_illegal_settings_are_named() -> None:
     with pytest.raises(ValueError, match=r"decay_slots = 0\.0 slots"):
-        ParametricQDevice(decay_slots=0.0)
+        PruningQDevice(decay_slots=0.0)

@@ -21,7 +21,7 @@ from local_cluster import START_S, LocalCluster, wait_for
 from edgemarl.agents.registry import make_policy
 from edgemarl.envs.registry import make_scenario
 from edgemarl.marl.evaluation.rollout import SampledTraces, rollout
-from edgemarl.marl.training.run import load_policy
+from edgemarl.marl.training.trained import load_policy
 
 ROOT = Path(__file__).parent.parent.parent
 CELLS, SLOTS, DEVICES = 4, 25, 3

@@ -12,7 +12,7 @@ import pytest
 def local_cluster() -> Iterator[None]:
     import torch
 
-    from edgemarl.marl.rllib.session import local_ray
+    from edgemarl.marl.rllib.node import local_ray
 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)

@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from edgemarl.agents.model_pruning.rules import CellPlan, static_shares
+from edgemarl.agents.model_pruning.rules import PlanningGateway, static_shares
 from edgemarl.agents.registry import make_controller
 from edgemarl.agents.trained.policy import TrainedPolicy
 from edgemarl.envs.registry import make_scenario
 from edgemarl.envs.scenarios.model_pruning import ModelPruning
-from edgemarl.marl.rllib.counterfactual import all_action_loss
-from edgemarl.marl.rllib.session import entropy_schedule
-from edgemarl.marl.training.config import check
+from edgemarl.marl.algorithms.base import entropy_schedule
+from edgemarl.marl.algorithms.counterfactual import all_action_loss
+from edgemarl.marl.training.config import TrainConfig, resolve
 from edgemarl.marl.training.imitation import demonstrations
-from edgemarl.marl.training.run import TrainConfig, load_policy, train
+from edgemarl.marl.training.run import train
+from edgemarl.marl.training.trained import load_policy
 
 CELL = {"num_devices": 20, "num_gateways": 1, "bandwidth_hz": 1e6, "gateway_broadcast": "rank"}
 
@@ -79,17 +80,19 @@ def test_central_policy_with_a_fixed_server_follows_its_rule(local_cluster: None
     [
         ({"fixed": {}}, "says it for device, gateway, not for 'server'"),
         ({"scenario": "sequential_offloading", "set": {}, "fixed": {}}, "no role"),
-        ({"control": "central", "central_policy": "joint", "fixed": {}}, "not for 'central'"),
+        ({"control": "central", "central_policy": "joint", "fixed": {}}, "does not decide a joint action"),
     ],
 )
 def test_roles_without_known_choices_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        check(run(**values))
+        resolve(run(**values))
 
 
 def test_entropy_bonus_falls_to_zero_at_its_share_of_the_budget() -> None:
-    assert entropy_schedule(run(), 1000) == [[0, 0.01], [800, 0.0]]
-    assert entropy_schedule(run(entropy_until=None), 1000) == 0.01
+    agents = resolve(run()).agents
+    budget = {"agent_steps": 1000 * agents}
+    assert entropy_schedule(resolve(run(**budget))) == [[0, 0.01], [800, 0.0]]
+    assert entropy_schedule(resolve(run(entropy_until=None, **budget))) == 0.01
 
 
 PLANNERS = {"device": "cell_plan", "gateway": "cell_plan"}
@@ -98,7 +101,7 @@ PLANNERS = {"device": "cell_plan", "gateway": "cell_plan"}
 def test_demonstrated_devices_follow_the_plan_of_their_own_slot() -> None:
     scenario = make_scenario("model_pruning", **CELL)
     assert isinstance(scenario, ModelPruning)
-    shown = demonstrations(run(imitate=PLANNERS))
+    shown = demonstrations(resolve(run(imitate=PLANNERS)))
     planner = make_controller(scenario, "gateway", "cell_plan")
     rows, bits = shown["device"]
     planner.reset(scenario, len(rows))
@@ -112,7 +115,7 @@ def test_networks_of_normalised_rows_keep_what_they_imitated(local_cluster: None
     """One iteration with no learning rate to speak of: the saved policy still does what it was shown."""
     config = run(imitate=PLANNERS, imitate_steps=600, minibatch=1600, normalise=True, lr=1e-9, agent_steps=1)
     train(config, tmp_path)
-    rows, bits = demonstrations(config)["device"]
+    rows, bits = demonstrations(resolve(config))["device"]
     device = TrainedPolicy.load(tmp_path / "policy" / "device.pt")
     assert (device.act(rows, np.random.default_rng(0)) == bits).mean() > 0.9
 
@@ -124,7 +127,7 @@ def test_gateways_that_take_their_share_for_granted_plan_as_those_that_are_told(
     state = scenario.initial_state(trace)
     rows = scenario.observe(state, scenario.exogenous(trace, 0))["gateway"]
     share = static_shares(scenario, state.channel_gain, 0.5)
-    told, granted = CellPlan("announced"), CellPlan(0.5)
+    told, granted = PlanningGateway("announced"), PlanningGateway(0.5)
     for planner in (told, granted):
         planner.reset(scenario, 50)
     rng = np.random.default_rng(0)

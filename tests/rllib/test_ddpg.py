@@ -15,17 +15,20 @@ from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
-from edgemarl.agents.trained.networks import network_spec
 from edgemarl.agents.trained.policy import CENTRAL, TrainedPolicy
+from edgemarl.agents.trained.spec import network_spec
 from edgemarl.envs.registry import make_scenario
-from edgemarl.marl.rllib.ddpg import DDPG_EXTRAS, TD3_EXTRAS, DDPGConfig
-from edgemarl.marl.rllib.ddpg_learner import DDPGLearner
-from edgemarl.marl.rllib.ddpg_module import DDPGModule
-from edgemarl.marl.rllib.session import TANH
+from edgemarl.marl.algorithms.ddpg.algorithm import DDPGConfig
+from edgemarl.marl.algorithms.ddpg.learner import DDPGLearner
+from edgemarl.marl.algorithms.ddpg.module import DDPGModule
 from edgemarl.marl.studies.pendulum import Pendulum, PendulumConfig, PendulumDecisions, PendulumExogenous, PendulumState
-from edgemarl.marl.training.config import TrainConfig
-from edgemarl.marl.training.run import load_policy, train
+from edgemarl.marl.training.config import TrainConfig, resolve
+from edgemarl.marl.training.run import train
+from edgemarl.marl.training.trained import load_policy
 
+TANH: dict[str, Any] = {"deterministic": True, "squash": "tanh"}
+DDPG_EXTRAS: dict[str, Any] = {"twin_q": False, "policy_delay": 1, "target_noise": 0.0, "target_noise_clip": 0.0}
+TD3_EXTRAS: dict[str, Any] = {"twin_q": True, "policy_delay": 2, "target_noise": 0.2, "target_noise_clip": 0.5}
 MODULE = "device"
 STATES, ACTIONS, ROWS = 3, 2, 6
 SPACES = (Box(-1, 1, (STATES,)), Box(np.array([-2, 0]), np.array([2, 1]), (2,)))
@@ -247,9 +250,9 @@ def test_a_run_resumes_with_the_state_of_its_learner_and_its_policy_acts_without
     curve = train(config, tmp_path).curve
     assert curve["env_steps"].tolist() == [80, 120, 160]  # the first iteration plays the random steps
     assert np.isfinite(curve[[f"{CENTRAL}_qf_loss", f"{CENTRAL}_policy_loss"]]).all(axis=None)
-    from edgemarl.marl.rllib.session import set_up
+    from edgemarl.marl.training.setup import set_up
 
-    algorithm = set_up(config)
+    algorithm = set_up(resolve(config))
     try:
         algorithm.restore_from_path(str(tmp_path / "checkpoint"))
         module = algorithm.learner_group._learner.module[CENTRAL].unwrapped()

@@ -13,8 +13,8 @@ from edgemarl.envs.registry import scenario_names
 from edgemarl.marl.rllib.advantages import advantages_and_targets
 from edgemarl.marl.rllib.env_runner import BatchedEnvRunner
 from edgemarl.marl.rllib.modules import GLOBAL_STATE
-from edgemarl.marl.rllib.session import ppo_config
-from edgemarl.marl.training.config import TrainConfig
+from edgemarl.marl.training.config import TrainConfig, resolve
+from edgemarl.marl.training.setup import rllib_config
 
 CELLS, SLOTS = 3, 4
 CONTROLS: dict[str, dict[str, str]] = {
@@ -27,7 +27,7 @@ CONTROLS: dict[str, dict[str, str]] = {
 
 def runner(**values: Any) -> BatchedEnvRunner:
     config = TrainConfig(**{"cells": CELLS, "slots": SLOTS, "hidden": (8,), **values})
-    return BatchedEnvRunner(config=ppo_config(config), worker_index=0)
+    return BatchedEnvRunner(config=rllib_config(resolve(config)), worker_index=0)
 
 
 @pytest.mark.parametrize("scenario", scenario_names())

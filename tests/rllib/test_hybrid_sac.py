@@ -11,17 +11,19 @@ import pytest
 import torch
 from ray.rllib.core.columns import Columns
 
+from edgemarl.agents.trained.heads import head_of
 from edgemarl.agents.trained.hybrid import HybridAction, hybrid_action
-from edgemarl.agents.trained.networks import NetworkSpec, environment_actions, greedy_actions, sampled_actions
-from edgemarl.envs.api import Array
+from edgemarl.agents.trained.spec import NetworkSpec
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.central import CentralEnv
 from edgemarl.envs.registry import make_scenario, register_scenario
 from edgemarl.envs.scenarios.model_pruning import ModelPruning, ModelPruningDecisions
 from edgemarl.envs.spaces import Simplex, split_action
-from edgemarl.marl.rllib.hybrid_sac import HybridSACModule
-from edgemarl.marl.rllib.session import module_specs
-from edgemarl.marl.training.config import check
-from edgemarl.marl.training.run import TrainConfig, load_policy, train
+from edgemarl.marl.algorithms.hybrid_sac import HybridSACModule
+from edgemarl.marl.training.config import TrainConfig, resolve
+from edgemarl.marl.training.run import train
+from edgemarl.marl.training.setup import module_specs
+from edgemarl.marl.training.trained import load_policy
 
 SPACE = gymnasium.spaces.Dict(
     {
@@ -43,9 +45,9 @@ def test_executed_actions_lie_in_the_space_and_follow_the_relaxed_ones(relaxatio
     action = hybrid_action(SPACE, relaxation)
     spec, rng = spec_of(action), np.random.default_rng(0)
     parameters = (2 * rng.standard_normal((200, action.parameters))).astype(np.float32)
-    relaxed = sampled_actions(spec, parameters, rng)
+    relaxed = head_of(spec).sample(parameters, rng)
     assert relaxed.shape == (200, action.relaxed_size)
-    parts = split_action(SPACE, environment_actions(spec, relaxed))
+    parts = split_action(SPACE, head_of(spec).to_env(relaxed))
     for i in range(200):
         assert SPACE.contains({name: values[i].astype(SPACE[name].dtype) for name, values in parts.items()})
     np.testing.assert_array_equal(parts["bits"], relaxed[:, :3] > 0.5)
@@ -60,8 +62,8 @@ def test_concrete_draws_have_the_laws_of_their_logits() -> None:
     action = hybrid_action(SPACE, "concrete")
     logits = np.linspace(-1.5, 1.5, action.parameters).astype(np.float32)
     spec = spec_of(action)
-    drawn = sampled_actions(spec, np.tile(logits, (20_000, 1)), np.random.default_rng(0))
-    parts = split_action(SPACE, environment_actions(spec, drawn))
+    drawn = head_of(spec).sample(np.tile(logits, (20_000, 1)), np.random.default_rng(0))
+    parts = split_action(SPACE, head_of(spec).to_env(drawn))
     np.testing.assert_allclose(parts["bits"].mean(axis=0), 1 / (1 + np.exp(-logits[:3])), atol=0.015)
     weights = np.exp(logits[3:7])
     np.testing.assert_allclose(np.bincount(parts["choice"][:, 0] - 1) / 20_000, weights / weights.sum(), atol=0.015)
@@ -88,7 +90,7 @@ def test_log_probability_by_hand() -> None:
 @pytest.mark.parametrize("relaxation", ["gaussian", "concrete"])
 def test_gradient_passes_through_every_part_and_not_into_the_critics(relaxation: Any) -> None:
     config = jopa(relaxation=relaxation)
-    module: Any = module_specs(config, config.make_scenario()).rl_module_specs["central"].build()
+    module: Any = module_specs(resolve(config)).rl_module_specs["central"].build()
     module.make_target_networks()
     rows = torch.rand(9, module.spec.observation_size)
     taken = torch.rand(9, module.action.relaxed_size)
@@ -105,8 +107,8 @@ def test_restricted_part_keeps_its_value() -> None:
     action = hybrid_action(SPACE, "gaussian", restrict={"choice": 3, "share": 1 / 3})
     spec = spec_of(action)
     assert action.relaxed_size == 5
-    relaxed = greedy_actions(spec, np.random.default_rng(0).standard_normal((7, action.parameters)).astype(np.float32))
-    parts = split_action(SPACE, environment_actions(spec, relaxed))
+    relaxed = head_of(spec).greedy(np.random.default_rng(0).standard_normal((7, action.parameters)).astype(np.float32))
+    parts = split_action(SPACE, head_of(spec).to_env(relaxed))
     assert (parts["choice"] == 3).all()
     np.testing.assert_allclose(parts["share"], 1 / 3, rtol=1e-6)
     with pytest.raises(ValueError, match="unknown part of the action 'shares'"):
@@ -159,7 +161,7 @@ def test_small_bandit_is_learned(relaxation: str, local_cluster: None, tmp_path:
 
 def test_target_without_entropy_is_the_papers(local_cluster: None) -> None:
     config = jopa(soft_target=False)
-    module: Any = module_specs(config, config.make_scenario()).rl_module_specs["central"].build()
+    module: Any = module_specs(resolve(config)).rl_module_specs["central"].build()
     assert isinstance(module, HybridSACModule)
     module.make_target_networks()
     rows, taken = torch.rand(4, module.spec.observation_size), torch.rand(4, module.action.relaxed_size)
@@ -180,4 +182,4 @@ def test_central_environment_takes_the_parts(tmp_path: Path) -> None:
 
 def test_decentralized_hybrid_run_is_refused() -> None:
     with pytest.raises(ValueError, match="joint action"):
-        check(jopa(control="decentralized"))
+        resolve(jopa(control="decentralized"))

@@ -14,21 +14,14 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.evaluation.postprocessing import Postprocessing
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
+from edgemarl.agents.trained.heads import head_of
 from edgemarl.agents.trained.layers import _plain, perceptron
-from edgemarl.agents.trained.networks import (
-    NetworkSpec,
-    Normaliser,
-    Perceptron,
-    PolicyNetwork,
-    environment_actions,
-    greedy_actions,
-    network_spec,
-    sampled_actions,
-)
+from edgemarl.agents.trained.networks import Normaliser, Perceptron, PolicyNetwork
+from edgemarl.agents.trained.spec import NetworkSpec, network_spec
+from edgemarl.marl.algorithms.ppo import BatchedPPOLearner
 from edgemarl.marl.rllib.modules import ActorCriticModule
-from edgemarl.marl.rllib.ppo import BatchedPPOLearner
-from edgemarl.marl.rllib.session import module_specs, ppo_config
-from edgemarl.marl.training.config import TrainConfig
+from edgemarl.marl.training.config import TrainConfig, resolve
+from edgemarl.marl.training.setup import module_specs, rllib_config
 
 AGENTS, ROWS = 3, 40
 CONFIG = TrainConfig(
@@ -37,9 +30,9 @@ CONFIG = TrainConfig(
 
 
 def stacked_learner() -> Any:
-    specs = module_specs(CONFIG, CONFIG.make_scenario())
+    specs = module_specs(resolve(CONFIG))
     del specs.rl_module_specs["server"]
-    config = ppo_config(CONFIG).multi_agent(policies={"device"}).rl_module(rl_module_spec=specs)
+    config = rllib_config(resolve(CONFIG)).multi_agent(policies={"device"}).rl_module(rl_module_spec=specs)
     learner = BatchedPPOLearner(config=config, module_spec=specs)
     learner.build()
     return learner
@@ -57,7 +50,7 @@ def separate_learner(stacked: Any) -> Any:
         model_config={"spec": alone.to_dict(), "critic_hidden": (8, 8), "global_size": 0, "agents": 0},
     )
     specs = MultiRLModuleSpec(rl_module_specs=dict.fromkeys(names, spec))
-    config = ppo_config(CONFIG).multi_agent(policies=set(names)).rl_module(rl_module_spec=specs)
+    config = rllib_config(resolve(CONFIG)).multi_agent(policies=set(names)).rl_module(rl_module_spec=specs)
     learner = BatchedPPOLearner(config=config, module_spec=specs)
     learner.build()
     for i, name in enumerate(names):
@@ -169,10 +162,12 @@ def test_gradients_of_the_fused_layers_equal_those_of_autograd(agents: int, acti
 )
 def test_actions_lie_in_their_space_and_follow_the_distribution(space: gymnasium.Space[Any]) -> None:
     spec = network_spec(3, space)
-    parameters = np.random.default_rng(0).standard_normal((1, 1, spec.outputs * (2 if spec.kind == "box" else 1)))
+    parameters = np.random.default_rng(0).standard_normal(
+        (1, 1, head_of(spec).outputs * (2 if spec.kind == "box" else 1))
+    )
     many = np.broadcast_to(parameters, (20_000, *parameters.shape[1:])).astype(np.float32)
-    drawn = sampled_actions(spec, many, np.random.default_rng(1))
-    for action in environment_actions(spec, drawn)[:50, 0]:
+    drawn = head_of(spec).sample(many, np.random.default_rng(1))
+    for action in head_of(spec).to_env(drawn)[:50, 0]:
         assert space.contains(np.asarray(action, space.dtype) if space.shape else int(action)), action
     if spec.kind == "box":
         mean, log_std = np.split(parameters[0, 0], 2)
@@ -183,7 +178,7 @@ def test_actions_lie_in_their_space_and_follow_the_distribution(space: gymnasium
         shares = np.exp(logits) / np.exp(logits).sum()
         first = drawn[:, 0] if spec.kind == "discrete" else drawn[:, 0, 0]
         np.testing.assert_allclose(np.bincount(first, minlength=len(shares)) / len(first), shares, atol=0.02)
-        assert np.all(greedy_actions(spec, parameters).ravel()[0] == logits.argmax())
+        assert np.all(head_of(spec).greedy(parameters).ravel()[0] == logits.argmax())
 
 
 @pytest.mark.parametrize("agents", [0, 3])
@@ -193,7 +188,7 @@ def test_a_policy_starts_from_its_first_action(agents: int) -> None:
     network.start_from([0.8, 5.0])
     rows = torch.from_numpy(np.random.default_rng(0).uniform(-1, 1, (50, agents or 1, 4)).astype(np.float32))
     with torch.no_grad():
-        actions = environment_actions(spec, greedy_actions(spec, network(rows).numpy()))
+        actions = head_of(spec).to_env(head_of(spec).greedy(network(rows).numpy()))
     np.testing.assert_allclose(actions, np.broadcast_to([0.8, 5.0], actions.shape), atol=0.15)
 
 
@@ -201,8 +196,8 @@ def test_a_grid_makes_one_choice_of_a_box() -> None:
     """Every point is reached, corners are the bounds, and each action has the Box's shape."""
     box = gymnasium.spaces.Box(np.float32([[0], [-2]]), np.float32([[1], [6]]))
     spec = network_spec(3, box, grid=(2, 5))
-    assert (spec.kind, spec.outputs, spec.action_size) == ("discrete", 10, 1)
-    actions = environment_actions(spec, np.arange(10).reshape(2, 5))
+    assert (spec.kind, head_of(spec).outputs, head_of(spec).action_size) == ("discrete", 10, 2)
+    actions = head_of(spec).to_env(np.arange(10).reshape(2, 5))
     assert actions.shape == (2, 5, 2, 1)
     expected = [[a, b] for a in (0.0, 1.0) for b in (-2.0, 0.0, 2.0, 4.0, 6.0)]
     np.testing.assert_allclose(actions.reshape(10, 2), expected)
@@ -219,7 +214,7 @@ def test_masked_choices_are_never_taken() -> None:
     mask = torch.tensor([[True, False, False, True]]).expand(500, 4)
     with torch.no_grad():
         parameters = network(torch.randn(500, 3), mask).numpy()
-    assert set(sampled_actions(spec, parameters, np.random.default_rng(0))) == {0, 3}
+    assert set(head_of(spec).sample(parameters, np.random.default_rng(0))) == {0, 3}
 
 
 def test_unbounded_action_space_is_refused() -> None:

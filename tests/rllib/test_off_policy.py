@@ -11,19 +11,19 @@ import torch
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
 from edgemarl.agents.trained.policy import TrainedPolicy
-from edgemarl.marl.rllib.off_policy import ReplayBuffer
-from edgemarl.marl.rllib.session import set_up
-from edgemarl.marl.training.config import TrainConfig
+from edgemarl.marl.rllib.replay import ReplayBuffer
+from edgemarl.marl.training.config import TrainConfig, resolve
 from edgemarl.marl.training.run import train
+from edgemarl.marl.training.setup import set_up
 
 SMALL = {"device_action": "split", "num_devices": 3, "episode_blocks": 20}
-KINDS: dict[str, dict[str, Any]] = {"sac": {}, "dqn": {"grid": {"device": (3, 4)}}}
+KINDS: dict[str, dict[str, Any]] = {"sac": {}, "dqn": {"grid": {"device": (3, 4)}, "exploration": 0.01}}
 
 
 def small(algorithm: str, **values: Any) -> TrainConfig:
     settings = {
         "set": SMALL, "fixed": {"server": "parametric_q"}, "cells": 4, "slots": 10, "minibatch": 40, "updates": 4,
-        "seed": 7, "replay": 300, "agent_steps": 480, "lr_final": 1.0, "exploration": 0.01, **KINDS[algorithm],
+        "seed": 7, "replay": 300, "agent_steps": 480, "lr_final": 1.0, **KINDS[algorithm],
     }  # fmt: skip
     return TrainConfig(algorithm=algorithm, **{**settings, **values})
 
@@ -44,8 +44,8 @@ def test_resume_continues_as_if_never_stopped(algorithm: str, local_cluster: Non
 
 def test_checkpoint_holds_temperature_targets_and_rows(local_cluster: None, tmp_path: Path) -> None:
     """What RLlib does not save of SAC, and what a resumed run would miss."""
-    first = set_up(small("sac"))
-    second = set_up(small("sac", seed=8))
+    first = set_up(resolve(small("sac")))
+    second = set_up(resolve(small("sac", seed=8)))
     try:
         for _ in range(3):
             first.train()
@@ -68,7 +68,7 @@ def test_checkpoint_holds_temperature_targets_and_rows(local_cluster: None, tmp_
 
 def test_several_gradient_steps_in_one_call_equal_as_many_calls(local_cluster: None) -> None:
     """Weights and targets after four minibatches at once and one by one: targets follow after each."""
-    first, second = set_up(small("dqn")), set_up(small("dqn"))
+    first, second = set_up(resolve(small("dqn"))), set_up(resolve(small("dqn")))
     try:
         first._buffers["device"] = ReplayBuffer(300)
         first._buffers["device"].add(first.env_runner.sample()["device"])
@@ -89,7 +89,7 @@ def test_several_gradient_steps_in_one_call_equal_as_many_calls(local_cluster: N
 
 
 def test_remote_runners_fill_the_buffer_and_receive_the_weights(local_cluster: None) -> None:
-    algorithm = set_up(small("dqn", num_env_runners=1, replay=10_000))
+    algorithm = set_up(resolve(small("dqn", num_env_runners=1, replay=10_000)))
     try:
         for _ in range(2):
             algorithm.train()

@@ -13,8 +13,8 @@ from ray.tune.registry import register_env
 
 from edgemarl.marl.rllib.env_runner import BatchedEnvRunner
 from edgemarl.marl.rllib.multi_agent_env import ScenarioMultiAgentEnv
-from edgemarl.marl.rllib.session import module_specs, ppo_config
-from edgemarl.marl.training.config import TrainConfig
+from edgemarl.marl.training.config import TrainConfig, resolve
+from edgemarl.marl.training.setup import module_specs, rllib_config
 
 SLOTS, HORIZON, DEVICES = 30, 20, 3  # a sample spans the end of an episode
 GAMMA, LAMBDA = 0.95, 0.9
@@ -39,7 +39,7 @@ def theirs(local_cluster: None, traces: list[Any]) -> Any:
         .environment("parity", disable_env_checking=True)
         .env_runners(num_env_runners=0, explore=False, rollout_fragment_length=SLOTS)
         .multi_agent(policies={"device", "server"}, policy_mapping_fn=lambda agent, *_, **__: agent.split("_")[0])
-        .rl_module(rl_module_spec=module_specs(CONFIG, scenario))
+        .rl_module(rl_module_spec=module_specs(resolve(CONFIG)))
         .training(gamma=GAMMA, lambda_=LAMBDA, train_batch_size_per_learner=SLOTS, minibatch_size=SLOTS)
         .debugging(seed=3, log_level="ERROR")
     )
@@ -84,7 +84,7 @@ def runner(traces: list[Any]) -> BatchedEnvRunner:
         def make_trace(_: np.random.Generator) -> Any:
             return next(Replay.replayed)
 
-    config = ppo_config(CONFIG).env_runners(explore=False)
+    config = rllib_config(resolve(CONFIG)).env_runners(explore=False)
     config.env_config["stagger"] = False
     return Replay(config=config, worker_index=0)
 

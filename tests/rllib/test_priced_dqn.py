@@ -11,14 +11,15 @@ import pytest
 import torch
 
 from edgemarl.agents.sampling_rate.prices import FIRST_SHARES, SamplingRatePrices
-from edgemarl.agents.trained.networks import NetworkSpec, network_spec
 from edgemarl.agents.trained.policy import TrainedPolicy
 from edgemarl.agents.trained.priced_network import PricedQNetwork
+from edgemarl.agents.trained.spec import NetworkSpec, network_spec
 from edgemarl.envs.registry import make_scenario
 from edgemarl.envs.scenarios.sampling_rate import SamplingRate, SamplingRateState
-from edgemarl.marl.rllib.priced_dqn import _price_loss
+from edgemarl.marl.algorithms.priced_dqn import _price_loss
 from edgemarl.marl.training.config import TrainConfig
-from edgemarl.marl.training.run import load_policy, train
+from edgemarl.marl.training.run import train
+from edgemarl.marl.training.trained import load_policy
 
 SETTINGS: dict[str, Any] = {"devices_per_service": (2, 3), "balance_per_s": 0.1}
 RUN: dict[str, Any] = {
@@ -157,7 +158,7 @@ def test_a_run_resumes_and_its_policy_controls_other_populations(local_cluster: 
         ({"policies": "independent"}, "shared"),
         ({"scenario": "model_partitioning", "set": {}}, "has no pricing"),
         ({"set": {"share_mode": "fixed"}}, "share_mode = 'optimal'"),
-        ({"set": {"share_mode": "action"}, "fixed": {"server": "random"}}, "share_mode = 'optimal'"),
+        ({"set": {"share_mode": "action"}, "fixed": {"server": "fixed_shares"}}, "share_mode = 'optimal'"),
     ],
 )
 def test_what_it_cannot_learn_is_refused(fields: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import ray
 
-from edgemarl.marl.rllib.session import set_up
-from edgemarl.marl.training.config import TrainConfig
+from edgemarl.marl.training.config import TrainConfig, resolve
+from edgemarl.marl.training.setup import set_up
 
 CONFIG = TrainConfig(
     set={"device_action": "split", "num_devices": 3, "episode_blocks": 20}, cells=4, slots=10, minibatch=80, epochs=1,
@@ -23,7 +23,7 @@ RESTART_S = 600.0
 
 @pytest.fixture(scope="module")
 def algorithm(local_cluster: None) -> Iterator[Any]:
-    built = set_up(CONFIG)
+    built = set_up(resolve(CONFIG))
     yield built
     built.stop()
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import ray
 
-from edgemarl.marl.rllib import session
+from edgemarl.marl.rllib import node
 
 SLEEP = "import time; time.sleep(60)"
 
@@ -28,7 +28,7 @@ def test_start_that_timed_out_leaves_no_process(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     try:
-        session._start_node(0)
+        node._start_node(0)
         with pytest.raises(ProcessLookupError):
             os.kill(left[0].pid, 0)
         assert other.poll() is None
@@ -44,4 +44,4 @@ def test_other_errors_of_a_start_are_raised(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(ConnectionError, match="no address"):
-        session._start_node(0)
+        node._start_node(0)

@@ -12,8 +12,10 @@ import pandas as pd
 import pytest
 
 from edgemarl.marl.training.config import TrainConfig
-from edgemarl.marl.training.run import RunFolder, load_policy, train
+from edgemarl.marl.training.folder import RunFolder
+from edgemarl.marl.training.run import train
 from edgemarl.marl.training.storage import ARCHIVE, stored_train
+from edgemarl.marl.training.trained import load_policy
 
 SMALL = {"device_action": "split", "num_devices": 3, "episode_blocks": 20}
 

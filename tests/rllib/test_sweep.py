@@ -23,7 +23,16 @@ def trials(agent_steps: int = 320) -> list[Trial]:
 def command(out: Path, *more: str) -> list[str]:
     sets = [part for field, value in BASE["set"].items() for part in ("--set", f"{field}={value}")]  # type: ignore
     train_fields = [part for name in BASE if name != "set" for part in ("--train", f"{name}={BASE[name]}")]
-    sizes = ["--sizes", "num_devices=2,3", "--agent-steps", "320", "--seeds", "1", "--controllers", "shared,central"]
+    sizes = [
+        "--sizes",
+        "num_devices=2,3",
+        "--agent-steps",
+        "320",
+        "--training-seeds",
+        "1",
+        "--controllers",
+        "shared,central",
+    ]
     return ["sweep", *sets, *train_fields, *sizes, "--out", str(out), *more]
 
 
@@ -81,7 +90,7 @@ def test_bad_sweeps_are_one_line_before_anything_runs(
 def test_controllers_come_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("wide: {hidden: [256, 256]}\nplain:\n")
-    assert chosen_controllers(str(file)) == {"wide": {"hidden": [256, 256]}, "plain": {}}
+    assert chosen_controllers(str(file), "sequential_offloading") == {"wide": {"hidden": [256, 256]}, "plain": {}}
     file.write_text("[shared]")
     with pytest.raises(ValueError, match="must map names"):
-        chosen_controllers(str(file))
+        chosen_controllers(str(file), "sequential_offloading")

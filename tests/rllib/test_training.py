@@ -10,17 +10,20 @@ import pandas as pd
 import pytest
 import torch
 
-from edgemarl.agents.trained.policy import TrainedPolicy, pooled_rows
+from edgemarl.agents.pooling import pool_of, with_pool
+from edgemarl.agents.trained.policy import TrainedPolicy
 from edgemarl.envs.registry import make_scenario
 from edgemarl.marl.training.config import TrainConfig
-from edgemarl.marl.training.run import load_policy, train
+from edgemarl.marl.training.run import train
+from edgemarl.marl.training.trained import load_policy
 
 SMALL = {"device_action": "split", "num_devices": 3, "episode_blocks": 20}
 
 
 def small(**values: Any) -> TrainConfig:
-    settings = {"set": SMALL, "cells": 4, "slots": 10, "minibatch": 40, "epochs": 2, "seed": 7, "agent_steps": 640}
-    return TrainConfig(**{**settings, **values})
+    settings = {"set": SMALL, "cells": 4, "slots": 10, "minibatch": 40, "seed": 7, "agent_steps": 640}
+    on_policy = values.get("algorithm", "ppo") in ("ppo", "mappo", "counterfactual")
+    return TrainConfig(**{**settings, **({"epochs": 2} if on_policy else {}), **values})
 
 
 @pytest.fixture(scope="module")
@@ -108,15 +111,22 @@ def test_folder_without_a_policy_is_refused(tmp_path: Path) -> None:
         ({"set": {"num_device": 3}}, "num_devices"),
         ({"grid": {"devices": 3}}, "device"),
         ({"grid": {"device": [3]}}, "2 integers"),
-        ({"grid": {"device": 3}, "algorithm": "sac"}, "sac needs continuous"),
-        ({"foresight": 2, "algorithm": "sac"}, "foresight is for ppo"),
+        ({"grid": {"device": 3}, "algorithm": "sac"}, "sac has no setting 'grid'; it is one of dqn, mappo, ppo"),
+        ({"set": {}, "scenario": "model_partitioning", "algorithm": "sac"}, "sac needs continuous"),
+        ({"epochss": 3}, "unknown training field 'epochss'; did you mean 'epochs'"),
+        ({"cels": 3}, "unknown training field 'cels'; did you mean 'cells'"),
+        ({"algorithm": "poo"}, "unknown algorithm 'poo'; did you mean 'ppo'"),
+        ({"foresight": 2, "algorithm": "sac"}, "sac has no setting 'foresight'; it is one of ppo"),
         ({"foresight": 2, "scenario": "sampling_rate", "set": {}}, "no role"),
         ({"foresight": -1}, "foresight"),
         ({"first_action": {"device": [0.5, 2.0]}}, "must lie in Box"),
         ({"first_action": {"device": [0.5, 0.5, 0.5]}}, "must lie in Box"),
         ({"first_action": {"devices": [0.5]}}, "unknown learned role 'devices'"),
         ({"first_action": {"device": [0.5, 0.5]}, "grid": {"device": 3}}, "without a grid"),
-        ({"first_action": {"device": [0.5]}, "algorithm": "sac"}, "first_action is for ppo"),
+        (
+            {"first_action": {"device": [0.5]}, "algorithm": "sac"},
+            "setting 'first_action'; it is one of mappo, ppo",
+        ),
     ],
 )
 def test_illegal_runs_are_named(values: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -158,7 +168,7 @@ def test_networks_of_their_own_under_a_critic_of_their_cell(local_cluster: None,
             scenario="model_placement",
             set=sizes,
             fixed={"gateway": "deadline", "server": "deadline"},
-            reward="cell",
+            reward="group",
             policies="independent",
             discount=0.0,
             cells=2,
@@ -187,7 +197,10 @@ def test_mappo_trains_a_critic_on_the_global_state_and_a_local_actor(local_clust
 def test_pooled_rows_show_all_agents_in_any_order() -> None:
     rows = {"device": np.random.default_rng(0).random((2, 4, 3), dtype=np.float32), "server": np.ones((2, 1, 2), "f4")}
     order = [2, 0, 3, 1]
-    pooled, shuffled = pooled_rows(rows), pooled_rows({**rows, "device": rows["device"][:, order]})
+    mixed = {**rows, "device": rows["device"][:, order]}
+    pooled, shuffled = (
+        {role: with_pool(values, pool_of(found)) for role, values in found.items()} for found in (rows, mixed)
+    )
     assert pooled["device"].shape == (2, 4, 3 + 2 * 5)
     np.testing.assert_allclose(shuffled["device"], pooled["device"][:, order], rtol=1e-6)
     np.testing.assert_allclose(pooled["server"][:, 0, 2:5], rows["device"].mean(axis=1), rtol=1e-6)
@@ -214,7 +227,7 @@ def test_off_policy_algorithms_train(
 ) -> None:
     config = small(
         algorithm=algorithm, scenario=scenario, set=settings, policies=policies, updates=3, replay=500, agent_steps=480,
-        grid={"device": [3, 4], "server": 5} if (algorithm, scenario) == ("dqn", "sequential_offloading") else {},
+        **({"grid": {"device": [3, 4], "server": 5}} if (algorithm, settings) == ("dqn", SMALL) else {}),
     )  # fmt: skip
     curve = train(config, tmp_path).curve
     assert np.isfinite(curve[f"{role}_qf_loss"]).all()

@@ -67,9 +67,11 @@ class ModelPartitioningConfig:
     utilisation_cap: float = quantity(0.99, "-", "largest utilisation that enters a delay (erratum 13)", gt=0, lt=1)
     cpu_floor_fraction: float = quantity(0.01, "-", "smallest device CPU rate over the highest", gt=0, le=1)
     share_floor: float = quantity(0.01, "-", "smallest raw weight of a server's share", gt=0)
-    local_cpu_rule: Literal["optimal", "action"] = quantity("optimal", "-", "who sets device CPU rates", symbol="P3")
-    bandwidth_rule: Rule = quantity("optimal", "-", "who sets bandwidth shares", symbol="P5")
-    edge_cpu_rule: Rule = quantity("optimal", "-", "who sets edge CPU shares", symbol="P4")
+    local_cpu_rule: Literal["optimal", "action"] = quantity(
+        "optimal", "-", "who sets device CPU rates", symbol="P3", part="controller"
+    )
+    bandwidth_rule: Rule = quantity("optimal", "-", "who sets bandwidth shares", symbol="P5", part="controller")
+    edge_cpu_rule: Rule = quantity("optimal", "-", "who sets edge CPU shares", symbol="P4", part="controller")
     mean_arrival_rate_hz: float = quantity(1.5, "1/s", "mean request rate", symbol="lambda", source="Table I", ge=0)
     arrival_process: Literal["constant", "uniform", "surge"] = quantity("uniform", "-", "how rates vary over slots")
     arrival_spread: float = quantity(0.5, "-", "half width of the rates over their mean", ge=0, le=1)
@@ -77,10 +79,16 @@ class ModelPartitioningConfig:
     surge_end_slot: int = quantity(110, "slot", "first slot after the surge", source="Fig. 5", ge=0)
     surge_factor: float = quantity(1.6, "-", "factor on the rates in the surge", ge=0)
     episode_slots: int = quantity(200, "slot", "slots of an episode", symbol="K", source="Sec. V-A", ge=1)
-    signal_smoothing: float = quantity(0.05, "-", "EMA factor of the broadcast signals", gt=0, le=1)
-    share_queues: bool = quantity(False, "-", "devices report energy queues; rows also show their mean")
-    share_bids: bool = quantity(False, "-", "devices announce savings and loads before they choose; rows show them")
-    show_model: bool = quantity(False, "-", "device rows end with a one-hot of the network, for a shared policy")
+    signal_smoothing: float = quantity(0.05, "-", "EMA factor of the broadcast signals", gt=0, le=1, part="controller")
+    share_queues: bool = quantity(
+        False, "-", "devices report energy queues; rows also show their mean", part="controller"
+    )
+    share_bids: bool = quantity(
+        False, "-", "devices announce savings and loads before they choose; rows show them", part="controller"
+    )
+    show_model: bool = quantity(
+        False, "-", "device rows end with a one-hot of the network, for a shared policy", part="interface"
+    )
 
     def __post_init__(self) -> None:
         if not self.model_pattern:
@@ -105,6 +113,11 @@ class ModelPartitioningConfig:
     def rules(self) -> tuple[str, str, str]:
         """Rules of device CPU, bandwidth and edge CPU."""
         return self.local_cpu_rule, self.bandwidth_rule, self.edge_cpu_rule
+
+
+def at_size(config: ModelPartitioningConfig, num_devices: int) -> ModelPartitioningConfig:
+    """The same cell with another number of devices, and a band and an edge CPU that grow with it."""
+    return scaled_resources(dataclasses.replace(config, num_devices=num_devices))
 
 
 def scaled_resources(config: ModelPartitioningConfig) -> ModelPartitioningConfig:

@@ -16,18 +16,9 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 
-from edgemarl.envs.api import (
-    Array,
-    Portrait,
-    Role,
-    Scenario,
-    Signalling,
-    Step,
-    Trace,
-    checked_actions,
-    drawn,
-    total_cost,
-)
+from edgemarl.envs.actions import checked_actions
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.capabilities import Masked, Portrait, Portrayed
 from edgemarl.envs.dnn.cuts import CutCosts, cut_costs
 from edgemarl.envs.dnn.profiles import LayerProfile
 from edgemarl.envs.physics import allocation
@@ -35,8 +26,10 @@ from edgemarl.envs.physics.compute import work_energy_j
 from edgemarl.envs.physics.processes import rayleigh_power_gain, uniform_rate_hz
 from edgemarl.envs.physics.queueing import md1_sojourn_s, virtual_queue
 from edgemarl.envs.physics.radio import antenna_path_gain, fdma_rate_bps
+from edgemarl.envs.scenario import Role, Scenario, Signalling, Step, total_cost
 from edgemarl.envs.scenarios.model_partitioning.bids import BID, bids
 from edgemarl.envs.scenarios.model_partitioning.config import ModelPartitioningConfig
+from edgemarl.envs.trace import Trace, drawn
 
 OBSERVATION_MAX = 10.0
 SIGNALS = 3
@@ -85,7 +78,17 @@ class LocalPart:
     cost: Array  # Q E + W C + V T of this part
 
 
-class ModelPartitioning(Scenario):
+class ModelPartitioning(
+    Scenario[
+        ModelPartitioningConfig,
+        ModelPartitioningState,
+        ModelPartitioningTrace,
+        ModelPartitioningExogenous,
+        ModelPartitioningDecisions,
+    ],
+    Masked,
+    Portrayed,
+):
     """The scenario; see the module's docstring. The ledger of a slot sums to eq. (11)."""
 
     name = "model_partitioning"
@@ -97,9 +100,6 @@ class ModelPartitioning(Scenario):
     exogenous_type = ModelPartitioningExogenous
     decisions_type = ModelPartitioningDecisions
     reward_modes = ("local", "team", "device_local", "difference")
-    controller_fields = (
-        "local_cpu_rule", "bandwidth_rule", "edge_cpu_rule", "signal_smoothing", "share_queues", "share_bids",
-    )  # fmt: skip
     cost_metric = "objective"
     cost_label = "objective per slot and 5 devices"
     summary_metrics: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -238,7 +238,7 @@ class ModelPartitioning(Scenario):
             rate[c.surge_start_slot : c.surge_end_slot] *= c.surge_factor
         return {"channel_gain": gain, "arrival_rate_hz": rate}
 
-    def initial_state(self, trace: Any) -> ModelPartitioningState:
+    def initial_state(self, trace: ModelPartitioningTrace) -> ModelPartitioningState:
         c, cells = self.config, trace.cells
         zeros = np.zeros((cells, c.num_devices))
         scale = c.delay_weight * c.num_devices
@@ -250,16 +250,16 @@ class ModelPartitioning(Scenario):
 
     # --- information -------------------------------------------------------------------------------------------------
 
-    def floored_gain(self, exogenous: Any) -> Array:
+    def floored_gain(self, exogenous: ModelPartitioningExogenous) -> Array:
         """(B, N) channel gain h after the floor (erratum 7)."""
         return np.maximum(exogenous.channel_gain, self.config.fading_floor * self.mean_gain)
 
-    def full_band_snr(self, exogenous: Any) -> Array:
+    def full_band_snr(self, exogenous: ModelPartitioningExogenous) -> Array:
         """(B, N) signal-to-noise ratio s = p h / (W N0) of a device that holds the whole band."""
         c = self.config
         return self.floored_gain(exogenous) * (c.transmit_power_w / (c.bandwidth_hz * c.noise_psd_w_per_hz))
 
-    def _own_entries(self, state: Any, exogenous: Any) -> list[Array]:
+    def _own_entries(self, state: ModelPartitioningState, exogenous: ModelPartitioningExogenous) -> list[Array]:
         energy_reference, memory_reference = self.queue_reference
         return [
             np.log10(self.floored_gain(exogenous) / self.mean_gain),
@@ -268,7 +268,7 @@ class ModelPartitioning(Scenario):
             state.memory_queue / memory_reference,
         ]
 
-    def observe(self, state: Any, exogenous: Any) -> dict[str, Array]:
+    def observe(self, state: ModelPartitioningState, exogenous: ModelPartitioningExogenous) -> dict[str, Array]:
         own = self._own_entries(state, exogenous)
         cells, n = own[0].shape
         row = np.empty((cells, n, *self.roles["device"].observation_space.shape), np.float32)
@@ -291,7 +291,7 @@ class ModelPartitioning(Scenario):
             rows["server"] = _clipped(np.stack(parts, axis=2).reshape(cells, 1, 5 * n))
         return rows
 
-    def bids(self, state: Any, exogenous: Any) -> Array:
+    def bids(self, state: ModelPartitioningState, exogenous: ModelPartitioningExogenous) -> Array:
         """(B, N, 2) what the devices announce before they choose, each from its own row (`bids.bids`)."""
         c, cuts = self.config, self.cuts
         q, w, rate = (v[..., None] for v in (state.energy_queue, state.memory_queue, exogenous.arrival_rate_hz))
@@ -304,10 +304,10 @@ class ModelPartitioning(Scenario):
             c.delay_weight * self.total_cycles.mean() / c.device_cpu_hz,
         )
 
-    def global_state(self, state: Any, exogenous: Any) -> Array:
+    def global_state(self, state: ModelPartitioningState, exogenous: ModelPartitioningExogenous) -> Array:
         return _clipped(np.concatenate(self._own_entries(state, exogenous), axis=1))
 
-    def portrait(self, state: Any, exogenous: Any) -> dict[str, Portrait]:
+    def portrait(self, state: ModelPartitioningState, exogenous: ModelPartitioningExogenous) -> dict[str, Portrait]:
         fading = np.log10(self.floored_gain(exogenous) / self.mean_gain)
         far = self.mean_gain.min() / self.mean_gain  # gain falls with distance to the power of the exponent
         distance = np.broadcast_to(far ** (1.0 / self.config.path_loss_exponent), fading.shape)
@@ -318,7 +318,7 @@ class ModelPartitioning(Scenario):
             )
         }  # fmt: skip
 
-    def action_masks(self, state: Any, exogenous: Any) -> dict[str, Array]:
+    def action_masks(self, state: ModelPartitioningState, exogenous: ModelPartitioningExogenous) -> dict[str, Array]:
         """Cuts that a device's network has, (B, N, M+1)."""
         if self.config.local_cpu_rule == "action":
             return {}
@@ -327,7 +327,9 @@ class ModelPartitioning(Scenario):
 
     # --- actions -----------------------------------------------------------------------------------------------------
 
-    def decode(self, state: Any, actions: Mapping[str, Array], exogenous: Any) -> ModelPartitioningDecisions:
+    def decode(
+        self, state: ModelPartitioningState, actions: Mapping[str, Array], exogenous: ModelPartitioningExogenous
+    ) -> ModelPartitioningDecisions:
         if "device" not in actions:
             raise ValueError("actions of role 'device' are missing")
         cells, n = state.energy_queue.shape
@@ -338,7 +340,9 @@ class ModelPartitioning(Scenario):
             return self._decisions(np.minimum(device, self.layers), None, weights)
         return self._decisions(self._cut_of(device[..., 0]), device[..., 1], weights)
 
-    def decode_central(self, state: Any, action: Array, exogenous: Any) -> ModelPartitioningDecisions:
+    def decode_central(
+        self, state: ModelPartitioningState, action: Array, exogenous: ModelPartitioningExogenous
+    ) -> ModelPartitioningDecisions:
         cells, n = state.energy_queue.shape
         joint = checked_actions("the centralized controller", 0, self.central_space, action, cells)
         if "action" not in self.config.rules:
@@ -349,7 +353,8 @@ class ModelPartitioning(Scenario):
 
     def _cut_of(self, unit: Array) -> Array:
         """Cut floor(a (L+1)), at most L, of a number in [0, 1] (erratum 3)."""
-        return np.minimum(np.floor(unit * (self.layers + 1)).astype(np.int64), self.layers)
+        result: Array = np.minimum(np.floor(unit * (self.layers + 1)).astype(np.int64), self.layers)
+        return result
 
     def _decisions(self, layer: Array, fraction: Array | None, weights: Array | None) -> ModelPartitioningDecisions:
         c, n = self.config, self.config.num_devices
@@ -409,7 +414,12 @@ class ModelPartitioning(Scenario):
         total = held.sum(axis=1, keepdims=True)
         return np.asarray(held / np.where(total > 0.0, total, 1.0))
 
-    def step(self, state: Any, decisions: Any, exogenous: Any) -> Step:
+    def step(
+        self,
+        state: ModelPartitioningState,
+        decisions: ModelPartitioningDecisions,
+        exogenous: ModelPartitioningExogenous,
+    ) -> Step[ModelPartitioningState]:
         c = self.config
         layer = np.minimum(decisions.partition_layer, self.layers)
         cuts, rate_hz = self.cuts.at(layer), exogenous.arrival_rate_hz
@@ -458,7 +468,7 @@ class ModelPartitioning(Scenario):
         return Step(self._next_state(state, cuts, details, metrics), costs, metrics, details)
 
     def _next_state(
-        self, state: Any, cuts: CutCosts, details: Mapping[str, Array], metrics: Mapping[str, Array]
+        self, state: ModelPartitioningState, cuts: CutCosts, details: Mapping[str, Array], metrics: Mapping[str, Array]
     ) -> ModelPartitioningState:
         """Virtual queues (eqs. 8, 9) and the averages that are broadcast."""
         c = self.config
@@ -488,7 +498,12 @@ class ModelPartitioning(Scenario):
         return names, member / member.sum(axis=0)
 
     def _metrics(
-        self, state: Any, cost: Array, load: Array, details: Mapping[str, Array], prices: Mapping[str, Array]
+        self,
+        state: ModelPartitioningState,
+        cost: Array,
+        load: Array,
+        details: Mapping[str, Array],
+        prices: Mapping[str, Array],
     ) -> dict[str, Array]:
         c = self.config
         cpu_hz = details["device_cpu_hz"]
@@ -540,7 +555,7 @@ class ModelPartitioning(Scenario):
             },
         )
 
-    def rewards(self, step: Step, mode: str = "local") -> dict[str, Array]:
+    def rewards(self, step: Step[ModelPartitioningState], mode: str = "local") -> dict[str, Array]:
         """As the contract, and two modes in which the server, which books no cost, is paid by the sum.
 
         "device_local": a device's own entry. "difference": also what its shares cost the others (`displaced_cost`), so
@@ -551,7 +566,7 @@ class ModelPartitioning(Scenario):
         caused = self.displaced_cost(step) if mode == "difference" else 0.0
         return {"device": -(step.costs["device"] + caused), "server": -total_cost(step)[:, None]}
 
-    def displaced_cost(self, step: Step) -> Array:
+    def displaced_cost(self, step: Step[ModelPartitioningState]) -> Array:
         """(B, N) what a device's shares cost the others, who would divide them in proportion to what they hold.
 
         Exact for the edge CPU and for every rule but the optimal band, whose shares would move a little further.

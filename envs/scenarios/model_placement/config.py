@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, Literal
 
 from edgemarl.envs.config import config_class, quantity
@@ -65,14 +66,18 @@ class ModelPlacementConfig:
     model_bits_heavy: Range = quantity((72e6, 96e6), "bit", "size of a heavy model", symbol="S^1", source="Table III")
     cycles_light: Range = quantity((15e6, 20e6), "cycle", "work of a light model", symbol="Q^0", source="Table III")
     cycles_heavy: Range = quantity((25e6, 30e6), "cycle", "work of a heavy model", symbol="Q^1", source="Table III")
-    share_prior: Literal["equal", "need"] = quantity("equal", "-", "what a share's weight is multiplied with")
+    share_prior: Literal["equal", "need"] = quantity(
+        "equal", "-", "what a share's weight is multiplied with", part="controller"
+    )
     reward_rule: Literal["per_task", "all_or_nothing"] = quantity(
         "per_task", "-", "accuracy of each task in time; all_or_nothing: the printed reward"
     )
     literal_edge_miss_delay: bool = quantity(
         False, "-", "literal eq. (8): a model missing at the server costs S/R^e instead of S/R^c"
     )
-    spectral_efficiency_scale: float = quantity(20.0, "bit/s/Hz", "CSI that an observation shows as 1", gt=0)
+    spectral_efficiency_scale: float = quantity(
+        20.0, "bit/s/Hz", "CSI that an observation shows as 1", gt=0, part="interface"
+    )
     device_ledger_weight: float = quantity(1 / 3, "-", "part of the objective booked on the devices", ge=0)
     gateway_ledger_weight: float = quantity(1 / 3, "-", "part of the objective booked on the gateways", ge=0)
     server_ledger_weight: float = quantity(1 / 3, "-", "part of the objective booked on the server", ge=0)
@@ -124,8 +129,29 @@ class ModelPlacementConfig:
         return 2
 
 
+def at_size(config: ModelPlacementConfig, num_devices: int) -> ModelPlacementConfig:
+    """The same network with another number of devices and the resources per device of the default.
+
+    The number of gateways is the divisor nearest to what keeps the default's shape, 10 gateways of 35 devices, in small
+    networks fewer of both, in larger ones more gateways.
+    """
+    base = ModelPlacementConfig()
+    if num_devices <= base.num_devices:
+        wanted = math.sqrt(num_devices * base.num_gateways / base.devices_per_gateway)
+    else:
+        wanted = num_devices / base.devices_per_gateway
+    divisors = [g for g in range(1, num_devices + 1) if num_devices % g == 0]
+    gateways = min(divisors, key=lambda g: (abs(g - wanted), g))
+    return dataclasses.replace(config, **_grown(gateways, num_devices // gateways))
+
+
 def scaled(num_gateways: int, devices_per_gateway: int, **changes: Any) -> ModelPlacementConfig:
     """A network of another size with the resources per device of the default; `changes` are applied last."""
+    return ModelPlacementConfig(**{**_grown(num_gateways, devices_per_gateway), **changes})
+
+
+def _grown(num_gateways: int, devices_per_gateway: int) -> dict[str, Any]:
+    """The fields that grow with the network."""
     base = ModelPlacementConfig()
     cells = num_gateways * devices_per_gateway / base.num_devices
     rows = devices_per_gateway / base.devices_per_gateway
@@ -137,8 +163,7 @@ def scaled(num_gateways: int, devices_per_gateway: int, **changes: Any) -> Model
         )
         for name in names
     }
-    fields.update(num_gateways=num_gateways, devices_per_gateway=devices_per_gateway)
-    return ModelPlacementConfig(**{**fields, **changes})
+    return {**fields, "num_gateways": num_gateways, "devices_per_gateway": devices_per_gateway}
 
 
 def slow_backhaul(config: ModelPlacementConfig | None = None) -> ModelPlacementConfig:

@@ -18,12 +18,16 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from edgemarl.envs.api import Array, Parts, Portrait, Role, Scenario, Signalling, Step, Trace, checked_actions, drawn
+from edgemarl.envs.actions import checked_actions
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.capabilities import Grouped, Portrait, Portrayed
 from edgemarl.envs.physics.caching import admit_in_order
 from edgemarl.envs.physics.processes import bernoulli_arrivals, rayleigh_power_gain
 from edgemarl.envs.physics.radio import from_db, path_loss_db, spectral_efficiency
 from edgemarl.envs.physics.sharing import pool_shares, time_at_rate_s
+from edgemarl.envs.scenario import Parts, Role, Scenario, Signalling, Step
 from edgemarl.envs.scenarios.model_placement.config import ModelPlacementConfig
+from edgemarl.envs.trace import Trace, drawn
 
 LIGHT, HEAVY = 0, 1
 OBSERVATION_MAX = 10.0
@@ -99,7 +103,13 @@ class Admission:
     used_edge_bits: Array  # (B,) after the admission
 
 
-class ModelPlacement(Scenario):
+class ModelPlacement(
+    Scenario[
+        ModelPlacementConfig, ModelPlacementState, ModelPlacementTrace, ModelPlacementExogenous, ModelPlacementDecisions
+    ],
+    Grouped,
+    Portrayed,
+):
     """The scenario; see the module's docstring. The objective per slot is minus the mean accuracy over all tasks."""
 
     name = "model_placement"
@@ -111,8 +121,7 @@ class ModelPlacement(Scenario):
     exogenous_type = ModelPlacementExogenous
     decisions_type = ModelPlacementDecisions
 
-    reward_modes = ("local", "team", "cell")
-    controller_fields = ("share_prior",)
+    reward_modes = ("local", "team", "group")
     cost_label = "minus mean accuracy"
     summary_metrics = MappingProxyType(
         {
@@ -162,12 +171,12 @@ class ModelPlacement(Scenario):
         return self.config.episode_slots
 
     @property
-    def cell_sizes(self) -> dict[str, int]:
+    def group_sizes(self) -> dict[str, int]:
         return {"device": self.config.devices_per_gateway}
 
-    def rewards(self, step: Step, mode: str = "local") -> dict[str, Array]:
-        """Mode "cell": every device has the mean of the entries of its gateway's devices; others as "local"."""
-        if mode != "cell":
+    def rewards(self, step: Step[ModelPlacementState], mode: str = "local") -> dict[str, Array]:
+        """Mode "group": every device has the mean of the entries of its gateway's devices; others as "local"."""
+        if mode != "group":
             return super().rewards(step, mode)
         own, c = super().rewards(step, "local"), self.config
         mean = own["device"].reshape(-1, c.num_gateways, c.devices_per_gateway).mean(axis=2)
@@ -215,7 +224,7 @@ class ModelPlacement(Scenario):
         fading = rayleigh_power_gain(rng, shape) if self.config.rayleigh_fading else np.ones(shape)
         return mean * fading
 
-    def check_trace(self, trace: Any) -> None:
+    def check_trace(self, trace: ModelPlacementTrace) -> None:
         super().check_trace(trace)
         for name, unit in (("task_bits", "bit"), ("deadline_s", "s"), ("model_bits", "bit"), ("model_cycles", "cycle")):
             if (getattr(trace, name) <= 0).any():
@@ -224,19 +233,19 @@ class ModelPlacement(Scenario):
             if (getattr(trace, name) > 1).any():
                 raise ValueError(f"trace field {name} holds {getattr(trace, name).max()}; must be <= 1")
 
-    def initial_state(self, trace: Any) -> ModelPlacementState:
+    def initial_state(self, trace: ModelPlacementTrace) -> ModelPlacementState:
         shape = (trace.cells, self.config.num_gateways, self.config.devices_per_gateway, 2)
         return ModelPlacementState(np.zeros(shape, np.uint8), np.zeros(shape, np.uint8))
 
     # --- derived quantities --------------------------------------------------------------------------------------
 
-    def device_efficiency(self, exogenous: Any) -> Array:
+    def device_efficiency(self, exogenous: ModelPlacementExogenous) -> Array:
         """g (B, G, K) in bit/s/Hz: log2(1 + p h / sigma^2), device to gateway (eq. 1)."""
         return spectral_efficiency(
             exogenous.device_gain, self.config.device_power_w / self.config.noise_power_w, snr_gap=1.0
         )
 
-    def gateway_efficiency(self, exogenous: Any) -> Array:
+    def gateway_efficiency(self, exogenous: ModelPlacementExogenous) -> Array:
         """g^e (B, G) in bit/s/Hz: gateway to server (below eq. 1)."""
         return spectral_efficiency(
             exogenous.gateway_gain, self.config.gateway_power_w / self.config.noise_power_w, snr_gap=1.0
@@ -256,7 +265,7 @@ class ModelPlacement(Scenario):
 
     # --- information -----------------------------------------------------------------------------------------------
 
-    def observe(self, state: Any, exogenous: Any) -> dict[str, Array]:
+    def observe(self, state: ModelPlacementState, exogenous: ModelPlacementExogenous) -> dict[str, Array]:
         c = self.config
         cells, g, k = exogenous.task_bits.shape
         n = g * k
@@ -287,12 +296,12 @@ class ModelPlacement(Scenario):
         server[:, 0, -1] = rows[:, 0, 0, 16]
         return {"device": rows.reshape(cells, n, DEVICE_ENTRIES), "gateway": gateway, "server": server}
 
-    def used_bits(self, state: Any, exogenous: Any) -> tuple[Array, Array]:
+    def used_bits(self, state: ModelPlacementState, exogenous: ModelPlacementExogenous) -> tuple[Array, Array]:
         """Space taken by cached models in bits: at each gateway (B, G), at the server (B,)."""
         used_gateway = (exogenous.model_bits * state.cached_gateway).sum(axis=(2, 3))
         return used_gateway, (exogenous.model_bits * state.cached_edge).sum(axis=(1, 2, 3))
 
-    def global_state(self, state: Any, exogenous: Any) -> Array:
+    def global_state(self, state: ModelPlacementState, exogenous: ModelPlacementExogenous) -> Array:
         c = self.config
         cells, n = exogenous.task_bits.shape[0], c.num_devices
         rows = np.empty((*exogenous.task_bits.shape, CENTRAL_ROW), np.float32)
@@ -307,7 +316,7 @@ class ModelPlacement(Scenario):
         world[:, CENTRAL_ROW * n :] = self.gateway_efficiency(exogenous) / c.spectral_efficiency_scale
         return np.clip(world, 0.0, OBSERVATION_MAX, out=world)
 
-    def portrait(self, state: Any, exogenous: Any) -> dict[str, Portrait]:
+    def portrait(self, state: ModelPlacementState, exogenous: ModelPlacementExogenous) -> dict[str, Portrait]:
         c = self.config
         cells = len(exogenous.task_bits)
         used_gateway, used_edge = self.used_bits(state, exogenous)
@@ -325,7 +334,9 @@ class ModelPlacement(Scenario):
 
     # --- actions ---------------------------------------------------------------------------------------------------
 
-    def decode(self, state: Any, actions: Mapping[str, Array], exogenous: Any) -> ModelPlacementDecisions:
+    def decode(
+        self, state: ModelPlacementState, actions: Mapping[str, Array], exogenous: ModelPlacementExogenous
+    ) -> ModelPlacementDecisions:
         cells, g, k = exogenous.task_bits.shape
         parts = {}
         for name, role in self.roles.items():
@@ -346,7 +357,9 @@ class ModelPlacement(Scenario):
             keep_edge=np.stack([server[:, 2] >= 0, server[:, 3] >= 0], axis=-1),
         )
 
-    def decode_central(self, state: Any, action: Array, exogenous: Any) -> ModelPlacementDecisions:
+    def decode_central(
+        self, state: ModelPlacementState, action: Array, exogenous: ModelPlacementExogenous
+    ) -> ModelPlacementDecisions:
         """Ten blocks of N in the paper's order: m, n, alpha^l, alpha^e, beta^l, beta^e, keep gateway, keep server."""
         shape = exogenous.task_bits.shape
         joint = checked_actions("the centralized controller", 0, self.central_space, action, shape[0])
@@ -365,7 +378,9 @@ class ModelPlacement(Scenario):
 
     # --- one slot ----------------------------------------------------------------------------------------------------
 
-    def admission(self, state: Any, decisions: Any, exogenous: Any) -> Admission:
+    def admission(
+        self, state: ModelPlacementState, decisions: ModelPlacementDecisions, exogenous: ModelPlacementExogenous
+    ) -> Admission:
         """Parts 1 and 2 of a slot: a missing model is late, refused for space in index order, or fetched."""
         c = self.config
         local, heavy = decisions.local != 0, decisions.heavy != 0
@@ -392,7 +407,14 @@ class ModelPlacement(Scenario):
             used_gateway + (bits * taken_gateway).sum(axis=2), used_edge + (bits * taken_edge).sum(axis=(1, 2)),
         )  # fmt: skip
 
-    def shares(self, decisions: Any, exogenous: Any, ready: Array, g: Array, relay_g: Array) -> dict[str, Array]:
+    def shares(
+        self,
+        decisions: ModelPlacementDecisions,
+        exogenous: ModelPlacementExogenous,
+        ready: Array,
+        g: Array,
+        relay_g: Array,
+    ) -> dict[str, Array]:
         """Shares of the four pools, (B, G, K) each (constraints C4 to C6); 0 for tasks outside a pool.
 
         Args:
@@ -422,7 +444,7 @@ class ModelPlacement(Scenario):
             shares["band"] = np.where(relayed, 1.0, shares["band"])
         return shares
 
-    def needs(self, heavy: Array, exogenous: Any, g: Array, relay_g: Array) -> dict[str, Array]:
+    def needs(self, heavy: Array, exogenous: ModelPlacementExogenous, g: Array, relay_g: Array) -> dict[str, Array]:
         """What a task needs of each pool to make its deadline, up to a common factor; 0 without a channel."""
         per_s = exogenous.task_bits / exogenous.deadline_s
         cpu = at_level(exogenous.model_cycles, heavy) / exogenous.deadline_s
@@ -431,7 +453,13 @@ class ModelPlacement(Scenario):
         second = np.divide(per_s, relay_g, out=np.zeros_like(per_s), where=relay_g > 0)
         return {"band": first, "gateway_cpu": cpu, "relay": second, "edge_cpu": cpu}
 
-    def delays_s(self, decisions: Any, exogenous: Any, admission: Admission, share: Mapping[str, Array]) -> Array:
+    def delays_s(
+        self,
+        decisions: ModelPlacementDecisions,
+        exogenous: ModelPlacementExogenous,
+        admission: Admission,
+        share: Mapping[str, Array],
+    ) -> Array:
         """Completion delays (B, G, K) in s (eqs. 2 to 9): upload and model transfer run in parallel, then computing."""
         c = self.config
         local = decisions.local != 0
@@ -445,7 +473,9 @@ class ModelPlacement(Scenario):
         cycles = at_level(exogenous.model_cycles, decisions.heavy != 0)
         return np.maximum(upload, admission.fetch_s) + time_at_rate_s(cycles, cpu_hz)  # no share: infinite
 
-    def step(self, state: Any, decisions: Any, exogenous: Any) -> Step:
+    def step(
+        self, state: ModelPlacementState, decisions: ModelPlacementDecisions, exogenous: ModelPlacementExogenous
+    ) -> Step[ModelPlacementState]:
         c = self.config
         local, heavy = decisions.local != 0, decisions.heavy != 0
         admission = self.admission(state, decisions, exogenous)
@@ -485,14 +515,21 @@ class ModelPlacement(Scenario):
         }
 
     def _metrics(
-        self, state: Any, decisions: Any, admission: Admission, gained: Array, done: Array, delay: Array
+        self,
+        state: ModelPlacementState,
+        decisions: ModelPlacementDecisions,
+        admission: Admission,
+        gained: Array,
+        done: Array,
+        delay: Array,
     ) -> dict[str, Array]:
         c = self.config
         local, heavy = decisions.local != 0, decisions.heavy != 0
         cells, n = len(local), c.num_devices
 
         def count(flags: Array) -> Array:
-            return np.count_nonzero(flags.reshape(cells, n), axis=1)
+            result: Array = np.count_nonzero(flags.reshape(cells, n), axis=1)
+            return result
 
         completed = count(done)
         at_edge = at_level(state.cached_edge, heavy) != 0
@@ -544,7 +581,7 @@ def at_level(values: Array, heavy: Array) -> Array:
     return np.where(heavy, values[..., HEAVY], values[..., LIGHT])
 
 
-def _present(state: Any, admitted: Array, local: Array, heavy: Array) -> tuple[Array, Array]:
+def _present(state: ModelPlacementState, admitted: Array, local: Array, heavy: Array) -> tuple[Array, Array]:
     """Models at the gateways and at the server after the admission, (B, G, K, 2) bool each."""
     level = np.stack([~heavy, heavy], axis=-1)
     fetched = admitted[..., None] & level

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Literal
 
 import numpy as np
@@ -56,12 +57,12 @@ class ModelPruningConfig:
     drop_penalty: float = quantity(99.0, "-", "cost of dropping every task", symbol="J", source="Table III", ge=0)
     utilisation_weight: float = quantity(1.0, "-", "value of utilisation; 1: the paper's objective", ge=0)
     delay_weight: float = quantity(0.0, "-", "cost of delay; 0: the paper's objective", ge=0)
-    edge_logit_scale: float = quantity(4.0, "-", "logits of the server's raw action", gt=0)
+    edge_logit_scale: float = quantity(4.0, "-", "logits of the server's raw action", gt=0, part="interface")
     count_dropped_in_utilisation: bool = quantity(False, "-", "eqs. (12) to (14) literally (E6)")
     allow_idle_edge_share: bool = quantity(False, "-", "no repair of (17c) (E7)")
     episode_slots: int = quantity(200, "slot", "slots of an episode", ge=1)
     gateway_broadcast: Literal["channel", "histogram", "rank"] = quantity(
-        "histogram", "-", "what a gateway tells its devices; changes observations only"
+        "histogram", "-", "what a gateway tells its devices; changes observations only", part="interface"
     )
 
     def __post_init__(self) -> None:
@@ -121,12 +122,23 @@ def preset(name: str, **overrides: Any) -> ModelPruningConfig:
     return ModelPruningConfig(**{**PRESETS[name], **overrides})
 
 
+def at_size(config: ModelPruningConfig, num_devices: int) -> ModelPruningConfig:
+    """The same network with another number of sensors, in cells of 20 as in the printed network of 100."""
+    fields = _grown(num_devices)
+    return dataclasses.replace(config, **fields)
+
+
 def scaled(num_devices: int = 100, **overrides: Any) -> ModelPruningConfig:
     """A network of any size whose cells, shares per gateway and penalty per task are those of 100 devices."""
+    return ModelPruningConfig(**{**_grown(num_devices), **overrides})
+
+
+def _grown(num_devices: int) -> dict[str, Any]:
+    """The fields that grow with the number of sensors."""
     base = ModelPruningConfig(num_devices=num_devices)
     factor = base.num_devices / 100.0
     edge_flops = base.edge_flops * factor
-    fields = {
+    return {
         "num_devices": base.num_devices,
         "num_gateways": max(1, round(base.num_devices / 20)),
         "bandwidth_hz": base.bandwidth_hz * factor,
@@ -134,4 +146,3 @@ def scaled(num_devices: int = 100, **overrides: Any) -> ModelPruningConfig:
         "edge_share_regulariser": base.task_flop / edge_flops,
         "drop_penalty": base.drop_penalty * factor,
     }
-    return ModelPruningConfig(**{**fields, **overrides})

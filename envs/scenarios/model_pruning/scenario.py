@@ -13,20 +13,24 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import gymnasium
 import numpy as np
 
-from edgemarl.envs.api import Array, Role, Scenario, Signalling, Step, Trace, checked_actions, drawn, total_cost
+from edgemarl.envs.actions import checked_actions
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.capabilities import Counterfactual, HybridActions
 from edgemarl.envs.physics.airtime import expected_wait_s, reserved_mini_slots, tasks_ahead, transmission_s
 from edgemarl.envs.physics.allocation import softmax_shares
 from edgemarl.envs.physics.inference import pruned_inference_s, repaired_share, shared_inference_s
 from edgemarl.envs.physics.layout import Blocks, rank_within
 from edgemarl.envs.physics.processes import markov_channel, stationary_distribution
 from edgemarl.envs.physics.radio import shannon_rate_bps
+from edgemarl.envs.scenario import Role, Scenario, Signalling, Step, total_cost
 from edgemarl.envs.scenarios.model_pruning.config import ModelPruningConfig
 from edgemarl.envs.spaces import Simplex
+from edgemarl.envs.trace import Trace, drawn
 
 TOLERANCE = 1e-9
 """Absolute tolerance of every comparison with a bound."""
@@ -73,7 +77,7 @@ class Uplink:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SlotOutcome:
     """One slot by class: the tasks of one gateway, criticality level and place, 0 local, 1 offloaded: (B, G, K, 2)."""
 
     count: Array  # tasks
@@ -83,7 +87,11 @@ class Outcome:
     room: Array  # (B, G, K) how many offloaded tasks of the level fit into the slot
 
 
-class ModelPruning(Scenario):
+class ModelPruning(
+    Scenario[ModelPruningConfig, ModelPruningState, ModelPruningTrace, ModelPruningExogenous, ModelPruningDecisions],
+    Counterfactual,
+    HybridActions,
+):
     """The scenario; see the module's docstring. The objective is the paper's (21), generalised by two weights."""
 
     name = "model_pruning"
@@ -94,7 +102,7 @@ class ModelPruning(Scenario):
     trace_type = ModelPruningTrace
     exogenous_type = ModelPruningExogenous
     decisions_type = ModelPruningDecisions
-    reward_modes = ("local", "cell", "team")
+    reward_modes = ("local", "group", "team")
     counterfactual_roles = ("device", "gateway")
     cost_label = "minus reward per slot"
     summary_metrics: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -198,7 +206,7 @@ class ModelPruning(Scenario):
             "criticality_level": level[0],
         }
 
-    def check_trace(self, trace: Any) -> None:
+    def check_trace(self, trace: ModelPruningTrace) -> None:
         super().check_trace(trace)
         for name in ("criticality_level", "next_criticality_level"):
             values = getattr(trace, name)
@@ -210,7 +218,7 @@ class ModelPruning(Scenario):
                     f"num_criticality_levels = {self.config.num_criticality_levels}"
                 )
 
-    def initial_state(self, trace: Any) -> ModelPruningState:
+    def initial_state(self, trace: ModelPruningTrace) -> ModelPruningState:
         return ModelPruningState(trace.channel_gain, trace.criticality_level)
 
     @cached_property
@@ -225,7 +233,7 @@ class ModelPruning(Scenario):
         levels = self.config.num_criticality_levels
         return self.blocks.class_counts(self.blocks.class_key(level, levels), levels)
 
-    def observe(self, state: Any, exogenous: Any) -> dict[str, Array]:
+    def observe(self, state: ModelPruningState, exogenous: ModelPruningExogenous) -> dict[str, Array]:
         c = self.config
         size = np.maximum(self.blocks.size, 1)
         gain = np.clip(state.channel_gain / max(c.channel_gains), 0.0, OBSERVATION_MAX)
@@ -241,7 +249,7 @@ class ModelPruning(Scenario):
             "server": gateway.reshape(len(gain), 1, -1),
         }
 
-    def _observe_devices(self, state: Any, gain: Array, share: Array, size: Array) -> Array:
+    def _observe_devices(self, state: ModelPruningState, gain: Array, share: Array, size: Array) -> Array:
         c, owner = self.config, self.blocks.gateway
         row = np.zeros((*state.criticality_level.shape, 4 + c.num_criticality_levels), np.float32)
         row[..., 0] = self.criticality[state.criticality_level]
@@ -254,13 +262,15 @@ class ModelPruning(Scenario):
             row[..., -1] = rank_within(key) / size[owner]
         return row
 
-    def global_state(self, state: Any, exogenous: Any) -> Array:
+    def global_state(self, state: ModelPruningState, exogenous: ModelPruningExogenous) -> Array:
         gain = np.clip(state.channel_gain / max(self.config.channel_gains), 0.0, OBSERVATION_MAX)
         return np.concatenate([gain, self.criticality[state.criticality_level]], axis=1).astype(np.float32)
 
     # --- actions ---------------------------------------------------------------------------------------------------
 
-    def decode(self, state: Any, actions: Mapping[str, Array], exogenous: Any) -> ModelPruningDecisions:
+    def decode(
+        self, state: ModelPruningState, actions: Mapping[str, Array], exogenous: ModelPruningExogenous
+    ) -> ModelPruningDecisions:
         cells = len(state.channel_gain)
         raw = {}
         for name, role in self.roles.items():
@@ -270,7 +280,9 @@ class ModelPruning(Scenario):
         share = softmax_shares(raw["server"][:, 0], self.config.edge_logit_scale)
         return ModelPruningDecisions(raw["device"], raw["gateway"], share)
 
-    def decode_central(self, state: Any, action: Array, exogenous: Any) -> ModelPruningDecisions:
+    def decode_central(
+        self, state: ModelPruningState, action: Array, exogenous: ModelPruningExogenous
+    ) -> ModelPruningDecisions:
         c = self.config
         joint = checked_actions("the centralized controller", 0, self.central_space, action, len(state.channel_gain))
         unit = (joint + 1.0) / 2.0
@@ -300,7 +312,7 @@ class ModelPruning(Scenario):
         c = self.config
         return shared_inference_s(c.task_flop, c.edge_flops, edge_share, c.edge_share_regulariser)
 
-    def outcome(self, count: Array, uplink: Uplink, edge_s: Array, model: Array) -> Outcome:
+    def outcome(self, count: Array, uplink: Uplink, edge_s: Array, model: Array) -> SlotOutcome:
         """Who completes, by class: all tasks of a gateway, level and place share their expected delay.
 
         Args:
@@ -324,9 +336,11 @@ class ModelPruning(Scenario):
         room = np.maximum(uplink.capacity_tasks[..., None] - ahead, 0)
         completed = count * (reason < 0)
         completed[..., 1] = np.minimum(completed[..., 1], room)
-        return Outcome(count, completed, delay, reason, room)
+        return SlotOutcome(count, completed, delay, reason, room)
 
-    def step(self, state: Any, decisions: Any, exogenous: Any) -> Step:
+    def step(
+        self, state: ModelPruningState, decisions: ModelPruningDecisions, exogenous: ModelPruningExogenous
+    ) -> Step[ModelPruningState]:
         c = self.config
         self._check_decisions(decisions)
         key, count, uplink, share = self._situation(state, decisions)
@@ -346,7 +360,9 @@ class ModelPruning(Scenario):
         following = ModelPruningState(exogenous.next_channel_gain, exogenous.next_criticality_level)
         return Step(following, costs, metrics, details)
 
-    def _situation(self, state: Any, decisions: Any) -> tuple[Array, Array, Uplink, Array]:
+    def _situation(
+        self, state: ModelPruningState, decisions: ModelPruningDecisions
+    ) -> tuple[Array, Array, Uplink, Array]:
         """Class of every device (B, N), tasks by class (B, G, K, 2), uplinks and the repaired shares (B, G)."""
         c = self.config
         levels = c.num_criticality_levels
@@ -356,7 +372,7 @@ class ModelPruning(Scenario):
         share = repaired_share(decisions.edge_share, active, c.allow_idle_edge_share)
         return key, count, self.uplink(state.channel_gain), share
 
-    def _cells(self, result: Outcome, uplink: Uplink, edge_s: Array, model: Array) -> tuple[Array, ...]:
+    def _cells(self, result: SlotOutcome, uplink: Uplink, edge_s: Array, model: Array) -> tuple[Array, ...]:
         """(B, G) local, band and edge utilisation, completed delay in s, and the cost of each gateway's cell."""
         c = self.config
         counted = result.count if c.count_dropped_in_utilisation else result.completed
@@ -370,7 +386,9 @@ class ModelPruning(Scenario):
         cost += c.delay_weight / (c.num_devices * c.slot_s) * waited
         return local, band, edge, waited, cost
 
-    def choice_rewards(self, state: Any, decisions: Any, exogenous: Any) -> dict[str, Array]:
+    def choice_rewards(
+        self, state: ModelPruningState, decisions: ModelPruningDecisions, exogenous: ModelPruningExogenous
+    ) -> dict[str, Array]:
         """Minus the cell's cost under either bit of a device and under every model of a gateway.
 
         All other bits and models and the server's split stay as they are. Devices of one class are alike, so that
@@ -415,7 +433,9 @@ class ModelPruning(Scenario):
         result = self.outcome(counts.reshape(-1, *count.shape[2:]), link, edge, flat)
         return self._cells(result, link, edge, flat)[-1].reshape(cells, alternatives, gateways)
 
-    def decode_hybrid(self, state: Any, action: Mapping[str, Array], exogenous: Any) -> ModelPruningDecisions:
+    def decode_hybrid(
+        self, state: ModelPruningState, action: Mapping[str, Array], exogenous: ModelPruningExogenous
+    ) -> ModelPruningDecisions:
         shapes = {
             name: (len(state.channel_gain), *(part.shape or ())) for name, part in self.hybrid_space.spaces.items()
         }
@@ -424,7 +444,7 @@ class ModelPruning(Scenario):
                 raise ValueError(f"part {name} of the action is missing or has another shape than {shape}")
         return ModelPruningDecisions(action["offload"], action["model"], action["edge_share"])
 
-    def _check_decisions(self, decisions: Any) -> None:
+    def _check_decisions(self, decisions: ModelPruningDecisions) -> None:
         model = decisions.model
         if (model < 0).any() or (model >= self.config.num_models).any():
             raise ValueError(
@@ -434,7 +454,7 @@ class ModelPruning(Scenario):
         if not np.isfinite(decisions.edge_share).all():
             raise ValueError("decision edge_share holds NaN or infinity; every share must be a finite number")
 
-    def _devices(self, key: Array, result: Outcome, uplink: Uplink) -> tuple[Array, Array, Array]:
+    def _devices(self, key: Array, result: SlotOutcome, uplink: Uplink) -> tuple[Array, Array, Array]:
         """Dropped 0/1, ledger entry and expected delay of every device (B, N)."""
         c = self.config
         cells = len(key)
@@ -459,7 +479,7 @@ class ModelPruning(Scenario):
         return dropped, cost, result.delay_s.take(place)
 
     def _metrics(
-        self, result: Outcome, used: tuple[Array, Array, Array], waited: Array, decisions: Any
+        self, result: SlotOutcome, used: tuple[Array, Array, Array], waited: Array, decisions: ModelPruningDecisions
     ) -> dict[str, Array]:
         c = self.config
         n = c.num_devices
@@ -496,13 +516,13 @@ class ModelPruning(Scenario):
             "mean_accuracy": means["accuracy_per_task"] / completed,
         }
 
-    def rewards(self, step: Step, mode: str = "local") -> dict[str, Array]:
-        """Role -> (B, n): "local" and "team" as everywhere; "cell" is minus the cost of the agent's own cell.
+    def rewards(self, step: Step[ModelPruningState], mode: str = "local") -> dict[str, Array]:
+        """Role -> (B, n): "local" and "team" as everywhere; "group" is minus the cost of a gateway and its devices.
 
-        The server's "cell" reward is the team's. With "local" a gateway would choose the slowest model: its own line
-        only counts its busy time; "cell" is the signal to learn from.
+        The server's "group" reward is the team's. With "local" a gateway would choose the slowest model: its own line
+        only counts its busy time; "group" is the signal to learn from.
         """
-        if mode != "cell":
+        if mode != "group":
             return super().rewards(step, mode)
         cell = -step.details["cell_cost"]
         return {"device": cell[:, self.blocks.gateway], "gateway": cell, "server": -total_cost(step)[:, None]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from typing import Literal
 
@@ -70,9 +71,13 @@ class SamplingRateConfig:
         0.05, "1/s", "weight of delay against accuracy (E8)", symbol="V", source="Table II", gt=0
     )
     share_mode: Literal["optimal", "fixed", "action"] = quantity(
-        "optimal", "-", "who sets the CPU shares: Theorem 1, constants, or the server's own action", source="Theorem 1"
+        "optimal",
+        "-",
+        "who sets the CPU shares: Theorem 1, constants, or the server's own action",
+        source="Theorem 1",
+        part="controller",
     )
-    share_logit_scale: float = quantity(3.0, "-", "steepness of the server's softmax", gt=0)
+    share_logit_scale: float = quantity(3.0, "-", "steepness of the server's softmax", gt=0, part="interface")
     wait_mode: Literal["literal", "offloaders"] = quantity(
         "literal", "-", "who is charged queue and wait: every device of the service, or those that offload (E2)"
     )
@@ -152,6 +157,20 @@ def tight_config() -> SamplingRateConfig:
 
 PRESETS = {"default": default_config, "printed": printed_config, "tight": tight_config}
 """Named networks."""
+
+
+def at_size(config: SamplingRateConfig, num_devices: int) -> SamplingRateConfig:
+    """The same network with another number of devices, divided over the services as before.
+
+    Raises:
+        ValueError: fewer devices than services.
+    """
+    services = len(config.devices_per_service)
+    if num_devices < services:
+        raise ValueError(f"num_devices = {num_devices} is not legal: must be >= {services}, one for each service")
+    before = config.num_devices
+    edges = [round(num_devices * sum(config.devices_per_service[:m]) / before) for m in range(services + 1)]
+    return scaled(config, tuple(max(1, b - a) for a, b in itertools.pairwise(edges)))
 
 
 def scaled(config: SamplingRateConfig, devices_per_service: tuple[int, ...]) -> SamplingRateConfig:

@@ -17,12 +17,16 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from edgemarl.envs.api import Array, Portrait, Role, Scenario, Signalling, Step, Trace, checked_actions, drawn
+from edgemarl.envs.actions import checked_actions
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.capabilities import Portrait, Portrayed
 from edgemarl.envs.physics.allocation import proportional_shares, softmax_shares, square_root_shares
 from edgemarl.envs.physics.processes import markov_channel, uniform_arrivals
 from edgemarl.envs.physics.queueing import QueueSlot, finite_queue, virtual_queue
 from edgemarl.envs.physics.radio import shannon_rate_bps
+from edgemarl.envs.scenario import Role, Scenario, Signalling, Step
 from edgemarl.envs.scenarios.sampling_rate.config import SamplingRateConfig, accuracy_prices_s
+from edgemarl.envs.trace import Trace, drawn
 
 WORK_MAX = 10.0
 """Slots of backlog, and accuracy deficit, above which an observation saturates."""
@@ -58,7 +62,10 @@ class SamplingRateDecisions:
     share: Array | None = None  # (B, M) CPU shares, read only in share_mode="action"
 
 
-class SamplingRate(Scenario):
+class SamplingRate(
+    Scenario[SamplingRateConfig, SamplingRateState, SamplingRateTrace, SamplingRateExogenous, SamplingRateDecisions],
+    Portrayed,
+):
     """The scenario; see the module's docstring. The cost of a slot is minus the reward (20)."""
 
     name = "sampling_rate"
@@ -200,18 +207,18 @@ class SamplingRate(Scenario):
         rates = uniform_arrivals(arrivals, c.arrival_mean, c.arrival_half_width, (slots + 1, c.num_devices))
         return {"channel_gain": np.asarray(c.channel_gains)[states], "arrival_rate": rates}
 
-    def check_trace(self, trace: Any) -> None:
+    def check_trace(self, trace: SamplingRateTrace) -> None:
         super().check_trace(trace)
         if (trace.channel_gain <= 0.0).any():
             raise ValueError("trace field channel_gain holds 0; every value must be > 0 (a gain of 0 never delivers)")
 
-    def initial_state(self, trace: Any) -> SamplingRateState:
+    def initial_state(self, trace: SamplingRateTrace) -> SamplingRateState:
         cells, m = trace.cells, self.config.num_services
         return SamplingRateState(np.zeros((cells, self.config.num_devices)), np.zeros((cells, m)), np.zeros((cells, m)))
 
     # --- information ------------------------------------------------------------------------------------------------
 
-    def _own(self, state: Any, exogenous: Any) -> tuple[Array, Array, Array]:
+    def _own(self, state: SamplingRateState, exogenous: SamplingRateExogenous) -> tuple[Array, Array, Array]:
         """Normalised backlog, link rate and raw batch of every device, each (B, N)."""
         queue = state.device_queue_bits / self.device_bits_per_slot
         rate = self.link_rate_bps(exogenous.channel_gain) / self.rate_bps_max
@@ -223,12 +230,12 @@ class SamplingRate(Scenario):
         """(M,) f_b tau / eta_{m,u}: bits that the whole server can work off in one slot."""
         return self.config.server_hz * self.config.slot_s / self.server_cycles_per_bit
 
-    def _broadcast(self, state: Any) -> tuple[Array, Array]:
+    def _broadcast(self, state: SamplingRateState) -> tuple[Array, Array]:
         """Normalised deficits and server backlogs, each (B, M)."""
         queue = state.server_queue_bits / self.server_bits_per_slot
         return np.clip(state.accuracy_deficit, 0.0, WORK_MAX), np.clip(queue, 0.0, WORK_MAX)
 
-    def observe(self, state: Any, exogenous: Any) -> dict[str, Array]:
+    def observe(self, state: SamplingRateState, exogenous: SamplingRateExogenous) -> dict[str, Array]:
         m = self.config.num_services
         deficit, backlog = self._broadcast(state)
         row = np.zeros((len(deficit), self.config.num_devices, 3 + 3 * m), np.float32)
@@ -241,12 +248,12 @@ class SamplingRate(Scenario):
             rows["server"] = np.concatenate([deficit, backlog], axis=1).astype(np.float32)[:, None]
         return rows
 
-    def global_state(self, state: Any, exogenous: Any) -> Array:
+    def global_state(self, state: SamplingRateState, exogenous: SamplingRateExogenous) -> Array:
         deficit, backlog = self._broadcast(state)
         row: Array = np.concatenate([*self._own(state, exogenous), backlog, deficit], axis=1).astype(np.float32)
         return row
 
-    def portrait(self, state: Any, exogenous: Any) -> dict[str, Portrait]:
+    def portrait(self, state: SamplingRateState, exogenous: SamplingRateExogenous) -> dict[str, Portrait]:
         c = self.config
         work = (state.device_queue_bits + self.raw_bits(exogenous.arrival_rate)) / self.device_bits_per_slot
         backlog = (state.server_queue_bits / self.server_bits_per_slot).sum(axis=1, keepdims=True)
@@ -263,7 +270,9 @@ class SamplingRate(Scenario):
 
     # --- actions ----------------------------------------------------------------------------------------------------
 
-    def decode(self, state: Any, actions: Mapping[str, Array], exogenous: Any) -> SamplingRateDecisions:
+    def decode(
+        self, state: SamplingRateState, actions: Mapping[str, Array], exogenous: SamplingRateExogenous
+    ) -> SamplingRateDecisions:
         for role in self.roles:
             if role not in actions:
                 raise ValueError(f"actions of role '{role}' are missing")
@@ -280,7 +289,9 @@ class SamplingRate(Scenario):
         rates = self.config.num_rates
         return SamplingRateDecisions(option % rates + 1, option // rates, share)
 
-    def decode_central(self, state: Any, action: Array, exogenous: Any) -> SamplingRateDecisions:
+    def decode_central(
+        self, state: SamplingRateState, action: Array, exogenous: SamplingRateExogenous
+    ) -> SamplingRateDecisions:
         c, who = self.config, "the centralized controller"
         cells, n = state.device_queue_bits.shape
         values = np.asarray(action)
@@ -305,12 +316,12 @@ class SamplingRate(Scenario):
         """Bits (B, N) of the slot's batch at the full sampling rate."""
         return arrival_rate * self.raw_bits_per_task
 
-    def device_accuracy(self, decisions: Any) -> Array:
+    def device_accuracy(self, decisions: SamplingRateDecisions) -> Array:
         """Accuracy (12) that each device's decision gives, (B, N)."""
         option = np.asarray(decisions.local, np.int64) * self.config.num_rates + decisions.rate_level - 1
         return np.asarray(self.accuracy_of_options[self.service, option])
 
-    def service_accuracy(self, decisions: Any) -> Array:
+    def service_accuracy(self, decisions: SamplingRateDecisions) -> Array:
         """Mean accuracy A_m of each service, (B, M); a device with an empty batch counts."""
         return self.per_service(self.device_accuracy(decisions)) / self.service_size
 
@@ -356,7 +367,8 @@ class SamplingRate(Scenario):
 
         The server's part of the delay is sum L_m / (c_m f_b). The backlog counts once per waiting device (E3).
         """
-        return self.server_cycles_per_bit * ((charged + 1.0) / 2.0 * offloaded_bits + charged * backlog_bits)
+        result: Array = self.server_cycles_per_bit * ((charged + 1.0) / 2.0 * offloaded_bits + charged * backlog_bits)
+        return result
 
     def shares(self, offloaded_bits: Array, backlog_bits: Array, charged: Array, given: Array | None) -> Array:
         """CPU shares c (B, M) of the slot under `share_mode`.
@@ -376,7 +388,9 @@ class SamplingRate(Scenario):
             return proportional_shares(given)
         return square_root_shares(self.server_load_cycles(offloaded_bits, backlog_bits, np.maximum(charged, 1.0)))
 
-    def step(self, state: Any, decisions: Any, exogenous: Any) -> Step:
+    def step(
+        self, state: SamplingRateState, decisions: SamplingRateDecisions, exogenous: SamplingRateExogenous
+    ) -> Step[SamplingRateState]:
         c = self.config
         local = np.asarray(decisions.local, np.float64)
         batch = self.raw_bits(exogenous.arrival_rate) * decisions.rate_level / c.num_rates
@@ -419,7 +433,14 @@ class SamplingRate(Scenario):
         return Step(next_state, costs, metrics, details)
 
     def _delays(
-        self, state: Any, exogenous: Any, local: Array, batch: Array, sent: Array, offloaded: Array, share: Array
+        self,
+        state: SamplingRateState,
+        exogenous: SamplingRateExogenous,
+        local: Array,
+        batch: Array,
+        sent: Array,
+        offloaded: Array,
+        share: Array,
     ) -> dict[str, Array]:
         """The five delays of every device in s, (B, N): (1), (4), (6), (7), (10)."""
         service = self.service
@@ -450,7 +471,9 @@ class SamplingRate(Scenario):
             "reward": -(costs["device"].sum(axis=1) + costs["server"][:, 0]),
         }
 
-    def _load_metrics(self, exogenous: Any, decisions: Any, device: QueueSlot, server: QueueSlot) -> dict[str, Array]:
+    def _load_metrics(
+        self, exogenous: SamplingRateExogenous, decisions: SamplingRateDecisions, device: QueueSlot, server: QueueSlot
+    ) -> dict[str, Array]:
         c = self.config
         arrived = exogenous.arrival_rate.sum(axis=1)
         local = (decisions.local * exogenous.arrival_rate).sum(axis=1)

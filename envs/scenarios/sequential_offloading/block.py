@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.compiled import compiled
 from edgemarl.envs.physics.compute import cpu_energy_j
 from edgemarl.envs.physics.transmit_power import required_power_w
 
@@ -46,18 +47,18 @@ class BlockConstants(NamedTuple):
     server_capacitance: float
 
 
-_energy_j = njit(cpu_energy_j)
+_energy_j = compiled()(cpu_energy_j)
 _NUMBERS, _ROWS = types.Array(types.float64, 1, "C", readonly=True), types.Array(types.float64, 2, "C", readonly=True)
 _ARRIVALS = types.Array(types.uint8, 3, "C", readonly=True)
 _CONSTANTS = types.NamedUniTuple(types.float64, len(BlockConstants._fields), BlockConstants)
 
 
-@njit(inline="always")
+@compiled(inline="always")
 def _clip(value: float, limit: float) -> float:
     return max(min(value, limit), 0.0)
 
 
-@njit(inline="always")
+@compiled(inline="always")
 def _serve(queue: float, cpu_hz: float, c: BlockConstants) -> tuple[float, float, float]:
     """What is left of the server's queue after its work, that work in cycles, and its energy in J (eqs. 5 to 7)."""
     able = _clip(cpu_hz * c.block_s, c.server_work_cycles_max)
@@ -65,7 +66,7 @@ def _serve(queue: float, cpu_hz: float, c: BlockConstants) -> tuple[float, float
     return queue - served, served, _energy_j(able if c.idle_energy_charged else served, c.server_capacitance, c.block_s)
 
 
-@njit(
+@compiled(
     types.void(_ROWS, _ROWS, _CONSTANTS, types.float64[:, ::1], types.float64[:, ::1], types.boolean[:, ::1]),
     cache=True,
 )
@@ -91,7 +92,7 @@ def send_residuals(
             power_w[i, j] *= sent
 
 
-@njit
+@compiled()
 def _arrived(arrivals: Array) -> Array:
     """Tasks (B, K) that arrive at each device during the block."""
     cells, devices, slots = arrivals.shape
@@ -105,7 +106,7 @@ def _arrived(arrivals: Array) -> Array:
     return arrived
 
 
-@njit(
+@compiled(
     types.void(
         *(_ROWS, _ROWS, _ROWS, _ROWS, _ARRIVALS, _NUMBERS, _NUMBERS, _CONSTANTS),
         *(types.float64[:, :, ::1], types.boolean[:, ::1], types.float64[:, ::1], types.float64[::1]),

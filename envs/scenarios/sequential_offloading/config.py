@@ -49,12 +49,20 @@ class SequentialOffloadingConfig:
     episode_blocks: int = quantity(200, "block", "blocks of an episode", ge=1)
     residual_leaves_device: bool = quantity(True, "-", "a sent residual leaves the device; False: literal eq. (1), E1")
     idle_energy_charged: bool = quantity(False, "-", "bill the commanded CPU rate: literal eqs. (2), (7), E8")
-    device_action: Literal["cpu", "power", "split", "residual"] = quantity("cpu", "-", "meaning of a device's action")
-    queue_scale_tasks: float = quantity(10.0, "task", "queue that an observation shows as 1", gt=0)
-    spectral_efficiency_scale: float = quantity(20.0, "bit/s/Hz", "CSI that an observation shows as 1", gt=0)
-    reference_power_w: float = quantity(1.0, "W", "power at which the CSI is expressed", gt=0)
-    arrival_lookahead: bool = quantity(False, "-", "devices see the coming arrivals: the paper's state, E7")
-    server_observation: Literal["aggregate", "full", "own"] = quantity("aggregate", "-", "what the server sees, E14")
+    device_action: Literal["cpu", "power", "split", "residual"] = quantity(
+        "cpu", "-", "meaning of a device's action", part="interface"
+    )
+    queue_scale_tasks: float = quantity(10.0, "task", "queue that an observation shows as 1", gt=0, part="interface")
+    spectral_efficiency_scale: float = quantity(
+        20.0, "bit/s/Hz", "CSI that an observation shows as 1", gt=0, part="interface"
+    )
+    reference_power_w: float = quantity(1.0, "W", "power at which the CSI is expressed", gt=0, part="interface")
+    arrival_lookahead: bool = quantity(
+        False, "-", "devices see the coming arrivals: the paper's state, E7", part="interface"
+    )
+    server_observation: Literal["aggregate", "full", "own"] = quantity(
+        "aggregate", "-", "what the server sees, E14", part="interface"
+    )
 
     def __post_init__(self) -> None:
         if self.distance_m_min > self.cell_radius_m:
@@ -81,6 +89,11 @@ class SequentialOffloadingConfig:
     def tasks_per_block(self) -> float:
         """Mean arrivals n b of a device per block, in tasks."""
         return self.slots_per_block * self.arrival_probability
+
+
+def at_size(config: SequentialOffloadingConfig, num_devices: int) -> SequentialOffloadingConfig:
+    """The same network with another number of devices and a server that grows with it."""
+    return scaled_server(dataclasses.replace(config, num_devices=num_devices))
 
 
 def scaled_server(config: SequentialOffloadingConfig) -> SequentialOffloadingConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.scenarios.sequential_offloading.block import SUMS, BlockConstants
 from edgemarl.envs.scenarios.sequential_offloading.config import SequentialOffloadingConfig
 

@@ -7,6 +7,7 @@ Equation numbers are the paper's; E1..E15 are the errata listed in docs/sequenti
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +17,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from edgemarl.envs.api import Array, Portrait, Role, Scenario, Signalling, Step, Trace, checked_actions, drawn
+from edgemarl.envs.actions import checked_actions
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.capabilities import Foreseeing, Portrait, Portrayed
 from edgemarl.envs.physics.processes import (
     bernoulli_arrivals,
     log_normal_shadowing_db,
@@ -24,9 +27,11 @@ from edgemarl.envs.physics.processes import (
     uniform_disc_distance_m,
 )
 from edgemarl.envs.physics.radio import from_db, path_loss_db, spectral_efficiency
+from edgemarl.envs.scenario import Role, Scenario, Signalling, Step
 from edgemarl.envs.scenarios.sequential_offloading.block import SUMS, BlockConstants, run_block, send_residuals
 from edgemarl.envs.scenarios.sequential_offloading.config import SequentialOffloadingConfig
 from edgemarl.envs.scenarios.sequential_offloading.ledger import block_constants, metric_weights
+from edgemarl.envs.trace import Trace, drawn
 
 SLIVER_TASKS = 1e-3
 """Work, in tasks, that turns a whole waiting task into one that may be offloaded (E9)."""
@@ -64,7 +69,17 @@ class SequentialOffloadingDecisions:
     device_cpu_hz: Array | None = None  # (B, K) commanded rate, only billed with idle_energy_charged; default x/T
 
 
-class SequentialOffloading(Scenario):
+class SequentialOffloading(
+    Scenario[
+        SequentialOffloadingConfig,
+        SequentialOffloadingState,
+        SequentialOffloadingTrace,
+        SequentialOffloadingExogenous,
+        SequentialOffloadingDecisions,
+    ],
+    Foreseeing,
+    Portrayed,
+):
     """The scenario; see the module's docstring. Costs per block are eqs. (8) and (13)."""
 
     name = "sequential_offloading"
@@ -124,7 +139,11 @@ class SequentialOffloading(Scenario):
     def learner_scale(self) -> dict[str, float]:
         return {"device": 0.1, "server": 0.1}
 
-    def rewards(self, step: Step, mode: str = "local") -> dict[str, Array]:
+    def reward_divisor(self, mode: str) -> float:
+        """As the contract; the noise of "coupled", the server's costs in every reward, grows with the root of n."""
+        return math.sqrt(sum(self.ledger.values())) if mode == "coupled" else super().reward_divisor(mode)
+
+    def rewards(self, step: Step[SequentialOffloadingState], mode: str = "local") -> dict[str, Array]:
         """As the contract; "coupled": a device's own entry and the server's, which is all that it has an effect on."""
         if mode != "coupled":
             return super().rewards(step, mode)
@@ -148,12 +167,12 @@ class SequentialOffloading(Scenario):
         gain = given.get("channel_gain_per_w")
         return {} if gain is None else {"mean_gain_per_w": gain.mean(axis=0)}
 
-    def check_trace(self, trace: Any) -> None:
+    def check_trace(self, trace: SequentialOffloadingTrace) -> None:
         super().check_trace(trace)
         if (trace.task_arrivals > 1).any():
             raise ValueError(f"trace field task_arrivals holds {trace.task_arrivals.max()}; every value must be 0 or 1")
 
-    def initial_state(self, trace: Any) -> SequentialOffloadingState:
+    def initial_state(self, trace: SequentialOffloadingTrace) -> SequentialOffloadingState:
         cells, k, n = trace.cells, self.config.num_devices, self.config.slots_per_block
         return SequentialOffloadingState(
             np.zeros((cells, k)), np.zeros(cells), np.zeros(cells), np.zeros((cells, k, n), np.uint8)
@@ -161,7 +180,7 @@ class SequentialOffloading(Scenario):
 
     # --- information -----------------------------------------------------------------------------------------------
 
-    def observe(self, state: Any, exogenous: Any) -> dict[str, Array]:
+    def observe(self, state: SequentialOffloadingState, exogenous: SequentialOffloadingExogenous) -> dict[str, Array]:
         queue = state.device_queue_cycles / (self.config.queue_scale_tasks * self.config.task_cycles)
         cells, k = queue.shape
         device = np.empty((cells, k, self.config.slots_per_block + 2), np.float32)
@@ -171,7 +190,7 @@ class SequentialOffloading(Scenario):
         np.clip(device, 0.0, OBSERVATION_MAX, out=device)
         return {"device": device, "server": self._observe_server(state, queue)}
 
-    def _observe_server(self, state: Any, queue: Array) -> Array:
+    def _observe_server(self, state: SequentialOffloadingState, queue: Array) -> Array:
         c = self.config
         per_device = c.num_devices * c.task_cycles
         own = state.server_queue_cycles / (c.queue_scale_tasks * per_device)
@@ -189,7 +208,7 @@ class SequentialOffloading(Scenario):
         c = self.config
         return spectral_efficiency(gain_per_w, c.reference_power_w, c.snr_gap) / c.spectral_efficiency_scale
 
-    def global_state(self, state: Any, exogenous: Any) -> Array:
+    def global_state(self, state: SequentialOffloadingState, exogenous: SequentialOffloadingExogenous) -> Array:
         c = self.config
         cells = state.device_queue_cycles.shape[0]
         scale = c.queue_scale_tasks * c.task_cycles
@@ -203,12 +222,14 @@ class SequentialOffloading(Scenario):
         row: Array = np.clip(np.concatenate(parts, axis=1), 0.0, OBSERVATION_MAX).astype(np.float32)
         return row
 
-    def outlook(self, trace: Any) -> dict[str, Array]:
+    def outlook(self, trace: SequentialOffloadingTrace) -> dict[str, Array]:
         """Of a device: the share of the block's slots in which a task arrives, and its CSI."""
         arrived = trace.task_arrivals.mean(axis=-1)
         return {"device": np.stack([arrived, self._csi(trace.channel_gain_per_w)], axis=-1).astype(np.float32)}
 
-    def portrait(self, state: Any, exogenous: Any) -> dict[str, Portrait]:
+    def portrait(
+        self, state: SequentialOffloadingState, exogenous: SequentialOffloadingExogenous
+    ) -> dict[str, Portrait]:
         c = self.config
         mean_db = 10.0 * np.log10(np.maximum(exogenous.mean_gain_per_w, 1e-30))
         near_db, far_db = mean_db.max(axis=1, keepdims=True), mean_db.min(axis=1, keepdims=True)
@@ -230,7 +251,9 @@ class SequentialOffloading(Scenario):
 
     # --- actions ---------------------------------------------------------------------------------------------------
 
-    def decode(self, state: Any, actions: Mapping[str, Array], exogenous: Any) -> SequentialOffloadingDecisions:
+    def decode(
+        self, state: SequentialOffloadingState, actions: Mapping[str, Array], exogenous: SequentialOffloadingExogenous
+    ) -> SequentialOffloadingDecisions:
         for role in self.roles:
             if role not in actions:
                 raise ValueError(f"actions of role '{role}' are missing")
@@ -239,12 +262,16 @@ class SequentialOffloading(Scenario):
         server = checked_actions("server", 1, self.roles["server"].action_space, actions["server"], cells)
         return self._decisions(state, device, server[:, 0, 0], exogenous)
 
-    def decode_central(self, state: Any, action: Array, exogenous: Any) -> SequentialOffloadingDecisions:
+    def decode_central(
+        self, state: SequentialOffloadingState, action: Array, exogenous: SequentialOffloadingExogenous
+    ) -> SequentialOffloadingDecisions:
         cells, k = state.device_queue_cycles.shape
         joint = checked_actions("the centralized controller", 0, self.central_space, action, cells)
         return self._decisions(state, joint[:, :-1].reshape(cells, k, -1), joint[:, -1], exogenous)
 
-    def _decisions(self, state: Any, device: Array, server: Array, exogenous: Any) -> SequentialOffloadingDecisions:
+    def _decisions(
+        self, state: SequentialOffloadingState, device: Array, server: Array, exogenous: SequentialOffloadingExogenous
+    ) -> SequentialOffloadingDecisions:
         c = self.config
         if c.device_action == "cpu":
             rate = device[..., 0] * c.device_cpu_hz_max
@@ -286,7 +313,8 @@ class SequentialOffloading(Scenario):
         if leaving_cycles is not None:
             tasks = np.maximum(tasks, np.rint((queue_cycles - leaving_cycles) / w))
         kept = np.maximum(tasks, 0.0) * w
-        return np.clip(queue_cycles - residual - kept, 0.0, cap_cycles)
+        result: Array = np.clip(queue_cycles - residual - kept, 0.0, cap_cycles)
+        return result
 
     # --- one block ---------------------------------------------------------------------------------------------------
 
@@ -308,7 +336,12 @@ class SequentialOffloading(Scenario):
         send_residuals(left, gain, self._constants, residual, power, outage)
         return residual.reshape(shape), power.reshape(shape), outage.reshape(shape)
 
-    def step(self, state: Any, decisions: Any, exogenous: Any) -> Step:
+    def step(
+        self,
+        state: SequentialOffloadingState,
+        decisions: SequentialOffloadingDecisions,
+        exogenous: SequentialOffloadingExogenous,
+    ) -> Step[SequentialOffloadingState]:
         work, billed = decisions.local_work_cycles, decisions.local_work_cycles
         if self.config.idle_energy_charged and decisions.device_cpu_hz is not None:
             billed = decisions.device_cpu_hz * self.config.block_s
@@ -316,11 +349,18 @@ class SequentialOffloading(Scenario):
         parts, outage = np.empty((6, cells, k)), np.empty((cells, k), np.bool_)
         sums, next_server_queue = np.empty((len(SUMS), cells)), np.empty(cells)
         run_block(
-            *map(_floats, (state.device_queue_cycles, work, billed, exogenous.channel_gain_per_w)),
+            _floats(state.device_queue_cycles),
+            _floats(work),
+            _floats(billed),
+            _floats(exogenous.channel_gain_per_w),
             np.ascontiguousarray(exogenous.task_arrivals, np.uint8),
-            *map(_floats, (state.server_queue_cycles, decisions.server_cpu_hz)),
+            _floats(state.server_queue_cycles),
+            _floats(decisions.server_cpu_hz),
             self._constants,
-            *(parts, outage, sums, next_server_queue),
+            parts,
+            outage,
+            sums,
+            next_server_queue,
         )
         names, weights = self._metric_weights
         metrics = dict(zip(names, weights @ sums, strict=True))

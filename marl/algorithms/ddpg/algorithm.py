@@ -1,7 +1,7 @@
-"""DDPG on the batched runner, and TD3 as the same algorithm with three settings.
+"""RLlib's classes of DDPG on the batched runner.
 
-RLlib 2.60 has neither on its new API stack. Sampling, replay and hand-over are those of `off_policy`; ours are actor
-and critics (`ddpg_module`) and the losses (`ddpg_learner`). How to run it and what it reaches: docs/algorithms.md.
+RLlib 2.60 has neither DDPG nor TD3 on its new API stack. Sampling, replay and hand-over are those of every off-policy
+algorithm here; ours are actor and critics (`module`) and the losses (`learner`).
 """
 
 from __future__ import annotations
@@ -9,18 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from ray.rllib.algorithms.dqn import DQN, DQNConfig
+from ray.rllib.algorithms import dqn as rllib
 from ray.rllib.utils.metrics import LEARNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
 
-from edgemarl.marl.rllib.ddpg_learner import DDPGLearner
-from edgemarl.marl.rllib.off_policy import OffPolicy, OffPolicySettings
-
-TD3_EXTRAS: dict[str, Any] = {"twin_q": True, "policy_delay": 2, "target_noise": 0.2, "target_noise_clip": 0.5}
-"""What TD3 adds to DDPG, with the values of Fujimoto et al. (arXiv:1802.09477); entries of the module's config."""
-DDPG_EXTRAS: dict[str, Any] = {"twin_q": False, "policy_delay": 1, "target_noise": 0.0, "target_noise_clip": 0.0}
+from edgemarl.marl.algorithms.ddpg.learner import DDPGLearner
+from edgemarl.marl.rllib.replay import OffPolicy, OffPolicyConfig
 
 
-class DDPG(OffPolicy, DQN):
+class BatchedDDPG(OffPolicy, rllib.DQN):
     """Deterministic policy gradients whose runners return arrays of transitions."""
 
     @classmethod
@@ -42,7 +38,7 @@ class DDPG(OffPolicy, DQN):
         )
 
 
-class DDPGConfig(OffPolicySettings, DQNConfig):
+class DDPGConfig(OffPolicyConfig, rllib.DQNConfig):
     """Settings of DDPG beside RLlib's own (`gamma`, `tau`, `grad_clip`) and those of the replay.
 
     Attributes:
@@ -52,7 +48,7 @@ class DDPGConfig(OffPolicySettings, DQNConfig):
         noise_steps: env steps over which it changes.
         random_steps: env steps with uniformly random actions before anything is learned.
 
-    The module's config holds TD3_EXTRAS or DDPG_EXTRAS.
+    Twin critics, delay and target noise (TD3) are entries of the module's config.
     """
 
     actor_lr: Any = 1e-4
@@ -63,7 +59,7 @@ class DDPGConfig(OffPolicySettings, DQNConfig):
     noise_steps = 1
 
     def __init__(self, algo_class: Any = None) -> None:
-        super().__init__(algo_class=algo_class or DDPG)
+        super().__init__(algo_class=algo_class or BatchedDDPG)
 
     def get_default_learner_class(self) -> type[DDPGLearner]:
         return DDPGLearner

@@ -2,7 +2,7 @@
 
 COMA (Foerster et al., AAAI 2018, arXiv:1705.08926) credits an agent with the difference that its choice makes while all
 others' choices stay; a critic estimates it there. A scenario that can say what each choice would have paid
-(`Scenario.choice_rewards`) gives it exactly, so that no critic is needed, and the gradient sums over an agent's
+(`Counterfactual.choice_rewards`) gives it exactly, so that no critic is needed, and the gradient sums over an agent's
 choices instead of drawing one (Allen et al., "Mean Actor Critic", arXiv:1709.00503). Made for slots that do not depend
 on each other's actions: the discount is 0.
 """
@@ -18,9 +18,48 @@ from ray.rllib.core.learner.learner import ENTROPY_KEY, POLICY_LOSS_KEY
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from ray.rllib.policy.sample_batch import MultiAgentBatch
 
-from edgemarl.agents.trained.networks import NetworkSpec, PolicyNetwork
+from edgemarl.agents.trained.networks import PolicyNetwork
+from edgemarl.agents.trained.spec import NetworkSpec
+from edgemarl.envs import capabilities
+from edgemarl.envs.config import config_class
+from edgemarl.marl.algorithms.base import Algorithm, Needs, Run, on_policy_training
+from edgemarl.marl.algorithms.ppo import BatchedPPO, BatchedPPOConfig, BatchedPPOLearner
+from edgemarl.marl.algorithms.settings import OnPolicySettings
 from edgemarl.marl.rllib.modules import ACTION_MASK, CHOICE_REWARDS
-from edgemarl.marl.rllib.ppo import BatchedPPO, BatchedPPOConfig, BatchedPPOLearner
+
+
+@config_class
+class CounterfactualSettings(OnPolicySettings):
+    """Settings of the all-action gradient."""
+
+
+class CounterfactualGradient(Algorithm):
+    """The all-action gradient with exact credit."""
+
+    name = "counterfactual"
+    meaning = "all-action policy gradient with the exact credit of every choice, where the scenario can say it"
+    Settings = CounterfactualSettings
+    needs = Needs(joint=False)
+    output = "choices"
+
+    def check(self, run: Run) -> None:
+        super().check(run)
+        known = run.scenario.counterfactual_roles if isinstance(run.scenario, capabilities.Counterfactual) else ()
+        for role in run.roles:
+            if role not in known:
+                raise ValueError(
+                    f"counterfactual needs to know what every choice of a role pays; {run.scenario.name} says it for "
+                    f"{', '.join(known) or 'no role'}, not for '{role}'"
+                )
+
+    def build(self, run: Run) -> CounterfactualConfig:
+        return CounterfactualConfig().training(**on_policy_training(run), use_kl_loss=False)
+
+    def module_class(self) -> type:
+        return PolicyModule
+
+    def spec(self, run: Run, role: str, **kind: Any) -> NetworkSpec:
+        return super().spec(run, role, normalise=run.settings.normalise, **kind)
 
 
 class PolicyModule(TorchRLModule):
@@ -74,13 +113,13 @@ class CounterfactualConfig(BatchedPPOConfig):
     """Settings are PPO's; those of its clipped loss and its critic have no effect."""
 
     def __init__(self, algo_class: Any = None) -> None:
-        super().__init__(algo_class=algo_class or Counterfactual)
+        super().__init__(algo_class=algo_class or BatchedCounterfactual)
 
     def get_default_learner_class(self) -> Any:
         return CounterfactualLearner
 
 
-class Counterfactual(BatchedPPO):
+class BatchedCounterfactual(BatchedPPO):
     """Runners return what every choice would have paid instead of advantages."""
 
     @classmethod

@@ -14,8 +14,8 @@ from ray.rllib.algorithms.dqn.torch.dqn_torch_learner import DQNTorchLearner
 from ray.rllib.core.columns import Columns
 from ray.rllib.utils.metrics import ALL_MODULES
 
-from edgemarl.marl.rllib.ddpg_module import ACTOR_OUTPUT, Q_CURRENT, QF_PREDS, QF_TWIN_PREDS
-from edgemarl.marl.rllib.ppo import IndependentNetworks
+from edgemarl.marl.algorithms.ddpg.module import ACTOR_OUTPUT, Q_CURRENT, QF_PREDS, QF_TWIN_PREDS
+from edgemarl.marl.rllib.learner import IndependentNetworks
 
 CRITIC, ACTOR = "qf", "policy"
 """Names of the two optimisers; losses are logged as `qf_loss` and `policy_loss`."""

@@ -17,8 +17,9 @@ from ray.rllib.core.rl_module.apis import QNetAPI, TargetNetworkAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import nn
 
-from edgemarl.agents.trained.networks import NetworkSpec, Perceptron, PolicyNetwork
-from edgemarl.envs.api import Array
+from edgemarl.agents.trained.networks import Perceptron, PolicyNetwork
+from edgemarl.agents.trained.spec import NetworkSpec
+from edgemarl.envs.arrays import Array
 
 QF_PREDS, QF_TWIN_PREDS, Q_CURRENT, Q_TARGET_NEXT = "qf_preds", "qf_twin_preds", "q_curr", "q_target_next"
 ACTOR_OUTPUT = "actor_output"
@@ -39,7 +40,7 @@ class DDPGModule(TorchRLModule, QNetAPI, TargetNetworkAPI):
         settings = self.model_config
         self.spec = NetworkSpec.from_dict(settings["spec"])
         self.policy = PolicyNetwork(self.spec)
-        inputs = self.spec.observation_size + self.spec.outputs
+        inputs = self.spec.observation_size + self.policy.head.outputs
         for name in self.critic_names:
             critic = Perceptron(inputs, settings["critic_hidden"], 1, self.spec.agents, activation=self.spec.activation)
             self.add_module(name, critic)

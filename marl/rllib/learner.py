@@ -1,7 +1,4 @@
-"""PPO on the batched runner: RLlib's algorithm, Learner and loss; only the hand-over of whole arrays is ours.
-
-Source of the loss: Schulman et al., arXiv:1707.06347, as RLlib implements it (`PPOTorchLearner`).
-"""
+"""For RLlib's torch Learners: whole arrays from runners, minibatches, networks of agents that stay apart."""
 
 from __future__ import annotations
 
@@ -11,97 +8,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from ray.rllib.algorithms.ppo import PPO, PPOConfig
-from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.core.columns import Columns
-from ray.rllib.evaluation.postprocessing import Postprocessing
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
-from ray.rllib.utils.metrics import (
-    ALL_MODULES,
-    ENV_RUNNER_RESULTS,
-    ENV_RUNNER_SAMPLING_TIMER,
-    LEARNER_RESULTS,
-    LEARNER_UPDATE_TIMER,
-    NUM_ENV_STEPS_SAMPLED_LIFETIME,
-    NUM_MODULE_STEPS_TRAINED_LIFETIME,
-    SYNCH_WORKER_WEIGHTS_TIMER,
-    TIMERS,
-)
+from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS
 
-from edgemarl.envs.api import Array
+from edgemarl.envs.arrays import Array
 from edgemarl.marl.rllib.modules import GLOBAL_STATE
-from edgemarl.marl.rllib.recovery import PatientRecovery
 
 logger = logging.getLogger(__name__)
 
 STANDARD_DEVIATION_MIN = 1e-4
 """RLlib's lower limit when it standardises advantages."""
-
-
-class BatchedPPOConfig(PPOConfig):
-    """PPO's config; the batch is what the runners return, so `train_batch_size_per_learner` has no effect."""
-
-    def __init__(self, algo_class: Any = None) -> None:
-        super().__init__(algo_class=algo_class or BatchedPPO)
-
-    def get_default_learner_class(self) -> Any:
-        return BatchedPPOLearner
-
-    def validate_train_batch_size_vs_rollout_fragment_length(self) -> None:
-        """The runner's window decides."""
-
-
-class BatchedPPO(PatientRecovery, PPO):
-    """PPO whose runners return `MultiAgentBatch`es with advantages."""
-
-    @classmethod
-    def get_default_config(cls) -> BatchedPPOConfig:
-        return BatchedPPOConfig()
-
-    def training_step(self) -> None:
-        with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
-            batches = sample_runners(self)
-        if not batches:
-            return  # every runner failed; RLlib restarts them before the next step
-        batch = joined(batches)
-        specs = self.config.rl_module_spec.rl_module_specs
-        moments = {
-            module: batch_moments(rows)
-            for module, rows in batch.policy_batches.items()
-            if specs[module].model_config["spec"]["normalise"]
-        }
-        self.prepare(batch)
-        with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
-            results = self.learner_group.update(
-                batch=batch,
-                timesteps=self._timesteps(),
-                num_epochs=self.config.num_epochs,
-                minibatch_size=self.config.minibatch_size,
-                shuffle_batch_per_epoch=True,
-            )
-            self.metrics.aggregate(results, key=LEARNER_RESULTS)
-            if moments:
-                merge_moments(self, moments)
-        with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
-            self.env_runner_group.sync_weights(
-                from_worker_or_learner_group=self.learner_group,
-                policies=list(batch.policy_batches),
-                inference_only=True,
-            )
-
-    def prepare(self, batch: MultiAgentBatch) -> None:
-        """Standardise advantages, module by module, over the batch of all runners."""
-        for module, rows in batch.policy_batches.items():
-            per_agent = bool(self.config.rl_module_spec.rl_module_specs[module].model_config["spec"]["agents"])
-            rows[Postprocessing.ADVANTAGES] = standardised(rows[Postprocessing.ADVANTAGES], per_agent)
-
-    def _timesteps(self) -> dict[str, Any]:
-        sampled = (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME)
-        trained = (LEARNER_RESULTS, ALL_MODULES, NUM_MODULE_STEPS_TRAINED_LIFETIME)
-        return {
-            NUM_ENV_STEPS_SAMPLED_LIFETIME: self.metrics.peek(sampled, default=0),
-            NUM_MODULE_STEPS_TRAINED_LIFETIME: self.metrics.peek(trained, default=0),
-        }
 
 
 def sample_runners(algorithm: Any) -> list[MultiAgentBatch]:
@@ -165,7 +82,8 @@ class MiniBatches:
     def __init__(self, batch: MultiAgentBatch, epochs: int, agent_steps: int, rng: np.random.Generator) -> None:
         self.batch, self.epochs, self.rng = batch, epochs, rng
         sizes = [int(np.prod(rows[Columns.OBS].shape[:-1])) for rows in batch.policy_batches.values()]
-        self.count = max(1, round(max(sizes) / agent_steps)) if agent_steps else 1
+        count = max(1, round(max(sizes) / agent_steps)) if agent_steps else 1
+        self.count = min(count, max(len(rows) for rows in batch.policy_batches.values()))  # none is empty
 
     def __iter__(self) -> Iterator[MultiAgentBatch]:
         for _ in range(self.epochs):
@@ -231,7 +149,7 @@ class IndependentNetworks:
         module = self.module[module_id].unwrapped()
         critic = getattr(module, "critic", None)
         shared: set[int] = set()
-        if critic is not None and (critic.of_global_state or critic.cell_size):
+        if critic is not None and (critic.of_global_state or critic.group_size):
             shared = {id(p) for p in critic.parameters()}
         clip_per_agent([g for ref, g in gradients.items() if id(ref) not in shared], agents, config.grad_clip)
         clip_together([g for ref, g in gradients.items() if id(ref) in shared], config.grad_clip)
@@ -240,25 +158,6 @@ class IndependentNetworks:
     def _networks(self, module_id: str) -> int:
         module = self.module[module_id].unwrapped()
         return int(module.spec.agents)
-
-
-class BatchedPPOLearner(IndependentNetworks, PPOTorchLearner):
-    """RLlib's PPO loss on whole arrays, with as many minibatches for every module."""
-
-    def _create_iterator_if_necessary(
-        self, *, training_data: Any, num_epochs: int = 1, minibatch_size: int | None = None, **kwargs: Any
-    ) -> Any:
-        batch = self._make_batch_if_necessary(training_data=training_data)
-        seed = [int(self.config.seed or 0), int(self._weights_seq_no)]
-        return MiniBatches(batch, num_epochs, int(minibatch_size or 0), np.random.default_rng(seed))
-
-    def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
-        """RLlib's Adam in its fused form: one kernel for all parameters, which counts with networks this small."""
-        parameters = self.get_parameters(self._module[module_id])
-        optimizer = torch.optim.Adam(parameters, fused=True)
-        self.register_optimizer(
-            module_id=module_id, optimizer=optimizer, params=parameters, lr_or_lr_schedule=config.lr
-        )
 
 
 def clip_together(gradients: list[torch.Tensor], norm: float) -> None:

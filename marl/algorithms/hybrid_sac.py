@@ -8,14 +8,89 @@ Delalleau et al., arXiv:1912.11077, for hybrid actions in general).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
+import gymnasium
+import numpy as np
+import pydantic
 import torch
 from ray.rllib.core.columns import Columns
 
-from edgemarl.agents.trained.hybrid import HybridAction
-from edgemarl.agents.trained.networks import NetworkSpec, Perceptron, PolicyNetwork
-from edgemarl.marl.rllib.off_policy import BatchedSAC, BatchedSACConfig, SACModule
+from edgemarl.agents.trained.hybrid import HybridAction, hybrid_action
+from edgemarl.agents.trained.networks import Perceptron, PolicyNetwork
+from edgemarl.agents.trained.spec import NetworkSpec
+from edgemarl.envs.capabilities import hybrid_space
+from edgemarl.envs.config import config_class, quantity
+from edgemarl.marl.algorithms.base import Algorithm, Needs, Run
+from edgemarl.marl.algorithms.sac import BatchedSAC, BatchedSACConfig, SACModule, SACSettings, set_soft_training
+
+
+@config_class
+class HybridSACSettings(SACSettings):
+    """Settings of hybrid SAC."""
+
+    activation: Literal["tanh", "relu"] = quantity("relu", "-", "of hidden layers")
+    relaxation: Literal["concrete", "gaussian"] = quantity(
+        "concrete", "-", "discrete parts drawn exactly, or as the paper's rounded Gaussians"
+    )
+    restrict: dict[str, float] = pydantic.Field(
+        default_factory=dict, description="part of the action -> value that all its entries keep"
+    )
+    alpha: float | None = quantity(None, "-", "temperature; default: learned from 0.1", gt=0)
+    soft_target: bool = quantity(True, "-", "the target holds the next action's entropy")
+
+
+class HybridSAC(Algorithm):
+    """One network for all parts of a joint action, discrete and continuous."""
+
+    name = "hybrid_sac"
+    meaning = "soft actor-critic of one network for a joint action of discrete and continuous parts (JOPA)"
+    Settings = HybridSACSettings
+    needs = Needs()
+    output = "transitions"
+    hybrid = True
+
+    def check(self, run: Run) -> None:
+        if not run.config.joint:
+            raise ValueError("hybrid_sac decides a joint action: set control = central, central_policy = joint")
+        super().check(run)
+        self.action(run)
+
+    @staticmethod
+    def action(run: Run) -> HybridAction:
+        """The relaxed joint action."""
+        return hybrid_action(hybrid_space(run.scenario), run.settings.relaxation, restrict=run.settings.restrict)
+
+    def build(self, run: Run) -> HybridSACConfig:
+        """SAC's settings; a fixed temperature is one that is not learned, and updates start with a full minibatch."""
+        built = HybridSACConfig()
+        set_soft_training(built, run)
+        built.training(target_entropy=-float(self.action(run).learned_entries))
+        if run.settings.alpha is not None:
+            built.training(initial_alpha=run.settings.alpha, alpha_lr=0.0)
+        built.random_steps = run.settings.minibatch
+        return built
+
+    def module_class(self) -> type:
+        return HybridSACModule
+
+    def spec(self, run: Run, role: str, **kind: Any) -> NetworkSpec:
+        return NetworkSpec(
+            run.scenario.global_state_space.shape[0],
+            "hybrid",
+            hidden=run.hidden,
+            activation=run.settings.activation,
+            output_gain=run.settings.output_gain,
+            hybrid=self.action(run).to_dict(),
+        )
+
+    def module_config(self, run: Run, role: str) -> dict[str, Any]:
+        hidden = tuple(run.settings.critic_hidden or run.hidden)
+        return {**super().module_config(run, role), "critic_hidden": hidden, "soft_target": run.settings.soft_target}
+
+    def spaces(self, run: Run, role: str) -> tuple[gymnasium.Space[Any], gymnasium.Space[Any]]:
+        relaxed = gymnasium.spaces.Box(-1.0, 1.0, (self.action(run).relaxed_size,), np.float32)
+        return run.scenario.global_state_space, relaxed
 
 
 class HybridSACModule(SACModule):
@@ -74,10 +149,10 @@ class HybridSACConfig(BatchedSACConfig):
     """RLlib's SAC config; the module is a `HybridSACModule`."""
 
     def __init__(self, algo_class: Any = None) -> None:
-        super().__init__(algo_class=algo_class or HybridSAC)
+        super().__init__(algo_class=algo_class or BatchedHybridSAC)
 
 
-class HybridSAC(BatchedSAC):
+class BatchedHybridSAC(BatchedSAC):
     """SAC whose runners return relaxed actions."""
 
     @classmethod

@@ -11,11 +11,12 @@ A scenario takes part through a class such as `edgemarl.agents.sampling_rate.pri
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 import torch
-from ray.rllib.algorithms.dqn import DQN, DQNConfig
+from ray.rllib.algorithms import dqn as rllib
 from ray.rllib.algorithms.dqn.dqn_learner import DQNLearner
 from ray.rllib.algorithms.dqn.torch.dqn_torch_learner import DQNTorchLearner
 from ray.rllib.core.columns import Columns
@@ -26,13 +27,17 @@ from ray.rllib.utils.metrics import LEARNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFET
 from torch import nn
 
 from edgemarl.agents.registry import pricing
-from edgemarl.agents.trained.networks import NetworkSpec
 from edgemarl.agents.trained.priced_network import PricedQNetwork
-from edgemarl.envs.api import Array
+from edgemarl.agents.trained.spec import NetworkSpec
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.config import config_class, quantity
+from edgemarl.marl.algorithms.base import Algorithm, Needs, Run, off_policy_training, set_replay
+from edgemarl.marl.algorithms.dqn import set_exploration
+from edgemarl.marl.algorithms.settings import OffPolicySettings
 from edgemarl.marl.rllib.cells import Cells
 from edgemarl.marl.rllib.env_runner import BatchedEnvRunner
-from edgemarl.marl.rllib.off_policy import OffPolicy, OffPolicySettings
-from edgemarl.marl.rllib.ppo import IndependentNetworks
+from edgemarl.marl.rllib.learner import IndependentNetworks
+from edgemarl.marl.rllib.replay import OffPolicy, OffPolicyConfig
 
 ROLE = "device"
 CANDIDATE = "candidate"
@@ -41,6 +46,55 @@ PRICE_ERROR_MAX = 3.0
 """Error in s beyond which the price network's squared error becomes linear."""
 QF, PRICE = "qf", "price"
 """Names of the two optimisers; losses are logged as `qf_loss` and `price_loss`."""
+
+
+@config_class
+class PricedDQNSettings(OffPolicySettings):
+    """Settings of the price-conditioned DQN."""
+
+    epsilon: float = quantity(0.05, "-", "final share of random actions", ge=0, le=1)
+    exploration: float = quantity(0.3, "-", "share of the budget over which epsilon falls from 1", gt=0, le=1)
+    price_updates: int = quantity(30, "-", "gradient steps of the price network per iteration", ge=1)
+
+
+class PricedDQN(Algorithm):
+    """A Q-network that all devices share and the network that prices the server for it."""
+
+    name = "priced_dqn"
+    meaning = "shared Q-learning at a price of the server that is learned too, where the scenario can be priced"
+    Settings = PricedDQNSettings
+    needs = Needs(actions="discrete", joint=False)
+    output = "transitions"
+
+    def check(self, run: Run) -> None:
+        super().check(run)
+        pricing(run.scenario)
+        config = run.config
+        if config.control == "central" or run.independent or run.settings.discount != 0.0 or config.fixed:
+            raise ValueError("priced_dqn is decentralized, shared and without discount: set discount = 0, fix no role")
+
+    def build(self, run: Run) -> PricedDQNConfig:
+        built = PricedDQNConfig().training(
+            **off_policy_training(run),
+            lr=run.falling(run.settings.lr or 1e-3),
+            double_q=True,
+            dueling=False,
+            num_atoms=1,
+        )
+        set_replay(built, run)
+        set_exploration(built, run)
+        built.replay_rows = max(1, run.settings.replay // run.agents)
+        built.budget_steps, built.price_updates = run.env_steps, run.settings.price_updates
+        return built
+
+    def module_class(self) -> type:
+        return PricedModule
+
+    def runner_class(self) -> type:
+        return PricedRunner
+
+    def spec(self, run: Run, role: str, **kind: Any) -> NetworkSpec:
+        return dataclasses.replace(super().spec(run, role, **kind), price=pricing(run.scenario).spec())
 
 
 class PricedModule(TorchRLModule, QNetAPI, TargetNetworkAPI):
@@ -83,7 +137,7 @@ class PricedModule(TorchRLModule, QNetAPI, TargetNetworkAPI):
         candidate = np.where(rng.random(candidate.shape) < float(self.random_candidates), drawn, candidate)
         wide = torch.from_numpy(candidate)[:, None].expand(rows.shape[:2])
         actions = self.policy.values(tensor, wide).argmax(dim=-1).numpy()
-        random = rng.integers(0, self.spec.outputs, actions.shape)
+        random = rng.integers(0, self.policy.head.outputs, actions.shape)
         return np.where(rng.random(actions.shape) < float(self.epsilon), random, actions), candidate
 
 
@@ -195,7 +249,7 @@ def _descend(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
     optimizer.step()
 
 
-class PricedDQN(OffPolicy, DQN):
+class BatchedPricedDQN(OffPolicy, rllib.DQN):
     """The algorithm; its replay holds whole slots."""
 
     @classmethod
@@ -216,7 +270,7 @@ class PricedDQN(OffPolicy, DQN):
         self._fill(random_candidates=max(CANDIDATE_RANDOM_MIN, 1.0 - steps / self.config.budget_steps))
 
 
-class PricedDQNConfig(OffPolicySettings, DQNConfig):
+class PricedDQNConfig(OffPolicyConfig, rllib.DQNConfig):
     """Settings beside those of the replay.
 
     Attributes:
@@ -231,7 +285,7 @@ class PricedDQNConfig(OffPolicySettings, DQNConfig):
     price_batch = 128
 
     def __init__(self, algo_class: Any = None) -> None:
-        super().__init__(algo_class=algo_class or PricedDQN)
+        super().__init__(algo_class=algo_class or BatchedPricedDQN)
 
     def get_default_learner_class(self) -> type[PricedLearner]:
         return PricedLearner

@@ -1,0 +1,51 @@
+"""Raw actions as agents or outside code give them, checked against their space."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from edgemarl.envs.arrays import Array
+
+
+def checked_actions(role: str, count: int, space: gymnasium.Space[Any], actions: Any, cells: int) -> Array:
+    """Raw actions of one role as an array (B, n, ...) inside its space; finite numbers outside a Box are clipped.
+
+    Args:
+        role: name for messages.
+        count: agents n; 0 for a joint action without an agent axis.
+        space: Box, Discrete or MultiDiscrete of one agent.
+        actions: array-like (B, n, *space.shape).
+        cells: B.
+
+    Raises:
+        ValueError: wrong shape, NaN, infinity, not a number, an integer outside the space.
+    """
+    values = np.asarray(actions)
+    want = (cells, count, *(space.shape or ())) if count else (cells, *(space.shape or ()))
+    if values.dtype.kind not in "fiub":
+        raise ValueError(f"actions of {role} must be numbers, got dtype {values.dtype}")
+    if values.shape != want:
+        raise ValueError(f"actions of {role} have shape {values.shape}, must be (cells, agents, ...) = {want}")
+    if isinstance(space, gymnasium.spaces.Box):
+        values = values.astype(np.float64, copy=False)
+        if not np.isfinite(values).all():
+            raise ValueError(f"actions of {role} hold NaN or infinity; every entry must be a finite number")
+        result: Array = np.clip(values, space.low, space.high)
+        return result
+    if values.dtype.kind == "f" and (not np.isfinite(values).all() or (values != np.floor(values)).any()):
+        raise ValueError(f"actions of {role} must be integers, got fractions, NaN or infinity")
+    low: Any
+    high: Any
+    if isinstance(space, gymnasium.spaces.Discrete):
+        low, high = int(space.start), int(space.start) + int(space.n)
+    elif isinstance(space, gymnasium.spaces.MultiDiscrete):
+        low = np.asarray(space.start, np.int64)
+        high = low + np.asarray(space.nvec, np.int64)
+    else:
+        raise ValueError(f"actions of {role}: spaces of type {type(space).__name__} are not supported")
+    if (values < low).any() or (values >= high).any():
+        raise ValueError(f"actions of {role} hold {values.min()}..{values.max()}, outside {space}")
+    return values.astype(np.int64, copy=False)

@@ -1,0 +1,139 @@
+"""What only some scenarios can do: base classes beside `Scenario`, asked for with `isinstance`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import gymnasium
+
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.scenario import Scenario
+
+
+class Masked(ABC):
+    """Not every choice of an agent makes sense in every slot."""
+
+    @abstractmethod
+    def action_masks(self, state: Any, exogenous: Any) -> dict[str, Array]:
+        """Role -> (B, n, choices) bool of the choices that make sense, for roles with a Discrete space that need it."""
+
+
+class Counterfactual(ABC):
+    """It can say exactly what every choice of an agent would have paid.
+
+    Learners take the difference as the agent's own credit (`algorithm="counterfactual"`).
+    """
+
+    counterfactual_roles: ClassVar[tuple[str, ...]]
+    """Roles with a Discrete space for which `choice_rewards` is given."""
+
+    @abstractmethod
+    def choice_rewards(self, state: Any, decisions: Any, exogenous: Any) -> dict[str, Array]:
+        """Role -> (B, n, choices): the group's reward under each choice of an agent, all others' decisions fixed.
+
+        Entry a is what `step` would have paid the agent's group had it alone chosen a.
+        """
+
+
+class Foreseeing(ABC):
+    """It can say what each slot of a trace brings an agent, whatever anybody decides.
+
+    A critic that sees the slots to come in training takes the noise of arrivals and fading out of the advantages
+    (`foresight`); a policy never sees them.
+    """
+
+    foreseen_roles: ClassVar[tuple[str, ...]]
+    """Roles for which `outlook` is given."""
+
+    @abstractmethod
+    def outlook(self, trace: Any) -> dict[str, Array]:
+        """Role -> (T+1, B, n, e) of a trace."""
+
+
+class HybridActions(ABC):
+    """The joint action of one controller has named discrete and continuous parts."""
+
+    @property
+    @abstractmethod
+    def hybrid_space(self) -> gymnasium.spaces.Dict:
+        """The joint action by part."""
+
+    @abstractmethod
+    def decode_hybrid(self, state: Any, action: Mapping[str, Array], exogenous: Any) -> Any:
+        """Joint action by part of `hybrid_space`, each (B, ...) -> the scenario's decisions."""
+
+
+class Grouped(ABC):
+    """Consecutive agents of a role form groups, such as a gateway's devices, that share one reward ("group")."""
+
+    @property
+    @abstractmethod
+    def group_sizes(self) -> dict[str, int]:
+        """Role -> agents of a group."""
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """What a picture of the cell shows of the agents of one role.
+
+    Attributes:
+        level: (B, n) what colours an agent, usually its backlog, in `level_label`'s unit.
+        level_label: name and unit, such as "queue [task]".
+        level_full: level of the strongest colour.
+        link: (B, n) strength of the agent's uplink from 0 (none) to 1, or None if it has none.
+        link_label: what makes a link strong.
+        distance: (B, n) from 0 (at the centre) to 1 (at the edge), or None for a plain ring.
+    """
+
+    level: Array
+    level_label: str
+    level_full: float
+    link: Array | None = None
+    link_label: str = ""
+    distance: Array | None = None
+
+
+class Portrayed(ABC):
+    """It says what a picture of a cell shows of its agents."""
+
+    @abstractmethod
+    def portrait(self, state: Any, exogenous: Any) -> dict[str, Portrait]:
+        """Role -> what a picture shows of its agents."""
+
+
+def masks_of(scenario: Scenario, state: Any, exogenous: Any) -> dict[str, Array]:
+    """`Masked.action_masks`, or nothing where every choice makes sense."""
+    return scenario.action_masks(state, exogenous) if isinstance(scenario, Masked) else {}
+
+
+def foreseen_roles(scenario: Scenario) -> tuple[str, ...]:
+    """`Foreseeing.foreseen_roles`, or none."""
+    return scenario.foreseen_roles if isinstance(scenario, Foreseeing) else ()
+
+
+def hybrid_space(scenario: Scenario) -> gymnasium.spaces.Dict:
+    """The joint action as named parts; the central space as one part where a scenario names none."""
+    if isinstance(scenario, HybridActions):
+        return scenario.hybrid_space
+    return gymnasium.spaces.Dict({"action": scenario.central_space})
+
+
+def decode_hybrid(scenario: Scenario, state: Any, action: Mapping[str, Array], exogenous: Any) -> Any:
+    """Joint action by part of `hybrid_space(scenario)` -> the scenario's decisions."""
+    if isinstance(scenario, HybridActions):
+        return scenario.decode_hybrid(state, action, exogenous)
+    return scenario.decode_central(state, action["action"], exogenous)
+
+
+def portrait_of(scenario: Scenario, state: Any, exogenous: Any) -> dict[str, Portrait]:
+    """`Portrayed.portrait`; by default the first entry of every agent's row."""
+    if isinstance(scenario, Portrayed):
+        return scenario.portrait(state, exogenous)
+    found = {}
+    for role, rows in scenario.observe(state, exogenous).items():
+        high = float(scenario.roles[role].observation_space.high.reshape(-1)[0])
+        found[role] = Portrait(rows[..., 0], "first observation entry", high)
+    return found

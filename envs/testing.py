@@ -1,0 +1,319 @@
+"""What every scenario must fulfil, whatever it models: a suite that a scenario anywhere inherits.
+
+```
+class TestCorridor(ScenarioTests):
+    def make(self):
+        return Corridor()
+```
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import re
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.utils.env_checker import check_env
+from pettingzoo.test import parallel_api_test, parallel_seed_test
+
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.capabilities import Foreseeing, masks_of
+from edgemarl.envs.central import CentralEnv
+from edgemarl.envs.parallel import ScenarioParallelEnv
+from edgemarl.envs.scenario import Scenario, total_cost
+from edgemarl.envs.trace import trace_fields
+
+SLOTS = 12
+
+
+@contextlib.contextmanager
+def refused(what: str = "") -> Iterator[None]:
+    """The block must raise a `ValueError` whose message names something."""
+    try:
+        yield
+    except ValueError as error:
+        assert re.search(what, str(error)), f"'{what}' is not named in: {error}"
+    else:
+        raise AssertionError(f"no ValueError that names '{what}'")
+
+
+def random_actions(scenario: Scenario, rng: np.random.Generator, cells: int) -> dict[str, Array]:
+    """Raw actions of every role, uniform in its space, (B, n, ...)."""
+    return {name: draw(role.action_space, rng, (cells, role.count)) for name, role in scenario.roles.items()}
+
+
+def draw(space: gymnasium.Space[Any], rng: np.random.Generator, lead: tuple[int, ...]) -> Array:
+    shape = lead + tuple(space.shape or ())
+    if isinstance(space, gymnasium.spaces.Box):
+        return rng.uniform(space.low, space.high, shape)
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return rng.integers(int(space.start), int(space.start) + int(space.n), shape)
+    assert isinstance(space, gymnasium.spaces.MultiDiscrete)
+    start = np.asarray(space.start, np.int64)
+    return rng.integers(start, start + np.asarray(space.nvec, np.int64), shape)
+
+
+def play(scenario: Scenario, trace: Any, seed: int, slots: int) -> list[Any]:
+    """(state, exogenous, decisions, step) of every slot under random raw actions."""
+    rng, state, record = np.random.default_rng(seed), scenario.initial_state(trace), []
+    for t in range(slots):
+        exogenous = scenario.exogenous(trace, t)
+        actions = random_actions(scenario, rng, trace.cells)
+        decisions = scenario.decode(state, actions, exogenous)
+        step = scenario.step(state, decisions, exogenous)
+        record.append((state, exogenous, decisions, step))
+        state = step.state
+    return record
+
+
+def arrays(value: Any) -> dict[str, Array]:
+    """Every array of a dataclass, a dict, or nested ones, by path."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {f"{k}.{path}": a for k, v in value.items() for path, a in arrays(v).items()}
+    return {} if value is None else {"": np.asarray(value)}
+
+
+def assert_same(left: Any, right: Any, exact: bool = True) -> None:
+    a, b = arrays(left), arrays(right)
+    assert a.keys() == b.keys()
+    for name in a:
+        if exact:
+            np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+        else:
+            np.testing.assert_allclose(a[name], b[name], rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+def cell_of(value: Any, b: int) -> dict[str, Array]:
+    return {name: a[b] for name, a in arrays(value).items()}
+
+
+def run_parallel(env: ScenarioParallelEnv, seed: int | None, trace: Any = None) -> list[Any]:
+    """Everything an episode shows, reset included, under actions from a fixed generator."""
+    rng = np.random.default_rng(9)
+    seen: list[Any] = [env.reset(seed=seed, options=None if trace is None else {"trace": trace})[0]]
+    for _ in range(SLOTS):
+        actions = {agent: draw(env.action_space(agent), rng, ()) for agent in env.agents}
+        observations, rewards, *_ = env.step(actions)
+        seen += [observations, rewards]
+    return seen
+
+
+class ScenarioTests:
+    """The suite; a subclass says which scenario by `make`, small enough for checkers that step a dict per agent."""
+
+    def make(self) -> Scenario:
+        """A fresh scenario."""
+        raise NotImplementedError(f"{type(self).__name__} must say which scenario it tests: def make(self)")
+
+    def test_observations_costs_and_metrics_are_legal(self) -> None:
+        scenario = self.make()
+        trace = scenario.sample_trace(np.random.default_rng(0), 3, SLOTS)
+        scenario.check_trace(trace)
+        for state, exogenous, _, step in play(scenario, trace, 1, SLOTS):
+            rows = scenario.observe(state, exogenous)
+            for name, role in scenario.roles.items():
+                assert rows[name].dtype == np.float32
+                assert rows[name].shape == (3, role.count, *role.observation_space.shape)
+                for row in rows[name].reshape(-1, *role.observation_space.shape):
+                    assert role.observation_space.contains(row), f"{name}: {row}"
+            world = scenario.global_state(state, exogenous)
+            assert world.shape == (3, *scenario.global_state_space.shape)
+            assert all(scenario.global_state_space.contains(row) for row in world)
+            for name, count in scenario.ledger.items():
+                assert step.costs[name].shape == (3, count)
+            for name, values in {**step.costs, **step.metrics}.items():
+                assert np.isfinite(values).all(), name
+            assert all(values.shape == (3,) for values in step.metrics.values())
+            assert all(values.shape[0] == 3 for values in step.details.values())
+            for name, mask in masks_of(scenario, state, exogenous).items():
+                assert mask.any(axis=-1).all(), f"role {name} has an agent without a legal choice"
+
+    def test_ledger_sums_to_the_objective(self) -> None:
+        scenario = self.make()
+        trace = scenario.sample_trace(np.random.default_rng(0), 2, SLOTS)
+        for _, _, _, step in play(scenario, trace, 1, SLOTS):
+            team = scenario.rewards(step, "team")
+            local = scenario.rewards(step, "local")
+            np.testing.assert_allclose(total_cost(step), -sum(v.sum(axis=1) for v in local.values()), rtol=1e-12)
+            for values in team.values():
+                np.testing.assert_allclose(values, np.broadcast_to(-total_cost(step)[:, None], values.shape))
+
+    def test_step_leaves_its_inputs_unchanged_and_repeats(self) -> None:
+        scenario = self.make()
+        trace = scenario.sample_trace(np.random.default_rng(0), 2, SLOTS)
+        for state, exogenous, decisions, step in play(scenario, trace, 1, SLOTS):
+            before = copy.deepcopy((state, exogenous, decisions))
+            again = scenario.step(state, decisions, exogenous)
+            for old, new in zip(before, (state, exogenous, decisions), strict=True):
+                assert_same(old, new)
+            assert_same(step.state, again.state)
+            assert_same(step.costs, again.costs)
+
+    def test_batch_rows_equal_single_runs(self) -> None:
+        scenario = self.make()
+        trace = scenario.sample_trace(np.random.default_rng(0), 3, SLOTS)
+        state = scenario.initial_state(trace)
+        singles = [scenario.initial_state(trace.select([b])) for b in range(3)]
+        rng = np.random.default_rng(1)
+        for t in range(SLOTS):
+            actions = random_actions(scenario, rng, 3)
+            exogenous = scenario.exogenous(trace, t)
+            step = scenario.step(state, scenario.decode(state, actions, exogenous), exogenous)
+            for b in range(3):
+                one = scenario.exogenous(trace.select([b]), t)
+                row = {name: values[[b]] for name, values in actions.items()}
+                single = scenario.step(singles[b], scenario.decode(singles[b], row, one), one)
+                for part in ("state", "costs", "metrics"):
+                    left, right = cell_of(getattr(step, part), b), cell_of(getattr(single, part), 0)
+                    for name in left:
+                        np.testing.assert_allclose(left[name], right[name], rtol=1e-9, atol=1e-9, err_msg=name)
+                singles[b] = single.state
+            state = step.state
+
+    def test_a_cells_trace_does_not_depend_on_the_others(self) -> None:
+        scenario = self.make()
+        many = scenario.sample_trace(np.random.default_rng(5), 4, SLOTS)
+        few = scenario.sample_trace(np.random.default_rng(5), 2, SLOTS)
+        assert_same(many.select(slice(0, 2)), few)
+        other = scenario.sample_trace(np.random.default_rng(6), 2, SLOTS)
+        assert any((a != arrays(other)[name]).any() for name, a in arrays(few).items())
+        assert many.cells == 4 and many.slots == SLOTS and many.shortened(3).slots == 3
+
+    def test_an_outlook_is_that_of_each_cell_and_agent(self) -> None:
+        """What slots bring needs no state and no decision, so that a critic may see it ahead without a bias."""
+        scenario = self.make()
+        if not isinstance(scenario, Foreseeing):
+            return
+        trace = scenario.sample_trace(np.random.default_rng(3), 3, SLOTS)
+        outlook = scenario.outlook(trace)
+        assert set(outlook) == set(scenario.foreseen_roles)
+        for role, found in outlook.items():
+            assert found.shape[:3] == (SLOTS + 1, 3, scenario.roles[role].count)
+            assert found.dtype == np.float32 and np.isfinite(found).all()
+            np.testing.assert_array_equal(scenario.outlook(trace.select([1]))[role][:, 0], found[:, 1])
+
+    def test_actions_outside_their_space(self) -> None:
+        scenario = self.make()
+        trace = scenario.sample_trace(np.random.default_rng(0), 1, 1)
+        state, exogenous = scenario.initial_state(trace), scenario.exogenous(trace, 0)
+        good = random_actions(scenario, np.random.default_rng(1), 1)
+        for name, role in scenario.roles.items():
+            bad: list[Array] = [
+                good[name][:, :-1],
+                np.full(good[name].shape, np.nan),
+                np.full(good[name].shape, np.inf),
+            ]
+            if isinstance(role.action_space, gymnasium.spaces.Box):
+                far = {**good, name: np.full(good[name].shape, 1e6)}
+                edge = {**good, name: np.broadcast_to(role.action_space.high, good[name].shape)}
+                assert_same(scenario.decode(state, far, exogenous), scenario.decode(state, edge, exogenous))
+            else:
+                bad += [np.full(good[name].shape, 10_000), np.full(good[name].shape, -1)]
+            for actions in bad:
+                with refused(name):
+                    scenario.decode(state, {**good, name: actions}, exogenous)
+
+    def test_a_central_action_decides_for_all(self) -> None:
+        scenario = self.make()
+        trace = scenario.sample_trace(np.random.default_rng(0), 2, 2)
+        state, exogenous = scenario.initial_state(trace), scenario.exogenous(trace, 0)
+        action = draw(scenario.central_space, np.random.default_rng(1), (2,))
+        step = scenario.step(state, scenario.decode_central(state, action, exogenous), exogenous)
+        assert np.isfinite(total_cost(step)).all()
+        with refused():
+            scenario.decode_central(state, action[:, :-1], exogenous)
+
+    def test_traces_that_do_not_fit_are_refused(self) -> None:
+        scenario = self.make()
+        trace = scenario.sample_trace(np.random.default_rng(0), 2, 3)
+        for name in trace_fields(scenario.trace_type):
+            values = getattr(trace, name)
+            with refused(name):
+                scenario.check_trace(dataclasses.replace(trace, **{name: values[..., :-1]}))
+            if values.dtype.kind == "f":
+                holed = values.copy()
+                holed.flat[-1] = np.nan
+                with refused(name):
+                    scenario.check_trace(dataclasses.replace(trace, **{name: holed}))
+
+    def test_signalling_counts_bytes(self) -> None:
+        scenario = self.make()
+        signalling = scenario.signalling()
+        assert signalling.decentralized_bytes >= 0
+        assert signalling.centralized_bytes > 0
+
+    def test_parallel_env_episode_is_fixed_by_its_seed(self) -> None:
+        scenario = self.make()
+        env = ScenarioParallelEnv(scenario)
+        first, second, other = run_parallel(env, 3), run_parallel(env, 3), run_parallel(env, 4)
+        for a, b in zip(first, second, strict=True):
+            assert_same(a, b)
+        assert any(str(a) != str(b) for a, b in zip(first, other, strict=True))
+
+    def test_parallel_env_replays_a_trace(self) -> None:
+        scenario = self.make()
+        env = ScenarioParallelEnv(scenario)
+        trace = scenario.sample_trace(np.random.default_rng(2), 1, SLOTS + 1)
+        for a, b in zip(run_parallel(env, 3, trace), run_parallel(env, 4, trace), strict=True):
+            assert_same(a, b)
+        with refused("cells"):
+            env.reset(options={"trace": scenario.sample_trace(np.random.default_rng(2), 2, 2)})
+
+    def test_parallel_env_equals_the_scenario(self) -> None:
+        """The shell adds nothing: rewards are minus the ledger of the pure step."""
+        scenario = self.make()
+        trace = scenario.sample_trace(np.random.default_rng(2), 1, SLOTS + 1)
+        env = ScenarioParallelEnv(scenario)
+        env.reset(options={"trace": trace})
+        rng, state = np.random.default_rng(9), scenario.initial_state(trace)
+        for t in range(SLOTS):
+            actions = {agent: draw(env.action_space(agent), rng, ()) for agent in env.agents}
+            raw = {name: np.stack([actions[a] for a in role.agent_ids])[None] for name, role in scenario.roles.items()}
+            exogenous = scenario.exogenous(trace, t)
+            step = scenario.step(state, scenario.decode(state, raw, exogenous), exogenous)
+            _, rewards, *_ = env.step(actions)
+            for name, role in scenario.roles.items():
+                np.testing.assert_allclose([rewards[a] for a in role.agent_ids], -step.costs[name][0], rtol=1e-12)
+            state = step.state
+
+    def test_episodes_end_by_truncation_at_the_horizon(self) -> None:
+        scenario = self.make()
+        env = ScenarioParallelEnv(scenario)
+        env.reset(options={"trace": scenario.sample_trace(np.random.default_rng(2), 1, 2)})
+        for last in (False, True):
+            result = env.step({agent: env.action_space(agent).sample() for agent in env.agents})
+            assert set(result[2].values()) == {False} and set(result[3].values()) == {last}
+        assert env.agents == []
+        with refused("reset"):
+            env.step({})
+
+    def test_pettingzoo_and_gymnasium_checkers(self) -> None:
+        scenario = self.make()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            parallel_api_test(ScenarioParallelEnv(scenario), num_cycles=30)
+            parallel_seed_test(lambda: ScenarioParallelEnv(scenario), num_cycles=5)
+            check_env(CentralEnv(scenario), skip_render_check=True)
+
+    def test_central_env_episode_is_fixed_by_its_seed(self) -> None:
+        scenario = self.make()
+
+        def run(seed: int) -> list[Any]:
+            env, rng = CentralEnv(scenario), np.random.default_rng(0)
+            seen = [env.reset(seed=seed)[0]]
+            for _ in range(SLOTS):
+                observation, reward, *_ = env.step(draw(env.action_space, rng, ()))
+                seen += [observation, np.asarray(reward)]
+            return seen
+
+        for a, b in zip(run(3), run(3), strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert any((a != b).any() for a, b in zip(run(3), run(4), strict=True))

@@ -1,0 +1,15 @@
+"""A controller for a scenario of EdgeMARL."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgemarl.agents import Act, Controller
+from edgemarl.envs import Array
+
+
+class HalfSpeed(Controller):
+    """Every device of `sequential_offloading` runs at half its CPU rate."""
+
+    def act(self, observations: Array, rng: np.random.Generator) -> Act:
+        return Act(0.5 + 0.0 * observations[..., :1])

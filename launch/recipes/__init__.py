@@ -1,0 +1,77 @@
+"""Recipes: named training settings of a scenario, written once and used by presets, `train`, `sweep` and `scale`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from edgemarl.envs.config import unknown_name
+
+NOT_FIELDS = ("about", "based_on")
+
+
+def recipes(scenario: str) -> dict[str, dict[str, Any]]:
+    """Name -> recipe of a scenario as its file has it: training fields, `about`, `based_on` where it builds on another.
+
+    Args:
+        scenario: its name; one that has no recipes gives none.
+    """
+    file = resources.files("edgemarl.launch") / "recipes" / f"{scenario}.yaml"
+    found: dict[str, dict[str, Any]] = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return found
+
+
+def fields_of(scenario: str, recipe: str) -> dict[str, Any]:
+    """The training fields of a recipe, with those that it builds on.
+
+    Args:
+        scenario: name of the scenario.
+        recipe: name in the scenario's file, or "path/to/file.yaml:NAME" of the user's own.
+
+    Raises:
+        ValueError: unknown recipe, a file that cannot be read, recipes that build on each other.
+    """
+    file, colon, name = recipe.rpartition(":")
+    known = _file_recipes(Path(file), recipe) if colon else recipes(scenario)
+    fields: dict[str, Any] = {}
+    seen: list[str] = []
+    while name:
+        if name in seen:
+            raise ValueError(f"recipes build on each other: {' -> '.join([*seen, name])}")
+        if name not in known:
+            raise ValueError(unknown_name(f"recipe of {scenario}", name, known))
+        seen.append(name)
+        fields = merged({k: v for k, v in known[name].items() if k not in NOT_FIELDS}, fields)
+        name = known[name].get("based_on", "")
+    return fields
+
+
+def resolved(scenario: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Training fields whose entry `recipe`, if there is one, is replaced by what it stands for; own fields win.
+
+    Raises:
+        ValueError: as `fields_of`.
+    """
+    own = dict(fields)
+    recipe = own.pop("recipe", None)
+    return own if recipe is None else merged(fields_of(scenario, str(recipe)), own)
+
+
+def merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of which the second win; config fields of the scenario (`set`) are merged one by one."""
+    sets = {**base.get("set", {}), **own.get("set", {})}
+    return {**base, **own, **({"set": sets} if sets else {})}
+
+
+def _file_recipes(path: Path, recipe: str) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"recipe {recipe} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(found, dict) or not all(isinstance(value, dict) for value in found.values()):
+        raise ValueError(f"recipe {recipe}: {path} must map names to training fields")
+    return found

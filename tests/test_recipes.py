@@ -1,0 +1,54 @@
+"""Recipes: named training settings, written once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from edgemarl.envs import scenario_names
+from edgemarl.launch.experiment.plan import load_preset, make_plan, preset_names
+from edgemarl.launch.experiment.trained import learned_config
+from edgemarl.launch.recipes import fields_of, recipes, resolved
+from edgemarl.marl.training.config import TrainConfig, resolve
+
+
+@pytest.mark.parametrize("scenario", scenario_names())
+def test_every_recipe_can_be_trained_and_says_what_it_is(scenario: str) -> None:
+    assert recipes(scenario)
+    for name, entry in recipes(scenario).items():
+        assert entry["about"]
+        resolve(TrainConfig(scenario=scenario, **fields_of(scenario, name)))
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_every_learner_of_every_preset_can_be_trained(preset: str) -> None:
+    plan = make_plan(preset, load_preset(preset), overrides={})
+    for learned in plan.preset.learned.values():
+        resolve(learned_config(plan.preset.scenario, learned, plan.points[0], 0))
+
+
+def test_own_fields_win_and_config_fields_are_merged_one_by_one() -> None:
+    base = fields_of("model_partitioning", "ppo")
+    bids = fields_of("model_partitioning", "ppo_bids")
+    assert bids == {**base, "set": {"show_model": True, "share_bids": True}}
+    own = resolved("model_partitioning", {"recipe": "ppo_bids", "lr": 0.5, "set": {"share_bids": False}})
+    assert own == {**base, "lr": 0.5, "set": {"show_model": True, "share_bids": False}}
+    assert resolved("model_partitioning", {"lr": 0.5}) == {"lr": 0.5}
+    assert recipes("a scenario from outside") == {}
+
+
+def test_recipes_of_a_users_own_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump({"a": {"lr": 0.1}, "b": {"based_on": "a", "epochs": 2}, "c": {"based_on": "c"}}))
+    assert fields_of("any", f"{file}:b") == {"lr": 0.1, "epochs": 2}
+    with pytest.raises(ValueError, match="build on each other: c -> c"):
+        fields_of("any", f"{file}:c")
+    with pytest.raises(ValueError, match=r"unknown recipe of any 'd'.*Known: a, b, c"):
+        fields_of("any", f"{file}:d")
+    with pytest.raises(ValueError, match="cannot be read"):
+        fields_of("any", f"{tmp_path}/nothing.yaml:a")
+    file.write_text("- 1")
+    with pytest.raises(ValueError, match="must map names"):
+        fields_of("any", f"{file}:a")
