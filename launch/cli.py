@@ -272,7 +272,9 @@ def profile_import_command(
 
 @profile_app.command("module")
 def profile_command(
-    target: Annotated[str, typer.Argument(metavar="MODULE:FACTORY", help="Makes a torch.nn.Module.")],
+    target: Annotated[
+        str, typer.Argument(metavar="MODULE:NAME|FILE.py:NAME", help="A torch.nn.Module, or what makes one; it is run.")
+    ],
     inputs: Annotated[list[str], typer.Option("--input", metavar="C,H,W[:TYPE]", help="Shape of an input, no batch.")],
     csv: Annotated[Path | None, typer.Option(help="Write only the layer table, to this file.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of table and picture.")] = None,
@@ -281,7 +283,11 @@ def profile_command(
     memory_budget_bytes: Annotated[float, typer.Option(help="Memory budget of a device, B.")] = 1e8,
     settings: Settings = None,
 ) -> None:
-    """Turn a network of your own into a layer table, and draw the delay of each cut."""
+    """Turn a network of your own into a layer table, and draw the delay of each cut.
+
+    This runs your code: it imports the file, makes the module and calls it on numbers of the shapes given. A module on
+    torch's meta device is called without numbers, which is fast for large networks (with --repeats 0).
+    """
     from edgemarl.launch.dnn.profile_command import profile
 
     profile(target, inputs, csv, out, repeats, energy_budget_j, memory_budget_bytes, settings or [])
@@ -332,15 +338,22 @@ def preflight_command(
 
 @app.command("profile-pruning")
 def profile_pruning_command(
-    model: Annotated[str, typer.Option(metavar="MODULE:FUNCTION", help="Returns a trained torch.nn.Module.")],
-    data: Annotated[str, typer.Option(metavar="MODULE:FUNCTION", help="Returns test batches, or (train, test).")],
+    model: Annotated[
+        str, typer.Option(metavar="MODULE:NAME|FILE.py:NAME", help="Returns a trained torch.nn.Module; it is run.")
+    ],
+    data: Annotated[
+        str, typer.Option(metavar="MODULE:NAME|FILE.py:NAME", help="Returns test batches, or (train, test); it is run.")
+    ],
     rates: Annotated[str, typer.Option(help="Pruning rates, with commas.")] = "0.1,0.3,0.5,0.7,0.8,0.9",
     epochs: Annotated[int, typer.Option(help="Training after pruning, passes over the data.")] = 0,
     learning_rate: Annotated[float, typer.Option(help="Of that training.")] = 1e-3,
     out: Annotated[Path, typer.Option(help="YAML file to write, a preset for compare.")] = Path("pruning.yaml"),
     seed: Seed = 0,
 ) -> None:
-    """Prune a network of your own, measure FLOP and accuracy, write the table that model_pruning loads."""
+    """Prune a network of your own, measure FLOP and accuracy, write the table that model_pruning loads.
+
+    This runs your code: it imports the files, makes the network and the data, and calls the one on the other.
+    """
     from edgemarl.launch.dnn.prune_command import profile_pruning_command as profile
 
     profile(model, data, rates, epochs, learning_rate, out, seed)
