@@ -54,6 +54,7 @@ def _seeds_of_old(given: str | None) -> None:
 
 
 OldSeeds = Annotated[str | None, typer.Option("--seeds", hidden=True, callback=_seeds_of_old)]
+Concurrent = Annotated[int, typer.Option(help="Processes that train and play at once.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.")]
 
 
@@ -141,6 +142,7 @@ def scale_command(
     within: Annotated[float, typer.Option(help="Percent above the reference that `time to` asks for.")] = 10.0,
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results; finished ones are kept.")] = None,
+    concurrent: Concurrent = 1,
     seed: Seed = 0,
     seeds: OldSeeds = None,
 ) -> None:
@@ -150,8 +152,9 @@ def scale_command(
     names = [name.strip() for name in (controllers or "").split(",") if name.strip()]
     small = parse_sizes(trained_at, "--trained-at") if trained_at else ()
     options = ScaleOptions(
-        scenario, names, small, agent_steps, minutes, training_seeds, networks, within / 100, settings or [], seed
-    )
+        scenario, names, small, agent_steps, minutes, training_seeds, networks, within / 100, settings or [], seed,
+        concurrent,
+    )  # fmt: skip
     scale(devices, options, out, context.obj)
 
 
@@ -164,13 +167,14 @@ def study_command(
     networks: Annotated[int | None, typer.Option(help="Networks to compare on, each drawn on its own.")] = None,
     agent_steps: Annotated[int | None, typer.Option(help="Training budget of a run: decisions of agents.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results; finished ones are kept.")] = None,
+    concurrent: Concurrent = 1,
     seed: Seed = 0,
 ) -> None:
     """Answer what is lost and saved if every device decides for itself: all scenarios, sizes, one page."""
     from edgemarl.launch.commands.study import StudyOptions, study
 
     names = [name.strip() for name in (scenarios or "").split(",") if name.strip()]
-    study(StudyOptions(names, quick, training_seeds, networks, agent_steps, seed), out, context.obj)
+    study(StudyOptions(names, quick, training_seeds, networks, agent_steps, seed, concurrent), out, context.obj)
 
 
 @app.command("train")
@@ -180,7 +184,10 @@ def train_command(
     ignore: Ignore = None,
     train_share: TrainShare = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with this run's folder.")] = None,
-    recipe: Annotated[str | None, typer.Option(help="Named settings of the scenario, such as ppo; others win.")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="Named settings; default: the best known; none: the algorithm's."),
+    ] = None,
     algorithm: Annotated[str | None, typer.Option(help="Learning algorithm, such as ppo.")] = None,
     control: Annotated[str | None, typer.Option(help="decentralized or central.")] = None,
     policies: Annotated[str | None, typer.Option(help="shared (one per role) or independent (one per agent).")] = None,

@@ -57,6 +57,7 @@ BAD = {
     "no time": (["--minutes", "-1"], "minutes = -1.0 min"),
     "no seed": (["--training-seeds", "0"], "training_seeds = 0"),
     "no network": (["--networks", "0"], "networks = 0"),
+    "nothing at once": (["--concurrent", "0"], "concurrent = 0"),
     "no margin": (["--within", "0"], "within = 0 %"),
 }
 
@@ -220,6 +221,9 @@ def test_a_study_writes_everything_and_keeps_what_is_done(
     assert "data:image/svg+xml" in page
     assert "edgemarl scale --devices 2,3" in page
     assert 'src="http' not in page
+    assert run("scale", *TINY, "--concurrent", "3", "--out", str(tmp_path / "at once")) == 0
+    at_once = pd.read_parquet(tmp_path / "at once" / "results.parquet")
+    pd.testing.assert_series_equal(at_once["cost"], table["cost"])
     before = {path.name: path.stat().st_mtime_ns for path in (out / "parts").iterdir()}
     monkeypatch.setattr(edgemarl.launch.experiment.alone, "_play", other_process.dies)
     assert run("scale", *TINY, "--out", str(out)) == 0  # nothing is played again

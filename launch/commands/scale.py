@@ -13,7 +13,7 @@ import numpy as np
 
 from edgemarl.agents.registry import playbook_of
 from edgemarl.envs.registry import make_scenario, scenario_class
-from edgemarl.launch.experiment.alone import AloneExperiment
+from edgemarl.launch.experiment.alone import AloneExperiment, play_at_once
 from edgemarl.launch.experiment.plan import (
     FigureSpec,
     Learned,
@@ -70,6 +70,7 @@ class ScaleOptions:
 
     Attributes:
         trained_at: sizes at which every learner is trained too, and then played unchanged at all sizes.
+        concurrent: processes that train and play at once.
     """
 
     scenario: str = "sequential_offloading"
@@ -82,6 +83,7 @@ class ScaleOptions:
     within: float = 0.1
     settings: Sequence[str] = ()
     seed: int = 0
+    concurrent: int = 1
 
 
 def parse_sizes(text: str, option: str = "--devices") -> tuple[int, ...]:
@@ -112,6 +114,8 @@ def make_study(sizes: Sequence[int], options: ScaleOptions) -> Study:
         raise ValueError(f"training_seeds = {options.training_seeds} is not legal: must be an integer >= 1")
     if options.networks is not None and options.networks < 1:
         raise ValueError(f"networks = {options.networks} is not legal: must be an integer >= 1")
+    if options.concurrent < 1:
+        raise ValueError(f"concurrent = {options.concurrent} is not legal: must be an integer >= 1")
     if not 0 < options.within < math.inf:
         raise ValueError(f"within = {100 * options.within:g} % is not legal: must be > 0")
     overrides = parse_overrides(options.settings)
@@ -236,10 +240,19 @@ def _budget(options: ScaleOptions, plan: Plan) -> str:
     )
 
 
-def run_study(study: Study, folder: Path, notify: Notify | None = None) -> Iterator[PointResult]:
-    """Results size by size; what the folder holds already is taken from there."""
-    for plan in study.sizes:
-        experiment = AloneExperiment(plan, folder, notify)
+def run_study(study: Study, folder: Path, notify: Notify | None = None, concurrent: int = 1) -> Iterator[PointResult]:
+    """Results size by size; what the folder holds already is taken from there.
+
+    Args:
+        study: what is run.
+        folder: of its results.
+        notify: told about progress.
+        concurrent: processes that train and play at once; with more than one the results come when all are done.
+    """
+    experiments = [AloneExperiment(plan, folder, notify) for plan in study.sizes]
+    if concurrent > 1:
+        play_at_once(experiments, concurrent)
+    for plan, experiment in zip(study.sizes, experiments, strict=True):
         yield with_measures(experiment.run()[0], study.within, plan.preset.window)
 
 
@@ -381,7 +394,7 @@ def scale(devices: str | None, options: ScaleOptions, out: Path | None, command:
     results: list[PointResult] = []
     paths: dict[str, Path] = {}
     with Bars() as bars:
-        for result in run_study(study, folder, bars):
+        for result in run_study(study, folder, bars, options.concurrent):
             results.append(result)
             paths = write(study, results, folder, command)
     console = wide_console()

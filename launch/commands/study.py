@@ -26,6 +26,7 @@ class StudyOptions:
         scenarios: names; none: all that are installed.
         quick: the presets' short forms.
         training_seeds, networks, agent_steps: None keeps the presets' and recipes' own.
+        concurrent: processes that train and play at once.
     """
 
     scenarios: Sequence[str] = ()
@@ -34,6 +35,7 @@ class StudyOptions:
     networks: int | None = None
     agent_steps: int | None = None
     seed: int = 0
+    concurrent: int = 1
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def _study_of(scenario: str, options: StudyOptions) -> Study:
     preset = sizes_preset(scenario)
     scale = ScaleOptions(
         scenario, training_seeds=options.training_seeds, networks=options.networks,
-        agent_steps=options.agent_steps, seed=options.seed,
+        agent_steps=options.agent_steps, seed=options.seed, concurrent=options.concurrent,
     )  # fmt: skip
     quick = preset.quick if options.quick else None
     if quick is None:
@@ -154,7 +156,7 @@ def study(options: StudyOptions, out: Path | None, command: str) -> None:
     with Bars() as bars:
         for name, plan in studies.items():
             results: list[PointResult] = []
-            for result in run_study(plan, folder / name, bars):
+            for result in run_study(plan, folder / name, bars, options.concurrent):
                 results.append(result)
                 answers.append(answer(result, plan))
             write_scale(plan, results, folder / name, command)

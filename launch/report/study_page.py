@@ -23,7 +23,7 @@ MIB = 2.0**20
 _LINES = (
     ("learned, decentralized", "#0072B2", "o", "-"),
     ("learned, central", "#D55E00", "s", "-"),
-    ("best rule of what a device sees", "#8C8C8C", "^", ":"),
+    ("best rule or online learner of own rows", "#8C8C8C", "^", ":"),
     ("best that is known, sees all", "#000000", "D", "--"),
 )
 """What a line of a figure is, its colour (told apart by colour-blind readers too), marker and dash."""
@@ -69,7 +69,7 @@ def cost_table(answers: Sequence[Answer]) -> Table:
         "devices",
         "learned, decentralized",
         "learned, central",
-        "best rule",
+        "best rule or online learner",
         "best known",
         "price of decentralization",
     ]
@@ -150,11 +150,11 @@ def _figures(answers: Sequence[Answer]) -> Iterable[tuple[str, str, Figure]]:
 
 
 def _panels(groups: Sequence[list[Answer]], label: str, draw: object) -> Figure:
-    figure = Figure(figsize=(3.4 * len(groups), 3.4), layout="constrained")
+    figure = Figure(figsize=(max(9.0, 3.2 * len(groups)), 3.6), layout="constrained")
     for i, group in enumerate(groups):
         axes = figure.add_subplot(1, len(groups), i + 1)
         draw(axes, group)  # type: ignore[operator]
-        axes.set_title(group[0].title, fontsize=10)
+        axes.set_title(group[0].scenario.replace("_", " "), fontsize=10)
         axes.set_xlabel("devices")
         axes.set_xscale("log")
         sizes = [a.size for a in group]
