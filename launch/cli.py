@@ -54,6 +54,7 @@ def _seeds_of_old(given: str | None) -> None:
 
 
 OldSeeds = Annotated[str | None, typer.Option("--seeds", hidden=True, callback=_seeds_of_old)]
+Concurrent = Annotated[int, typer.Option(help="Processes that train and play at once.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.")]
 
 
@@ -126,41 +127,54 @@ def _trace_file(
 @app.command("scale")
 def scale_command(
     context: typer.Context,
-    devices: Annotated[str, typer.Option(help="Sizes of the network, with commas.")] = "10,50,100,200,500",
+    devices: Annotated[str | None, typer.Option(help="Numbers of devices, with commas; default: the preset's.")] = None,
     scenario: Annotated[str, typer.Option(help="Scenario that grows.")] = "sequential_offloading",
-    field: Annotated[str, typer.Option(help="Config field that counts devices.")] = "num_devices",
-    controllers: Annotated[str | None, typer.Option(help="Names, with commas; also ppo_independent.")] = None,
+    controllers: Annotated[
+        str | None, typer.Option(help="Names, with commas; also learners that the preset `sizes` leaves out.")
+    ] = None,
+    trained_at: Annotated[
+        str | None, typer.Option(help="Sizes at which learners are trained once more, to be played at all sizes.")
+    ] = None,
     agent_steps: Annotated[int | None, typer.Option(help="Training budget of a run: decisions of agents.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Training ends after this time, if not before.")] = None,
     training_seeds: Annotated[int, typer.Option(help="Training seeds of each trained controller.")] = 1,
     networks: Annotated[int | None, typer.Option(help="Networks to compare on, each drawn on its own.")] = None,
     within: Annotated[float, typer.Option(help="Percent above the reference that `time to` asks for.")] = 10.0,
-    scaled_above: Annotated[
-        int, typer.Option(help="Larger networks have a server that grows with them; the default one carries 140.")
-    ] = 140,
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results; finished ones are kept.")] = None,
+    concurrent: Concurrent = 1,
     seed: Seed = 0,
     seeds: OldSeeds = None,
 ) -> None:
     """Compare decentralized and centralized control as the network grows: cost, speed, memory, signalling."""
-    from edgemarl.launch.commands.scale import ScaleOptions, scale
+    from edgemarl.launch.commands.scale import ScaleOptions, parse_sizes, scale
 
     names = [name.strip() for name in (controllers or "").split(",") if name.strip()]
+    small = parse_sizes(trained_at, "--trained-at") if trained_at else ()
     options = ScaleOptions(
-        scenario,
-        field,
-        names,
-        agent_steps,
-        minutes,
-        training_seeds,
-        networks,
-        within / 100,
-        scaled_above,
-        settings or [],
-        seed,
-    )
+        scenario, names, small, agent_steps, minutes, training_seeds, networks, within / 100, settings or [], seed,
+        concurrent,
+    )  # fmt: skip
     scale(devices, options, out, context.obj)
+
+
+@app.command("study")
+def study_command(
+    context: typer.Context,
+    scenarios: Annotated[str | None, typer.Option(help="Names, with commas; default: all that are installed.")] = None,
+    quick: Annotated[bool, typer.Option(help="Fewer sizes and networks, short trainings: a first answer.")] = False,
+    training_seeds: Annotated[int, typer.Option(help="Training seeds of each trained controller.")] = 1,
+    networks: Annotated[int | None, typer.Option(help="Networks to compare on, each drawn on its own.")] = None,
+    agent_steps: Annotated[int | None, typer.Option(help="Training budget of a run: decisions of agents.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results; finished ones are kept.")] = None,
+    concurrent: Concurrent = 1,
+    seed: Seed = 0,
+) -> None:
+    """Answer what is lost and saved if every device decides for itself: all scenarios, sizes, one page."""
+    from edgemarl.launch.commands.study import StudyOptions, study
+
+    names = [name.strip() for name in (scenarios or "").split(",") if name.strip()]
+    study(StudyOptions(names, quick, training_seeds, networks, agent_steps, seed, concurrent), out, context.obj)
 
 
 @app.command("train")
@@ -170,7 +184,10 @@ def train_command(
     ignore: Ignore = None,
     train_share: TrainShare = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with this run's folder.")] = None,
-    recipe: Annotated[str | None, typer.Option(help="Named settings of the scenario, such as ppo; others win.")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="Named settings; default: the best known; none: the algorithm's."),
+    ] = None,
     algorithm: Annotated[str | None, typer.Option(help="Learning algorithm, such as ppo.")] = None,
     control: Annotated[str | None, typer.Option(help="decentralized or central.")] = None,
     policies: Annotated[str | None, typer.Option(help="shared (one per role) or independent (one per agent).")] = None,
@@ -272,7 +289,9 @@ def profile_import_command(
 
 @profile_app.command("module")
 def profile_command(
-    target: Annotated[str, typer.Argument(metavar="MODULE:FACTORY", help="Makes a torch.nn.Module.")],
+    target: Annotated[
+        str, typer.Argument(metavar="MODULE:NAME|FILE.py:NAME", help="A torch.nn.Module, or what makes one; it is run.")
+    ],
     inputs: Annotated[list[str], typer.Option("--input", metavar="C,H,W[:TYPE]", help="Shape of an input, no batch.")],
     csv: Annotated[Path | None, typer.Option(help="Write only the layer table, to this file.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of table and picture.")] = None,
@@ -281,7 +300,11 @@ def profile_command(
     memory_budget_bytes: Annotated[float, typer.Option(help="Memory budget of a device, B.")] = 1e8,
     settings: Settings = None,
 ) -> None:
-    """Turn a network of your own into a layer table, and draw the delay of each cut."""
+    """Turn a network of your own into a layer table, and draw the delay of each cut.
+
+    This runs your code: it imports the file, makes the module and calls it on numbers of the shapes given. A module on
+    torch's meta device is called without numbers, which is fast for large networks (with --repeats 0).
+    """
     from edgemarl.launch.dnn.profile_command import profile
 
     profile(target, inputs, csv, out, repeats, energy_budget_j, memory_budget_bytes, settings or [])
@@ -332,15 +355,22 @@ def preflight_command(
 
 @app.command("profile-pruning")
 def profile_pruning_command(
-    model: Annotated[str, typer.Option(metavar="MODULE:FUNCTION", help="Returns a trained torch.nn.Module.")],
-    data: Annotated[str, typer.Option(metavar="MODULE:FUNCTION", help="Returns test batches, or (train, test).")],
+    model: Annotated[
+        str, typer.Option(metavar="MODULE:NAME|FILE.py:NAME", help="Returns a trained torch.nn.Module; it is run.")
+    ],
+    data: Annotated[
+        str, typer.Option(metavar="MODULE:NAME|FILE.py:NAME", help="Returns test batches, or (train, test); it is run.")
+    ],
     rates: Annotated[str, typer.Option(help="Pruning rates, with commas.")] = "0.1,0.3,0.5,0.7,0.8,0.9",
     epochs: Annotated[int, typer.Option(help="Training after pruning, passes over the data.")] = 0,
     learning_rate: Annotated[float, typer.Option(help="Of that training.")] = 1e-3,
     out: Annotated[Path, typer.Option(help="YAML file to write, a preset for compare.")] = Path("pruning.yaml"),
     seed: Seed = 0,
 ) -> None:
-    """Prune a network of your own, measure FLOP and accuracy, write the table that model_pruning loads."""
+    """Prune a network of your own, measure FLOP and accuracy, write the table that model_pruning loads.
+
+    This runs your code: it imports the files, makes the network and the data, and calls the one on the other.
+    """
     from edgemarl.launch.dnn.prune_command import profile_pruning_command as profile
 
     profile(model, data, rates, epochs, learning_rate, out, seed)

@@ -113,7 +113,7 @@ class Experiment:
             for job in self.jobs_at[point.label]:
                 if job.run is not None:
                     runs.setdefault(job.controller, []).append(job.run)
-                parts.setdefault(job.controller, []).append(self._part(job))
+                parts.setdefault(job.controller, []).append(self.part(job))
                 kinds[job.controller] = job.kind
             outcomes = [_outcome(name, kinds[name], found) for name, found in parts.items()]
             bound, no_bound = bound_of_point(self.plan, point, self.traces(point.scenario), self.store, self.notify)
@@ -168,7 +168,8 @@ class Experiment:
             "trace": None if self.plan.trace is None else self.plan.trace.digest(),
         }  # fmt: skip
 
-    def _part(self, job: Job) -> Part:
+    def part(self, job: Job) -> Part:
+        """What a job gives, from the folder if it is finished."""
         path = self.store.path(job.point.label, job.controller, job.seed)
         mark = digest(self._settings(job))
         several = (

@@ -62,14 +62,14 @@ def draw_all(
             continue
         figure, caption = draw(plan, results, spec)
         name = "-".join(part for part in (str(i + 1), spec.kind, spec.metric.replace(" ", "_")) if part)
-        drawn.append((spec.caption or caption, _save(figure, folder / name)))
+        drawn.append((spec.caption or caption, save(figure, folder / name)))
     for i, found in enumerate(calculated):
         if found.spec.percent:
-            drawn.append((f"{found.spec.title}.", _save(_draw_calculated(found), folder / f"calculation-{i + 1}")))
+            drawn.append((f"{found.spec.title}.", save(_draw_calculated(found), folder / f"calculation-{i + 1}")))
     return drawn
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG and SVG; returns the SVG's path."""
     for ending in ("png", "svg"):
         with replacing(path.with_name(f"{path.name}.{ending}")) as temporary:
