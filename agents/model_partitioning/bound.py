@@ -55,6 +55,8 @@ STEPS, STEP = 16, 0.3
 """Steps along the supergradient of the logarithms of the prices, and the first one's length."""
 PRICE_MIN = 0.01
 """Smallest price with which the climb begins, in V."""
+DEVICES_MAX = 30
+"""Most devices of a network in a comparison: seconds each; `cell_bound` takes any number."""
 ROUNDING = 1e-9
 BINDS = (
     "every controller that leaves the CPU rates to the network, even one that knows the trace beforehand, on every "
@@ -448,11 +450,13 @@ def bound(scenario: Scenario, trace: Any, warmup: int, discounted: bool = False)
     """Bounds of all networks on their traces; see `edgemarl.agents.playbook.Playbook.bound`.
 
     Raises:
-        NoBound: devices set their own CPU rates, or queues move too far in a slot.
+        NoBound: devices set their own CPU rates, there are many, or queues move too far in a slot.
     """
     assert isinstance(scenario, ModelPartitioning)
     if scenario.config.local_cpu_rule != "optimal":
         raise NoBound("local_cpu_rule = 'action': the bound is for devices whose CPU rates the network sets")
+    if scenario.config.num_devices > DEVICES_MAX:
+        raise NoBound(f"num_devices = {scenario.config.num_devices}: beyond {DEVICES_MAX} devices it takes too long")
     slots = trace.slots - warmup
     values = [cell_bound(scenario, cell) / slots for cell in cells_of(scenario, trace, warmup)]
     return Bound(np.array(values), each_trace=True, binds=BINDS)

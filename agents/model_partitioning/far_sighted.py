@@ -77,7 +77,7 @@ def _cell(grid: Array, x: float) -> tuple[int, float]:
 
 
 @compiled(cache=True)
-def _sweep(h: Array, m: QueueModel, others_band: float, others_edge: float) -> Array:
+def _bellman(h: Array, m: QueueModel, others_band: float, others_edge: float) -> Array:
     """Bellman operator of a device among others whose roots on band and edge CPU are constant."""
     nq, nw = h.shape
     new = np.zeros(h.shape)
@@ -113,11 +113,11 @@ def _sweep(h: Array, m: QueueModel, others_band: float, others_edge: float) -> A
 
 
 @compiled(cache=True)
-def _values(h: Array, m: QueueModel, others_band: float, others_edge: float, span: float, sweeps: int) -> Array:
+def _relative_values(h: Array, m: QueueModel, others_band: float, others_edge: float, span: float, sweeps: int) -> Array:
     """Relative values (nq, nw), 0 at empty queues."""
     lower = 2 * h.shape[0] // 3
     for _ in range(sweeps):
-        new = _sweep(h, m, others_band, others_edge)
+        new = _bellman(h, m, others_band, others_edge)
         change = (new - h)[:lower]
         h = new - new[0, 0]
         if change.max() - change.min() < span:
@@ -314,7 +314,7 @@ def _solve(plan: ForesightPlan) -> None:
     """Value iteration of every kind in the present mean field, from the present values."""
     for kind in plan.kinds:
         others = float(plan.others_band[kind.devices].mean()), float(plan.others_edge[kind.devices].mean())
-        kind.values = _values(kind.values, kind.model, *others, SPAN * kind.model.delay_weight, SWEEPS_MAX)
+        kind.values = _relative_values(kind.values, kind.model, *others, SPAN * kind.model.delay_weight, SWEEPS_MAX)
 
 
 def _own_trace(network: ModelPartitioning) -> Any:
