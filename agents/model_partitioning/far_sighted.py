@@ -113,7 +113,7 @@ def _bellman(h: Array, m: QueueModel, others_band: float, others_edge: float) ->
 
 
 @compiled(cache=True)
-def _relative_values(h: Array, m: QueueModel, others_band: float, others_edge: float, span: float, sweeps: int) -> Array:
+def _solved(h: Array, m: QueueModel, others_band: float, others_edge: float, span: float, sweeps: int) -> Array:
     """Relative values (nq, nw), 0 at empty queues."""
     lower = 2 * h.shape[0] // 3
     for _ in range(sweeps):
@@ -314,7 +314,7 @@ def _solve(plan: ForesightPlan) -> None:
     """Value iteration of every kind in the present mean field, from the present values."""
     for kind in plan.kinds:
         others = float(plan.others_band[kind.devices].mean()), float(plan.others_edge[kind.devices].mean())
-        kind.values = _relative_values(kind.values, kind.model, *others, SPAN * kind.model.delay_weight, SWEEPS_MAX)
+        kind.values = _solved(kind.values, kind.model, *others, SPAN * kind.model.delay_weight, SWEEPS_MAX)
 
 
 def _own_trace(network: ModelPartitioning) -> Any:

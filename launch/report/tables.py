@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from edgemarl.launch.experiment.calculations import Calculated
     from edgemarl.launch.experiment.run import PointResult
 
-WIDTH = 142
+WIDTH = 152
 """Columns that a comparison table needs."""
 
 
