@@ -18,8 +18,8 @@ from edgemarl.marl.evaluation.rollout import rollout
 
 PLAYED: dict[str, tuple[int, int, int]] = {  # networks, slots, warm-up
     "sequential_offloading": (6, 110, 60),
-    "model_partitioning": (1, 60, 15),
-    "sampling_rate": (2, 60, 15),
+    "model_partitioning": (1, 40, 10),
+    "sampling_rate": (2, 120, 30),
     "model_pruning": (2, 24, 0),
     "model_placement": (4, 16, 4),
 }
@@ -39,6 +39,7 @@ def short_plans(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """References that plan on traces of their own plan on short ones."""
     monkeypatch.setattr(far_sighted, "PLAN_SLOTS", 24)
     monkeypatch.setattr(best_plan, "TRIAL_SLOTS", 8)
+    monkeypatch.setattr(best_plan, "TRIAL_DEVICES", 10)
     monkeypatch.setattr(best_plan, "TRIAL_NETWORKS", 3)
     yield
     far_sighted._PLANS.clear()

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
+from edgemarl.agents.model_partitioning import far_sighted
 from edgemarl.agents.model_partitioning.bound import DEVICES_MAX, bound
 from edgemarl.agents.playbook import NoBound
 from edgemarl.agents.registry import make_policy
@@ -39,8 +40,10 @@ def best_of_all(scenario: ModelPartitioning, trace, warmup: int) -> float:  # ty
 
 @pytest.mark.parametrize(("devices", "slots", "warmup", "close"), [(1, 4, 0, 0.01), (1, 4, 2, 0.02), (2, 2, 0, 0.06)])
 def test_no_sequence_of_cuts_is_below_and_the_best_is_close(
-    devices: int, slots: int, warmup: int, close: float
+    devices: int, slots: int, warmup: int, close: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(far_sighted, "PLAN_SLOTS", 12)  # any prices give a bound
+    monkeypatch.setattr(far_sighted, "_PLANS", {})
     scenario = network(devices, 2.5)
     trace = scenario.sample_trace(np.random.default_rng(3), 1, slots)
     lower, best = bound(scenario, trace, warmup).values[0], best_of_all(scenario, trace, warmup)
