@@ -10,8 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgemarl.agents.registry import playbook_of
+from edgemarl.envs.capabilities import action_entries, row_entries
 from edgemarl.envs.config import config_fields
 from edgemarl.envs.registry import make_scenario, scenario_class, scenario_names
+from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.trace import trace_fields
 from edgemarl.launch.experiment.plan import parse_overrides
 from edgemarl.launch.recipes import recipes
@@ -41,6 +43,7 @@ def scenario(name: str) -> None:
         texts = [row["name"], value, *(row[key] for key in ("unit", "legal", "symbol", "source", "meaning"))]
         table.add_row(*(escape(text) for text in texts))
     console.print(table)
+    console.print(rows_table(cls()))
     known = Table("controller", "kind", "what it does", title="Controllers", title_justify="left")
     book = playbook_of(name)
     for controller, entry in book.controllers.items():
@@ -53,6 +56,30 @@ def scenario(name: str) -> None:
         for recipe, fields in named.items():
             table.add_row(recipe, str(fields.get("about", "")))
         console.print(table)
+
+
+def rows_table(scenario: Scenario) -> Table:
+    """What each role sees and decides; like numbers of many agents are one line."""
+    table = Table(
+        "role", "", "entry", "an entry of 1 is", "meaning", title="Rows and raw actions", title_justify="left"
+    )
+    for role in scenario.roles:
+        for what, entries in (("sees", row_entries(scenario, role)), ("decides", action_entries(scenario, role))):
+            found: dict[tuple[str, ...], list[str]] = {}
+            for entry in entries:
+                stem, _, number = entry.name.rpartition("_")
+                one = (
+                    ""
+                    if entry.unit == "-" and entry.scale == 1.0
+                    else f"{entry.scale:g} {entry.unit.replace('-', '')}".strip()
+                )
+                key = (stem if number.isdigit() else entry.name, one, entry.meaning)
+                found.setdefault(key, []).append(entry.name)
+            for (_, one, meaning), names in found.items():
+                name = names[0] if len(names) == 1 else f"{names[0]} .. {names[-1].rpartition('_')[2]}"
+                table.add_row(*(escape(text) for text in (role, what, name, one, meaning)))
+        table.add_section()
+    return table
 
 
 def sample_trace(name: str, out: Path, cells: int, slots: int | None, settings: Sequence[str], seed: int) -> None:

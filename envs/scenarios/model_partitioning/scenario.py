@@ -18,7 +18,7 @@ import numpy as np
 
 from edgemarl.envs.actions import checked_actions
 from edgemarl.envs.arrays import Array
-from edgemarl.envs.capabilities import Masked, Portrait, Portrayed
+from edgemarl.envs.capabilities import Portrait, Portrayed
 from edgemarl.envs.dnn.cuts import CutCosts, cut_costs
 from edgemarl.envs.dnn.profiles import LayerProfile
 from edgemarl.envs.physics import allocation
@@ -29,6 +29,7 @@ from edgemarl.envs.physics.radio import antenna_path_gain, fdma_rate_bps
 from edgemarl.envs.scenario import Role, Scenario, Signalling, Step, total_cost
 from edgemarl.envs.scenarios.model_partitioning.bids import BID, bids
 from edgemarl.envs.scenarios.model_partitioning.config import ModelPartitioningConfig
+from edgemarl.envs.scenarios.model_partitioning.entries import PartitioningEntries
 from edgemarl.envs.trace import Trace, drawn
 
 OBSERVATION_MAX = 10.0
@@ -86,7 +87,7 @@ class ModelPartitioning(
         ModelPartitioningExogenous,
         ModelPartitioningDecisions,
     ],
-    Masked,
+    PartitioningEntries,
     Portrayed,
 ):
     """The scenario; see the module's docstring. The ledger of a slot sums to eq. (11)."""
@@ -320,10 +321,8 @@ class ModelPartitioning(
 
     def action_masks(self, state: ModelPartitioningState, exogenous: ModelPartitioningExogenous) -> dict[str, Array]:
         """Cuts that a device's network has, (B, N, M+1)."""
-        if self.config.local_cpu_rule == "action":
-            return {}
-        legal = np.arange(int(self.layers.max()) + 1) <= self.layers[:, None]
-        return {"device": np.broadcast_to(legal, (len(state.energy_queue), *legal.shape))}
+        cells = len(state.energy_queue)
+        return {role: np.broadcast_to(mask, (cells, *mask.shape)) for role, mask in self.constant_masks.items()}
 
     # --- actions -----------------------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from edgemarl.envs.physics.radio import from_db, path_loss_db, spectral_efficien
 from edgemarl.envs.physics.sharing import pool_shares, time_at_rate_s
 from edgemarl.envs.scenario import Parts, Role, Scenario, Signalling, Step
 from edgemarl.envs.scenarios.model_placement.config import ModelPlacementConfig
+from edgemarl.envs.scenarios.model_placement.entries import PlacementEntries
 from edgemarl.envs.trace import Trace, drawn
 
 LIGHT, HEAVY = 0, 1
@@ -107,6 +108,7 @@ class ModelPlacement(
     Scenario[
         ModelPlacementConfig, ModelPlacementState, ModelPlacementTrace, ModelPlacementExogenous, ModelPlacementDecisions
     ],
+    PlacementEntries,
     Grouped,
     Portrayed,
 ):

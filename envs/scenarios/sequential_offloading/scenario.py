@@ -30,6 +30,7 @@ from edgemarl.envs.physics.radio import from_db, path_loss_db, spectral_efficien
 from edgemarl.envs.scenario import Role, Scenario, Signalling, Step
 from edgemarl.envs.scenarios.sequential_offloading.block import SUMS, BlockConstants, run_block, send_residuals
 from edgemarl.envs.scenarios.sequential_offloading.config import SequentialOffloadingConfig
+from edgemarl.envs.scenarios.sequential_offloading.entries import OffloadingEntries
 from edgemarl.envs.scenarios.sequential_offloading.ledger import block_constants, metric_weights
 from edgemarl.envs.trace import Trace, drawn
 
@@ -77,6 +78,7 @@ class SequentialOffloading(
         SequentialOffloadingExogenous,
         SequentialOffloadingDecisions,
     ],
+    OffloadingEntries,
     Foreseeing,
     Portrayed,
 ):
