@@ -86,7 +86,7 @@ def test_a_run_is_exported_for_a_device(tmp_path: Path, capsys: pytest.CaptureFi
     np.testing.assert_allclose(actions, expected, atol=1e-5)
     assert sorted(file.name for file in (path / "export").iterdir()) == ["device.ts", "server.ts"]
     assert (
-        "role 'device' of 'sequential_offloading': observations float32 (M, 7) -> actions float32 (M, 1)"
+        "role 'device' of 'sequential_offloading': observations float32 (M, 7) -> actions float32 (M, 2)"
         in capsys.readouterr().out
     )
 
