@@ -53,7 +53,7 @@ class ModelPruningConfig:
         768e9, "FLOP/s", "compute of a gateway", symbol="C_g", source="Sec. V-A", ge=1e3, le=1e18
     )
     edge_flops: float = quantity(
-        20.31e12, "FLOP/s", "compute of the server", symbol="C_e", source="Sec. V-A", ge=1e3, le=1e21
+        20.31e12, "FLOP/s", "compute of the server", symbol="C_e", source="Sec. V-A", ge=1e3, le=1e18
     )
     edge_share_regulariser: float = quantity(
         10e9 / 20.31e12, "-", "edge time is one slot at share 0 (E2)", symbol="eps", source="eq. (3)", ge=1e-12, le=1e6
