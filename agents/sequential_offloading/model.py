@@ -92,7 +92,7 @@ def work_set(config: SequentialOffloadingConfig, kind: str = "grid", even_fracti
     limit = min(config.device_work_cycles_max / config.task_cycles, held) + 1e-9
     if limit > WORK_TASKS_MAX:
         raise ValueError(
-            f"a device can work off {limit:.0f} tasks in a block, more than the {WORK_TASKS_MAX} that this controller's "
+            f"a device can work off {limit:.0f} tasks in a block, more than the {WORK_TASKS_MAX} that a controller's "
             "tables hold: raise task_cycles, or lower device_queue_tasks_max, device_cpu_hz_max or slot_s"
         )
     whole = np.arange(int(limit) + 1, dtype=np.float64)

@@ -37,7 +37,8 @@ Inputs = dict[str, Array]
 def export_policy(policy: TrainedPolicy, path: Path | str, scenario: Scenario | None = None) -> Interface:
     """Write the greedy policy; the suffix chooses the format. The file is run and compared before it is put in place.
 
-    The exported function maps observations float32 (M, d), or (M, n, d) with one network per agent, to raw actions.
+    The exported function maps observations float32 (M, d), or (M, n, d) of all agents where the network takes a cell's
+    agents together (`NetworkSpec.of_cells`), to raw actions.
     Where choices that make sense differ from slot to slot or between agents, it also takes their mask, bool. What
     every number is stands in the file (`Interface.metadata`).
 
@@ -73,7 +74,7 @@ def check_inputs(interface: Interface, rows: int, seed: int = 0) -> Inputs:
     """Rows within their bounds and masks, at least one choice each, to hold an exported file to its policy."""
     rng = np.random.default_rng(seed)
     low, high = (np.clip(bound, -10.0, 10.0) for bound in (interface.low, interface.high))
-    lead = (rows, interface.agents) if interface.agents else (rows,)
+    lead = (rows, interface.agents or len(interface.agent_ids)) if interface.of_cells else (rows,)
     inputs = {"observations": rng.uniform(low, high, (*lead, len(low))).astype(np.float32)}
     if interface.mask.kind == "input":
         choices = interface.head.outputs
@@ -110,14 +111,14 @@ def _onnx(module: GreedyAction, inputs: Inputs, about: dict[str, str], path: Pat
             f"export to ONNX needs the extra 'export' (pip install 'edgemarl[export]'): {error}"
         ) from error
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which nothing here uses
-    rows = torch.export.Dim("rows")
+    axes = {0: torch.export.Dim("rows"), **({1: torch.export.Dim("agents")} if module.network.spec.sets else {})}
     program = torch.onnx.export(
         module,
         _tensors(inputs),
         dynamo=True,
         input_names=list(inputs),
         output_names=["actions"],
-        dynamic_shapes={name: {0: rows} for name in inputs},
+        dynamic_shapes=dict.fromkeys(inputs, axes),
         verbose=False,
     )
     assert program is not None

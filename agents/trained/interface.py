@@ -58,6 +58,7 @@ class Interface:
         head: what the network's numbers mean.
         mask: choices that make sense.
         agent_ids: of the role.
+        sets: one network decides for any number of agents of a cell from all their rows.
     """
 
     scenario: str
@@ -70,11 +71,17 @@ class Interface:
     head: Head
     mask: Mask
     agent_ids: tuple[str, ...]
+    sets: bool = False
+
+    @property
+    def of_cells(self) -> bool:
+        """Whether the graph takes the rows of all agents of a cell together."""
+        return bool(self.agents) or self.sets
 
     @property
     def lead(self) -> str:
         """Leading axes of inputs and outputs, as text."""
-        return f"M, {self.agents}" if self.agents else "M"
+        return f"M, {self.agents or 'n'}" if self.of_cells else "M"
 
     @property
     def inputs(self) -> str:
@@ -132,8 +139,9 @@ def interface_of(policy: TrainedPolicy, scenario: Scenario | None = None) -> Int
     ids = () if role == CENTRAL else scenario.roles[role].agent_ids
     actions = tuple(_hybrid_entries(head)) if isinstance(head, Hybrid) else action_entries(scenario, role)
     return Interface(
-        scenario.name, role, policy.spec.agents, observations, low, high, actions, head, _mask(policy, scenario), ids
-    )
+        scenario.name, role, policy.spec.agents, observations, low, high, actions, head, _mask(policy, scenario), ids,
+        policy.spec.sets,
+    )  # fmt: skip
 
 
 def training_scenario(policy: TrainedPolicy) -> Scenario:

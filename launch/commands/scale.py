@@ -12,10 +12,19 @@ from typing import Any
 import numpy as np
 
 from edgemarl.agents.registry import playbook_of
-from edgemarl.envs.config import unknown_name
+from edgemarl.envs.config import cut, unknown_name
 from edgemarl.envs.registry import make_scenario, scenario_class
 from edgemarl.launch.experiment.alone import AloneExperiment
-from edgemarl.launch.experiment.plan import Learned, Plan, Preset, Sweep, load_preset, make_plan, parse_overrides
+from edgemarl.launch.experiment.plan import (
+    POINTS_MAX,
+    Learned,
+    Plan,
+    Preset,
+    Sweep,
+    load_preset,
+    make_plan,
+    parse_overrides,
+)
 from edgemarl.launch.experiment.run import PointResult
 from edgemarl.launch.experiment.store import Part
 from edgemarl.launch.experiment.trained import Notify, learned_config
@@ -29,6 +38,8 @@ ITERATION_AGENT_STEPS = 10_000
 """Agent-steps of an iteration that the preset was tuned for (50 devices, 8 cells, 25 slots)."""
 CELLS_MAX = 32
 """Cells beyond which smaller networks are not given more: their iterations are shorter instead."""
+DIGITS = 9
+"""Of a number of devices."""
 MIB, KIB = 2.0**20, 2.0**10
 
 
@@ -73,8 +84,9 @@ def parse_sizes(text: str) -> tuple[int, ...]:
         ValueError: something else.
     """
     words = [word.strip() for word in text.split(",")]
-    if not all(word.isdecimal() and int(word) > 0 for word in words) or len(set(words)) < len(words):
-        raise ValueError(f"--devices {text} is not legal: must be different integers >= 1 with commas")
+    legal = all(word.isdecimal() and len(word) <= DIGITS and int(word) > 0 for word in words)
+    if not legal or len(words) > POINTS_MAX or len(set(words)) < len(words):
+        raise ValueError(f"--devices {cut(text)} is not legal: must be different integers >= 1 with commas")
     return tuple(sorted(int(word) for word in words))
 
 

@@ -25,8 +25,8 @@ from edgemarl.envs.physics import allocation
 from edgemarl.envs.physics.compute import work_energy_j
 from edgemarl.envs.physics.processes import rayleigh_power_gain, uniform_rate_hz
 from edgemarl.envs.physics.queueing import md1_sojourn_s, virtual_queue
-from edgemarl.envs.physics.radio import antenna_path_gain, fdma_rate_bps
-from edgemarl.envs.scenario import Role, Scenario, Signalling, Step, total_cost
+from edgemarl.envs.physics.radio import antenna_path_gain, fdma_rate_bps, passive
+from edgemarl.envs.scenario import Parts, Role, Scenario, Signalling, Step, total_cost
 from edgemarl.envs.scenarios.model_partitioning.bids import BID, bids
 from edgemarl.envs.scenarios.model_partitioning.config import ModelPartitioningConfig
 from edgemarl.envs.scenarios.model_partitioning.entries import PartitioningEntries
@@ -51,7 +51,7 @@ class ModelPartitioningState:
 
 @dataclass(frozen=True)
 class ModelPartitioningTrace(Trace):
-    channel_gain: Array = drawn("slot", "-", "num_devices", process="rayleigh_power_gain", low=0.0)
+    channel_gain: Array = drawn("slot", "-", "num_devices", process="rayleigh_power_gain", low=0.0, high=1.0)
     arrival_rate_hz: Array = drawn("slot", "1/s", "num_devices", process="uniform_rate_hz", low=0.0)
 
 
@@ -139,6 +139,7 @@ class ModelPartitioning(
             device_memory_factor=c.device_memory_factor,
             edge_memory_factor=c.edge_memory_factor,
             transmit_result_when_local=c.transmit_result_when_local,
+            measured_hz=(c.device_cpu_hz, c.edge_cpu_hz) if c.layer_work == "times" else None,
         )
 
     @cached_property
@@ -193,7 +194,9 @@ class ModelPartitioning(
         further = c.share_queues + 2 * BID * c.share_bids + c.show_model * self.model_marks.shape[1]
         roles = {"device": Role("device", c.num_devices, _row_box(4 + SIGNALS + further), action)}
         if self._server_decides:
-            roles["server"] = Role("server", 1, _row_box(5 * c.num_devices), _unit_box(2 * c.num_devices))
+            roles["server"] = Role(
+                "server", 1, _row_box(5 * c.num_devices), _unit_box(2 * c.num_devices), Parts(c.num_devices, 5)
+            )
         return roles
 
     @property
@@ -232,7 +235,7 @@ class ModelPartitioning(
         c = self.config
         shape = (slots + 1, c.num_devices)
         channel, arrivals = rng.spawn(2)
-        gain = self.mean_gain * rayleigh_power_gain(channel, shape)
+        gain = passive(self.mean_gain * rayleigh_power_gain(channel, shape))
         spread = 0.0 if c.arrival_process == "constant" else c.arrival_spread
         rate = uniform_rate_hz(arrivals, c.mean_arrival_rate_hz, spread, shape)
         if c.arrival_process == "surge":
@@ -485,7 +488,7 @@ class ModelPartitioning(
             energy_queue=virtual_queue(state.energy_queue, nu_e * details["energy_j"], nu_e * self.energy_budget_j),
             memory_queue=virtual_queue(state.memory_queue, nu_c * cuts.memory_bytes, nu_c * self.memory_budget_bytes),
             last_sent_fraction=cuts.sent_bits / np.where(raw_bits > 0.0, raw_bits, 1.0),
-            last_edge_fraction=cuts.edge_cycles / self.total_cycles,
+            last_edge_fraction=cuts.edge_cycles / self.cuts.edge_cycles[:, 0],
             **smoothed,
         )
 

@@ -23,7 +23,7 @@ from edgemarl.envs.arrays import Array
 from edgemarl.envs.capabilities import Grouped, Portrait, Portrayed
 from edgemarl.envs.physics.caching import admit_in_order
 from edgemarl.envs.physics.processes import bernoulli_arrivals, rayleigh_power_gain
-from edgemarl.envs.physics.radio import from_db, path_loss_db, spectral_efficiency
+from edgemarl.envs.physics.radio import from_db, passive, path_loss_db, spectral_efficiency
 from edgemarl.envs.physics.sharing import pool_shares, time_at_rate_s
 from edgemarl.envs.scenario import Parts, Role, Scenario, Signalling, Step
 from edgemarl.envs.scenarios.model_placement.config import ModelPlacementConfig
@@ -47,15 +47,16 @@ class ModelPlacementTrace(Trace):
     task_bits: Array = drawn("slot", "bit", "num_gateways", "devices_per_gateway", process="uniform", low=0.0)
     deadline_s: Array = drawn("slot", "s", "num_gateways", "devices_per_gateway", process="uniform", low=0.0)
     noisy: Array = drawn(
-        "slot", "-", "num_gateways", "devices_per_gateway", process="bernoulli_arrivals", low=0, integer=True
+        "slot", "-", "num_gateways", "devices_per_gateway", process="bernoulli_arrivals", low=0, high=1, integer=True
     )
     device_gain: Array = drawn(
-        "slot", "power ratio", "num_gateways", "devices_per_gateway", process="rayleigh_power_gain", low=0.0
+        "slot", "power ratio", "num_gateways", "devices_per_gateway", process="rayleigh_power_gain", low=0.0, high=1.0
     )
-    gateway_gain: Array = drawn("slot", "power ratio", "num_gateways", process="rayleigh_power_gain", low=0.0)
+    gateway_gain: Array = drawn("slot", "power ratio", "num_gateways", process="rayleigh_power_gain", low=0.0, high=1.0)
     model_accuracy: Array = drawn(
-        "episode", "-", "num_gateways", "devices_per_gateway", "noise_kinds", "levels", process="uniform", low=0.0
-    )
+        "episode", "-", "num_gateways", "devices_per_gateway", "noise_kinds", "levels", process="uniform", low=0.0,
+        high=1.0,
+    )  # fmt: skip
     model_bits: Array = drawn(
         "episode", "bit", "num_gateways", "devices_per_gateway", "levels", process="uniform", low=0.0
     )
@@ -224,16 +225,13 @@ class ModelPlacement(
         mean = from_db(-path_loss_db(distance_m, loss_1m_db, 10.0 * self.config.pathloss_exponent))
         shape = (length, *distance_m.shape)
         fading = rayleigh_power_gain(rng, shape) if self.config.rayleigh_fading else np.ones(shape)
-        return mean * fading
+        return passive(mean * fading)
 
     def check_trace(self, trace: ModelPlacementTrace) -> None:
         super().check_trace(trace)
         for name, unit in (("task_bits", "bit"), ("deadline_s", "s"), ("model_bits", "bit"), ("model_cycles", "cycle")):
             if (getattr(trace, name) <= 0).any():
                 raise ValueError(f"trace field {name} holds {getattr(trace, name).min():g} {unit}; must be > 0")
-        for name in ("noisy", "model_accuracy"):
-            if (getattr(trace, name) > 1).any():
-                raise ValueError(f"trace field {name} holds {getattr(trace, name).max()}; must be <= 1")
 
     def initial_state(self, trace: ModelPlacementTrace) -> ModelPlacementState:
         shape = (trace.cells, self.config.num_gateways, self.config.devices_per_gateway, 2)

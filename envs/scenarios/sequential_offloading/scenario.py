@@ -26,7 +26,7 @@ from edgemarl.envs.physics.processes import (
     rayleigh_power_gain,
     uniform_disc_distance_m,
 )
-from edgemarl.envs.physics.radio import from_db, path_loss_db, spectral_efficiency
+from edgemarl.envs.physics.radio import from_db, passive, path_loss_db, spectral_efficiency
 from edgemarl.envs.scenario import Role, Scenario, Signalling, Step
 from edgemarl.envs.scenarios.sequential_offloading.block import SUMS, BlockConstants, run_block, send_residuals
 from edgemarl.envs.scenarios.sequential_offloading.config import SequentialOffloadingConfig
@@ -49,11 +49,15 @@ class SequentialOffloadingState:
 
 @dataclass(frozen=True)
 class SequentialOffloadingTrace(Trace):
-    channel_gain_per_w: Array = drawn("slot", "1/W", "num_devices", process="rayleigh_power_gain", low=0.0)
-    task_arrivals: Array = drawn(
-        "slot", "task", "num_devices", "slots_per_block", process="bernoulli_arrivals", low=0, integer=True
+    channel_gain_per_w: Array = drawn(
+        "slot", "1/W", "num_devices", process="rayleigh_power_gain", low=0.0, high="gain_per_w_max"
     )
-    mean_gain_per_w: Array = drawn("episode", "1/W", "num_devices", process="log_normal_shadowing_db", low=0.0)
+    task_arrivals: Array = drawn(
+        "slot", "task", "num_devices", "slots_per_block", process="bernoulli_arrivals", low=0, high=1, integer=True
+    )
+    mean_gain_per_w: Array = drawn(
+        "episode", "1/W", "num_devices", process="log_normal_shadowing_db", low=0.0, high="gain_per_w_max"
+    )
 
 
 @dataclass(frozen=True)
@@ -160,19 +164,14 @@ class SequentialOffloading(
         distance_m = uniform_disc_distance_m(rng, k, c.distance_m_min, c.cell_radius_m)
         shadowing_db = log_normal_shadowing_db(rng, k, c.shadowing_db_std)
         loss_db = path_loss_db(distance_m, c.pathloss_db_at_1m, c.pathloss_db_per_decade)
-        mean_gain = from_db(shadowing_db - loss_db) / c.noise_w
-        fading = rayleigh_power_gain(rng, (length, k))
+        mean_gain = passive(from_db(shadowing_db - loss_db)) / c.noise_w
+        gain_per_w = np.minimum(mean_gain * rayleigh_power_gain(rng, (length, k)), 1.0 / c.noise_w)  # passive too
         arrivals = bernoulli_arrivals(rng, c.arrival_probability, (length, k, c.slots_per_block))
-        return {"channel_gain_per_w": mean_gain * fading, "task_arrivals": arrivals, "mean_gain_per_w": mean_gain}
+        return {"channel_gain_per_w": gain_per_w, "task_arrivals": arrivals, "mean_gain_per_w": mean_gain}
 
     def derived_trace_fields(self, given: Mapping[str, Array]) -> dict[str, Array]:
         gain = given.get("channel_gain_per_w")
         return {} if gain is None else {"mean_gain_per_w": gain.mean(axis=0)}
-
-    def check_trace(self, trace: SequentialOffloadingTrace) -> None:
-        super().check_trace(trace)
-        if (trace.task_arrivals > 1).any():
-            raise ValueError(f"trace field task_arrivals holds {trace.task_arrivals.max()}; every value must be 0 or 1")
 
     def initial_state(self, trace: SequentialOffloadingTrace) -> SequentialOffloadingState:
         cells, k, n = trace.cells, self.config.num_devices, self.config.slots_per_block
