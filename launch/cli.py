@@ -482,6 +482,7 @@ def main(arguments: list[str] | None = None) -> None:
     words = sys.argv[1:] if arguments is None else arguments
     if arguments is None:
         interrupt.raise_interrupts()
+        _as_program()
     try:
         code = _exit_code(words)
     except KeyboardInterrupt:
@@ -510,6 +511,14 @@ def _exit_code(words: list[str]) -> Any:
         if hasattr(error, "format_message"):  # an error of the command line's parser
             _fail(error.format_message(), 2)
         raise
+
+
+def _as_program() -> None:
+    """Make what the surroundings ask for harmless to a program: another encoding, a notebook's drawing backend."""
+    from edgemarl.launch.console import tolerate_any_encoding
+
+    tolerate_any_encoding()
+    os.environ["MPLBACKEND"] = "agg"  # figures go to files; a notebook's own backend may not be installed here
 
 
 def program() -> list[str]:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgemarl.envs.registry import scenario_class
+from edgemarl.launch.console import wide_console
 from edgemarl.launch.experiment.calculations import calculate
 from edgemarl.launch.experiment.plan import load_preset, make_plan, parse_overrides, preset_names, scenario_preset
 from edgemarl.launch.experiment.played import TraceFile, file_scenario
 from edgemarl.launch.experiment.run import Experiment
 from edgemarl.launch.progress import Bars
-from edgemarl.launch.report.tables import calculation_table, terminal_table, wide_console
+from edgemarl.launch.report.tables import calculation_table, terminal_table
 
 
 def compare(
@@ -52,10 +53,12 @@ def compare(
     for table in calculated:
         console.print(calculation_table(table))
     if experiment.played is not None and trace is not None:
-        console.print(f"trace {trace.path}: {'; '.join(experiment.played.sentences())}.", soft_wrap=True, markup=False)
+        console.print(f"trace {trace.path}: {'; '.join(experiment.played.sentences())}.", soft_wrap=True)
     if experiment.reused:
-        console.print(f"{experiment.reused} finished results of the same settings were taken from {folder}")
-    console.print(f"report: {paths['report']}")
+        console.print(
+            f"{experiment.reused} finished results of the same settings were taken from {folder}", soft_wrap=True
+        )
+    console.print(f"report: {paths['report']}", soft_wrap=True)
 
 
 def reproduce(scenario: str, networks: int | None, out: Path, seed: int) -> None:

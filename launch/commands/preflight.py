@@ -110,11 +110,12 @@ def preflight(working_dir: Path, runtime_env: Path | None, largest: int) -> None
     Raises:
         ValueError: the package is larger than Ray takes, or an input cannot be read.
     """
-    from rich.console import Console
     from rich.table import Table
 
+    from edgemarl.launch.console import plain_console
+
     upload = planned_upload(working_dir, {} if runtime_env is None else read_runtime_env(runtime_env))
-    console = Console()
+    console = plain_console()
     table = Table("folder or file", "files", "size", title=f"upload of {working_dir.absolute()}")
     for name, (count, size) in upload.folders().items():
         table.add_row(name, str(count), mebibytes(size))

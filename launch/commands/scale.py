@@ -14,6 +14,7 @@ import numpy as np
 from edgemarl.agents.registry import playbook_of
 from edgemarl.envs.config import cut, unknown_name
 from edgemarl.envs.registry import make_scenario, scenario_class
+from edgemarl.launch.console import wide_console
 from edgemarl.launch.experiment.alone import AloneExperiment
 from edgemarl.launch.experiment.plan import (
     POINTS_MAX,
@@ -31,7 +32,7 @@ from edgemarl.launch.experiment.trained import Notify, learned_config
 from edgemarl.launch.progress import Bars
 from edgemarl.launch.recipes import resolved
 from edgemarl.launch.report.numerals import percent
-from edgemarl.launch.report.tables import terminal_table, wide_console
+from edgemarl.launch.report.tables import terminal_table
 from edgemarl.marl.evaluation.compare import Interval, relative_difference
 
 ITERATION_AGENT_STEPS = 10_000
@@ -369,7 +370,7 @@ def scale(devices: str, options: ScaleOptions, out: Path | None, command: str) -
         console.print(terminal_table(result))
     for line in findings(results):
         console.print(line)
-    console.print(f"report: {paths['report']}")
+    console.print(f"report: {paths['report']}", soft_wrap=True)
 
 
 def write(study: Study, results: Sequence[PointResult], folder: Path, command: str) -> dict[str, Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rich.markup import escape
 from rich.table import Table
 
 from edgemarl.agents.registry import playbook_of
@@ -10,8 +9,8 @@ from edgemarl.envs.capabilities import action_entries, row_entries
 from edgemarl.envs.config import config_fields
 from edgemarl.envs.registry import scenario_class, scenario_names
 from edgemarl.envs.scenario import Scenario
+from edgemarl.launch.console import wide_console
 from edgemarl.launch.recipes import recipes
-from edgemarl.launch.report.tables import wide_console
 
 
 def scenarios() -> None:
@@ -27,14 +26,15 @@ def scenario(name: str) -> None:
     """One scenario: its parameters, then its controllers."""
     cls = scenario_class(name)
     console = wide_console()
-    console.print(f"[bold]{cls.title}[/bold]\n{cls.paper}\n")
+    console.print(cls.title, style="bold")
+    console.print(f"{cls.paper}\n")
     table = Table(
         "field", "default", "unit", "legal", "symbol", "source", "meaning", title="Parameters", title_justify="left"
     )
     for row in config_fields(cls.config_type()):
         value = f"{row['value']:g}" if isinstance(row["value"], float) else str(row["value"])
         texts = [row["name"], value, *(row[key] for key in ("unit", "legal", "symbol", "source", "meaning"))]
-        table.add_row(*(escape(text) for text in texts))
+        table.add_row(*texts)
     console.print(table)
     console.print(rows_table(cls()))
     known = Table("controller", "kind", "what it does", title="Controllers", title_justify="left")
@@ -70,6 +70,6 @@ def rows_table(scenario: Scenario) -> Table:
                 found.setdefault(key, []).append(entry.name)
             for (_, one, meaning), names in found.items():
                 name = names[0] if len(names) == 1 else f"{names[0]} .. {names[-1].rpartition('_')[2]}"
-                table.add_row(*(escape(text) for text in (role, what, name, one, meaning)))
+                table.add_row(*(role, what, name, one, meaning))
         table.add_section()
     return table

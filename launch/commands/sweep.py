@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
 from edgemarl.envs.config import cut, unknown_name
 from edgemarl.envs.files import replacing
 from edgemarl.envs.reading import parse_yaml, read_mapping
 from edgemarl.envs.registry import scenario_class
+from edgemarl.launch.console import plain_console
 from edgemarl.launch.experiment.plan import POINTS_MAX, parse_overrides
 from edgemarl.launch.progress import Bars
 from edgemarl.launch.recipes import recipes, resolved
@@ -98,7 +98,7 @@ def sweep(
             trials, str(out), storage, concurrent, lambda done, total: bars("trials", done, total)
         )
     where = storage_path(storage, str(out))
-    console = Console()
+    console = plain_console()
     if len(found):
         file = f"{where}/sweep.parquet"
         if "://" in file:
@@ -107,9 +107,9 @@ def sweep(
             with replacing(Path(file)) as temporary:
                 found.to_parquet(temporary, index=False)
         console.print(results_table(found, list(chosen_sizes(sizes))))
-        console.print(f"{file}: {found['trial'].nunique()} runs, {len(found)} rows")
+        console.print(f"{file}: {found['trial'].nunique()} runs, {len(found)} rows", soft_wrap=True)
     for name, error in errors.items():
-        console.print(f"failed: {name}: {error}", style="red")
+        console.print(f"failed: {name}: {error}", style="red", soft_wrap=True)
     return 1 if errors else 0
 
 

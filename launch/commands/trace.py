@@ -14,9 +14,9 @@ from edgemarl.envs.measured import measured
 from edgemarl.envs.registry import make_scenario, scenario_names
 from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.trace import trace_fields
+from edgemarl.launch.console import wide_console
 from edgemarl.launch.experiment.plan import parse_overrides
 from edgemarl.launch.experiment.played import field_origin, file_network, file_scenario
-from edgemarl.launch.report.tables import wide_console
 from edgemarl.launch.report.trace_figure import check_ending, draw_trace
 from edgemarl.marl.evaluation import series
 from edgemarl.marl.evaluation.series import Series
@@ -70,7 +70,7 @@ def describe(file: Path, name: str | None, ignore: Sequence[str], settings: Sequ
     if loaded.differences:
         lines.append(f"made in a network with {', '.join(loaded.differences)}")
     for line in lines:
-        console.print(line, soft_wrap=True, markup=False)
+        console.print(line, soft_wrap=True)
     origins = {field: field_origin(loaded, field) for field in trace_fields(type(trace))}
     found = {field: _series(getattr(trace, field), meta) for field, meta in trace_fields(type(trace)).items()}
     console.print(_table(built, found, origins, step_s))

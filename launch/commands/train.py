@@ -72,12 +72,11 @@ def saved_config(folder: Path, agent_steps: int | None) -> TrainConfig:
 
 def train_command(config: TrainConfig, folder: Path, storage: str | None = None, fresh: bool = False) -> None:
     """Train, or go on with the run that is there, and say where the run is and how to compare it."""
-    from rich.console import Console
-
+    from edgemarl.launch.console import plain_console
     from edgemarl.launch.progress import Bars
     from edgemarl.marl.training.storage import storage_path, stored_train
 
-    console = Console()
+    console = plain_console()
     with Bars() as bars:
         lines = Lines(scenario_class(config.scenario).cost_metric)
 
@@ -90,13 +89,13 @@ def train_command(config: TrainConfig, folder: Path, storage: str | None = None,
         result = stored_train(config, str(folder), storage, resume=not fresh, progress=told)
     last = result.curve.iloc[-1]
     where = storage_path(storage, str(folder))
-    console.print(f"{where}: {int(last['agent_steps'])} agent-steps in {result.training_s:.0f} s")
+    console.print(f"{where}: {int(last['agent_steps'])} agent-steps in {result.training_s:.0f} s", soft_wrap=True)
     hint = f"compare it: edgemarl compare --scenario {config.scenario} --controllers random,{result.path}"
     if config.trace:
         share = config.train_share
         console.print(f"trained on stretches of the first {share:.0%} of the slots of {config.trace}", soft_wrap=True)
         hint += f" --trace {config.trace} --train-share {share:g}"
-    console.print(hint, soft_wrap=True, markup=False)
+    console.print(hint, soft_wrap=True)
 
 
 class Lines:

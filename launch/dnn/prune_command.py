@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
+from edgemarl.launch.console import plain_console
 from edgemarl.launch.dnn.pruning import FineTuning, PruningProfile, profile_pruning, write_profile
 from edgemarl.launch.dnn.user_code import load_factory, made_module, user_code
 from edgemarl.launch.progress import Bars
@@ -53,7 +53,7 @@ def profile_pruning_command(
 
 
 def _show(profile: PruningProfile, out: Path) -> None:
-    console = Console()
+    console = plain_console()
     console.print(f"full network: {profile.flop:.4g} FLOP per inference, accuracy {profile.accuracy:.4f}")
     table = Table("nominal rate", "FLOP", "pruning rate", "accuracy", "relative accuracy")
     for m in profile.models:

@@ -39,11 +39,11 @@ def write_all(
         findings: further sentences of its head.
     """
     folder, plan = experiment.folder, experiment.plan
-    drawn = figures.draw_all(plan, results, calculated, folder / "figures")
     paths = {
         "results": write_results(results, folder / "results.parquet"),
         "summary": write_summary(plan, results, calculated, command, folder / "summary.json", experiment.played),
     }
+    drawn = figures.draw_all(plan, results, calculated, folder / "figures")  # numbers first: drawing needs more
     said = [*headline(results), *findings]
     trace = [] if experiment.played is None else experiment.played.sentences()
     path = folder / "report.html"

@@ -8,14 +8,10 @@ from edgemarl.launch.report.numerals import duration, percent, significant, with
 from edgemarl.marl.evaluation.compare import Comparison, Row
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
     from edgemarl.launch.experiment.calculations import Calculated
     from edgemarl.launch.experiment.run import PointResult
-
-WIDTH = 130
-"""Columns that a comparison table needs."""
 
 
 def training_time(row: Row) -> str:
@@ -44,14 +40,6 @@ def cells(row: Row, comparison: Comparison) -> list[tuple[str, str]]:
     texts += [with_interval(value) for value in row.columns.values()]
     texts += [duration(row.decision_s), f"{row.signalling_bytes:,.0f}", training_time(row)]
     return [(text.partition(" [")[0], text[len(text.partition(" [")[0]) :].strip()) for text in texts]
-
-
-def wide_console() -> Console:
-    """A console wide enough for a table, also where the output goes to a file."""
-    from rich.console import Console
-
-    console = Console()
-    return console if console.width >= WIDTH else Console(width=WIDTH)
 
 
 def terminal_table(result: PointResult) -> Table:
@@ -87,12 +75,11 @@ def terminal_table(result: PointResult) -> Table:
 def calculation_table(calculated: Calculated) -> Table:
     """A calculation for the terminal."""
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(calculated.spec.title), title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=calculated.spec.title, title_justify="left", box=box.SIMPLE_HEAD)
     for heading in calculated.headings():
-        table.add_column(escape(heading), justify="right")
+        table.add_column(heading, justify="right")
     for row in calculated.cells():
         table.add_row(*row)
     return table
@@ -100,4 +87,4 @@ def calculation_table(calculated: Calculated) -> Table:
 
 def _broken(label: str) -> str:
     """A label with its unit on a second line."""
-    return label.replace(" [", "\n\\[", 1)  # rich reads a bare bracket as a style
+    return label.replace(" [", "\n[", 1)

@@ -1,0 +1,28 @@
+"""The terminal: what is printed is text, whatever it holds, in whatever encoding the terminal has."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+
+WIDTH = 130
+"""Columns that a comparison table needs."""
+
+
+def plain_console(stderr: bool = False) -> Console:
+    """A console that prints `[/b]` and `:cat:` as they stand: paths and names are no markup."""
+    return Console(stderr=stderr, markup=False, emoji=False)
+
+
+def wide_console() -> Console:
+    """The same, wide enough for a table also where the output goes to a file."""
+    console = plain_console()
+    return console if console.width >= WIDTH else Console(width=WIDTH, markup=False, emoji=False)
+
+
+def tolerate_any_encoding() -> None:
+    """What this terminal's encoding lacks is printed as `?`: no finished work ends in an error about a micro sign."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
