@@ -99,6 +99,8 @@ def _parsed(value: Any, cls: Any, name: str) -> Any:
     kinds = _kinds(cls.__pydantic_fields__[name].annotation)
     if isinstance(value, list | tuple) and len(value) > ENTRIES_MAX:
         raise ValueError(f"{name} has {len(value)} entries: at most {ENTRIES_MAX} are legal")
+    if tuple in kinds and isinstance(value, int | float) and not kinds & {int, float, bool}:
+        return [value]
     if not isinstance(value, str):
         return value
     if int in kinds and float not in kinds and str not in kinds:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -90,12 +91,22 @@ def train_command(config: TrainConfig, folder: Path, storage: str | None = None,
     last = result.curve.iloc[-1]
     where = storage_path(storage, str(folder))
     console.print(f"{where}: {int(last['agent_steps'])} agent-steps in {result.training_s:.0f} s", soft_wrap=True)
-    hint = f"compare it: edgemarl compare --scenario {config.scenario} --controllers random,{result.path}"
+    words = ["--scenario", config.scenario, "--controllers", f"random,{result.path}", *set_words(config.set)]
     if config.trace:
         share = config.train_share
         console.print(f"trained on stretches of the first {share:.0%} of the slots of {config.trace}", soft_wrap=True)
-        hint += f" --trace {config.trace} --train-share {share:g}"
-    console.print(hint, soft_wrap=True)
+        words += ["--trace", config.trace, "--train-share", f"{share:g}"]
+    console.print(f"compare it: edgemarl compare {shlex.join(words)}", soft_wrap=True)
+
+
+def set_words(fields: Mapping[str, Any]) -> list[str]:
+    """Config fields as the words of `--set`; layer tables, which are no words, are left out."""
+    words = []
+    for name, value in fields.items():
+        if not isinstance(value, Mapping):
+            text = json.dumps(value, default=str) if isinstance(value, list | tuple) else str(value)
+            words += ["--set", f"{name}={text}"]
+    return words
 
 
 class Lines:

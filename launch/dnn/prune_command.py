@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import torch
@@ -64,4 +65,4 @@ def _show(profile: PruningProfile, out: Path) -> None:
     console.print(table)
     terms = " ".join(f"{c:+.4f} p^{i}" for i, c in enumerate(profile.coefficients))
     console.print(f"A(p) = {terms}; largest deviation {profile.fit_error:.4f}")
-    console.print(f"written: {out}; try: edgemarl compare --preset {out}", soft_wrap=True)
+    console.print(f"written: {out}; try: edgemarl compare --preset {shlex.quote(str(out))}", soft_wrap=True)
