@@ -133,7 +133,7 @@ def whole(value: Any) -> Any:
         number = Decimal(value.strip())
     except InvalidOperation:
         return value
-    if not number.is_finite() or abs(number) >= 10**18 or number != number.to_integral_value():
+    if not number.is_finite() or number.adjusted() >= 18 or number != number.to_integral_value():
         return value
     return int(number)
 

@@ -47,7 +47,6 @@ def test_compare_ends_well_whatever_surrounds_it(tmp_path: Path, hostile: dict[s
     assert (out / "figures" / "1-bars.png").is_file()
     said = ended.stdout.decode("ascii")
     assert f"report: {str(out).replace('é', '?')}/report.html" in said
-    assert "?s" in said  # microseconds
 
 
 @pytest.mark.parametrize("text", ["[/b]", "[red]x[/red]", ":cat:", "a[/b]/$x$", "\\[x"])
