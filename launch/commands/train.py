@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from edgemarl.envs.config import cut
 from edgemarl.envs.reading import parse_yaml
 from edgemarl.envs.registry import scenario_class
+from edgemarl.envs.scenario import Scenario
 from edgemarl.launch.experiment.plan import parse_overrides
 from edgemarl.launch.experiment.played import TraceFile, file_network, file_scenario
 from edgemarl.launch.recipes import resolved
@@ -79,7 +80,7 @@ def train_command(config: TrainConfig, folder: Path, storage: str | None = None,
 
     console = plain_console()
     with Bars() as bars:
-        lines = Lines(scenario_class(config.scenario).cost_metric)
+        lines = Lines(config.make_scenario())
 
         def told(row: Mapping[str, float], share: float) -> None:
             bars("training", round(share * config.agent_steps), config.agent_steps)
@@ -114,17 +115,20 @@ class Lines:
 
     every_s = 10.0
 
-    def __init__(self, cost_metric: str) -> None:
-        self.cost_metric, self._next = cost_metric, 0.0
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario, self._next = scenario, 0.0
 
     def __call__(self, row: Mapping[str, float], share: float) -> None:
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + self.every_s
-        # a cost of whole episodes is not in the row
-        shown = self.cost_metric if self.cost_metric in row else "episode_return"
+        scenario = self.scenario
+        cost = row.get(scenario.cost_metric)  # a cost of whole episodes is not in the row
+        shown, value = "episode_return", row["episode_return"]
+        if cost is not None:  # as the tables of `compare` have it
+            shown, value = scenario.cost_label, cost / scenario.cost_divisor
         print(
             f"iteration {row['iteration']:.0f}: {row['agent_steps']:.0f} agent-steps ({share:.0%}), "
-            f"{shown} {row[shown]:.6g}, {row['time_s']:.0f} s",
+            f"{shown} {value:.6g}, {row['time_s']:.0f} s",
             flush=True,
         )
