@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 import edgemarl
 from edgemarl.launch import interrupt
+from edgemarl.launch.whole_numbers import whole_number, whole_number_from_0, whole_number_from_1
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -47,32 +48,6 @@ Ignore = Annotated[
 TrainShare = Annotated[
     float | None, typer.Option(help="Share of the trace file's slots, from the first on, that are for training.")
 ]
-
-
-def whole_number(value: Any) -> int:
-    """A whole number, which may be written as 1e6."""
-    from edgemarl.envs.config import quoted, whole
-
-    found = whole(value)
-    if not isinstance(found, int):
-        raise typer.BadParameter(f"{quoted(value)} is not a whole number of at most 18 digits")
-    return found
-
-
-def whole_number_from_0(value: Any) -> int:
-    """The same, at least 0."""
-    return _at_least(0, value)
-
-
-def whole_number_from_1(value: Any) -> int:
-    """The same, at least 1."""
-    return _at_least(1, value)
-
-
-def _at_least(least: int, value: Any) -> int:
-    if whole_number(value) < least:
-        raise typer.BadParameter(f"{value} is not legal: must be a whole number >= {least}")
-    return whole_number(value)
 
 
 def _seeds_of_old(given: str | None) -> None:

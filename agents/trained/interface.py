@@ -171,19 +171,41 @@ def _parts(policy: TrainedPolicy, scenario: Scenario) -> Iterator[tuple[tuple[Ro
     """The parts of a row in the order in which `Team.row` puts them together."""
     space = scenario.roles[policy.role].observation_space
     yield row_entries(scenario, policy.role), space.low, space.high
-    if policy.information.get("pooled"):
-        for name, role in scenario.roles.items():
-            for what in ("mean", "max"):
-                found = tuple(
-                    RowEntry(f"{what}_{name}_{e.name}", e.unit, e.scale, f"{what} over the cell's {name}s: {e.meaning}")
-                    for e in row_entries(scenario, name)
-                )
-                yield found, role.observation_space.low, role.observation_space.high
     fixed = policy.information.get("train", {}).get("fixed", {})
     for sender in (name for name in scenario.roles if name in fixed):
         count = message_entries(scenario, {sender: fixed[sender]})[policy.role]
         told = tuple(RowEntry(f"{sender}_message_{i}", "-", 1.0, f"told by {fixed[sender]}") for i in range(count))
         yield told, np.full(count, -np.inf), np.full(count, np.inf)
+    if policy.information.get("pooled"):
+        for name in scenario.roles:
+            yield from _pooled_parts(scenario, name)
+
+
+def _pooled_parts(scenario: Scenario, name: str) -> Iterator[tuple[tuple[RowEntry, ...], Array, Array]]:
+    """What `edgemarl.agents.pooling.pool_of` makes of the rows of a role, and the bounds."""
+    role, entries = scenario.roles[name], row_entries(scenario, name)
+    low, high = role.observation_space.low, role.observation_space.high
+    parts = role.parts
+    alike = [range(len(entries))]
+    if parts is not None:
+        own = parts.count * parts.entries
+        common = own + parts.groups
+        found = (range(parts.entries), range(own, min(own + 1, common)), range(common, len(entries)))
+        alike = [columns for columns in found if columns]
+    for columns in alike:
+        for what in ("mean", "max"):
+            told = tuple(
+                RowEntry(f"{what}_{name}_{_stem(entries[i].name) if parts and i < common else entries[i].name}",
+                         entries[i].unit, entries[i].scale, f"{what} over the cell's {name}s: {entries[i].meaning}")
+                for i in columns
+            )  # fmt: skip
+            yield told, low[list(columns)], high[list(columns)]
+
+
+def _stem(name: str) -> str:
+    """The name of like entries, without their number."""
+    stem, _, number = name.rpartition("_")
+    return stem if number.isdigit() else name
 
 
 def _mask(policy: TrainedPolicy, scenario: Scenario) -> Mask:

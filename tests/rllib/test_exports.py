@@ -20,10 +20,10 @@ from edgemarl.agents.trained.export import check_inputs, export_policy, trained_
 from edgemarl.agents.trained.heads import Box, Choice, Grid, Hybrid
 from edgemarl.agents.trained.interface import Interface, interface_of
 from edgemarl.agents.trained.networks import PolicyNetwork
-from edgemarl.agents.trained.policy import GreedyAction, NetworkController, TrainedPolicy, policy_network
+from edgemarl.agents.trained.policy import CENTRAL, GreedyAction, NetworkController, TrainedPolicy, policy_network
 from edgemarl.agents.trained.spec import network_spec
 from edgemarl.envs.arrays import Array
-from edgemarl.envs.capabilities import masks_of
+from edgemarl.envs.capabilities import masks_of, row_entries
 from edgemarl.envs.registry import make_scenario, scenario_names
 from edgemarl.envs.testing import play
 from edgemarl.marl.algorithms.base import Run
@@ -241,7 +241,7 @@ def test_interface_is_right_for_every_head(trained: dict[str, TrainedPolicy]) ->
 
 
 def test_rows_are_named_in_the_order_in_which_a_team_builds_them(trained: dict[str, TrainedPolicy]) -> None:
-    """Own entries, pooled rows of all, then messages of fixed controllers."""
+    """Own entries, messages of fixed controllers, then the pooled rows of all."""
     sizes = set()
     for policy in trained.values():
         interface = interface_of(policy)
@@ -249,11 +249,13 @@ def test_rows_are_named_in_the_order_in_which_a_team_builds_them(trained: dict[s
         assert len(names) == len(set(names)) == policy.spec.observation_size
         sizes.add((policy.information["pooled"], any(policy.information["message_entries"].values())))
         messages = [name for name in names if "_message_" in name]
-        assert names[len(names) - len(messages) :] == messages
+        own = len(row_entries(make_scenario(policy.scenario, **policy.information["train"]["set"]), policy.role)) if (
+            policy.role != CENTRAL) else len(names)  # fmt: skip
+        assert names[own : own + len(messages)] == messages
         assert len(messages) == policy.information["message_entries"].get(policy.role, 0)
         if policy.information["pooled"]:
-            assert names[-1].startswith("max_") or messages
-    assert sizes == {(False, False), (False, True), (True, False)}
+            assert names[-1].startswith("max_")
+    assert sizes == {(False, False), (False, True), (True, False), (True, True)}
 
 
 def test_pooled_rows_have_the_names_of_what_they_hold(trained: dict[str, TrainedPolicy]) -> None:
@@ -261,7 +263,7 @@ def test_pooled_rows_have_the_names_of_what_they_hold(trained: dict[str, Trained
     scenario = make_scenario(policy.scenario, **policy.information["train"]["set"])
     roles = dict.fromkeys(scenario.roles)
     team = Team("pooled", {role: NetworkController(policy) for role in roles}, pooled=tuple(roles))
-    team.inbox, team._pool = {role: {} for role in roles}, None
+    team.inbox, team._pool, team.scenario = {role: {} for role in roles}, None, scenario
     state, exogenous, *_ = play(scenario, scenario.sample_trace(np.random.default_rng(0), 2, 8), 1, 8)[-1]
     rows = scenario.observe(state, exogenous)
     names = [entry.name for entry in interface_of(policy).observations]
