@@ -1,8 +1,6 @@
-"""The terminal: what is printed is text, whatever it holds, in whatever encoding the terminal has."""
+"""The terminal: what is printed is text, whatever it holds."""
 
 from __future__ import annotations
-
-import sys
 
 from rich.console import Console
 
@@ -19,10 +17,3 @@ def wide_console() -> Console:
     """The same, wide enough for a table also where the output goes to a file."""
     console = plain_console()
     return console if console.width >= WIDTH else Console(width=WIDTH, markup=False, emoji=False)
-
-
-def tolerate_any_encoding() -> None:
-    """What this terminal's encoding lacks is printed as `?`: no finished work ends in an error about a micro sign."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
