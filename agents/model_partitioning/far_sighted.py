@@ -52,7 +52,7 @@ PRICE_STEPS = 40
 PLAN_SEED = 20240607
 
 
-class DeviceModel(NamedTuple):
+class FarSightedDevice(NamedTuple):
     """What one kind of device needs to value its queues; A arrival rates, F gains, L cuts; for compiled code."""
 
     energy_grid: Array  # (nq,) Q
@@ -76,7 +76,7 @@ def _cell(grid: Array, x: float) -> tuple[int, float]:
 
 
 @compiled(cache=True)
-def _sweep(h: Array, m: DeviceModel, others_band: float, others_edge: float) -> Array:
+def _sweep(h: Array, m: FarSightedDevice, others_band: float, others_edge: float) -> Array:
     """Bellman operator of a device among others whose roots on band and edge CPU are constant."""
     nq, nw = h.shape
     new = np.zeros(h.shape)
@@ -112,7 +112,7 @@ def _sweep(h: Array, m: DeviceModel, others_band: float, others_edge: float) -> 
 
 
 @compiled(cache=True)
-def _values(h: Array, m: DeviceModel, others_band: float, others_edge: float, span: float, sweeps: int) -> Array:
+def _values(h: Array, m: FarSightedDevice, others_band: float, others_edge: float, span: float, sweeps: int) -> Array:
     """Relative values (nq, nw), 0 at empty queues."""
     lower = 2 * h.shape[0] // 3
     for _ in range(sweeps):
@@ -129,7 +129,7 @@ class Kind:
     """Devices that are alike, and what their queues are worth to them."""
 
     devices: Array  # indices
-    model: DeviceModel
+    model: FarSightedDevice
     values: Array  # (nq, nw)
 
     def at(self, energy_queue: Array, memory_queue: Array) -> tuple[Array, Array]:
@@ -149,7 +149,7 @@ def _cells(grid: Array, x: Array) -> tuple[Array, Array]:
     return i, (x - grid[i]) / (grid[i + 1] - grid[i])
 
 
-def device_model(network: ModelPartitioning, device: int) -> DeviceModel:
+def device_model(network: ModelPartitioning, device: int) -> FarSightedDevice:
     """The model of one device: quantiles of fading and load, its queues on a grid."""
     c, cuts = network.config, network.cuts.of(device, int(network.layers[device]))
     mean_gain = network.mean_gain[device]
@@ -163,7 +163,7 @@ def device_model(network: ModelPartitioning, device: int) -> DeviceModel:
     energy_grid = ENERGY_TOP * network.queue_reference[0][device] * np.linspace(0.0, 1.0, ENERGY_POINTS) ** GRID_POWER
     local = network.local_part(cuts, energy_grid[:, None], np.zeros(1), rate[:, None, None])
     joule_rate = c.transmit_power_w * c.slot_s * rate
-    return DeviceModel(
+    return FarSightedDevice(
         energy_grid=energy_grid,
         memory_grid=memory_top * np.linspace(0.0, 1.0, MEMORY_POINTS) ** GRID_POWER,
         local_cost=np.ascontiguousarray(local.cost),
