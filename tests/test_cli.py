@@ -94,7 +94,7 @@ BAD = {
     "an unwritable trace": (["trace", "sample", "--scenario", "sampling_rate", "--out", "file/t.csv"], "cannot write"),
     "an unwritable benchmark": (["bench", "--json", "file/b.json"], "cannot be written"),
     "no seeds": (["compare", "--preset", "TINY", "--networks", "0"], "networks = 0"),
-    "a negative seed": (["compare", "--preset", "TINY", "--seed", "-1"], "seed = -1"),
+    "a negative seed": (["compare", "--preset", "TINY", "--seed", "-1"], "'--seed': -1 is not legal"),
     "preset and scenario": (["compare", "--preset", "TINY", "--scenario", "sampling_rate"], "either --preset"),
     "an unknown option": (["compare", "--presett", "TINY"], "No such option"),
     "an unknown command": (["compaer"], "No such command"),

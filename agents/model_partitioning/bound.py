@@ -289,7 +289,7 @@ def _forward(d: DeviceTrace, values: Array, band_price: Array, edge_price: Array
 
 
 @dataclass(frozen=True)
-class Grid:
+class PriceGrid:
     """Points of the two queues of a device."""
 
     energy_cell: float
@@ -298,7 +298,7 @@ class Grid:
     memory_points: int
 
     @classmethod
-    def up_to(cls, energy_top: float, memory_top: float, coarse: bool) -> Grid:
+    def up_to(cls, energy_top: float, memory_top: float, coarse: bool) -> PriceGrid:
         """A grid up to these queues."""
         if coarse:
             return cls(energy_top / COARSE_ENERGY, COARSE_ENERGY + 1, memory_top / COARSE_MEMORY, COARSE_MEMORY + 1)
@@ -328,7 +328,7 @@ class Cell:
 def device_trace(network: ModelPartitioning, cell: Cell, device: int, coarse: bool) -> DeviceTrace:
     """The dynamic programme of one device on one trace."""
     c, cuts = network.config, network.cuts.of(device, int(network.layers[device]))
-    grid = Grid.up_to(cell.energy_top[device], cell.memory_top[device], coarse)
+    grid = PriceGrid.up_to(cell.energy_top[device], cell.memory_top[device], coarse)
     rate = cell.rate_hz[:, device, None, None]
     queue = (np.arange(grid.energy_points) * grid.energy_cell)[:, None]
     local = network.local_part(cuts, queue, np.zeros(1), rate)
