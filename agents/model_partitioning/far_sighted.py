@@ -182,7 +182,7 @@ def device_model(network: ModelPartitioning, device: int) -> FarSightedDevice:
 
 
 @dataclass
-class Plan:
+class CutPlan:
     """What is computed before the first slot.
 
     Attributes:
@@ -197,7 +197,7 @@ class Plan:
     weight: float = 1.0
 
 
-def valued_problem(network: ModelPartitioning, plan: Plan, state: Any, exogenous: Any) -> CutProblem:
+def valued_problem(network: ModelPartitioning, plan: CutPlan, state: Any, exogenous: Any) -> CutProblem:
     """The slot's problem with the values of the queues after it: of transmission energy to first order."""
     c, problem = network.config, CutProblem.of(network, state, exogenous)
     q, w, rate = (v[..., None] for v in (state.energy_queue, state.memory_queue, exogenous.arrival_rate_hz))
@@ -234,7 +234,7 @@ class FarSighted(SlotController):
 
     name = "far_sighted"
 
-    def __init__(self, plan: Plan | None = None) -> None:
+    def __init__(self, plan: CutPlan | None = None) -> None:
         self._given = plan
 
     def reset(self, scenario: Scenario, trace: Any) -> None:
@@ -250,11 +250,11 @@ class FarSighted(SlotController):
 
 # --- planning --------------------------------------------------------------------------------------------------------
 
-_PLANS: dict[str, Plan] = {}
+_PLANS: dict[str, CutPlan] = {}
 _PLANS_MAX = 20
 
 
-def plan_of(network: ModelPartitioning) -> Plan:
+def plan_of(network: ModelPartitioning) -> CutPlan:
     """The plan of a network; seconds the first time."""
     key = repr(network.config)
     if key not in _PLANS:
@@ -264,12 +264,12 @@ def plan_of(network: ModelPartitioning) -> Plan:
     return _PLANS[key]
 
 
-def make_plan(network: ModelPartitioning) -> Plan:
+def make_plan(network: ModelPartitioning) -> CutPlan:
     """Values and mean field by turns, then how much of either plays best."""
     c = network.config
     price = 0.03 * c.delay_weight * c.num_devices  # of a first guess: what band and edge CPU cost in all
     others = np.full(c.num_devices, np.sqrt(price) * (c.num_devices - 1) / c.num_devices)
-    plan = Plan([_kind(network, devices) for devices in _alike(network)], others, others.copy())
+    plan = CutPlan([_kind(network, devices) for devices in _alike(network)], others, others.copy())
     _solve(plan)
     if c.num_devices == 1:
         return plan
@@ -289,10 +289,10 @@ def make_plan(network: ModelPartitioning) -> Plan:
     return replace(best, weight=min(weighted, key=lambda weight: weighted[weight]))
 
 
-def _with_others(plan: Plan, share: float) -> Plan:
+def _with_others(plan: CutPlan, share: float) -> CutPlan:
     """A plan in which devices expect a share of what the others bring on average."""
     kinds = [replace(kind) for kind in plan.kinds]
-    found = Plan(kinds, share * plan.others_band, share * plan.others_edge)
+    found = CutPlan(kinds, share * plan.others_band, share * plan.others_edge)
     _solve(found)
     return found
 
@@ -309,7 +309,7 @@ def _kind(network: ModelPartitioning, devices: Array) -> Kind:
     return Kind(devices, device_model(network, int(devices[0])), np.zeros((ENERGY_POINTS, MEMORY_POINTS)))
 
 
-def _solve(plan: Plan) -> None:
+def _solve(plan: CutPlan) -> None:
     """Value iteration of every kind in the present mean field, from the present values."""
     for kind in plan.kinds:
         others = float(plan.others_band[kind.devices].mean()), float(plan.others_edge[kind.devices].mean())
@@ -323,7 +323,7 @@ def _own_trace(network: ModelPartitioning) -> Any:
     return network.sample_trace(np.random.default_rng(PLAN_SEED), cells, slots)
 
 
-def _play(network: ModelPartitioning, plan: Plan, trace: Any) -> tuple[float, Array, Array]:
+def _play(network: ModelPartitioning, plan: CutPlan, trace: Any) -> tuple[float, Array, Array]:
     """Mean objective after the first quarter of a trace, and mean roots (N,) of the others on band and edge CPU."""
     policy, state = FarSighted(plan), network.initial_state(trace)
     policy.reset(network, trace)
