@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from edgemarl.envs.config import cut
+from edgemarl.envs.reading import parse_yaml
 from edgemarl.envs.registry import scenario_class
+from edgemarl.envs.scenario import Scenario
 from edgemarl.launch.experiment.plan import parse_overrides
 from edgemarl.launch.experiment.played import TraceFile, file_network, file_scenario
 from edgemarl.launch.recipes import resolved, with_default
@@ -42,16 +44,17 @@ def run_config(
             "trace": str(trace.path), "trace_digest": file_digest(trace.path), "trace_ignore": trace.ignore,
             "train_share": 0.7 if trace.train_share is None else trace.train_share,
         }  # fmt: skip
+    if "scenario" in fields:
+        raise ValueError("--train scenario=.. is not legal: --scenario NAME says it")
     name = scenario_class(scenario).name
     return TrainConfig(scenario=scenario, **resolved(name, with_default(name, fields)))
 
 
 def training_fields(training: Sequence[str], **named: Any) -> dict[str, Any]:
     """Training settings from `--train field=value`, whose values are read as YAML, and from options of their own."""
-    try:
-        fields = {name: yaml.safe_load(value) for name, value in parse_overrides(training).items()}
-    except yaml.YAMLError as error:
-        raise ValueError(f"--train {' '.join(training)}: {' '.join(str(error).split())}") from None
+    fields = {
+        name: parse_yaml(value, f"--train {cut(name)}") for name, value in parse_overrides(training, "--train").items()
+    }
     return fields | {name: value for name, value in named.items() if value is not None}
 
 
@@ -72,14 +75,13 @@ def saved_config(folder: Path, agent_steps: int | None) -> TrainConfig:
 
 def train_command(config: TrainConfig, folder: Path, storage: str | None = None, fresh: bool = False) -> None:
     """Train, or go on with the run that is there, and say where the run is and how to compare it."""
-    from rich.console import Console
-
+    from edgemarl.launch.console import plain_console
     from edgemarl.launch.progress import Bars
     from edgemarl.marl.training.storage import storage_path, stored_train
 
-    console = Console()
+    console = plain_console()
     with Bars() as bars:
-        lines = Lines(scenario_class(config.scenario).cost_metric)
+        lines = Lines(config.make_scenario())
 
         def told(row: Mapping[str, float], share: float) -> None:
             bars("training", round(share * config.agent_steps), config.agent_steps)
@@ -90,13 +92,23 @@ def train_command(config: TrainConfig, folder: Path, storage: str | None = None,
         result = stored_train(config, str(folder), storage, resume=not fresh, progress=told)
     last = result.curve.iloc[-1]
     where = storage_path(storage, str(folder))
-    console.print(f"{where}: {int(last['agent_steps'])} agent-steps in {result.training_s:.0f} s")
-    hint = f"compare it: edgemarl compare --scenario {config.scenario} --controllers random,{result.path}"
+    console.print(f"{where}: {int(last['agent_steps'])} agent-steps in {result.training_s:.0f} s", soft_wrap=True)
+    words = ["--scenario", config.scenario, "--controllers", f"random,{result.path}", *set_words(config.set)]
     if config.trace:
         share = config.train_share
         console.print(f"trained on stretches of the first {share:.0%} of the slots of {config.trace}", soft_wrap=True)
-        hint += f" --trace {config.trace} --train-share {share:g}"
-    console.print(hint, soft_wrap=True, markup=False)
+        words += ["--trace", config.trace, "--train-share", f"{share:g}"]
+    console.print(f"compare it: edgemarl compare {shlex.join(words)}", soft_wrap=True)
+
+
+def set_words(fields: Mapping[str, Any]) -> list[str]:
+    """Config fields as the words of `--set`; layer tables, which are no words, are left out."""
+    words = []
+    for name, value in fields.items():
+        if not isinstance(value, Mapping):
+            text = json.dumps(value, default=str) if isinstance(value, list | tuple) else str(value)
+            words += ["--set", f"{name}={text}"]
+    return words
 
 
 class Lines:
@@ -104,17 +116,20 @@ class Lines:
 
     every_s = 10.0
 
-    def __init__(self, cost_metric: str) -> None:
-        self.cost_metric, self._next = cost_metric, 0.0
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario, self._next = scenario, 0.0
 
     def __call__(self, row: Mapping[str, float], share: float) -> None:
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + self.every_s
-        # a cost of whole episodes is not in the row
-        shown = self.cost_metric if self.cost_metric in row else "episode_return"
+        scenario = self.scenario
+        cost = row.get(scenario.cost_metric)  # a cost of whole episodes is not in the row
+        shown, value = "episode_return", row["episode_return"]
+        if cost is not None:  # as the tables of `compare` have it
+            shown, value = scenario.cost_label, cost / scenario.cost_divisor
         print(
             f"iteration {row['iteration']:.0f}: {row['agent_steps']:.0f} agent-steps ({share:.0%}), "
-            f"{shown} {row[shown]:.6g}, {row['time_s']:.0f} s",
+            f"{shown} {value:.6g}, {row['time_s']:.0f} s",
             flush=True,
         )

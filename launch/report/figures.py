@@ -16,6 +16,7 @@ from edgemarl.envs.files import replacing
 from edgemarl.launch.experiment.calculations import Calculated
 from edgemarl.launch.experiment.plan import FigureSpec, Plan
 from edgemarl.launch.experiment.run import PointResult
+from edgemarl.launch.report.style import STYLE, own_style
 from edgemarl.launch.report.training_figure import draw_training
 from edgemarl.marl.evaluation.compare import Interval, Row
 
@@ -25,11 +26,6 @@ _REFERENCE = ("#000000", "#5A5A5A", "#8A8A8A")
 DECISION, SIGNALLING = "decision per slot [ms]", "signalling [byte/slot]"
 _BOUND: Any = {"color": "black", "ls": ":", "lw": 1.4}
 _MARKERS = "osD^vP*Xhd"
-_STYLE: Any = {
-    "font.size": 10, "axes.titlesize": 11, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-    "grid.color": "#E4E4E4", "grid.linewidth": 0.8, "axes.axisbelow": True, "legend.frameon": False,
-    "svg.hashsalt": "edgemarl",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,16 +68,14 @@ def draw_all(
 def save(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG and SVG; returns the SVG's path."""
     for ending in ("png", "svg"):
-        with replacing(path.with_name(f"{path.name}.{ending}")) as temporary:
+        with own_style(STYLE), replacing(path.with_name(f"{path.name}.{ending}")) as temporary:
             figure.savefig(temporary, format=ending, dpi=160, metadata={"Date": None} if ending == "svg" else None)
     return path.with_name(f"{path.name}.svg")
 
 
 def _draw_calculated(found: Calculated) -> Figure:
     """The shares of a calculation over its argument."""
-    import matplotlib as mpl
-
-    with mpl.rc_context(_STYLE):
+    with own_style(STYLE):
         figure = Figure(layout="constrained", figsize=(7.4, 4.2))
         FigureCanvasAgg(figure)
         axes = figure.subplots()
@@ -101,13 +95,11 @@ def _draw_calculated(found: Calculated) -> Figure:
 
 def draw(plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> tuple[Figure, str]:
     """One figure and its caption."""
-    import matplotlib as mpl
-
     painters = {
         "bars": _bars, "curves": _curves, "sweep": _sweep, "tradeoff": _tradeoff, "scaling": _scaling,
         "training": _training, "frontier": _frontier,
     }  # fmt: skip
-    with mpl.rc_context(_STYLE):
+    with own_style(STYLE):
         figure = Figure(layout="constrained")
         FigureCanvasAgg(figure)
         caption = painters[spec.kind](figure, plan, results, spec)
