@@ -10,10 +10,12 @@ from edgemarl.agents.playbook import Entry, Playbook
 from edgemarl.agents.registry import make_controller, make_policy, playbook_of
 
 if TYPE_CHECKING:
+    from edgemarl.agents.environment import PartneredParallelEnv
     from edgemarl.agents.trained.export import export_policy
     from edgemarl.agents.trained.policy import TrainedPolicy
 
 _WHEN_ASKED_FOR = {
+    "PartneredParallelEnv": "edgemarl.agents.environment",
     "TrainedPolicy": "edgemarl.agents.trained.policy",
     "export_policy": "edgemarl.agents.trained.export",
 }
@@ -25,6 +27,7 @@ __all__ = [
     "CentralController",
     "Controller",
     "Entry",
+    "PartneredParallelEnv",
     "Playbook",
     "Policy",
     "Team",

@@ -181,9 +181,13 @@ def _team(scenario: Scenario, name: str, given: Mapping[str, Controller]) -> Tea
 
 def message_entries(scenario: Scenario, controllers: Mapping[str, str]) -> dict[str, int]:
     """Role -> entries that messages of the named controllers (role -> name) add to each of its rows."""
+    return entries_told(scenario, {role: make_controller(scenario, role, name) for role, name in controllers.items()})
+
+
+def entries_told(scenario: Scenario, controllers: Mapping[str, Controller]) -> dict[str, int]:
+    """Role -> entries that messages of controllers (role -> fresh controller) add to each of its rows."""
     entries = dict.fromkeys(scenario.roles, 0)
-    for role, name in controllers.items():
-        controller = make_controller(scenario, role, name)
+    for controller in controllers.values():
         controller.reset(scenario, 1)  # some know only now whom they tell how much
         for receiver, size in controller.messages.items():
             entries[receiver] += size
