@@ -13,17 +13,35 @@ import yaml
 
 from edgemarl.envs.registry import scenario_class
 from edgemarl.launch.experiment.plan import parse_overrides
+from edgemarl.launch.experiment.played import TraceFile, file_network, file_scenario
 from edgemarl.launch.recipes import resolved
+from edgemarl.marl.evaluation.tables import file_digest
 
 if TYPE_CHECKING:
     from edgemarl.marl.training.config import TrainConfig
 
 
-def run_config(scenario: str, settings: Sequence[str], training: Sequence[str], seed: int, **named: Any) -> TrainConfig:
-    """A training config from the command line; `named` may hold a recipe."""
+def run_config(
+    scenario: str | None, settings: Sequence[str], training: Sequence[str], seed: int, trace: TraceFile | None = None,
+    **named: Any,
+) -> TrainConfig:  # fmt: skip
+    """A training config from the command line; `named` may hold a recipe.
+
+    With a trace file it trains in the network that the file is of, on stretches of the file.
+    """
     from edgemarl.marl.training.config import TrainConfig
 
+    scenario = scenario or (None if trace is None else file_scenario(trace.path))
+    if trace is not None and scenario is None:
+        raise ValueError(f"{trace.path} does not say of which scenario it is: give --scenario NAME")
+    scenario = scenario or "sequential_offloading"
     fields = {"set": dict(parse_overrides(settings)), "seed": seed, **training_fields(training, **named)}
+    if trace is not None:
+        fields["set"] = {**file_network(trace.path, scenario), **fields["set"]}
+        fields |= {
+            "trace": str(trace.path), "trace_digest": file_digest(trace.path), "trace_ignore": trace.ignore,
+            "train_share": 0.7 if trace.train_share is None else trace.train_share,
+        }  # fmt: skip
     return TrainConfig(scenario=scenario, **resolved(scenario_class(scenario).name, fields))
 
 
@@ -72,7 +90,12 @@ def train_command(config: TrainConfig, folder: Path, storage: str | None = None,
     last = result.curve.iloc[-1]
     where = storage_path(storage, str(folder))
     console.print(f"{where}: {int(last['agent_steps'])} agent-steps in {result.training_s:.0f} s")
-    console.print(f"compare it: edgemarl compare --scenario {config.scenario} --controllers random,{result.path}")
+    hint = f"compare it: edgemarl compare --scenario {config.scenario} --controllers random,{result.path}"
+    if config.trace:
+        share = config.train_share
+        console.print(f"trained on stretches of the first {share:.0%} of the slots of {config.trace}", soft_wrap=True)
+        hint += f" --trace {config.trace} --train-share {share:g}"
+    console.print(hint, soft_wrap=True, markup=False)
 
 
 class Lines:
