@@ -166,6 +166,21 @@ class Controller(ABC):
             raise ValueError(f"{type(self).__name__} keeps no state, got {sorted(state)}")
 
 
+class Announcing(Controller):
+    """A controller of learned agents, who tell others of their actions where the scenario has it so."""
+
+    tell: Callable[[Array], Mapping[str, Array]] | None = None
+
+    def announce(self, announcement: Announcement | None) -> None:
+        """Tell this of every action from the next reset on."""
+        if announcement is not None:
+            self.tell = announcement.tell
+            self.messages, self.signalled = announcement.messages, announcement.signalled
+
+    def _told(self, actions: Array) -> Act:
+        return Act(actions, messages={} if self.tell is None else self.tell(actions))
+
+
 class Supplied(Controller):
     """Stands in a team for a role whose acts come from elsewhere; its messages are what the role's agents tell."""
 
