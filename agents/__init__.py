@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgemarl.agents.api import Act, Announcement, CentralController, Controller, Policy, Team
 from edgemarl.agents.playbook import Entry, Playbook
-from edgemarl.agents.registry import make_controller, make_policy, playbook_of
+from edgemarl.agents.registry import make_controller, make_policy, playbook_of, policy_of
 
 if TYPE_CHECKING:
     from edgemarl.agents.environment import PartneredParallelEnv
@@ -36,6 +36,7 @@ __all__ = [
     "make_controller",
     "make_policy",
     "playbook_of",
+    "policy_of",
 ]
 
 

@@ -44,7 +44,7 @@ from edgemarl.envs.arrays import Array
 from edgemarl.envs.scenario import total_cost
 from edgemarl.marl.rllib.advantages import advantages_and_targets
 from edgemarl.marl.rllib.cells import Cells, Slot
-from edgemarl.marl.rllib.evaluation import SCENARIO_METRICS, Played, evaluate
+from edgemarl.marl.rllib.evaluation import SCENARIO_METRICS, PlayedEpisodes, evaluate
 from edgemarl.marl.rllib.measured import trace_source
 from edgemarl.marl.rllib.modules import (
     ACTION_MASK,
@@ -166,7 +166,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
 
     def sample(
         self, *, num_timesteps: int | None = None, explore: bool | None = None, **asked: Any
-    ) -> MultiAgentBatch | list[Played]:
+    ) -> MultiAgentBatch | list[PlayedEpisodes]:
         """Play T slots of all cells; an evaluation runner plays episodes from their start and hands over counts.
 
         Args:

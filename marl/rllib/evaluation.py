@@ -24,7 +24,7 @@ SCENARIO_METRICS = "scenario"
 
 
 @dataclass(frozen=True)
-class Played:
+class PlayedEpisodes:
     """Some cells side by side, as RLlib counts episodes.
 
     Attributes:
@@ -48,7 +48,7 @@ class Played:
         return self.env_steps() * self.agents
 
 
-def evaluate(runner: Any, num_timesteps: int | None, num_episodes: int | None, explore: bool) -> list[Played]:
+def evaluate(runner: Any, num_timesteps: int | None, num_episodes: int | None, explore: bool) -> list[PlayedEpisodes]:
     """Play and log; partners that learn start anew, as in `compare`.
 
     Args:
@@ -79,7 +79,7 @@ def _parts(most: int, num_timesteps: int | None, num_episodes: int) -> Iterator[
         yield min(most, num_episodes - first), None
 
 
-def _play(runner: Any, cells: Cells, slots: int | None, noise: np.random.Generator | None) -> Played:
+def _play(runner: Any, cells: Cells, slots: int | None, noise: np.random.Generator | None) -> PlayedEpisodes:
     ended = np.zeros(cells.count, bool)
     played, returns = np.zeros(cells.count, np.int64), np.zeros(cells.count)
     totals: dict[str, float] = {}
@@ -93,7 +93,7 @@ def _play(runner: Any, cells: Cells, slots: int | None, noise: np.random.Generat
         played += ~ended
         ended |= over
         t += 1
-    return Played(played, ended, returns, totals, runner.learning_agents)
+    return PlayedEpisodes(played, ended, returns, totals, runner.learning_agents)
 
 
 @torch.no_grad()
@@ -105,7 +105,7 @@ def act(module: Any, role: str, rows: Slot, noise: np.random.Generator | None) -
     return np.asarray(head.to_env(head.greedy(parameters) if noise is None else head.sample(parameters, noise)))
 
 
-def _log(metrics: Any, played: list[Played]) -> None:
+def _log(metrics: Any, played: list[PlayedEpisodes]) -> None:
     steps = sum(part.env_steps() for part in played)
     lengths, returns, ended = (
         np.concatenate([getattr(part, name) for part in played]) for name in ("slots", "returns", "ended")

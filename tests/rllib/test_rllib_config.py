@@ -16,7 +16,7 @@ from edgemarl.agents.trained.policy import NetworkController, TrainedPolicy
 from edgemarl.marl.algorithms.ppo import BatchedPPOConfig
 from edgemarl.marl.evaluation.rollout import GivenTraces, rollout
 from edgemarl.marl.rllib.cells import Cells
-from edgemarl.marl.rllib.evaluation import Played
+from edgemarl.marl.rllib.evaluation import PlayedEpisodes
 from edgemarl.marl.rllib.modules import ActorCriticModule
 from edgemarl.marl.training.config import TrainConfig, resolve
 from edgemarl.marl.training.curve import policy_networks
@@ -133,7 +133,7 @@ def test_callbacks_of_evaluation_get_counts(local_cluster: None) -> None:
         algo.evaluate()
     finally:
         algo.stop()
-    assert Told.seen == [("sampled", Played)]
+    assert Told.seen == [("sampled", PlayedEpisodes)]
 
 
 class OfEpisodes(RLlibCallback):
