@@ -83,7 +83,7 @@ def called(predict: Predict, what: str, rows: Array, mask: Array | None) -> Any:
     """What a function of others gives; where it fails, a line that says so."""
     try:
         return predict(rows, mask)
-    except (RuntimeError, TypeError, KeyError, IndexError) as error:
+    except (RuntimeError, TypeError, ValueError, KeyError, IndexError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(
             f"{what} does not take rows of shape {rows.shape}: {type(error).__name__}: {reason}"

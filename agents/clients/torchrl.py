@@ -99,8 +99,8 @@ def _action_keys(actor: Any) -> Iterator[tuple[str, ...]]:
 
 def _predict(actor: Any, key: tuple[str, ...]) -> Predict:
     group = key[:-1]
-    if hasattr(actor, "select_subsequence"):
-        actor = actor.select_subsequence(out_keys=[key if len(key) > 1 else key[0]])
+    while len(list(_action_keys(actor))) > 1:  # one after another for several groups
+        actor = next(part for part in actor.module if key in _action_keys(part))
     read = [(k,) if isinstance(k, str) else tuple(k) for k in actor.in_keys]
 
     @torch.no_grad()

@@ -58,13 +58,9 @@ def test_an_actor_does_what_it_does_in_its_environment(
 
 def test_a_checkpoint_of_an_experiment_is_a_policy(section: Section) -> None:
     found = section("BenchMARL")
-    experiment = found["experiment"]
-    experiment.config.keep_checkpoints_num = 1
-    (experiment.folder_name / "checkpoints").mkdir(parents=True, exist_ok=True)
-    experiment._save_experiment()
-    (checkpoint,) = experiment.folder_name.glob("checkpoints/*.pt")
+    (checkpoint,) = found["folder"].glob("experiments/*/checkpoints/*.pt")
     of_file = make_policy(SCENARIO, str(checkpoint))
-    of_object = policy_of(SCENARIO, experiment.policy, "ippo")
+    of_object = policy_of(SCENARIO, found["experiment"].policy, "ippo")
     np.testing.assert_array_equal(costs(of_file, SCENARIO), costs(of_object, SCENARIO))
 
 
