@@ -8,6 +8,7 @@ import numpy as np
 
 from edgemarl.agents.api import Announcement, Controller
 from edgemarl.agents.model_placement.bandit import BanditDevices
+from edgemarl.agents.model_placement.bound import bound
 from edgemarl.agents.model_placement.gateway_plans import cell_team
 from edgemarl.agents.model_placement.learned_prices import priced_team
 from edgemarl.agents.model_placement.reference import PlanController
@@ -179,4 +180,5 @@ PLAYBOOK = Playbook(
     order=("device", "gateway", "server"),
     announcements={"device": _decisions_told},
     at_size=at_size,
+    bound=bound,
 )

@@ -23,6 +23,7 @@ _LEARNED = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#6A3D9A", "#B15928", "#
 _BASELINE = ("#8C8C8C", "#E69F00", "#56B4E9", "#B2A300", "#A0A0D0", "#C49C94", "#9BC995", "#D4A6C8")
 _REFERENCE = ("#000000", "#5A5A5A", "#8A8A8A")
 DECISION, SIGNALLING = "decision per slot [ms]", "signalling [byte/slot]"
+_BOUND: Any = {"color": "black", "ls": ":", "lw": 1.4}
 _MARKERS = "osD^vP*Xhd"
 _STYLE: Any = {
     "font.size": 10, "axes.titlesize": 11, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
@@ -61,14 +62,14 @@ def draw_all(
             continue
         figure, caption = draw(plan, results, spec)
         name = "-".join(part for part in (str(i + 1), spec.kind, spec.metric.replace(" ", "_")) if part)
-        drawn.append((spec.caption or caption, _save(figure, folder / name)))
+        drawn.append((spec.caption or caption, save(figure, folder / name)))
     for i, found in enumerate(calculated):
         if found.spec.percent:
-            drawn.append((f"{found.spec.title}.", _save(_draw_calculated(found), folder / f"calculation-{i + 1}")))
+            drawn.append((f"{found.spec.title}.", save(_draw_calculated(found), folder / f"calculation-{i + 1}")))
     return drawn
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG and SVG; returns the SVG's path."""
     for ending in ("png", "svg"):
         with replacing(path.with_name(f"{path.name}.{ending}")) as temporary:
@@ -142,12 +143,18 @@ def _bars(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: Figu
             axes.plot(value.value, y, style.marker, color=style.colour, ms=7, mec="white", mew=0.8)
         axes.set_yticks(range(len(rows)), [row.controller for row in rows])
         axes.set_ylim(-0.7, len(rows) - 0.3)
+        limit = _limit(result, spec.metric)
+        if limit is not None:
+            axes.axvline(limit, **_BOUND)
         axes.grid(axis="y", visible=False)
-        _scale(axes, "x", [end for v in values for end in (v.low, v.value, v.high)])
+        _scale(
+            axes, "x", [end for v in values for end in (v.low, v.value, v.high)] + ([] if limit is None else [limit])
+        )
         axes.set_xlabel(label)
         axes.set_title(result.point.label, loc="left")
     return (
         f"{label.capitalize()} of every controller on the same {results[0].comparison.cells} networks, 95% intervals."
+        + _bound_caption(results, spec.metric)
     )
 
 
@@ -165,6 +172,10 @@ def _curves(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: Fi
             axes.plot(slots, mean, style.line, color=style.colour, lw=1.6, label=row.controller)
             axes.fill_between(slots, mean - spread, mean + spread, color=style.colour, alpha=0.10, lw=0)
             heights += list(mean)
+        limit = _limit(result, spec.metric)
+        if limit is not None:
+            axes.plot([plan.preset.warmup, plan.slots], [limit, limit], label="lower bound of the mean", **_BOUND)
+            heights.append(limit)
         if plan.preset.warmup:
             axes.axvspan(0, plan.preset.warmup, color="#F3F3F3", zorder=0, lw=0)
         axes.set_xlim(0, plan.slots)
@@ -185,7 +196,8 @@ def _curves(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: Fi
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", fontsize=9)
     shaded = "; the shaded slots are left out of the means" if plan.preset.warmup else ""
-    return f"{label.capitalize()} over time, means over windows of {window} slots with 95% bands{shaded}."
+    said = f"{label.capitalize()} over time, means over windows of {window} slots with 95% bands{shaded}."
+    return said + _bound_caption(results, spec.metric)
 
 
 def _series(result: PointResult, controller: str, metric: str) -> tuple[Array, Array]:
@@ -220,7 +232,8 @@ def _sweep(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: Fig
     axes = figure.subplots()
     _draw_sweep(axes, plan, results, spec.metric, _shown(results[0], spec))
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=9)
-    return f"{axes.get_ylabel().capitalize()} against {axes.get_xlabel() or 'the sweep'}, 95% intervals."
+    said = f"{axes.get_ylabel().capitalize()} against {axes.get_xlabel() or 'the sweep'}, 95% intervals."
+    return said + _bound_caption(results, spec.metric)
 
 
 def _scaling(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> str:
@@ -262,6 +275,11 @@ def _draw_sweep(
             label=row.controller,
         )  # fmt: skip
         heights += list(y)
+    limits = [_limit(result, metric) for result in results]
+    if any(limit is not None for limit in limits):
+        known = np.array([np.nan if limit is None else limit for limit in limits])
+        axes.plot(x, known, marker="_", label="lower bound", **_BOUND)
+        heights += list(known[np.isfinite(known)])
     if numeric and x.min() > 0 and (always_log or x.max() / x.min() >= 10):
         axes.set_xscale("log")
     axes.set_xticks(x, [f"{v:g}" if numeric else str(v) for v in values])
@@ -293,13 +311,16 @@ def _tradeoff(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: 
         else:
             axes.set_xscale("symlog", linthresh=1)
             axes.set_xlim(-0.3, 2.0 * max(1.0, *sent))
-        _scale(axes, "y", [row.cost.value for row in _shown(result, spec)])
+        limit = _limit(result, "")
+        if limit is not None:
+            axes.axhline(limit, label="lower bound", **_BOUND)
+        _scale(axes, "y", [row.cost.value for row in _shown(result, spec)] + ([] if limit is None else [limit]))
         axes.set_xlabel("signalling [byte/slot]")
         axes.set_ylabel(label)
         axes.set_title(result.point.label, loc="left")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", fontsize=9)
-    return f"{label.capitalize()} against signalling."
+    return f"{label.capitalize()} against signalling." + _bound_caption(results, "")
 
 
 def _frontier(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> str:
@@ -341,6 +362,26 @@ def _training(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: 
     axes = figure.axes[0]
     _scale(axes, "y", [float(v) for line in axes.lines for v in np.asarray(line.get_ydata())])
     return caption
+
+
+def _limit(result: PointResult, metric: str) -> float | None:
+    """The lower bound of what a figure shows: of the cost, or of its excess over the reference in percent."""
+    bound, best = result.comparison.bound, result.comparison.reference
+    if bound is None or metric not in ("", "cost", "excess"):
+        return None
+    if metric != "excess":
+        return bound.cost.value
+    above = None if best is None else result.comparison.row(best).above_bound
+    if above is None:
+        return None
+    sign = np.sign(bound.cost.value)
+    return float(-100.0 * above.value / (1.0 + sign * above.value))  # (bound - reference) / |reference|
+
+
+def _bound_caption(results: Sequence[PointResult], metric: str) -> str:
+    if all(_limit(result, metric) is None for result in results):
+        return ""
+    return " Dotted: what no controller can do better than."
 
 
 def _value(row: Row, metric: str) -> Interval:

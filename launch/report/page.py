@@ -157,7 +157,11 @@ def _table(result: PointResult) -> dict[str, Any]:
     return {
         "title": result.point.label,
         "headings": tables.headings(comparison, result.point.scenario.cost_label),
-        "rows": [{"kind": row.kind, "cells": tables.cells(row, comparison)} for row in rows],
+        "rows": [
+            *({"kind": row.kind, "cells": tables.cells(row, comparison)} for row in rows),
+            *([{"kind": "bound", "cells": tables.bound_cells(comparison)}] if comparison.bound else []),
+        ],
+        "bound": tables.bound_sentence(comparison),
         "cells": comparison.cells,
     }
 

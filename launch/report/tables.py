@@ -33,6 +33,7 @@ def headings(comparison: Comparison, cost_label: str) -> list[str]:
     names = ["controller", "information", f"{cost_label} [95% CI]"]
     names += [f"gap closed ({comparison.baseline} to {reference})"] if comparison.baseline else []
     names += [f"above {reference}"] if comparison.reference else []
+    names += ["above the bound"] if comparison.bound else []
     return [*names, *comparison.rows[0].columns, "decision / slot", "signalling [B/slot]", "training"]
 
 
@@ -41,9 +42,30 @@ def cells(row: Row, comparison: Comparison) -> list[tuple[str, str]]:
     texts = [row.controller, row.information, with_interval(row.cost)]
     texts += [percent(row.gap_closed)] if comparison.baseline else []
     texts += [percent(row.excess)] if comparison.reference else []
+    texts += [percent(row.above_bound)] if comparison.bound else []
     texts += [with_interval(value) for value in row.columns.values()]
     texts += [duration(row.decision_s), f"{row.signalling_bytes:,.0f}", training_time(row)]
     return [(text.partition(" [")[0], text[len(text.partition(" [")[0]) :].strip()) for text in texts]
+
+
+def bound_cells(comparison: Comparison) -> list[tuple[str, str]]:
+    """The last row of a comparison table, what no controller can do better than; none without a bound."""
+    if comparison.bound is None:
+        return []
+    found = with_interval(comparison.bound.cost)
+    cost = (found.partition(" [")[0], found[len(found.partition(" [")[0]) :].strip())
+    return [("lower bound", ""), ("", ""), cost] + [("", "")] * (len(headings(comparison, "")) - 3)
+
+
+def bound_sentence(comparison: Comparison) -> str:
+    """What a comparison's lower bound binds, or why there is none."""
+    bound = comparison.bound
+    if bound is None:
+        return f"No lower bound: {comparison.no_bound}." if comparison.no_bound else ""
+    part = (
+        "" if bound.cells == comparison.cells else f" It is of the first {bound.cells} of {comparison.cells} networks."
+    )
+    return f"The lower bound binds {bound.binds}.{part}"
 
 
 def wide_console() -> Console:
@@ -57,6 +79,7 @@ def wide_console() -> Console:
 def terminal_table(result: PointResult) -> Table:
     """The comparison of one point for the terminal; intervals only for the cost, so that it fits a screen."""
     from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
     comparison = result.comparison
@@ -70,7 +93,14 @@ def terminal_table(result: PointResult) -> Table:
     table.add_column("controller", no_wrap=True)
     table.add_column("infor-\nmation", no_wrap=True, min_width=6)
     table.add_column("cost [95% CI]", justify="right", no_wrap=True)
-    for name in ["gap closed", *(_broken(label) for label in shown), "decision\nper slot", "signalling\n[B/slot]"]:
+    bounded = ["above\nbound"] if comparison.bound else []
+    for name in [
+        "gap closed",
+        *bounded,
+        *(_broken(label) for label in shown),
+        "decision\nper slot",
+        "signalling\n[B/slot]",
+    ]:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("training\ntime", justify="right", no_wrap=True)
     styles = {"reference": "dim", "learned": "bold"}
@@ -78,9 +108,14 @@ def terminal_table(result: PointResult) -> Table:
         gap = "-" if row.gap_closed is None else f"{100 * row.gap_closed.value:.1f}%"
         table.add_row(
             row.controller, row.information, with_interval(row.cost), gap,
+            *([] if row.above_bound is None else [f"{100 * row.above_bound.value:.1f}%"]),
             *(significant(row.columns[label].value) for label in shown), duration(row.decision_s),
             f"{row.signalling_bytes:,.0f}", training_time(row), style=styles.get(row.kind),
         )  # fmt: skip
+    if comparison.bound is not None:
+        table.add_row("lower bound", "", with_interval(comparison.bound.cost), style="dim italic")
+    table.caption = escape(bound_sentence(comparison)) or None
+    table.caption_justify = "left"
     return table
 
 
