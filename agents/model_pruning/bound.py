@@ -1,7 +1,7 @@
 """What no controller of `model_pruning` can do better than on a trace.
 
-**Claim.** In every slot the reward of every controller is at most `reference.upper_bound`: each gateway is planned as if
-the edge server were its own, but for one of them, which has at most the share 1/G that some gateway must live with.
+**Claim.** In every slot the reward of every controller is at most `reference.upper_bound`: each gateway is planned as
+if the edge server were its own, but for one of them, which has at most the share 1/G that some gateway must live with.
 
 Channel and criticality follow the trace whatever is decided, so that a sum of bounds of slots binds controllers with
 memory and foresight too. Plans are exact dynamic programmes over whole tasks, and edge times are the finitely many at
