@@ -1,4 +1,4 @@
-"""A comparison from Python: the table that `edgemarl compare` prints, of controllers of any kind."""
+"""A comparison from Python: the rows that `edgemarl compare` prints, of controllers of any kind."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def compare_controllers(
     seed: int = 0,
     reference: str | None = None,
 ) -> Comparison:
-    """Play controllers on the same traces.
+    """Play controllers on the same traces; the numbers are those of the command line, which adds the certified bound.
 
     Args:
         scenario: the network, or its name.

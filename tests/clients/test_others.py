@@ -31,7 +31,7 @@ def test_tianshou_takes_turns() -> None:
     assert len(rewards) == len(env.agents)
 
 
-def test_agilerl_groups_agents_by_role() -> None:
+def test_agilerl_steps_over_the_end_of_an_episode() -> None:
     wrapper = pytest.importorskip("agilerl.wrappers.pettingzoo_wrappers")
     env = wrapper.PettingZooAutoResetParallelWrapper(
         PartneredParallelEnv("sequential_offloading", fixed={"server": "parametric_q"}, num_devices=2, max_cycles=3)
