@@ -14,8 +14,9 @@ from edgemarl.agents.trained.networks import PolicyNetwork
 from edgemarl.agents.trained.policy import TrainedPolicy
 from edgemarl.launch.cli import main
 from edgemarl.launch.commands.scale import ScaleOptions, Study, make_study
-from edgemarl.launch.commands.study import StudyOptions, answer, make_studies
+from edgemarl.launch.commands.study import StudyOptions, make_studies
 from edgemarl.launch.experiment.alone import measured_part
+from edgemarl.launch.experiment.answers import answer
 from edgemarl.launch.experiment.run import Experiment, PointResult
 from edgemarl.launch.experiment.trained import learned_config
 from edgemarl.launch.report.study_page import cost_table, exchange_table, needs_table, said, write
@@ -62,7 +63,7 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, list[Point
 
 def test_an_answer_holds_the_best_of_either_side(studied: tuple[Study, list[PointResult]]) -> None:
     study, results = studied
-    found = [answer(result, study) for result in results]
+    found = [answer(result, study.plan) for result in results]
     for a, result in zip(found, results, strict=True):
         assert (a.decentralized.row.controller, a.central.row.controller) == ("ppo", "ppo_central")
         assert a.rule is not None and a.rule.controller in ("random", "fixed_power")
@@ -83,14 +84,14 @@ def test_a_study_without_one_side_is_refused(studied: tuple[Study, list[PointRes
     rows = [row for row in result.comparison.rows if row.controller != "ppo_central"]
     alone = dataclasses.replace(result, comparison=dataclasses.replace(result.comparison, rows=rows))
     with pytest.raises(ValueError, match="learned controller of either kind"):
-        answer(alone, study)
+        answer(alone, study.plan)
 
 
 def test_the_page_says_it_in_words_tables_and_pictures(
     studied: tuple[Study, list[PointResult]], tmp_path: Path
 ) -> None:
     study, results = studied
-    answers = [answer(result, study) for result in results]
+    answers = [answer(result, study.plan) for result in results]
     page = write(answers, tmp_path, "edgemarl study --quick")
     text, html = page.read_text(), page.with_suffix(".html").read_text()
     assert said(answers)[0] in text

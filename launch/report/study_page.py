@@ -6,18 +6,15 @@ import base64
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
 from edgemarl.envs.files import replacing
+from edgemarl.launch.experiment.answers import Answer
 from edgemarl.launch.experiment.store import versions
 from edgemarl.launch.report.figures import save
 from edgemarl.launch.report.numerals import duration, percent, significant, with_interval
 from edgemarl.marl.evaluation.compare import Interval
-
-if TYPE_CHECKING:
-    from edgemarl.launch.commands.study import Answer
 
 MIB = 2.0**20
 _LINES = (
