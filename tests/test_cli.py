@@ -234,7 +234,7 @@ def test_curves_fill_their_panel(costs: tuple[float, ...]) -> None:
     rows = [SimpleNamespace(controller=name, kind="baseline") for name in series]
     point = SimpleNamespace(label="", scenario=SimpleNamespace(cost_label="cost"))
     result: Any = SimpleNamespace(
-        comparison=SimpleNamespace(rows=rows, reference=None, bound=None, cells=2),
+        comparison=SimpleNamespace(rows=rows, reference=None, cells=2, bound=None),
         point=point,
         cost_windows=series.__getitem__,
     )
@@ -254,12 +254,12 @@ def test_finished_results_are_taken_from_the_folder(tmp_path: Path, capsys: pyte
     for text in ("random", "fixed_power", "parametric_q", "cost [95% CI]", "gap closed", "signalling", "[task/device]"):
         assert text in table
     parts = tmp_path / "out" / "parts"
-    ages = {path.name: path.stat().st_mtime_ns for path in parts.glob("*.parquet")}
+    ages = {path.name: path.stat().st_mtime_ns for path in parts.iterdir()}
     assert len(ages) == 3
     (parts / "random__0.parquet").unlink()
     _, again, _ = run("compare", "--preset", preset, "--out", out, capsys=capsys)
     assert "2 finished results" in again
-    kept = {path.name for path in parts.glob("*.parquet") if path.stat().st_mtime_ns == ages[path.name]}
+    kept = {path.name for path in parts.iterdir() if path.stat().st_mtime_ns == ages[path.name]}
     assert kept == {"fixed_power__0.parquet", "parametric_q__0.parquet"}
     _, other, _ = run("compare", "--preset", preset, "--out", out, "--seed", "1", capsys=capsys)
     assert "finished results" not in other

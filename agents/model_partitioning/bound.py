@@ -55,6 +55,8 @@ STEPS, STEP = 16, 0.3
 """Steps along the supergradient of the logarithms of the prices, and the first one's length."""
 PRICE_MIN = 0.01
 """Smallest price with which the climb begins, in V."""
+DEVICES_MAX = 30
+"""Most devices of a network in a comparison: seconds each; `cell_bound` takes any number."""
 ROUNDING = 1e-9
 BINDS = (
     "every controller that leaves the CPU rates to the network, even one that knows the trace beforehand, on every "
@@ -289,7 +291,7 @@ def _forward(d: DeviceTrace, values: Array, band_price: Array, edge_price: Array
 
 
 @dataclass(frozen=True)
-class Grid:
+class QueueGrid:
     """Points of the two queues of a device."""
 
     energy_cell: float
@@ -298,7 +300,7 @@ class Grid:
     memory_points: int
 
     @classmethod
-    def up_to(cls, energy_top: float, memory_top: float, coarse: bool) -> Grid:
+    def up_to(cls, energy_top: float, memory_top: float, coarse: bool) -> QueueGrid:
         """A grid up to these queues."""
         if coarse:
             return cls(energy_top / COARSE_ENERGY, COARSE_ENERGY + 1, memory_top / COARSE_MEMORY, COARSE_MEMORY + 1)
@@ -307,7 +309,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Cell:
+class CellTrace:
     """One network's trace, and the prices and longest queues of `far_sighted` on it.
 
     Attributes:
@@ -325,10 +327,10 @@ class Cell:
     memory_top: Array
 
 
-def device_trace(network: ModelPartitioning, cell: Cell, device: int, coarse: bool) -> DeviceTrace:
+def device_trace(network: ModelPartitioning, cell: CellTrace, device: int, coarse: bool) -> DeviceTrace:
     """The dynamic programme of one device on one trace."""
     c, cuts = network.config, network.cuts.of(device, int(network.layers[device]))
-    grid = Grid.up_to(cell.energy_top[device], cell.memory_top[device], coarse)
+    grid = QueueGrid.up_to(cell.energy_top[device], cell.memory_top[device], coarse)
     rate = cell.rate_hz[:, device, None, None]
     queue = (np.arange(grid.energy_points) * grid.energy_cell)[:, None]
     local = network.local_part(cuts, queue, np.zeros(1), rate)
@@ -382,7 +384,7 @@ def _curvature(
     return np.where(constant, 0.0, 0.25 * width * np.maximum(after[:, 1:] - held[:, :-1], 0.0))
 
 
-def _climb(devices: list[DeviceTrace], cell: Cell) -> tuple[Array, Array]:
+def _climb(devices: list[DeviceTrace], cell: CellTrace) -> tuple[Array, Array]:
     """Prices (T,) of band and edge CPU along supergradients of the bound that coarse copies give; the best ones met."""
     band, edge = np.log(cell.band_price), np.log(cell.edge_price)
     best, found = -np.inf, (cell.band_price, cell.edge_price)
@@ -400,7 +402,7 @@ def _climb(devices: list[DeviceTrace], cell: Cell) -> tuple[Array, Array]:
     return found
 
 
-def cell_bound(network: ModelPartitioning, cell: Cell) -> float:
+def cell_bound(network: ModelPartitioning, cell: CellTrace) -> float:
     """Certified lower bound of the sum of the objective over the slots that count, of one network on its trace."""
     count = network.config.num_devices
     none = np.zeros_like(cell.counted)
@@ -413,7 +415,7 @@ def cell_bound(network: ModelPartitioning, cell: Cell) -> float:
     return float(total - ROUNDING * abs(total))
 
 
-def cells_of(network: ModelPartitioning, trace: Any, warmup: int) -> list[Cell]:
+def cells_of(network: ModelPartitioning, trace: Any, warmup: int) -> list[CellTrace]:
     """The networks of a trace, each with the prices and longest queues that `far_sighted` meets."""
     policy, state = FarSighted(), network.initial_state(trace)
     policy.reset(network, trace)
@@ -434,7 +436,7 @@ def cells_of(network: ModelPartitioning, trace: Any, warmup: int) -> list[Cell]:
     least = PRICE_MIN * network.config.delay_weight
     snr = np.stack([network.full_band_snr(network.exogenous(trace, t)) for t in range(trace.slots)])
     return [
-        Cell(
+        CellTrace(
             rate_hz=np.ascontiguousarray(trace.arrival_rate_hz[: trace.slots, b]), snr=snr[:, b], counted=counted,
             band_price=np.maximum(band[:, b], least), edge_price=np.maximum(edge[:, b], least),
             energy_top=np.maximum(HEADROOM * longest[0, b], ENERGY_TOP_MIN),
@@ -448,11 +450,13 @@ def bound(scenario: Scenario, trace: Any, warmup: int, discounted: bool = False)
     """Bounds of all networks on their traces; see `edgemarl.agents.playbook.Playbook.bound`.
 
     Raises:
-        NoBound: devices set their own CPU rates, or queues move too far in a slot.
+        NoBound: devices set their own CPU rates, there are many, or queues move too far in a slot.
     """
     assert isinstance(scenario, ModelPartitioning)
     if scenario.config.local_cpu_rule != "optimal":
         raise NoBound("local_cpu_rule = 'action': the bound is for devices whose CPU rates the network sets")
+    if scenario.config.num_devices > DEVICES_MAX:
+        raise NoBound(f"num_devices = {scenario.config.num_devices}: beyond {DEVICES_MAX} devices it takes too long")
     slots = trace.slots - warmup
     values = [cell_bound(scenario, cell) / slots for cell in cells_of(scenario, trace, warmup)]
     return Bound(np.array(values), each_trace=True, binds=BINDS)

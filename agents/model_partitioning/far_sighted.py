@@ -41,18 +41,19 @@ GRID_POWER = 1.5
 FADING_BINS, RATE_BINS = 8, 4
 SWEEPS_MAX, SPAN = 200, 0.02
 """Value iteration ends when changes differ by less than this share of V over the lower two thirds of the grid."""
-ROUNDS = 3
+ROUNDS = 2
 DAMPING = 0.5
 OTHERS = (0.5, 0.75, 1.0)
 """Shares of the mean field that are tried: devices can take turns, which constant roots do not show."""
-WEIGHTS = (0.0, 0.5, 0.75, 1.25)
+WEIGHTS = (0.0, 0.75)
 """How much of the values is tried beside 1; 0 is the minimum of each slot."""
 DESCENT_DEVICES_MAX = 20
 PRICE_STEPS = 40
 PLAN_SEED = 20240607
+PLAN_SLOTS = 80
 
 
-class DeviceModel(NamedTuple):
+class QueueModel(NamedTuple):
     """What one kind of device needs to value its queues; A arrival rates, F gains, L cuts; for compiled code."""
 
     energy_grid: Array  # (nq,) Q
@@ -76,7 +77,7 @@ def _cell(grid: Array, x: float) -> tuple[int, float]:
 
 
 @compiled(cache=True)
-def _sweep(h: Array, m: DeviceModel, others_band: float, others_edge: float) -> Array:
+def _bellman(h: Array, m: QueueModel, others_band: float, others_edge: float) -> Array:
     """Bellman operator of a device among others whose roots on band and edge CPU are constant."""
     nq, nw = h.shape
     new = np.zeros(h.shape)
@@ -112,11 +113,11 @@ def _sweep(h: Array, m: DeviceModel, others_band: float, others_edge: float) -> 
 
 
 @compiled(cache=True)
-def _values(h: Array, m: DeviceModel, others_band: float, others_edge: float, span: float, sweeps: int) -> Array:
+def _solved(h: Array, m: QueueModel, others_band: float, others_edge: float, span: float, sweeps: int) -> Array:
     """Relative values (nq, nw), 0 at empty queues."""
     lower = 2 * h.shape[0] // 3
     for _ in range(sweeps):
-        new = _sweep(h, m, others_band, others_edge)
+        new = _bellman(h, m, others_band, others_edge)
         change = (new - h)[:lower]
         h = new - new[0, 0]
         if change.max() - change.min() < span:
@@ -125,11 +126,11 @@ def _values(h: Array, m: DeviceModel, others_band: float, others_edge: float, sp
 
 
 @dataclass
-class Kind:
+class DeviceKind:
     """Devices that are alike, and what their queues are worth to them."""
 
     devices: Array  # indices
-    model: DeviceModel
+    model: QueueModel
     values: Array  # (nq, nw)
 
     def at(self, energy_queue: Array, memory_queue: Array) -> tuple[Array, Array]:
@@ -149,7 +150,7 @@ def _cells(grid: Array, x: Array) -> tuple[Array, Array]:
     return i, (x - grid[i]) / (grid[i + 1] - grid[i])
 
 
-def device_model(network: ModelPartitioning, device: int) -> DeviceModel:
+def device_model(network: ModelPartitioning, device: int) -> QueueModel:
     """The model of one device: quantiles of fading and load, its queues on a grid."""
     c, cuts = network.config, network.cuts.of(device, int(network.layers[device]))
     mean_gain = network.mean_gain[device]
@@ -163,7 +164,7 @@ def device_model(network: ModelPartitioning, device: int) -> DeviceModel:
     energy_grid = ENERGY_TOP * network.queue_reference[0][device] * np.linspace(0.0, 1.0, ENERGY_POINTS) ** GRID_POWER
     local = network.local_part(cuts, energy_grid[:, None], np.zeros(1), rate[:, None, None])
     joule_rate = c.transmit_power_w * c.slot_s * rate
-    return DeviceModel(
+    return QueueModel(
         energy_grid=energy_grid,
         memory_grid=memory_top * np.linspace(0.0, 1.0, MEMORY_POINTS) ** GRID_POWER,
         local_cost=np.ascontiguousarray(local.cost),
@@ -182,7 +183,7 @@ def device_model(network: ModelPartitioning, device: int) -> DeviceModel:
 
 
 @dataclass
-class Plan:
+class ForesightPlan:
     """What is computed before the first slot.
 
     Attributes:
@@ -191,13 +192,13 @@ class Plan:
         weight: how much the values count.
     """
 
-    kinds: list[Kind]
+    kinds: list[DeviceKind]
     others_band: Array
     others_edge: Array
     weight: float = 1.0
 
 
-def valued_problem(network: ModelPartitioning, plan: Plan, state: Any, exogenous: Any) -> CutProblem:
+def valued_problem(network: ModelPartitioning, plan: ForesightPlan, state: Any, exogenous: Any) -> CutProblem:
     """The slot's problem with the values of the queues after it: of transmission energy to first order."""
     c, problem = network.config, CutProblem.of(network, state, exogenous)
     q, w, rate = (v[..., None] for v in (state.energy_queue, state.memory_queue, exogenous.arrival_rate_hz))
@@ -234,7 +235,7 @@ class FarSighted(SlotController):
 
     name = "far_sighted"
 
-    def __init__(self, plan: Plan | None = None) -> None:
+    def __init__(self, plan: ForesightPlan | None = None) -> None:
         self._given = plan
 
     def reset(self, scenario: Scenario, trace: Any) -> None:
@@ -250,11 +251,11 @@ class FarSighted(SlotController):
 
 # --- planning --------------------------------------------------------------------------------------------------------
 
-_PLANS: dict[str, Plan] = {}
+_PLANS: dict[str, ForesightPlan] = {}
 _PLANS_MAX = 20
 
 
-def plan_of(network: ModelPartitioning) -> Plan:
+def plan_of(network: ModelPartitioning) -> ForesightPlan:
     """The plan of a network; seconds the first time."""
     key = repr(network.config)
     if key not in _PLANS:
@@ -264,12 +265,12 @@ def plan_of(network: ModelPartitioning) -> Plan:
     return _PLANS[key]
 
 
-def make_plan(network: ModelPartitioning) -> Plan:
+def make_plan(network: ModelPartitioning) -> ForesightPlan:
     """Values and mean field by turns, then how much of either plays best."""
     c = network.config
     price = 0.03 * c.delay_weight * c.num_devices  # of a first guess: what band and edge CPU cost in all
     others = np.full(c.num_devices, np.sqrt(price) * (c.num_devices - 1) / c.num_devices)
-    plan = Plan([_kind(network, devices) for devices in _alike(network)], others, others.copy())
+    plan = ForesightPlan([_kind(network, devices) for devices in _alike(network)], others, others.copy())
     _solve(plan)
     if c.num_devices == 1:
         return plan
@@ -289,10 +290,10 @@ def make_plan(network: ModelPartitioning) -> Plan:
     return replace(best, weight=min(weighted, key=lambda weight: weighted[weight]))
 
 
-def _with_others(plan: Plan, share: float) -> Plan:
+def _with_others(plan: ForesightPlan, share: float) -> ForesightPlan:
     """A plan in which devices expect a share of what the others bring on average."""
     kinds = [replace(kind) for kind in plan.kinds]
-    found = Plan(kinds, share * plan.others_band, share * plan.others_edge)
+    found = ForesightPlan(kinds, share * plan.others_band, share * plan.others_edge)
     _solve(found)
     return found
 
@@ -305,25 +306,25 @@ def _alike(network: ModelPartitioning) -> list[Array]:
     return [np.array(devices) for devices in groups.values()]
 
 
-def _kind(network: ModelPartitioning, devices: Array) -> Kind:
-    return Kind(devices, device_model(network, int(devices[0])), np.zeros((ENERGY_POINTS, MEMORY_POINTS)))
+def _kind(network: ModelPartitioning, devices: Array) -> DeviceKind:
+    return DeviceKind(devices, device_model(network, int(devices[0])), np.zeros((ENERGY_POINTS, MEMORY_POINTS)))
 
 
-def _solve(plan: Plan) -> None:
+def _solve(plan: ForesightPlan) -> None:
     """Value iteration of every kind in the present mean field, from the present values."""
     for kind in plan.kinds:
         others = float(plan.others_band[kind.devices].mean()), float(plan.others_edge[kind.devices].mean())
-        kind.values = _values(kind.values, kind.model, *others, SPAN * kind.model.delay_weight, SWEEPS_MAX)
+        kind.values = _solved(kind.values, kind.model, *others, SPAN * kind.model.delay_weight, SWEEPS_MAX)
 
 
 def _own_trace(network: ModelPartitioning) -> Any:
     """A trace to play on: more cells of small networks."""
     devices = network.config.num_devices
-    cells, slots = (8, 160) if devices <= EXACT_DEVICES_MAX else (2, 80) if devices <= DESCENT_DEVICES_MAX else (1, 60)
-    return network.sample_trace(np.random.default_rng(PLAN_SEED), cells, slots)
+    cells = 4 if devices <= EXACT_DEVICES_MAX else 2 if devices <= DESCENT_DEVICES_MAX else 1
+    return network.sample_trace(np.random.default_rng(PLAN_SEED), cells, PLAN_SLOTS)
 
 
-def _play(network: ModelPartitioning, plan: Plan, trace: Any) -> tuple[float, Array, Array]:
+def _play(network: ModelPartitioning, plan: ForesightPlan, trace: Any) -> tuple[float, Array, Array]:
     """Mean objective after the first quarter of a trace, and mean roots (N,) of the others on band and edge CPU."""
     policy, state = FarSighted(plan), network.initial_state(trace)
     policy.reset(network, trace)

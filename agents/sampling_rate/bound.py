@@ -5,9 +5,9 @@ controller on a trace, even one that knows it beforehand, is at least the mean o
 
     min over options of { D(B = 0, Q = 0) + sum_m nu_m (A_m^th - A_m) }.
 
-**Proof.** `priced_delay_s` is the mean delay plus sum_m mu_m max(0, missed_m), which is no less than sum_m nu_m
-missed_m for every such nu, and missed_m is a mean over slots: the slots separate. Delay grows with both backlogs, so
-empty queues bound it from below, and the server's square-root shares are the best of any rule.
+**Proof.** `priced_delay_s` is the mean delay plus sum_m mu_m max(0, missed_m), no less than sum_m nu_m missed_m for
+every such nu, and missed_m is a mean over slots: the slots separate. Delay grows with both backlogs, so empty queues
+bound it from below, and the server's square-root shares are the best of any rule.
 
 The minimum of a slot is exact (`reference.solve_slot`), so that there is no discretisation error. What the bound gives
 away are backlogs, shares that are not the best ones (`share_mode` "fixed") and, per network, the step from one common

@@ -125,4 +125,6 @@ PLAYBOOK = Playbook(
     at_size=at_size,
     bound=bound,
     bound_devices=1000,
+    slack=0.01,
+    slack_reason="it plans for one constant price and the mean load, where a learner reacts to the queue that is there",
 )

@@ -147,9 +147,8 @@ def _bars(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: Figu
         if limit is not None:
             axes.axvline(limit, **_BOUND)
         axes.grid(axis="y", visible=False)
-        _scale(
-            axes, "x", [end for v in values for end in (v.low, v.value, v.high)] + ([] if limit is None else [limit])
-        )
+        ends = [end for v in values for end in (v.low, v.value, v.high)]
+        _scale(axes, "x", ends if limit is None else [*ends, limit])
         axes.set_xlabel(label)
         axes.set_title(result.point.label, loc="left")
     return (
@@ -374,8 +373,8 @@ def _limit(result: PointResult, metric: str) -> float | None:
     above = None if best is None else result.comparison.row(best).above_bound
     if above is None:
         return None
-    sign = np.sign(bound.cost.value)
-    return float(-100.0 * above.value / (1.0 + sign * above.value))  # (bound - reference) / |reference|
+    reference = np.sign(bound.cost.value) + above.value  # in units of |bound|
+    return float(-100.0 * above.value / abs(reference))
 
 
 def _bound_caption(results: Sequence[PointResult], metric: str) -> str:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from edgemarl.launch.experiment.calculations import Calculated
     from edgemarl.launch.experiment.run import PointResult
 
-WIDTH = 130
+WIDTH = 152
 """Columns that a comparison table needs."""
 
 
@@ -62,10 +62,8 @@ def bound_sentence(comparison: Comparison) -> str:
     bound = comparison.bound
     if bound is None:
         return f"No lower bound: {comparison.no_bound}." if comparison.no_bound else ""
-    part = (
-        "" if bound.cells == comparison.cells else f" It is of the first {bound.cells} of {comparison.cells} networks."
-    )
-    return f"The lower bound binds {bound.binds}.{part}"
+    part = f" It is of the first {bound.cells} of {comparison.cells} networks."
+    return f"The lower bound binds {bound.binds}.{part if bound.cells < comparison.cells else ''}"
 
 
 def wide_console() -> Console:
@@ -93,14 +91,8 @@ def terminal_table(result: PointResult) -> Table:
     table.add_column("controller", no_wrap=True)
     table.add_column("infor-\nmation", no_wrap=True, min_width=6)
     table.add_column("cost [95% CI]", justify="right", no_wrap=True)
-    bounded = ["above\nbound"] if comparison.bound else []
-    for name in [
-        "gap closed",
-        *bounded,
-        *(_broken(label) for label in shown),
-        "decision\nper slot",
-        "signalling\n[B/slot]",
-    ]:
+    measured = ["gap closed", *(["above\nbound"] if comparison.bound else []), *(_broken(label) for label in shown)]
+    for name in [*measured, "decision\nper slot", "signalling\n[B/slot]"]:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("training\ntime", justify="right", no_wrap=True)
     styles = {"reference": "dim", "learned": "bold"}
