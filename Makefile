@@ -1,10 +1,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CLIENTS := .venv-clients
 STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup compare test lint bench clean
+.PHONY: setup compare test clients lint bench clean
 
 setup: $(STAMP)  ## create .venv and install the pinned dependencies; does nothing when it is current
 
@@ -18,7 +19,16 @@ compare: setup  ## the quick comparison: table, figures and report.html in resul
 	$(BIN)/python -m launch compare --preset quick --out results/quick
 
 test: setup lint  ## lint, types and every test
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/clients
+
+clients: $(CLIENTS)/.installed  ## train with Stable-Baselines3, TorchRL, BenchMARL and RLlib, in an environment of their own
+	$(CLIENTS)/bin/python -m pytest tests/clients
+
+$(CLIENTS)/.installed: pyproject.toml constraints.txt
+	test -x $(CLIENTS)/bin/python || $(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[clients]'
+	touch $@
 
 lint: setup
 	$(BIN)/ruff check .
@@ -29,4 +39,4 @@ bench: setup  ## speed, as ratios against references in the same run
 	$(BIN)/python -m launch bench --json results/bench.json
 
 clean:
-	rm -rf $(VENV) results runs
+	rm -rf $(VENV) $(CLIENTS) results runs

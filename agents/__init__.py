@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from edgemarl.agents.api import Act, Announcement, CentralController, Controller, Policy, Team
 from edgemarl.agents.playbook import Entry, Playbook
-from edgemarl.agents.registry import make_controller, make_policy, playbook_of
+from edgemarl.agents.registry import make_controller, make_policy, playbook_of, policy_of
 
 if TYPE_CHECKING:
+    from edgemarl.agents.environment import PartneredParallelEnv
     from edgemarl.agents.trained.export import export_policy
     from edgemarl.agents.trained.policy import TrainedPolicy
 
 _WHEN_ASKED_FOR = {
+    "PartneredParallelEnv": "edgemarl.agents.environment",
     "TrainedPolicy": "edgemarl.agents.trained.policy",
     "export_policy": "edgemarl.agents.trained.export",
 }
@@ -25,6 +27,7 @@ __all__ = [
     "CentralController",
     "Controller",
     "Entry",
+    "PartneredParallelEnv",
     "Playbook",
     "Policy",
     "Team",
@@ -33,6 +36,7 @@ __all__ = [
     "make_controller",
     "make_policy",
     "playbook_of",
+    "policy_of",
 ]
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from edgemarl.agents.pooling import pool_of, with_pool
+from edgemarl.envs.actions import neutral_action
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.capabilities import masks_of
 from edgemarl.envs.config import unknown_name
@@ -165,6 +166,36 @@ class Controller(ABC):
             raise ValueError(f"{type(self).__name__} keeps no state, got {sorted(state)}")
 
 
+class Announcing(Controller):
+    """A controller of learned agents, who tell others of their actions where the scenario has it so."""
+
+    tell: Callable[[Array], Mapping[str, Array]] | None = None
+
+    def announce(self, announcement: Announcement | None) -> None:
+        """Tell this of every action from the next reset on."""
+        if announcement is not None:
+            self.tell = announcement.tell
+            self.messages, self.signalled = announcement.messages, announcement.signalled
+
+    def _told(self, actions: Array) -> Act:
+        return Act(actions, messages={} if self.tell is None else self.tell(actions))
+
+
+class Supplied(Controller):
+    """Stands in a team for a role whose acts come from elsewhere; its messages are what the role's agents tell."""
+
+    def __init__(self, announcement: Announcement | None = None) -> None:
+        self.tell = None if announcement is None else announcement.tell
+        self.messages = {} if announcement is None else announcement.messages
+
+    def act(self, observations: Array, rng: np.random.Generator) -> Act:
+        raise RuntimeError("what this role does is supplied")
+
+    def acts(self, actions: Array) -> Act:
+        """Raw actions (B, n, ...) with what the agents tell of them."""
+        return Act(actions, messages={} if self.tell is None else self.tell(actions))
+
+
 class CentralController(ABC):
     """Decides for all agents, seeing the whole state and this slot's exogenous values."""
 
@@ -227,6 +258,7 @@ class Team:
         self.pooled = tuple(pooled)
         self.order = [list(group) for group in order] if order else [list(self.controllers)]
         self.information: Information = "global" if self.pooled else information
+        self.masked = any(controller.masked for controller in self.controllers.values())
         if sorted(r for group in self.order for r in group) != sorted(self.controllers):
             raise ValueError(f"order {self.order} must name each of {sorted(self.controllers)} once")
 
@@ -248,6 +280,13 @@ class Team:
                 count = scenario.roles[receiver].count
                 self.inbox[receiver][role] = np.zeros((trace.cells, count, entries), np.float32)
 
+    def next_episode(self, trace: Any) -> None:
+        """Go on with another trace: what is learned and told stays, own statistics are those of the new trace."""
+        statistics = {n: getattr(trace, n) for n, m in trace_fields(type(trace)).items() if m["kind"] == "episode"}
+        for controller in self.controllers.values():
+            if controller.needs_statistics:
+                controller.know_statistics(statistics)
+
     def world(self, scenario: Scenario) -> Scenario:
         """The scenario in which the team acts: the given one, unless its members bring settings along."""
         return scenario
@@ -258,9 +297,12 @@ class Team:
 
     def combine(self, observations: Mapping[str, Array], state: Any, exogenous: Any, rng: np.random.Generator) -> Any:
         """`decide` with the rows given (a locality test perturbs them)."""
-        masked = any(controller.masked for controller in self.controllers.values())
-        masks = masks_of(self.scenario, state, exogenous) if masked else {}
-        return self.decisions(self.act(observations, rng, masks=masks), observations, state, exogenous)
+        acts = self.act(observations, rng, masks=self.masks(state, exogenous))
+        return self.decisions(acts, observations, state, exogenous)
+
+    def masks(self, state: Any, exogenous: Any) -> Mapping[str, Array]:
+        """Role -> (B, n, choices) of the choices that make sense, if a member asks for them."""
+        return masks_of(self.scenario, state, exogenous) if self.masked else {}
 
     def decisions(self, acts: Mapping[str, Act], observations: Mapping[str, Array], state: Any, exogenous: Any) -> Any:
         """What the acts of all roles decide."""
@@ -301,14 +343,18 @@ class Team:
         return acts
 
     def act_before(
-        self, roles: Collection[str], observations: Mapping[str, Array], rng: np.random.Generator
+        self,
+        roles: Collection[str],
+        observations: Mapping[str, Array],
+        rng: np.random.Generator,
+        masks: Mapping[str, Array] | None = None,
     ) -> dict[str, Act]:
         """What the groups do that act before any of `roles`; their messages then stand in these roles' rows."""
         acts: dict[str, Act] = {}
         for group in self.order:
             if not set(group).isdisjoint(roles):
                 break
-            acts.update(self._act_group(group, observations, rng, {}, {}))
+            acts.update(self._act_group(group, observations, rng, {}, masks or {}))
         return acts
 
     def _act_group(
@@ -397,11 +443,3 @@ def restored(state: Mapping[str, Any], name: str, like: Array) -> Array:
     if values.shape != like.shape:
         raise ValueError(f"state entry '{name}' has shape {values.shape}, must be {like.shape}")
     return values
-
-
-def neutral_action(space: Any, lead: tuple[int, ...]) -> Array:
-    """Zeros of a space's shape (its lowest entry where 0 is outside), for a role whose decisions are given."""
-    shape = lead + tuple(space.shape or ())
-    if hasattr(space, "low"):
-        return np.broadcast_to(np.clip(0.0, space.low, space.high), shape)
-    return np.broadcast_to(np.asarray(space.start, np.int64), shape)

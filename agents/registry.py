@@ -1,21 +1,26 @@
 """What a controller's name means: `compare --controllers a,b`, `fixed` and `imitate` of a training run.
 
-A name is one of the scenario's playbook, "module:Name" or "path/to/file.py:Name", or a team of parts such as
-"device=mine:HalfSpeed+server=parametric_q", each a name or a target of one role.
+A name is one of the scenario's playbook, "module:Name" or "path/to/file.py:Name", a policy's file (.zip, .onnx, .pt),
+or a team of parts such as "device=mine:HalfSpeed+server=parametric_q", each a name, a target or a file of one role.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 
-from edgemarl.agents.api import Announcement, CentralController, Controller, Policy, Team
+import numpy as np
+
+from edgemarl.agents.api import Act, Announcement, Announcing, CentralController, Controller, Policy, Team
+from edgemarl.agents.clients.files import is_policy_file, policy_file, policy_object
 from edgemarl.agents.playbook import Entry, Playbook
 from edgemarl.agents.uniform import uniform_team
+from edgemarl.envs.arrays import Array
 from edgemarl.envs.config import unknown_name
 from edgemarl.envs.registry import scenario_class
 from edgemarl.envs.scenario import Scenario
@@ -72,8 +77,8 @@ def make_policy(scenario: Scenario, name: str) -> Policy:
 
     Args:
         scenario: what it plays.
-        name: a name of the playbook; a target; parts of a team as "role=NAME+role=NAME", where roles that are left out
-            are played by the playbook's partners.
+        name: a name of the playbook; a target; a policy's file (`edgemarl.agents.clients.files`); parts of a team as
+            "role=NAME+role=NAME", where roles that are left out are played by the playbook's partners.
 
     Raises:
         ValueError: unknown controller, the message lists the known ones; a target that is none.
@@ -81,6 +86,8 @@ def make_policy(scenario: Scenario, name: str) -> Policy:
     known = playbook_of(scenario).controllers
     if name in known:
         return known[name].build(scenario)
+    if is_policy_file(name) and (Path(name).is_file() or not is_part_list(name)):
+        return policy_of(scenario, policy_file(name, scenario), name)
     if is_part_list(name):
         parts = [part.partition("=") for part in name.split("+")]
         return _team(scenario, name, {role: make_controller(scenario, role, chosen) for role, _, chosen in parts})
@@ -96,13 +103,29 @@ def is_part_list(name: str) -> bool:
 
 def is_controller(scenario: Scenario, name: str) -> bool:
     """Whether `make_policy` knows a name; what a target holds is not looked at."""
-    return name in playbook_of(scenario).controllers or is_part_list(name) or is_target(name)
+    return name in playbook_of(scenario).controllers or is_part_list(name) or is_target(name) or is_policy_file(name)
 
 
 def targets_in(name: str) -> list[str]:
     """The "module:Name" and "file.py:Name" of a controller's name."""
-    parts = [part.partition("=")[2] for part in name.split("+")] if is_part_list(name) else [name]
-    return [part for part in parts if is_target(part)]
+    return [part for part in _parts_of(name) if is_target(part)]
+
+
+def files_in(name: str) -> list[Path]:
+    """The files of policies, and of runs that play a role, in a controller's name."""
+    parts = [Path(part) for part in _parts_of(name)]
+    return [
+        file
+        for part in parts
+        for file in (sorted(part.glob("policy/*.pt")) if part.is_dir() else [part])
+        if file.is_file()
+    ]
+
+
+def _parts_of(name: str) -> list[str]:
+    if is_part_list(name) and not Path(name).is_file():
+        return [part.partition("=")[2] for part in name.split("+")]
+    return [name]
 
 
 def make_controller(scenario: Scenario, role: str, name: str) -> Controller:
@@ -111,7 +134,7 @@ def make_controller(scenario: Scenario, role: str, name: str) -> Controller:
     Args:
         scenario: what it plays.
         role: which role.
-        name: a name of the playbook's `roles`, or a target.
+        name: a name of the playbook's `roles`, a target, a policy's file, or the folder of a training run.
 
     Raises:
         ValueError: unknown role or controller; the message lists the known ones.
@@ -121,6 +144,12 @@ def make_controller(scenario: Scenario, role: str, name: str) -> Controller:
     known = playbook_of(scenario).roles.get(role, {})
     if name in known:
         return known[name](scenario)
+    of_run = Path(name) / "policy" / f"{role}.pt"
+    if is_policy_file(name) or of_run.is_file():
+        made = policy_file(of_run if of_run.is_file() else name, scenario, role)
+        if isinstance(made, CentralController) or role not in made:
+            raise ValueError(f"{name} does not play role '{role}' alone")
+        return made[role]
     if not is_target(name):
         raise ValueError(unknown_name(f"controller of role '{role}'", name, known))
     found = _made(load_target(name, "controller"), name, scenario)
@@ -131,9 +160,32 @@ def make_controller(scenario: Scenario, role: str, name: str) -> Controller:
 
 def _policy_of(target: str, scenario: Scenario, name: str) -> Policy:
     """The policy that a class, a function or a role's controller of the user's makes."""
-    found = _made(load_target(target, "controller"), target, scenario)
+    return policy_of(scenario, load_target(target, "controller"), name, target)
+
+
+def policy_of(scenario: Scenario, found: Any, name: str, what: str = "") -> Policy:
+    """The policy that something given in Python is.
+
+    Args:
+        scenario: what it plays.
+        found: a name as of `make_policy`; a policy; a `Controller` of one role; role -> controller or its name; a
+            `CentralController`; a model of Stable-Baselines3 or an actor of TorchRL; a function (observations, rng) ->
+            actions of the first role; or a class or function that makes one of these from the scenario, or of nothing.
+        name: its name in tables.
+        what: how messages call it; by default by its name.
+
+    Raises:
+        ValueError: it is none of these, or does not fit the scenario.
+    """
+    if isinstance(found, str):
+        return make_policy(scenario, found)
+    what = what or name
+    of_library = policy_object(found, scenario, what)
+    found = _made(found, what, scenario) if of_library is None else of_library
     if isinstance(found, Mapping):
-        return _team(scenario, name, dict(found))
+        return _team(
+            scenario, name, {r: make_controller(scenario, r, c) if isinstance(c, str) else c for r, c in found.items()}
+        )
     if isinstance(found, Controller):
         role = found.role or next(iter(scenario.roles))
         return _team(scenario, name, {role: found})
@@ -142,15 +194,29 @@ def _policy_of(target: str, scenario: Scenario, name: str) -> Policy:
     missing = [need for need in ("name", "reset", "decide", "feedback", "message_bytes") if not hasattr(found, need)]
     if missing:
         raise ValueError(
-            f"controller '{target}' is a {type(found).__name__} without '{missing[0]}': must be a Controller of one "
+            f"controller '{what}' is a {type(found).__name__} without '{missing[0]}': must be a Controller of one "
             "role, a mapping of roles to such, or a policy of the whole network (edgemarl.agents.Policy)"
         )
     policy: Policy = found
     return policy
 
 
+class FunctionController(Controller):
+    """A function (observations, rng) -> raw actions (B, n, ...) or an `Act`, as of `Controller.act`."""
+
+    def __init__(self, function: Callable[[Array, np.random.Generator], Any]) -> None:
+        self.function = function
+
+    def act(self, observations: Array, rng: np.random.Generator) -> Act:
+        found = self.function(observations, rng)
+        return found if isinstance(found, Act) else Act(np.asarray(found))
+
+
 def _made(found: Any, target: str, scenario: Scenario) -> Any:
-    """What a class or function makes: called with the scenario if it takes an argument, else without."""
+    """What a class or function makes: called with the scenario if it takes an argument, else without.
+
+    A function of two arguments is a controller itself.
+    """
     if not callable(found):
         return found
     try:
@@ -160,6 +226,8 @@ def _made(found: Any, target: str, scenario: Scenario) -> Any:
     required = [
         p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
     ]
+    if len(required) == 2 and inspect.isfunction(found):
+        return FunctionController(found)
     if len(required) > 1:
         names = ", ".join(p.name for p in required)
         raise ValueError(f"controller '{target}' needs {names}: must take the scenario or nothing")
@@ -178,15 +246,25 @@ def _team(scenario: Scenario, name: str, given: Mapping[str, Controller]) -> Tea
                     f"{'+'.join(f'{r}=NAME' for r in scenario.roles)}"
                 )
             members[role] = make_controller(scenario, role, book.partners[role])
-    order = acting_order(scenario, (), list(scenario.roles))
+    learned = [role for role in scenario.roles if isinstance(members[role], Announcing)]
+    fixed = [role for role in scenario.roles if role not in learned]
+    for role, announcement in announcements(scenario, learned, fixed).items():
+        learner = members[role]
+        assert isinstance(learner, Announcing)
+        learner.announce(announcement)
+    order = acting_order(scenario, learned, fixed)
     return Team(name, {role: members[role] for role in scenario.roles}, order)
 
 
 def message_entries(scenario: Scenario, controllers: Mapping[str, str]) -> dict[str, int]:
     """Role -> entries that messages of the named controllers (role -> name) add to each of its rows."""
+    return entries_told(scenario, {role: make_controller(scenario, role, name) for role, name in controllers.items()})
+
+
+def entries_told(scenario: Scenario, controllers: Mapping[str, Controller]) -> dict[str, int]:
+    """Role -> entries that messages of controllers (role -> fresh controller) add to each of its rows."""
     entries = dict.fromkeys(scenario.roles, 0)
-    for role, name in controllers.items():
-        controller = make_controller(scenario, role, name)
+    for controller in controllers.values():
         controller.reset(scenario, 1)  # some know only now whom they tell how much
         for receiver, size in controller.messages.items():
             entries[receiver] += size

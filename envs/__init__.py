@@ -18,16 +18,24 @@ from edgemarl.envs.capabilities import (
     RowEntry,
 )
 from edgemarl.envs.config import config_class, quantity
-from edgemarl.envs.registry import make_scenario, register_scenario, scenario_class, scenario_names
+from edgemarl.envs.registry import (
+    make_scenario,
+    register_scenario,
+    register_shipped_ids,
+    scenario_class,
+    scenario_names,
+)
 from edgemarl.envs.scenario import Parts, Role, Scenario, Signalling, Step, total_cost
 from edgemarl.envs.trace import Trace, drawn
 
 if TYPE_CHECKING:
     from edgemarl.envs.central import CentralEnv
     from edgemarl.envs.parallel import ScenarioParallelEnv
+    from edgemarl.envs.vector import CentralVectorEnv
 
 _WHEN_ASKED_FOR = {
     "CentralEnv": "edgemarl.envs.central",
+    "CentralVectorEnv": "edgemarl.envs.vector",
     "ScenarioParallelEnv": "edgemarl.envs.parallel",
 }
 """What needs heavy packages: name -> module."""
@@ -35,6 +43,7 @@ _WHEN_ASKED_FOR = {
 __all__ = [
     "Array",
     "CentralEnv",
+    "CentralVectorEnv",
     "Counterfactual",
     "Described",
     "Foreseeing",
@@ -66,3 +75,6 @@ def __getattr__(name: str) -> Any:
     if name not in _WHEN_ASKED_FOR:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_WHEN_ASKED_FOR[name]), name)
+
+
+register_shipped_ids()  # `gymnasium.make("EdgeMARL/SequentialOffloading-v0")`

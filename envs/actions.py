@@ -49,3 +49,11 @@ def checked_actions(role: str, count: int, space: gymnasium.Space[Any], actions:
     if (values < low).any() or (values >= high).any():
         raise ValueError(f"actions of {role} hold {values.min()}..{values.max()}, outside {space}")
     return values.astype(np.int64, copy=False)
+
+
+def neutral_action(space: Any, lead: tuple[int, ...]) -> Array:
+    """Zeros of a space's shape (its lowest entry where 0 is outside), for a role whose decisions are given."""
+    shape = lead + tuple(space.shape or ())
+    if hasattr(space, "low"):
+        return np.broadcast_to(np.clip(0.0, space.low, space.high), shape)
+    return np.broadcast_to(np.asarray(space.start, np.int64), shape)

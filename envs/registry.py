@@ -10,6 +10,7 @@ from typing import Any
 
 import edgemarl.envs.scenarios as scenarios
 from edgemarl.envs.config import unknown_name
+from edgemarl.envs.gym_ids import register_gym_id
 from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.targets import is_target, load_target
 
@@ -28,6 +29,12 @@ def _shipped() -> tuple[str, ...]:
 @cache
 def _installed() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def register_shipped_ids() -> None:
+    """Let Gymnasium know the scenarios of this project; nothing of theirs is imported."""
+    for name in _shipped():
+        register_gym_id(name)
 
 
 def scenario_names() -> tuple[str, ...]:
@@ -85,8 +92,12 @@ def make_scenario(name: str, **overrides: Any) -> Scenario:
 
 
 def register_scenario(name: str, target: str) -> None:
-    """Name a scenario of your own in this process: `target` is "module:Class" or "path/to/file.py:Class"."""
+    """Name a scenario of your own in this process: `target` is "module:Class" or "path/to/file.py:Class".
+
+    Gymnasium then knows it too, as `edgemarl.envs.gym_ids.gym_id(name)`.
+    """
     _registered[name] = target
+    register_gym_id(name)
 
 
 def scenario_target(name: str) -> str:

@@ -63,3 +63,36 @@ def batched(action: Mapping[str, Any] | tuple[Any, ...]) -> dict[str, Array]:
     """One action of a Dict or Tuple as arrays of one cell (1, ...)."""
     items = action.items() if isinstance(action, Mapping) else ((str(i), value) for i, value in enumerate(action))
     return {name: np.asarray(value)[None] for name, value in items}
+
+
+def unit_space(space: gymnasium.Space[Any]) -> gymnasium.Space[Any]:
+    """The space with the interval [-1, 1] for every entry of a Box; choices and shares stay as they are.
+
+    Learners whose first Gaussian lies around 0 and is cut at the bounds start in the middle of such a space.
+
+    Raises:
+        ValueError: a Box without finite bounds.
+    """
+    if isinstance(space, gymnasium.spaces.Dict):
+        return gymnasium.spaces.Dict({name: unit_space(part) for name, part in space.spaces.items()})
+    if isinstance(space, gymnasium.spaces.Tuple):
+        return gymnasium.spaces.Tuple(tuple(unit_space(part) for part in space.spaces))
+    if not isinstance(space, gymnasium.spaces.Box) or isinstance(space, Simplex):
+        return space
+    if not space.is_bounded():
+        raise ValueError(f"action space {space} is not bounded: actions='unit' needs finite bounds")
+    return gymnasium.spaces.Box(-1.0, 1.0, space.shape, np.float32)
+
+
+def from_unit(space: gymnasium.Space[Any], action: Any) -> Any:
+    """Actions (..., *shape) of `unit_space(space)` as actions of the space; entries outside [-1, 1] are clipped.
+
+    Args:
+        space: a space, whose actions are arrays, or a Dict or Tuple, whose actions are named parts (`batched`).
+    """
+    if isinstance(space, gymnasium.spaces.Dict | gymnasium.spaces.Tuple):
+        return {name: from_unit(part, action[name]) for name, part in parts_of(space).items()}
+    if not isinstance(space, gymnasium.spaces.Box) or isinstance(space, Simplex):
+        return action
+    share = (np.clip(np.asarray(action, np.float64), -1.0, 1.0) + 1.0) / 2.0
+    return space.low + share * (np.asarray(space.high, np.float64) - space.low)

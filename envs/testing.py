@@ -22,6 +22,7 @@ import numpy as np
 from gymnasium.utils.env_checker import check_env
 from pettingzoo.test import parallel_api_test, parallel_seed_test
 
+from edgemarl.envs.actions import neutral_action
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.capabilities import (
     CENTRAL,
@@ -36,19 +37,20 @@ from edgemarl.envs.central import CentralEnv
 from edgemarl.envs.parallel import ScenarioParallelEnv
 from edgemarl.envs.scenario import Scenario, total_cost
 from edgemarl.envs.trace import trace_fields
+from edgemarl.envs.vector import CentralVectorEnv
 
 SLOTS = 12
 
 
 @contextlib.contextmanager
-def refused(what: str = "") -> Iterator[None]:
-    """The block must raise a `ValueError` whose message names something."""
+def refused(what: str = "", kind: type[Exception] = ValueError) -> Iterator[None]:
+    """The block must raise an error, a `ValueError` if not said otherwise, whose message names something."""
     try:
         yield
-    except ValueError as error:
+    except kind as error:
         assert re.search(what, str(error)), f"'{what}' is not named in: {error}"
-    else:
-        raise AssertionError(f"no ValueError that names '{what}'")
+        return
+    raise AssertionError(f"no {kind.__name__} that names '{what}'")
 
 
 def random_actions(scenario: Scenario, rng: np.random.Generator, cells: int) -> dict[str, Array]:
@@ -65,6 +67,13 @@ def draw(space: gymnasium.Space[Any], rng: np.random.Generator, lead: tuple[int,
     assert isinstance(space, gymnasium.spaces.MultiDiscrete)
     start = np.asarray(space.start, np.int64)
     return rng.integers(start, start + np.asarray(space.nvec, np.int64), shape)
+
+
+def extreme(space: gymnasium.Space[Any], end: str) -> Any:
+    """The lowest or highest action of a space; the first choice where there is none."""
+    if isinstance(space, gymnasium.spaces.Box):
+        return getattr(space, end)
+    return neutral_action(space, ())
 
 
 def play(scenario: Scenario, trace: Any, seed: int, slots: int) -> list[Any]:
@@ -310,14 +319,17 @@ class ScenarioTests:
         env = ScenarioParallelEnv(scenario)
         env.reset(options={"trace": trace})
         rng, state = np.random.default_rng(9), scenario.initial_state(trace)
+        names = {
+            role: [agent for agent in env.possible_agents if env.role_of(agent) == role] for role in scenario.roles
+        }
         for t in range(SLOTS):
             actions = {agent: draw(env.action_space(agent), rng, ()) for agent in env.agents}
-            raw = {name: np.stack([actions[a] for a in role.agent_ids])[None] for name, role in scenario.roles.items()}
+            raw = {role: np.stack([actions[agent] for agent in agents])[None] for role, agents in names.items()}
             exogenous = scenario.exogenous(trace, t)
             step = scenario.step(state, scenario.decode(state, raw, exogenous), exogenous)
             _, rewards, *_ = env.step(actions)
-            for name, role in scenario.roles.items():
-                np.testing.assert_allclose([rewards[a] for a in role.agent_ids], -step.costs[name][0], rtol=1e-12)
+            for role, agents in names.items():
+                np.testing.assert_allclose([rewards[a] for a in agents], -step.costs[role][0], rtol=1e-12)
             state = step.state
 
     def test_episodes_end_by_truncation_at_the_horizon(self) -> None:
@@ -328,8 +340,77 @@ class ScenarioTests:
             result = env.step({agent: env.action_space(agent).sample() for agent in env.agents})
             assert set(result[2].values()) == {False} and set(result[3].values()) == {last}
         assert env.agents == []
-        with refused("reset"):
-            env.step({})
+        assert env.step({}) == ({}, {}, {}, {}, {})  # as PettingZoo has it, with its warning
+        shorter = ScenarioParallelEnv(scenario, max_cycles=1)
+        shorter.reset(seed=0)
+        ended = shorter.step({agent: shorter.action_space(agent).sample() for agent in shorter.agents})[3]
+        assert set(ended.values()) == {True}
+
+    def test_nothing_is_asked_before_reset(self) -> None:
+        scenario = self.make()
+        parallel, central = ScenarioParallelEnv(scenario, render_mode="rgb_array"), CentralEnv(scenario)
+        for ask in (lambda: parallel.step({}), parallel.state, parallel.render):
+            with refused("reset", AssertionError):  # PettingZoo's
+                ask()
+        with refused("reset", gymnasium.error.ResetNeeded):
+            central.step(central.action_space.sample())
+
+    def test_infos_have_the_same_numbers_at_reset_as_in_steps(self) -> None:
+        """TorchRL takes the entries of a reset for those of every step, and makes a tensor of each."""
+        scenario = self.make()
+        env, central = ScenarioParallelEnv(scenario), CentralEnv(scenario)
+        _, first = env.reset(seed=0)
+        _, told = central.reset(seed=0)
+        *_, then = env.step({agent: env.action_space(agent).sample() for agent in env.agents})
+        *_, said = central.step(central.action_space.sample())
+        assert told.keys() == said.keys() and scenario.cost_metric in {*said, *scenario.episode_metrics(said)}
+        for agent in env.possible_agents:
+            assert first[agent].keys() == then[agent].keys() >= said.keys()
+            assert all(np.shape(first[agent][name]) == np.shape(value) for name, value in then[agent].items())
+            assert all(np.asarray(value).dtype.kind in "fiub" for value in then[agent].values())
+
+    def test_agents_are_named_and_grouped(self) -> None:
+        scenario = self.make()
+        env = ScenarioParallelEnv(scenario)
+        assert [agent for group in env.group_map.values() for agent in group] == env.possible_agents
+        assert "device" not in env.group_map  # means something else in TorchRL
+        for (role, found), group in zip(scenario.roles.items(), env.group_map.values(), strict=True):
+            assert [env.role_of(agent) for agent in group] == [role] * found.count
+        assert env.reset(seed=0)[0].keys() == set(env.possible_agents)
+        assert env.state_space.contains(env.state())
+
+    def test_unit_actions_reach_from_bound_to_bound(self) -> None:
+        scenario = self.make()
+        trace = scenario.sample_trace(np.random.default_rng(2), 1, 2)
+        for end in ("low", "high"):
+            rewards = []
+            for units in ("own", "unit"):
+                env = ScenarioParallelEnv(scenario, actions=units)
+                env.reset(options={"trace": trace})
+                actions = {agent: extreme(env.action_space(agent), end) for agent in env.agents}
+                rewards.append(env.step(actions)[1])
+            np.testing.assert_allclose(list(rewards[0].values()), list(rewards[1].values()), rtol=1e-9)
+
+    def test_a_vector_of_networks_equals_single_ones(self) -> None:
+        scenario = self.make()
+        ones = [CentralEnv(scenario) for _ in range(2)]
+        seeded = CentralVectorEnv(scenario, 2).reset(seed=5)[0]
+        np.testing.assert_array_equal(seeded, [env.reset(seed=5 + b)[0] for b, env in enumerate(ones)])
+        many, rng = CentralVectorEnv(scenario, 2, max_episode_steps=3), np.random.default_rng(0)
+        observations, _ = many.reset(seed=5)
+        for _ in range(2):
+            trace = many._episode.trace
+            single = [env.reset(options={"trace": trace.select([b])})[0] for b, env in enumerate(ones)]
+            np.testing.assert_array_equal(observations, single)
+            for t in range(3):
+                actions = np.stack([draw(many.single_action_space, rng, ()) for _ in ones])
+                found: Any = many.step(actions)
+                expected: Any = [env.step(action) for env, action in zip(ones, actions, strict=True)]
+                for part in range(4):
+                    np.testing.assert_allclose(found[part], [one[part] for one in expected], rtol=1e-6)
+                assert found[3].tolist() == [t == 2] * 2
+            observations, rewards, *_ = many.step(actions)  # starts the next episode
+            assert not rewards.any()
 
     def test_pettingzoo_and_gymnasium_checkers(self) -> None:
         scenario = self.make()
@@ -338,6 +419,7 @@ class ScenarioTests:
             parallel_api_test(ScenarioParallelEnv(scenario), num_cycles=30)
             parallel_seed_test(lambda: ScenarioParallelEnv(scenario), num_cycles=5)
             check_env(CentralEnv(scenario), skip_render_check=True)
+            check_env(CentralEnv(scenario, actions="own"), skip_render_check=True)
 
     def test_central_env_episode_is_fixed_by_its_seed(self) -> None:
         scenario = self.make()

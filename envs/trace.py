@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal, TypeVar, cast
+
+import numpy as np
 
 S = TypeVar("S")
 
@@ -81,6 +83,17 @@ def trace_fields(trace_type: type) -> Mapping[str, Mapping[str, Any]]:
 @cache
 def _trace_fields(trace_type: Any) -> Mapping[str, Mapping[str, Any]]:
     return {f.name: f.metadata for f in dataclasses.fields(trace_type)}
+
+
+def joined(traces: Sequence[S]) -> S:
+    """One trace of the cells of several that are equally long."""
+    if len(traces) == 1:
+        return traces[0]
+    parts = {
+        name: np.concatenate([getattr(trace, name) for trace in traces], axis=1 if meta["kind"] == "slot" else 0)
+        for name, meta in trace_fields(type(traces[0])).items()
+    }
+    return type(traces[0])(**parts)
 
 
 def trace_limits(meta: Mapping[str, Any], config: Any) -> tuple[float | None, float | None]:

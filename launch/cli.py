@@ -97,7 +97,9 @@ def compare_command(
     context: typer.Context,
     preset: Annotated[str | None, typer.Option(help="Named experiment, such as quick, or a YAML file.")] = None,
     scenario: Annotated[str | None, typer.Option(help="Scenario at its defaults.")] = None,
-    controllers: Annotated[str | None, typer.Option(help="Names, or paths of training runs, with commas.")] = None,
+    controllers: Annotated[
+        str | None, typer.Option(help="With commas: names, file.py:Name, policies' files, folders of runs.")
+    ] = None,
     trace: Annotated[Path | None, typer.Option(help="Trace file that replaces the sampled traces.")] = None,
     ignore: Ignore = None,
     cells_from: Annotated[

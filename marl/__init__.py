@@ -10,6 +10,7 @@ from edgemarl.marl.evaluation.rollout import GivenTraces, Rollout, SampledTraces
 if TYPE_CHECKING:
     from edgemarl.marl.algorithms.base import Algorithm, Needs, Run
     from edgemarl.marl.evaluation.compare import Comparison, Outcome, compare
+    from edgemarl.marl.evaluation.table import compare_controllers
     from edgemarl.marl.evaluation.traces import load_trace, save_trace
     from edgemarl.marl.training.config import TrainConfig, resolve
     from edgemarl.marl.training.run import Training, TrainResult, train
@@ -22,6 +23,7 @@ _WHEN_ASKED_FOR = {
     "Comparison": "edgemarl.marl.evaluation.compare",
     "Outcome": "edgemarl.marl.evaluation.compare",
     "compare": "edgemarl.marl.evaluation.compare",
+    "compare_controllers": "edgemarl.marl.evaluation.table",
     "load_trace": "edgemarl.marl.evaluation.traces",
     "save_trace": "edgemarl.marl.evaluation.traces",
     "TrainConfig": "edgemarl.marl.training.config",
@@ -46,6 +48,7 @@ __all__ = [
     "TrainResult",
     "Training",
     "compare",
+    "compare_controllers",
     "load_policy",
     "load_trace",
     "resolve",

@@ -23,7 +23,11 @@ THIRD_PARTY = {
     },
 }  # fmt: skip
 """What a layer may import beside the standard library and the layers below it."""
-FURTHER = {"marl/benchmarks/model_partitioning.py": {"cvxpy"}}
+FURTHER = {
+    "marl/benchmarks/model_partitioning.py": {"cvxpy"},
+    "agents/clients/sb3.py": {"stable_baselines3"},
+    "agents/clients/torchrl.py": {"tensordict", "torchrl", "benchmarl"},
+}
 """Files of a layer that may import more; they load it when they are called."""
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgemarl.agents.api import Act, Announcement, CentralController, Controller
+from edgemarl.agents.api import Act, Announcement, Announcing, CentralController
 from edgemarl.agents.pooling import row_size
 from edgemarl.agents.trained.networks import PolicyNetwork
 from edgemarl.agents.trained.priced_network import PricedQNetwork
@@ -137,7 +137,7 @@ class TrainedPolicy:
         return cls(network, header["scenario"], header["role"], header["information"])
 
 
-class NetworkController(Controller):
+class NetworkController(Announcing):
     """A trained policy acts for all agents of its role, each from its own row.
 
     Args:
@@ -150,9 +150,7 @@ class NetworkController(Controller):
 
     def __init__(self, policy: TrainedPolicy, greedy: bool = True, announcement: Announcement | None = None) -> None:
         self.policy, self.greedy = policy, greedy
-        self.tell = None if announcement is None else announcement.tell
-        if announcement is not None:
-            self.messages, self.signalled = announcement.messages, announcement.signalled
+        self.announce(announcement)
 
     def reset(self, scenario: Scenario, cells: int) -> None:
         self.policy.check(scenario)
@@ -163,9 +161,6 @@ class NetworkController(Controller):
 
     def act_masked(self, observations: Array, mask: Array, rng: np.random.Generator) -> Act:
         return self._told(self.policy.act(observations, rng, self.greedy, mask))
-
-    def _told(self, actions: Array) -> Act:
-        return Act(actions, messages={} if self.tell is None else self.tell(actions))
 
     def state_dict(self) -> dict[str, Any]:
         return {name: value.numpy().copy() for name, value in self.policy.network.state_dict().items()}

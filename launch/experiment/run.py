@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgemarl.agents.api import Policy
+from edgemarl.agents.clients.files import is_policy_file
 from edgemarl.agents.registry import is_controller, make_policy, playbook_of
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.scenario import Scenario
@@ -140,10 +141,12 @@ class Experiment:
             elif name in known:
                 yield Job(point, name, known[name].kind, 0, partial(self._made, scenario, name), {})
             elif is_controller(scenario, name):
-                yield Job(point, name, "baseline", 0, partial(self._made, scenario, name), {})
+                kind = "learned" if is_policy_file(name) else "baseline"
+                yield Job(point, name, kind, 0, partial(self._made, scenario, name), {})
             else:
                 path = Path(name)
-                settings = {"run": digest({file.name: _file_digest(file) for file in path.glob("policy/*")})}
+                files = list(path.glob("policy/*")) or sorted(path.glob("**/rl_module/**/*.pkl"))
+                settings = {"run": digest({str(f.relative_to(path)): _file_digest(f) for f in files})}
                 yield Job(point, path.name, "learned", 0, partial(self._made, scenario, name), settings, path)
 
     def _trained_jobs(self, point: Point, name: str) -> Iterator[Job]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from edgemarl.agents.registry import targets_in
+from edgemarl.agents.registry import files_in, targets_in
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.files import replacing
 from edgemarl.envs.scenario import Scenario
@@ -112,7 +112,7 @@ def code_digest() -> str:
 
 
 def foreign_code(scenario: Scenario, controller: str) -> dict[str, str]:
-    """File -> fingerprint of sources outside this project that a result depends on; none if all is ours.
+    """File -> fingerprint of sources and policies outside this project that a result depends on; none if all is ours.
 
     Args:
         scenario: what was played.
@@ -129,7 +129,9 @@ def foreign_code(scenario: Scenario, controller: str) -> dict[str, str]:
             folders = [Path(folder) for folder in getattr(package, "__path__", ())]
             files.update(path for folder in folders for path in folder.rglob("*.py"))
             files.add(Path(sys.modules[name].__file__ or ""))
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files) if path.is_file()}
+    found = {path.name: path for path in sorted(files) if path.is_file()}
+    found.update({str(path): path for path in files_in(controller)})
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in found.items()}
 
 
 def versions() -> dict[str, str]:

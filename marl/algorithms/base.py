@@ -21,6 +21,7 @@ from edgemarl.agents.registry import make_controller, message_entries
 from edgemarl.agents.trained.policy import CENTRAL
 from edgemarl.agents.trained.spec import NetworkSpec, network_spec
 from edgemarl.envs.config import unknown_name
+from edgemarl.envs.joint import learner_reward_scale
 from edgemarl.envs.scenario import Scenario
 from edgemarl.marl.algorithms.settings import RunFields, Settings
 
@@ -125,7 +126,7 @@ class Run:
         scales = {role: float(self.scenario.learner_scale[role]) for role in self.scenario.ledger}
         given = self.settings.reward_scale
         if self.config.joint:
-            return {CENTRAL: given or float(np.mean(list(scales.values()))) / sum(self.scenario.ledger.values())}
+            return {CENTRAL: given or learner_reward_scale(self.scenario)}
         divisor = self.scenario.reward_divisor(self.config.reward_mode)
         return {role: given or scales[role] / divisor for role in self.roles}
 

@@ -33,6 +33,7 @@ from edgemarl.envs.capabilities import Foreseeing, Grouped, foreseen_roles
 from edgemarl.envs.config import config_class, quantity, unknown_name
 from edgemarl.marl.algorithms.base import Algorithm, Needs, Run, on_policy_training
 from edgemarl.marl.algorithms.settings import OnPolicySettings, Settings, Width
+from edgemarl.marl.rllib.config import BatchedConfig
 from edgemarl.marl.rllib.learner import (
     IndependentNetworks,
     MiniBatches,
@@ -153,7 +154,7 @@ class PPO(Algorithm):
                 raise ValueError(f"first_action = {action} of role '{role}' is not legal: must lie in {space}")
 
 
-class BatchedPPOConfig(rllib.PPOConfig):
+class BatchedPPOConfig(BatchedConfig, rllib.PPOConfig):
     """PPO's config; the batch is what the runners return, so `train_batch_size_per_learner` has no effect."""
 
     def __init__(self, algo_class: Any = None) -> None:

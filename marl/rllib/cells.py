@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edgemarl.agents.api import Act, Announcement, Controller, Team
+from edgemarl.agents.api import Act, Controller, Supplied, Team
 from edgemarl.agents.pooling import pool_of_each
 from edgemarl.agents.registry import acting_order, announcements
 from edgemarl.agents.trained.policy import CENTRAL
@@ -33,21 +33,6 @@ class Slot:
     masks: Mapping[str, Array]  # role -> (B, n, choices) bool
     pools: Mapping[str, Array] = field(default_factory=dict)  # role -> (B, n, p) pooled rows of all, if asked for
     foreseen: Mapping[str, Array] = field(default_factory=dict)  # role -> (B, n, foresight e) if asked for
-
-
-class Supplied(Controller):
-    """Stands in a team for a role whose acts a learner supplies; its messages are what the role's agents tell."""
-
-    def __init__(self, announcement: Announcement | None = None) -> None:
-        self.tell = None if announcement is None else announcement.tell
-        self.messages = {} if announcement is None else announcement.messages
-
-    def act(self, observations: Array, rng: np.random.Generator) -> Act:
-        raise RuntimeError("the learner supplies what this role does")
-
-    def acts(self, actions: Array) -> Act:
-        """Raw actions (B, n, ...) with what the agents tell of them."""
-        return Act(actions, messages={} if self.tell is None else self.tell(actions))
 
 
 class Cells:
@@ -145,7 +130,8 @@ class Cells:
             self._act_before(observations)
             shown = {role: dict(senders) for role, senders in self.team.inbox.items()}
             given = {role: self._supplied[role].acts(actions[role]) for role in self.learned}
-            acts = self.team.act(observations, self.rng, self._acted, given)
+            masks = self.team.masks(self.state, exogenous)
+            acts = self.team.act(observations, self.rng, self._acted, given, masks)
             decisions = self.team.decisions(acts, observations, self.state, exogenous)
         if self.counterfactual:
             assert isinstance(self.scenario, Counterfactual)
@@ -175,7 +161,8 @@ class Cells:
         """Let fixed roles act that do so before the learned ones, once per slot."""
         if self.team is not None and self._acted is None:
             self._rng_before = self.rng.bit_generator.state
-            self._acted = self.team.act_before(self.learned, observations, self.rng)
+            masks = self.team.masks(self.state, self.exogenous) if self.team.masked else {}
+            self._acted = self.team.act_before(self.learned, observations, self.rng, masks)
 
     def _observed(self) -> Mapping[str, Array]:
         """Role -> rows of the present slot without messages, once per state; nothing for central control."""
@@ -245,11 +232,7 @@ class Cells:
         if not know_only:
             self.team.reset(self.scenario, trace)
             return
-        kinds = trace_fields(type(trace))
-        statistics = {name: getattr(trace, name) for name, meta in kinds.items() if meta["kind"] == "episode"}
-        for controller in self.team.controllers.values():
-            if controller.needs_statistics:
-                controller.know_statistics(statistics)
+        self.team.next_episode(trace)
 
     def _merged(self) -> Any:
         """One trace of all cells, their first slots only: what initial states and topologies depend on."""

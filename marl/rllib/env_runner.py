@@ -16,12 +16,14 @@ import gymnasium
 import numpy as np
 import ray
 import torch
+from ray.rllib.callbacks.utils import make_callback
 from ray.rllib.core import COMPONENT_RL_MODULE
 from ray.rllib.core.columns import Columns
 from ray.rllib.env import INPUT_ENV_SPACES
 from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.evaluation.postprocessing import Postprocessing
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
+from ray.rllib.utils import force_list
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import (
     EPISODE_LEN_MEAN,
@@ -42,6 +44,7 @@ from edgemarl.envs.arrays import Array
 from edgemarl.envs.scenario import total_cost
 from edgemarl.marl.rllib.advantages import advantages_and_targets
 from edgemarl.marl.rllib.cells import Cells, Slot
+from edgemarl.marl.rllib.evaluation import SCENARIO_METRICS, PlayedEpisodes, evaluate
 from edgemarl.marl.rllib.measured import trace_source
 from edgemarl.marl.rllib.modules import (
     ACTION_MASK,
@@ -53,7 +56,6 @@ from edgemarl.marl.rllib.modules import (
 )
 from edgemarl.marl.rllib.settings import RunnerSettings
 
-SCENARIO_METRICS = "scenario"
 CELLS_STATE = "cells"
 
 
@@ -93,6 +95,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         self.cells: Cells | None = None
         self._weights_seq_no = 0
         self._pending_cells: Mapping[str, Any] | None = None
+        self._callbacks = [made() for made in force_list(self.config.callbacks_class)]
         if self.worker_index:
             torch.set_num_threads(1)  # runners share the cores of a node
         self.make_module()
@@ -113,8 +116,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         self._stream = stream
         traces, noise = (np.random.default_rng(s) for s in np.random.SeedSequence(stream).spawn(2))
         self._noise = noise
-        source = self.make_trace or trace_source(self.settings, self.scenario)
-        self.cells = Cells(self.scenario, self.settings, self._fixed_controllers(), traces, source)
+        self.cells = self.new_cells(self.settings, traces)
         self._returns = np.zeros(self.settings.cells)
         self._whole = self.cells.clock == 0
         if self._pending_cells is not None:
@@ -123,6 +125,19 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
             self._returns = np.array(self._pending_cells["returns"])
             self._whole = np.array(self._pending_cells["whole"])
             self._pending_cells = None
+        self._call_back("on_environment_created", env=self.cells, env_context=self.config.env_config)
+
+    def new_cells(self, settings: RunnerSettings, traces: np.random.Generator) -> Cells:
+        """Cells at their start, with fixed controllers of their own."""
+        source = self.make_trace or trace_source(settings, self.scenario)
+        return Cells(self.scenario, settings, self._fixed_controllers(), traces, source)
+
+    def _call_back(self, name: str, **what: Any) -> None:
+        """RLlib's callbacks of runners: methods of the configured classes, and functions."""
+        functions = getattr(self.config, f"callbacks_{name}")
+        make_callback(
+            name, self._callbacks, functions, kwargs={"env_runner": self, "metrics_logger": self.metrics, **what}
+        )
 
     def _fixed_controllers(self) -> dict[str, Controller]:
         return {role: make_controller(self.scenario, role, name) for role, name in self.settings.fixed.items()}
@@ -149,18 +164,37 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
 
     # --- sampling ----------------------------------------------------------------------------------------------------
 
-    def sample(self, *, num_timesteps: int | None = None, explore: bool | None = None, **_: Any) -> MultiAgentBatch:
-        """Play T slots of all cells.
+    def sample(
+        self, *, num_timesteps: int | None = None, explore: bool | None = None, **asked: Any
+    ) -> MultiAgentBatch | list[PlayedEpisodes]:
+        """Play T slots of all cells; an evaluation runner plays episodes from their start and hands over counts.
 
         Args:
             num_timesteps: env steps (cell-slots) to play, rounded up to whole slots; default `settings.slots` slots.
             explore: draw actions from the policy's distribution (default: as configured) or take the most likely.
+            **asked: RLlib's evaluation asks for `num_episodes`.
+
+        Raises:
+            ValueError: evaluation without evaluation runners.
         """
+        explore = self.config.explore if explore is None else explore
+        samples: Any
+        if self.config.in_evaluation:
+            samples = evaluate(self, num_timesteps, asked.get("num_episodes"), explore)
+        elif "num_episodes" in asked:
+            raise ValueError(
+                "evaluate() needs runners of its own: config.evaluation(evaluation_interval=N) before build"
+            )
+        else:
+            samples = self._sample(num_timesteps, explore)
+        self._call_back("on_sample_end", samples=samples)
+        return samples
+
+    def _sample(self, num_timesteps: int | None, explore: bool) -> MultiAgentBatch:
         if self.cells is None:
             self.make_env()
         assert self.cells is not None
         slots = self.settings.slots if num_timesteps is None else -(-num_timesteps // self.settings.cells)
-        explore = self.config.explore if explore is None else explore
         self.metrics.log_value(WEIGHTS_SEQ_NO, self._weights_seq_no, window=1)
         with self.metrics.log_time(SAMPLE_TIMER):
             return self._play(self.cells, slots, explore)
@@ -174,7 +208,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         for t in range(slots):
             actions = {role: self._act(role, rows, rollout, explore) for role, rollout in rollouts.items()}
             step, last, ends[t] = cells.step(actions)
-            rewards = self._rewards(step)
+            rewards = self.rewards(step, cells)
             for role, rollout in rollouts.items():
                 rollout.rewards.append(rewards[role])
                 if cells.counterfactual:
@@ -214,14 +248,14 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         rollout.actions.append(chosen)
         return np.asarray(head.to_env(chosen))
 
-    def _rewards(self, step: Any) -> dict[str, Array]:
+    def rewards(self, step: Any, cells: Cells) -> dict[str, Array]:
+        """Learned role -> (B, n) of the slot that the cells just played, charges and factors included."""
         scales, offset = self.settings.scales, self.settings.offset
         if self.settings.roles == (CENTRAL,):
             return {CENTRAL: scales[CENTRAL] * (offset - total_cost(step)[:, None])}
         per_role = self.scenario.rewards(step, self.settings.reward)
         if self.settings.reward == "local":  # a price is there to tell what a selfish learner does not see
-            assert self.cells is not None
-            per_role = {r: reward - self.cells.charges.get(r, 0.0) for r, reward in per_role.items()}
+            per_role = {r: reward - cells.charges.get(r, 0.0) for r, reward in per_role.items()}
         return {role: scales[role] * (per_role[role] + offset) for role in self.settings.roles}
 
     # --- batches -----------------------------------------------------------------------------------------------------
@@ -322,8 +356,13 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         self._returns[ended] = 0.0
         self._whole |= ended
 
+    @property
+    def learning_agents(self) -> int:
+        """Learning agents of a cell; a joint action has one."""
+        return sum(1 if r == CENTRAL else self.scenario.roles[r].count for r in self.settings.roles)
+
     def _log(self, env_steps: int, metrics: Mapping[str, float]) -> None:
-        agents = sum(1 if r == CENTRAL else self.scenario.roles[r].count for r in self.settings.roles)
+        agents = self.learning_agents
         self.num_env_steps_sampled_lifetime += env_steps
         self.metrics.log_value(NUM_ENV_STEPS_SAMPLED, env_steps, reduce="sum")
         self.metrics.log_value(NUM_ENV_STEPS_SAMPLED_LIFETIME, env_steps, reduce="lifetime_sum", with_throughput=True)

@@ -20,6 +20,7 @@ from ray.rllib.utils.metrics import (
 )
 
 from edgemarl.envs.arrays import Array
+from edgemarl.marl.rllib.config import BatchedConfig, check_batched
 from edgemarl.marl.rllib.learner import joined, sample_runners
 from edgemarl.marl.rllib.recovery import PatientRecovery
 
@@ -148,7 +149,7 @@ class OffPolicy(PatientRecovery):
         self.learner_group.foreach_learner(fill)
 
 
-class OffPolicyConfig:
+class OffPolicyConfig(BatchedConfig):
     """What the replay needs beside RLlib's own settings."""
 
     replay_rows = 100_000
@@ -160,6 +161,7 @@ class OffPolicyConfig:
 
     def validate(self) -> None:
         """RLlib's checks concern its own replay buffers."""
+        check_batched(self)
 
 
 class ReplayUpdates:

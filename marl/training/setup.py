@@ -20,7 +20,7 @@ PROBE_S = 5.0
 def rllib_config(run: Run) -> Any:
     """RLlib's configuration of a run: the algorithm's own, and what every run has alike."""
     algorithm = run.algorithm
-    return (
+    config = (
         algorithm.build(run)
         .environment(env_config=runner_settings(run).to_dict())
         .env_runners(
@@ -35,6 +35,8 @@ def rllib_config(run: Run) -> Any:
         .debugging(seed=run.config.seed, log_level="ERROR")
         .reporting(min_time_s_per_iteration=0, min_sample_timesteps_per_iteration=0)  # a sample and its updates
     )
+    config.module_base = algorithm.module_class()
+    return config
 
 
 def build(config: Any, threads: int) -> Any:

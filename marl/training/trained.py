@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from edgemarl.agents.api import Controller, Policy, Team
-from edgemarl.agents.registry import acting_order, announcements, make_controller
+from edgemarl.agents.clients.files import is_policy_file
+from edgemarl.agents.registry import acting_order, announcements, make_controller, make_policy
 from edgemarl.agents.trained.policy import (
     CENTRAL,
     NetworkCentralController,
@@ -21,27 +22,68 @@ from edgemarl.marl.algorithms.settings import RunFields
 
 
 def load_policy(path: Path | str, scenario: Scenario, greedy: bool = True) -> Policy:
-    """The policy of a run's folder, ready to control a scenario; needs no Ray.
+    """The policy of a run's folder, of a checkpoint or of a file, ready to control a scenario; needs no running Ray.
 
     A shared policy controls any number of agents. Settings of the scenario that say what agents see and how their
     actions read (`edgemarl.envs.config.FieldPart`) are those of the training run.
 
+    Args:
+        path: the folder of a run; a checkpoint of RLlib or a trial of Ray Tune
+            (`edgemarl.marl.rllib.checkpoint`); a policy's file (`edgemarl.agents.clients.files`).
+        scenario: what it plays.
+        greedy: take the most likely action; files always do.
+
     Raises:
         ValueError: no policy there, or one of another scenario, observation size or number of agents.
     """
+    if is_policy_file(str(path)):
+        return make_policy(scenario, str(path))
     files = sorted((Path(path) / "policy").glob("*.pt"))
+    if not files and Path(path).is_dir() and any(Path(path).glob("**/rl_module")):
+        return _of_checkpoint(Path(path), scenario, greedy)
     if not files:
-        raise ValueError(f"{path} holds no trained policy (no policy/*.pt)")
+        raise ValueError(f"{path} holds no trained policy (no policy/*.pt) and no checkpoint of RLlib")
     policies = {file.stem: TrainedPolicy.load(file) for file in files}
     first = next(iter(policies.values()))
     if first.scenario != scenario.name:
         raise ValueError(f"the checkpoint {path} is of scenario '{first.scenario}', not of '{scenario.name}'")
     fields = run_fields(first.information["train"])
+    name = f"{fields.algorithm}_{'central' if fields.control == 'central' else fields.policies}"
+    return trained_policy(policies, fields, scenario, greedy, name)
+
+
+def _of_checkpoint(path: Path, scenario: Scenario, greedy: bool) -> Policy:
+    from edgemarl.marl.rllib.checkpoint import (  # Ray takes seconds to import
+        batched_policies,
+        module_policy,
+        read_checkpoint,
+    )
+
+    checkpoint = read_checkpoint(path)
+    if not checkpoint.batched:
+        return module_policy(checkpoint, scenario, greedy)
+    policies, fields = batched_policies(checkpoint)
+    if fields.scenario != scenario.name:
+        raise ValueError(f"the checkpoint {path} is of scenario '{fields.scenario}', not of '{scenario.name}'")
+    return trained_policy(policies, fields, scenario, greedy, checkpoint.name)
+
+
+def trained_policy(
+    policies: Mapping[str, TrainedPolicy], fields: RunFields, scenario: Scenario, greedy: bool, name: str
+) -> Policy:
+    """The policy that the networks of a run are together with its fixed controllers.
+
+    Args:
+        policies: learned role -> its policy, or CENTRAL -> the joint one.
+        fields: the run's.
+
+    Raises:
+        ValueError: a policy that cannot act in the scenario.
+    """
     acting = with_training_interface(scenario, fields)
     policies = {role: policy.fitted(acting) for role, policy in policies.items()}
     for policy in policies.values():
         policy.check(acting)
-    name = f"{fields.algorithm}_{'central' if fields.control == 'central' else fields.policies}"
     if CENTRAL in policies:
         return TrainedCentral(fields, name, policies[CENTRAL], greedy)
     told = announcements(acting, policies, fields.fixed)

@@ -1,0 +1,1 @@
+"""Policies of other libraries as controllers: files of Stable-Baselines3, TorchRL, BenchMARL, ONNX, or live objects."""

@@ -1,0 +1,87 @@
+"""A comparison from Python: the rows that `edgemarl compare` prints, of controllers of any kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from edgemarl.agents.api import Policy
+from edgemarl.agents.registry import is_controller, playbook_of, policy_of
+from edgemarl.envs.config import unknown_name
+from edgemarl.envs.registry import make_scenario
+from edgemarl.envs.scenario import Scenario
+from edgemarl.marl.evaluation.compare import Comparison, Outcome, compare
+from edgemarl.marl.evaluation.rollout import SampledTraces, decision_latency_s, rollout
+from edgemarl.marl.training.trained import load_policy
+
+
+def compare_controllers(
+    scenario: Scenario | str,
+    controllers: Sequence[str] | Mapping[str, Any],
+    *,
+    networks: int = 10,
+    slots: int | None = None,
+    warmup: int | None = None,
+    seed: int = 0,
+    reference: str | None = None,
+) -> Comparison:
+    """Play controllers on the same traces; the numbers are those of the command line, which adds the certified bound.
+
+    Args:
+        scenario: the network, or its name.
+        controllers: names, as on the command line; or name in the table -> what plays it: such a name, or anything
+            that `edgemarl.agents.policy_of` takes: a policy, a controller, a model of Stable-Baselines3, an actor of
+            TorchRL, a function of (observations, rng).
+        networks: cells, each an independently drawn network.
+        slots: slots of a trace; default: the scenario's horizon.
+        warmup: slots left out of the means; default: a quarter.
+        seed: of traces and of what policies draw; the same as `edgemarl compare --seed`.
+        reference: name of the controller that gaps are measured against; default: the scenario's own.
+
+    Raises:
+        ValueError: an unknown controller, one that does not fit, a number that is not legal.
+    """
+    played = make_scenario(scenario) if isinstance(scenario, str) else scenario
+    length = played.horizon if slots is None else slots
+    left_out = length // 4 if warmup is None else warmup
+    if networks < 1 or length < 1 or not 0 <= left_out < length or seed < 0:
+        raise ValueError(
+            f"networks = {networks}, slots = {length}, warmup = {left_out}, seed = {seed} is not legal: must be >= 1, "
+            ">= 1, between 0 and slots - 1, >= 0"
+        )
+    named = controllers if isinstance(controllers, Mapping) else {name: name for name in controllers}
+    policies = {name: _policy(played, found, name) for name, found in named.items()}
+    source = SampledTraces(played, np.random.SeedSequence([seed, 1]), networks, length)
+    outcomes = [_played(played, policy, name, source, left_out, seed) for name, policy in policies.items()]
+    return compare(played, outcomes, reference=reference or playbook_of(played).reference, seed=seed)
+
+
+def _policy(scenario: Scenario, found: Any, name: str) -> Policy:
+    if isinstance(found, str) and not is_controller(scenario, found):
+        try:
+            return load_policy(found, scenario)
+        except ValueError as error:
+            if "no trained policy" not in str(error):
+                raise
+            raise ValueError(unknown_name("controller", found, playbook_of(scenario).controllers)) from None
+    return policy_of(scenario, found, name)
+
+
+def _played(scenario: Scenario, policy: Policy, name: str, source: SampledTraces, warmup: int, seed: int) -> Outcome:
+    known = playbook_of(scenario).controllers
+    stream = np.random.SeedSequence([seed, 2, 0])
+    discount = getattr(scenario.config, "discount", None)
+    result = rollout(policy, scenario, source, np.random.default_rng(stream), warmup=warmup, discount=discount)
+    latency = decision_latency_s(policy, scenario, next(source.chunks(1)), np.random.default_rng(stream))
+    return Outcome(
+        controller=name,
+        kind=known[name].kind if name in known else "learned",
+        information=result.information,
+        metrics={metric: values[None] for metric, values in result.means.items()},
+        discounted_cost=None if result.discounted_cost is None else result.discounted_cost[None],
+        decision_s=latency,
+        message_bytes=result.message_bytes,
+        setup_s=result.setup_s,
+    )
