@@ -9,6 +9,7 @@ from edgemarl.envs.registry import scenario_class
 from edgemarl.launch.experiment.calculations import calculate
 from edgemarl.launch.experiment.plan import load_preset, make_plan, parse_overrides, preset_names, scenario_preset
 from edgemarl.launch.experiment.run import Experiment
+from edgemarl.launch.experiment.store import working_in
 from edgemarl.launch.progress import Bars
 from edgemarl.launch.report.tables import calculation_table, terminal_table, wide_console
 
@@ -31,7 +32,7 @@ def compare(
         named, chosen, overrides=parse_overrides(settings), seed=seed, networks=networks, chosen=names, trace_file=trace
     )
     folder = out or Path("results") / named.removesuffix(".yaml")
-    with Bars() as bars:
+    with working_in(folder), Bars() as bars:
         experiment = Experiment(plan, folder, bars)
         calculated = calculate(plan, experiment.store, bars)
         results = experiment.run()

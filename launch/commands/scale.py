@@ -17,7 +17,7 @@ from edgemarl.envs.registry import make_scenario, scenario_class
 from edgemarl.launch.experiment.alone import AloneExperiment
 from edgemarl.launch.experiment.plan import Learned, Plan, Preset, Sweep, load_preset, make_plan, parse_overrides
 from edgemarl.launch.experiment.run import PointResult
-from edgemarl.launch.experiment.store import Part
+from edgemarl.launch.experiment.store import Part, working_in
 from edgemarl.launch.experiment.trained import Notify, learned_config
 from edgemarl.launch.progress import Bars
 from edgemarl.launch.recipes import resolved
@@ -348,7 +348,7 @@ def scale(devices: str, options: ScaleOptions, out: Path | None, command: str) -
     folder = out or Path("results") / "scale" / options.scenario
     results: list[PointResult] = []
     paths: dict[str, Path] = {}
-    with Bars() as bars:
+    with working_in(folder), Bars() as bars:
         for result in run_study(study, folder, bars):
             results.append(result)
             paths = write(study, results, folder, command)

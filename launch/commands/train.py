@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,11 +42,12 @@ def saved_config(folder: Path, agent_steps: int | None) -> TrainConfig:
         ValueError: the folder holds no run.
     """
     from edgemarl.marl.training.config import TrainConfig
+    from edgemarl.marl.training.folder import read_json
 
     file = folder / "config.json"
     if not file.is_file():
         raise ValueError(f"{folder} holds no training run (no config.json)")
-    config = TrainConfig.from_dict(json.loads(file.read_text()))
+    config = TrainConfig.from_dict(read_json(file))
     return config if agent_steps is None else dataclasses.replace(config, agent_steps=agent_steps)
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
 from edgemarl.envs.arrays import Array
 from edgemarl.marl.evaluation.compare import Row
+from edgemarl.marl.training.folder import RunFolder
 
 POINTS = 50
 """Points of a curve: an iteration is too short for a mean."""
@@ -31,7 +31,7 @@ def training_curves(folders: Sequence[Path], metric: str, horizon: int) -> tuple
     found = []
     last = np.inf
     for folder in folders:
-        curve = pd.read_parquet(folder / "curve.parquet")
+        curve = RunFolder(folder).curve()
         if metric not in curve:
             raise ValueError(
                 f"figure of training: the curves have no column '{metric}', only {', '.join(map(str, curve))}"
@@ -75,6 +75,8 @@ def draw_training(
     figure.set_size_inches(8.4, 4.6)
     axes = figure.subplots()
     for name, folders in runs.items():
+        if not all(RunFolder(folder).has_curve for folder in folders):
+            continue  # its runs were removed, its results are kept
         episodes, mean, low, high = training_curves(folders, metric, horizon)
         axes.plot(episodes, mean, color=looks[name].colour, lw=1.6, label=name)
         axes.fill_between(episodes, low, high, color=looks[name].colour, alpha=0.15, lw=0)

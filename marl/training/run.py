@@ -14,8 +14,10 @@ import pandas as pd
 from edgemarl.agents.api import Policy
 from edgemarl.envs.scenario import Scenario
 from edgemarl.marl.algorithms.base import Run
+from edgemarl.marl.lock import FolderLock
 from edgemarl.marl.training.config import TrainConfig, resolve
 from edgemarl.marl.training.folder import RunFolder
+from edgemarl.marl.training.stop import stop_request
 from edgemarl.marl.training.trained import load_policy
 
 Progress = Callable[[Mapping[str, float], float], None]
@@ -56,27 +58,40 @@ class Training(contextlib.AbstractContextManager["Training"]):
         rllib_config: RLlib's `AlgorithmConfig`; changes count until `algorithm` is first used.
         rows: the learning curve so far, a row per iteration.
 
+    The folder is locked until the block ends.
+
     Raises:
-        ValueError: an illegal configuration, a folder that cannot be written, a checkpoint of another configuration.
+        ValueError: an illegal configuration, a folder that cannot be written or that another command works in, a save
+            of another configuration, or none that is whole.
     """
 
     def __init__(self, config: TrainConfig, out: Path | str, resume: bool = False) -> None:
         self.run: Run = resolve(config)
         self.folder = RunFolder(Path(out))
-        self.folder.prepare(config, resume)
-        self._resumes = resume and self.folder.has_checkpoint
-        from edgemarl.marl.training.setup import rllib_config  # Ray takes seconds to import: only for training
-
-        self.rllib_config: Any = rllib_config(self.run)
         self.rows: list[dict[str, float]] = []
         self._algorithm: Any = None
         self._stack = contextlib.ExitStack()
+        self._lock = FolderLock(self.folder.path)
+        self._stack.callback(self._lock.release)
+        try:
+            self._start = self.folder.prepare(config, self.run.roles, resume)
+            self._saved = None if self._start is None else self._start.save
+            from edgemarl.marl.training.setup import rllib_config  # Ray takes seconds to import: only for training
+
+            self.rllib_config: Any = rllib_config(self.run)
+        except BaseException:
+            self._stack.close()
+            raise
 
     def __enter__(self) -> Training:
         """Start a small local Ray unless one runs."""
         from edgemarl.marl.rllib.node import local_ray
 
-        self._stack.enter_context(local_ray(self.run.config.num_env_runners))
+        try:
+            self._stack.enter_context(local_ray(self.run.config.num_env_runners))
+        except BaseException:
+            self._stack.close()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -92,9 +107,9 @@ class Training(contextlib.AbstractContextManager["Training"]):
             from edgemarl.marl.training.setup import build
 
             self._algorithm = build(self.rllib_config, self.run.config.threads)
-            if self._resumes:
-                self._algorithm.restore_from_path(str(self.folder.checkpoint.resolve()))
-                self.rows = self.folder.curve().to_dict("records")  # type: ignore[assignment]
+            if self._start is not None:
+                self.folder.restore(self._algorithm, self._start)
+                self.rows = self._start.curve.to_dict("records")  # type: ignore[assignment]
             elif getattr(self.run.settings, "imitate", {}):
                 from edgemarl.marl.training.imitation import warm_start
 
@@ -123,9 +138,16 @@ class Training(contextlib.AbstractContextManager["Training"]):
         self.rows.append(row)
         return row
 
+    @property
+    def unsaved(self) -> bool:
+        """Whether anything is different from the newest save."""
+        saved = self._saved
+        return saved is None or saved.of(self.run.to_dict()) != self.rows[-1]["iteration"]
+
     def save(self) -> None:
         """Write checkpoint, policies and curve."""
-        self.folder.save(self.algorithm, self.run, self.rows)
+        self._lock.check()
+        self._saved = self.folder.save(self.algorithm, self.run, self.rows)
 
     def policy(self, scenario: Scenario | None = None, greedy: bool = True) -> Policy:
         """The saved policy, for this run's scenario or another of its kind."""
@@ -146,27 +168,31 @@ def train(
         out: its folder.
         resume: continue from the folder's checkpoint if there is one; the learning curve continues too.
         progress: called after every iteration.
-        saved: called after every checkpoint that was written.
+        saved: called after every checkpoint that was written, and at the end.
 
     Raises:
-        ValueError: an illegal configuration, a folder that cannot be written, a checkpoint of another configuration.
+        ValueError: as `Training`.
+        edgemarl.marl.training.stop.Terminated: a SIGTERM came; what was trained until then is saved.
     """
-    with Training(config, out, resume) as training:
+    with Training(config, out, resume) as training, stop_request() as stop:
         last_save = time.perf_counter()
-        while not training.finished:
+        while not training.finished and not stop.came:
             row = training.step()
             if progress is not None:
                 progress(row, training.share)
             if time.perf_counter() - last_save > config.checkpoint_s and not training.finished:
                 _save(training, saved)
                 last_save = time.perf_counter()
-        _save(training, saved)
+        if training.rows:
+            _save(training, saved)
+        stop.over()
     curve = training.folder.curve()
     return TrainResult(training.folder.path, float(curve["time_s"].iloc[-1]), curve)
 
 
 def _save(training: Training, saved: Callable[[], None] | None) -> None:
-    training.save()
+    if training.unsaved:
+        training.save()
     if saved is not None:
         saved()
 

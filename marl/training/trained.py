@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +21,71 @@ from edgemarl.agents.trained.policy import (
 from edgemarl.envs.config import FieldPart, names_of_part
 from edgemarl.envs.scenario import Scenario
 from edgemarl.marl.algorithms.settings import RunFields
+from edgemarl.marl.training.saves import POLICY, DamagedError, Save, from_newest
+
+
+@dataclass(frozen=True)
+class SavedPolicies:
+    """The policies of one save of a run.
+
+    Attributes:
+        policies: role -> policy.
+        digest: of their files; another one where any bit differs.
+        steps: agent-steps trained.
+        save: the save; None for a run of an earlier version.
+    """
+
+    policies: dict[str, TrainedPolicy]
+    digest: str
+    steps: int
+    save: Save | None
+
+
+def saved_policies(path: Path | str) -> SavedPolicies:
+    """The policies of a run's newest save that is whole.
+
+    Args:
+        path: the run's folder, or the folder of one of its saves.
+
+    Raises:
+        ValueError: no policy there, or none that is whole.
+    """
+    path = Path(path)
+
+    def take(save: Save) -> SavedPolicies:
+        files = {role: save.read(name) for role, name in save.policies.items()}
+        policies = {role: _policy(files[role], save.path / save.policies[role]) for role in files}
+        return SavedPolicies(policies, save.manifest["policies"], save.steps, save)
+
+    found = from_newest(path, take) or _old_policies(path)
+    if not found.policies:
+        raise ValueError(f"{path} holds no trained policy (no {POLICY}/*.pt)")
+    return found
+
+
+def _old_policies(path: Path) -> SavedPolicies:
+    """The policies of a run of an earlier version, which wrote them one after the other."""
+    content = {file: file.read_bytes() for file in sorted((path / POLICY).glob("*.pt"))}
+    policies = {file.stem: _policy(found, file) for file, found in content.items()}
+    steps = {role: int(policy.information.get("agent_steps", 0)) for role, policy in policies.items()}
+    if len({*steps.values()}) > 1:
+        raise DamagedError(f"the policies of {path} are of different saves ({steps} agent-steps): go on with the run")
+    files = {
+        f"{POLICY}/{file.name}": [len(found), hashlib.sha256(found).hexdigest()] for file, found in content.items()
+    }
+    digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    return SavedPolicies(policies, digest, max(steps.values(), default=0), None)
+
+
+def _policy(content: bytes, file: Path) -> TrainedPolicy:
+    policy = TrainedPolicy.from_bytes(content, file)
+    if policy.role != file.stem:
+        raise DamagedError(f"{file} holds the policy of role '{policy.role}', its name says '{file.stem}'")
+    return policy
 
 
 def load_policy(path: Path | str, scenario: Scenario, greedy: bool = True) -> Policy:
-    """The policy of a run's folder, ready to control a scenario; needs no Ray.
+    """The policy of a run's folder, ready to control a scenario; needs no Ray. Read from its newest whole save.
 
     A shared policy controls any number of agents. Settings of the scenario that say what agents see and how their
     actions read (`edgemarl.envs.config.FieldPart`) are those of the training run.
@@ -29,10 +93,12 @@ def load_policy(path: Path | str, scenario: Scenario, greedy: bool = True) -> Po
     Raises:
         ValueError: no policy there, or one of another scenario, observation size or number of agents.
     """
-    files = sorted((Path(path) / "policy").glob("*.pt"))
-    if not files:
-        raise ValueError(f"{path} holds no trained policy (no policy/*.pt)")
-    policies = {file.stem: TrainedPolicy.load(file) for file in files}
+    return playing(saved_policies(path), path, scenario, greedy)
+
+
+def playing(saved: SavedPolicies, path: Path | str, scenario: Scenario, greedy: bool = True) -> Policy:
+    """Policies that were read, as `load_policy`."""
+    policies = saved.policies
     first = next(iter(policies.values()))
     if first.scenario != scenario.name:
         raise ValueError(f"the checkpoint {path} is of scenario '{first.scenario}', not of '{scenario.name}'")
