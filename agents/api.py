@@ -337,16 +337,20 @@ class Team:
     def row(self, role: str, observations: Mapping[str, Array]) -> Array:
         """Rows (B, n, d) of a role as it sees them.
 
-        Its own row, the pooled rows of all where it has them, and the messages that it received, in the team's order of
-        senders.
+        Its own row, the messages that it received, in the team's order of senders, and the pooled rows of all where it
+        has them.
         """
         rows = observations[role]
-        if role in self.pooled:
-            if self._pool is None or self._pool[0] is not observations:
-                self._pool = observations, pool_of(observations)
-            rows = with_pool(rows, self._pool[1])
         inbox = [self.inbox[role][sender] for sender in self.controllers if sender in self.inbox[role]]
-        return np.concatenate([rows, *inbox], axis=2) if inbox else rows
+        if inbox:
+            rows = np.concatenate([rows, *inbox], axis=2)
+        return with_pool(rows, self.pool(observations)) if role in self.pooled else rows
+
+    def pool(self, observations: Mapping[str, Array]) -> Array:
+        """The cells' pooled rows (`edgemarl.agents.pooling.pool_of`), computed once for all roles of a slot."""
+        if self._pool is None or self._pool[0] is not observations:
+            self._pool = observations, pool_of(observations, self.scenario.roles)
+        return self._pool[1]
 
     def feedback(self, costs: Mapping[str, Array]) -> None:
         for role, controller in self.controllers.items():

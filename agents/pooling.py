@@ -1,4 +1,4 @@
-"""The pooled rows of all agents: what central control by networks of the roles sees beside an agent's own row."""
+"""The pooled rows of all agents: what one controller of everybody sees beside an agent's own row."""
 
 from __future__ import annotations
 
@@ -7,29 +7,59 @@ from collections.abc import Mapping
 import numpy as np
 
 from edgemarl.envs.arrays import Array
-from edgemarl.envs.scenario import Scenario
+from edgemarl.envs.scenario import Parts, Role, Scenario
 
 
-def pool_of(rows: Mapping[str, Array]) -> Array:
+def pool_of(rows: Mapping[str, Array], roles: Mapping[str, Role]) -> Array:
     """Mean and maximum of all agents' rows, role by role: a view of the whole cell that knows no order of agents.
+
+    A row that divides into like parts, such as a server's with one per device, is pooled over all parts of all agents,
+    so that the pool is as large for any number of devices.
 
     Args:
         rows: role -> (B, n, d_r) as `Scenario.observe` gives them.
+        roles: the scenario's.
 
     Returns:
-        (B, 2 sum of d over the roles) float32.
+        (B, `pool_size`) float32.
     """
-    parts = [pool for values in rows.values() for pool in (values.mean(axis=1), values.max(axis=1))]
-    return np.concatenate(parts, axis=1).astype(np.float32)
+    found = [values for role, own in rows.items() for values in _alike(own, roles[role].parts)]
+    return np.concatenate([p for v in found for p in (v.mean(axis=1), v.max(axis=1))], axis=1).astype(np.float32)
+
+
+def _alike(rows: Array, parts: Parts | None) -> list[Array]:
+    """Rows (B, n, d) as arrays (B, k, e) whose k entries are alike."""
+    if parts is None:
+        return [rows]
+    cells, own = len(rows), parts.count * parts.entries
+    each, groups, common = np.split(rows, [own, own + parts.groups], axis=2)
+    found = [each.reshape(cells, -1, parts.entries)]
+    if parts.groups:
+        found.append(groups.reshape(cells, -1, 1))
+    return [*found, common] if parts.common else found
+
+
+def pool_size(scenario: Scenario) -> int:
+    """Entries of `pool_of`."""
+    sizes = 0
+    for role in scenario.roles.values():
+        parts = role.parts
+        own = int(role.observation_space.shape[0])
+        sizes += own if parts is None else parts.entries + bool(parts.groups) + parts.common
+    return 2 * sizes
 
 
 def with_pool(rows: Array, pool: Array) -> Array:
     """Rows (B, n, d) of a role with the cell's pool (B, p) appended to each."""
-    wide = np.broadcast_to(pool[:, None, :], (*rows.shape[:2], pool.shape[1]))
-    return np.concatenate([rows, wide], axis=2)
+    return np.concatenate([rows, pool_of_each(pool, rows.shape[1])], axis=2)
+
+
+def pool_of_each(pool: Array, agents: int) -> Array:
+    """The cell's pool (B, p) as every agent has it, (B, n, p): a view."""
+    return np.broadcast_to(pool[:, None, :], (len(pool), agents, pool.shape[1]))
 
 
 def row_size(scenario: Scenario, role: str, pooled: bool) -> int:
     """Entries of an agent's row, with the pooled rows of all agents if asked."""
-    sizes = {name: int(r.observation_space.shape[0]) for name, r in scenario.roles.items()}
-    return sizes[role] + (2 * sum(sizes.values()) if pooled else 0)
+    own = int(scenario.roles[role].observation_space.shape[0])
+    return own + (pool_size(scenario) if pooled else 0)

@@ -19,7 +19,7 @@ from typing_extensions import TypeVar
 
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.config import unknown_name
-from edgemarl.envs.trace import Trace, trace_fields
+from edgemarl.envs.trace import Trace, trace_fields, trace_limits
 
 Config = TypeVar("Config", default=Any)
 State = TypeVar("State", default=Any)
@@ -232,10 +232,11 @@ class Scenario(ABC, Generic[Config, State, T, Exogenous, Decisions]):
                 raise ValueError(
                     f"trace field {name} holds NaN or infinity; every value must be finite ({meta['unit']})"
                 )
-            if meta["low"] is not None and (values < meta["low"]).any():
-                raise ValueError(
-                    f"trace field {name} holds {values.min():g} {meta['unit']}; every value must be >= {meta['low']:g}"
-                )
+            (low, high), least, most = trace_limits(meta, self.config), values.min(), values.max()
+            if low is not None and least < low:
+                raise ValueError(f"trace field {name} holds {least:g} {meta['unit']}; every value must be >= {low:g}")
+            if high is not None and most > high:
+                raise ValueError(f"trace field {name} holds {most:g} {meta['unit']}; every value must be <= {high:g}")
 
     @abstractmethod
     def initial_state(self, trace: T) -> State:

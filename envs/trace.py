@@ -13,8 +13,11 @@ S = TypeVar("S")
 TraceKind = Literal["slot", "episode", "initial"]
 
 
-def drawn(kind: TraceKind, unit: str, *axes: str, process: str, low: float | None = None, integer: bool = False) -> Any:
-    """A field of a trace: when it is drawn, its unit, its axes beside slot and cell, its process and lower limit.
+def drawn(
+    kind: TraceKind, unit: str, *axes: str, process: str, low: float | None = None, high: float | str | None = None,
+    integer: bool = False, after: str = "",
+) -> Any:  # fmt: skip
+    """A field of a trace: when it is drawn, its unit, its axes beside slot and cell, its process and limits.
 
     Args:
         kind: "slot" -> array (L+1, B, *axes); "episode" and "initial" -> array (B, *axes).
@@ -22,11 +25,16 @@ def drawn(kind: TraceKind, unit: str, *axes: str, process: str, low: float | Non
         axes: names of config fields or properties that give the length of each further axis.
         process: name of the random process in `edgemarl.envs.physics.processes` that a sampled trace uses.
         low: smallest legal value, if any.
+        high: largest legal value, if any: a number, or the name of a config field or property that holds it.
         integer: the values are whole numbers.
+        after: slot t holds what slot t+1 brings; this field of the trace, drawn once, holds what the first slot brings.
     """
     return field(
-        metadata={"kind": kind, "unit": unit, "axes": axes, "process": process, "low": low, "integer": integer}
-    )
+        metadata={
+            "kind": kind, "unit": unit, "axes": axes, "process": process, "low": low, "high": high, "integer": integer,
+            "after": after,
+        }
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -66,10 +74,16 @@ class Trace:
 
 
 def trace_fields(trace_type: type) -> Mapping[str, Mapping[str, Any]]:
-    """Name -> metadata (`kind`, `unit`, `axes`, `process`, `low`, `integer`) of a trace's fields, in order."""
+    """Name -> metadata of a trace's fields, in order; its keys are the arguments of `drawn`."""
     return _trace_fields(cast(Hashable, trace_type))
 
 
 @cache
 def _trace_fields(trace_type: Any) -> Mapping[str, Mapping[str, Any]]:
     return {f.name: f.metadata for f in dataclasses.fields(trace_type)}
+
+
+def trace_limits(meta: Mapping[str, Any], config: Any) -> tuple[float | None, float | None]:
+    """Smallest and largest legal value of a trace's field under a config; None where there is no limit."""
+    high = meta["high"]
+    return meta["low"], float(getattr(config, high)) if isinstance(high, str) else high

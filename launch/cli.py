@@ -5,6 +5,7 @@ Commands import what they need when they are called, so that help and errors com
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import sys
@@ -12,14 +13,16 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 import edgemarl
+from edgemarl.envs.files import PREFIX
 from edgemarl.launch import interrupt
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
 )  # fmt: skip
-trace_app = typer.Typer(help="Sample a trace to a file, or describe a file.", no_args_is_help=True)
+trace_app = typer.Typer(help="Import measurements, sample a trace to a file, describe a file.", no_args_is_help=True)
 app.add_typer(trace_app, name="trace")
 check_app = typer.Typer(help="Check the learners against results that are known elsewhere.", no_args_is_help=True)
 app.add_typer(check_app, name="check")
@@ -30,12 +33,22 @@ EXTRAS = {
 }  # fmt: skip
 """Packages that the plain installation lacks -> the extra that brings them."""
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""What a disk says that takes nothing more."""
+KEPT = "finished results and saves are kept, the same command goes on from there"
+
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a config field.")]
 Training = Annotated[
     list[str] | None, typer.Option("--train", metavar="FIELD=VALUE", help="Change any other training setting.")
 ]
 Storage = Annotated[
     str | None, typer.Option(metavar="FOLDER|URL", help="Shared folder or fsspec URL (s3://..) that --out is below.")
+]
+Ignore = Annotated[
+    list[str] | None, typer.Option(metavar="COLUMN", help="Leave a column of the trace file out; may be repeated.")
+]
+TrainShare = Annotated[
+    float | None, typer.Option(help="Share of the trace file's slots, from the first on, that are for training.")
 ]
 
 
@@ -82,7 +95,14 @@ def compare_command(
     scenario: Annotated[str | None, typer.Option(help="Scenario at its defaults.")] = None,
     controllers: Annotated[str | None, typer.Option(help="Names, or paths of training runs, with commas.")] = None,
     trace: Annotated[Path | None, typer.Option(help="Trace file that replaces the sampled traces.")] = None,
+    ignore: Ignore = None,
+    cells_from: Annotated[
+        int | None, typer.Option(metavar="SLOTS", help="Play every stretch of so many slots as a network of its own.")
+    ] = None,
+    train_share: TrainShare = None,
     networks: Annotated[int | None, typer.Option(help="Number of networks, each drawn on its own.")] = None,
+    slots: Annotated[int | None, typer.Option(help="Slots that are played.")] = None,
+    warmup: Annotated[int | None, typer.Option(help="Slots at the start that are left out of the means.")] = None,
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
     seed: Seed = 0,
@@ -91,7 +111,22 @@ def compare_command(
     """Compare controllers on the same traces; prints a table and writes a report page."""
     from edgemarl.launch.commands.compare import compare
 
-    compare(preset, scenario, controllers, trace, networks, settings or [], out, seed, context.obj)
+    file = _trace_file(trace, ignore, cells_from, train_share)
+    compare(preset, scenario, controllers, file, networks, slots, warmup, settings or [], out, seed, context.obj)
+
+
+def _trace_file(
+    trace: Path | None, ignore: list[str] | None, cells_from: int | None = None, train_share: float | None = None
+) -> Any:
+    """The trace file that the options name; those that need one are refused without it."""
+    if trace is None:
+        for option, given in (("--ignore", ignore), ("--cells-from", cells_from), ("--train-share", train_share)):
+            if given:
+                raise ValueError(f"{option} is of a trace file: give --trace FILE")
+        return None
+    from edgemarl.launch.experiment.played import TraceFile
+
+    return TraceFile(trace, tuple(ignore or ()), cells_from, train_share)
 
 
 @app.command("scale")
@@ -136,7 +171,10 @@ def scale_command(
 
 @app.command("train")
 def train_command(
-    scenario: Annotated[str, typer.Option(help="Scenario to train on.")] = "sequential_offloading",
+    scenario: Annotated[str | None, typer.Option(help="Scenario to train on; default: sequential_offloading.")] = None,
+    trace: Annotated[Path | None, typer.Option(help="Trace file whose stretches are the episodes.")] = None,
+    ignore: Ignore = None,
+    train_share: TrainShare = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with this run's folder.")] = None,
     recipe: Annotated[str | None, typer.Option(help="Named settings of the scenario, such as ppo; others win.")] = None,
     algorithm: Annotated[str | None, typer.Option(help="Learning algorithm, such as ppo.")] = None,
@@ -149,8 +187,11 @@ def train_command(
     out: Annotated[Path | None, typer.Option(help="Folder of the run; a run that is there goes on.")] = None,
     storage: Storage = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Replace the run that is there.")] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Go on with a run of somebody else, whatever code its checkpoint holds.")
+    ] = False,
     seed: Seed = 0,
-) -> None:
+) -> int:
     """Train a controller with RLlib; its folder is a controller for `compare`.
 
     The same command again goes on from the run's last checkpoint.
@@ -158,11 +199,12 @@ def train_command(
     from edgemarl.launch.commands import train as runs
 
     if resume is not None:
-        return runs.train_command(runs.saved_config(resume, agent_steps), resume)
+        return runs.train_command(runs.saved_config(resume, agent_steps, trust), resume, trust=trust)
     named = {"recipe": recipe, "algorithm": algorithm, "control": control, "policies": policies, "reward": reward}
-    config = runs.run_config(scenario, settings or [], training or [], seed, agent_steps=agent_steps, **named)
-    folder = out or Path("runs") / f"{scenario}-{config.algorithm}-{config.control}-{seed}"
-    return runs.train_command(config, folder, storage, fresh)
+    file = _trace_file(trace, ignore, train_share=train_share)
+    config = runs.run_config(scenario, settings or [], training or [], seed, file, agent_steps=agent_steps, **named)
+    folder = out or Path("runs") / f"{config.scenario}-{config.algorithm}-{config.control}-{seed}"
+    return runs.train_command(config, folder, storage, fresh, trust)
 
 
 @app.command("export")
@@ -202,9 +244,46 @@ def bench_command(
     bench(json_file, only or [])
 
 
-@app.command("profile")
+class _ModuleByDefault(TyperGroup):
+    """`profile TARGET` is short for `profile module TARGET`."""
+
+    def parse_args(self, context: Any, words: list[str]) -> list[str]:
+        if words and words[0] not in (*self.commands, "--help"):
+            words = ["module", *words]
+        return super().parse_args(context, words)
+
+
+profile_app = typer.Typer(cls=_ModuleByDefault, no_args_is_help=True, help="Layer tables of networks of your own.")
+app.add_typer(profile_app, name="profile")
+
+
+@profile_app.command("import")
+def profile_import_command(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Times on the device, of one profiler.")],
+    layers: Annotated[str | None, typer.Option(help="Layer table of the network: alexnet, a file, ..")] = None,
+    server: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="Times on the server, likewise.")] = None,
+    maps: Annotated[
+        list[str] | None, typer.Option("--map", metavar="LAYER=TEXT", help="What has TEXT in its name is of LAYER.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the network; default: the file's.")] = None,
+    input_elements: Annotated[float | None, typer.Option(help="Elements of the raw input, without --layers.")] = None,
+    energy_budget_j: Annotated[float, typer.Option(help="Energy budget of a device per slot, J.")] = 0.05,
+    memory_budget_bytes: Annotated[float, typer.Option(help="Memory budget of a device, B.")] = 1e8,
+    out: Annotated[Path, typer.Option(help="Folder of the table.")] = Path("results/profile"),
+) -> None:
+    """Measured layer times (TensorRT, torch.profiler, Neurosurgeon) as a layer table for model_partitioning."""
+    from edgemarl.launch.dnn.import_profile import import_command
+
+    import_command(
+        files, layers, server or [], maps or [], name, input_elements, energy_budget_j, memory_budget_bytes, out
+    )
+
+
+@profile_app.command("module")
 def profile_command(
-    target: Annotated[str, typer.Argument(metavar="MODULE:FACTORY", help="Makes a torch.nn.Module.")],
+    target: Annotated[
+        str, typer.Argument(metavar="MODULE:NAME|FILE.py:NAME", help="A torch.nn.Module, or what makes one; it is run.")
+    ],
     inputs: Annotated[list[str], typer.Option("--input", metavar="C,H,W[:TYPE]", help="Shape of an input, no batch.")],
     csv: Annotated[Path | None, typer.Option(help="Write only the layer table, to this file.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of table and picture.")] = None,
@@ -213,7 +292,11 @@ def profile_command(
     memory_budget_bytes: Annotated[float, typer.Option(help="Memory budget of a device, B.")] = 1e8,
     settings: Settings = None,
 ) -> None:
-    """Turn a network of your own into a layer table, and draw the delay of each cut."""
+    """Turn a network of your own into a layer table, and draw the delay of each cut.
+
+    This runs your code: it imports the file, makes the module and calls it on numbers of the shapes given. A module on
+    torch's meta device is called without numbers, which is fast for large networks (with --repeats 0).
+    """
     from edgemarl.launch.dnn.profile_command import profile
 
     profile(target, inputs, csv, out, repeats, energy_budget_j, memory_budget_bytes, settings or [])
@@ -264,15 +347,22 @@ def preflight_command(
 
 @app.command("profile-pruning")
 def profile_pruning_command(
-    model: Annotated[str, typer.Option(metavar="MODULE:FUNCTION", help="Returns a trained torch.nn.Module.")],
-    data: Annotated[str, typer.Option(metavar="MODULE:FUNCTION", help="Returns test batches, or (train, test).")],
+    model: Annotated[
+        str, typer.Option(metavar="MODULE:NAME|FILE.py:NAME", help="Returns a trained torch.nn.Module; it is run.")
+    ],
+    data: Annotated[
+        str, typer.Option(metavar="MODULE:NAME|FILE.py:NAME", help="Returns test batches, or (train, test); it is run.")
+    ],
     rates: Annotated[str, typer.Option(help="Pruning rates, with commas.")] = "0.1,0.3,0.5,0.7,0.8,0.9",
     epochs: Annotated[int, typer.Option(help="Training after pruning, passes over the data.")] = 0,
     learning_rate: Annotated[float, typer.Option(help="Of that training.")] = 1e-3,
     out: Annotated[Path, typer.Option(help="YAML file to write, a preset for compare.")] = Path("pruning.yaml"),
     seed: Seed = 0,
 ) -> None:
-    """Prune a network of your own, measure FLOP and accuracy, write the table that model_pruning loads."""
+    """Prune a network of your own, measure FLOP and accuracy, write the table that model_pruning loads.
+
+    This runs your code: it imports the files, makes the network and the data, and calls the one on the other.
+    """
     from edgemarl.launch.dnn.prune_command import profile_pruning_command as profile
 
     profile(model, data, rates, epochs, learning_rate, out, seed)
@@ -315,25 +405,90 @@ def trace_sample_command(
     seed: Seed = 0,
 ) -> None:
     """Draw a trace and write it to a file."""
-    from edgemarl.launch.commands.show import sample_trace
+    from edgemarl.launch.commands.trace import sample
 
-    sample_trace(scenario, out, cells, slots, settings or [], seed)
+    sample(scenario, out, cells, slots, settings or [], seed)
+
+
+@trace_app.command("import")
+def trace_import_command(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Measurements, all of one layout.")],
+    scenario: Annotated[str, typer.Option(help="Scenario whose trace they become.")],
+    out: Annotated[Path, typer.Option(help="File to write: .parquet or .csv.")] = Path("trace.parquet"),
+    form: Annotated[str | None, typer.Option(help="Layout of a public form, or a .yaml file with one.")] = None,
+    maps: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="FIELD=COLUMN", help="Column of a field; A,B: an agent each; X:Y: a position."),
+    ] = None,
+    unit: Annotated[
+        list[str] | None, typer.Option(metavar="[FIELD=]UNIT", help="dB, dBm, kbit/s, Mbit/s, m, deg, task, 1/s, ..")
+    ] = None,
+    time: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of the stamps.")] = None,
+    time_unit: Annotated[str | None, typer.Option(help="Of stamps that are numbers: s, ms, us, ns, min, h, d.")] = None,
+    time_format: Annotated[str | None, typer.Option(help="Of stamps that are texts, as in strptime.")] = None,
+    agent: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column that says whose row it is; file.")] = None,
+    without: Annotated[list[str] | None, typer.Option(metavar="AGENT", help="Leave an agent out.")] = None,
+    align: Annotated[str | None, typer.Option(help="clock, or start: every agent from its first sample on.")] = None,
+    tasks: Annotated[bool, typer.Option("--tasks", help="A row is a task, not a sample.")] = False,
+    weight: Annotated[str | None, typer.Option(metavar="COLUMN", help="How many tasks a row is.")] = None,
+    missing: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT|COLUMN=NUMBER", help="What means that nothing was measured.")
+    ] = None,
+    resample: Annotated[float | None, typer.Option(metavar="S", help="Seconds of a step; default: its own.")] = None,
+    aggregate: Annotated[str | None, typer.Option(help="Of the samples of a slot: mean, last, max, min.")] = None,
+    fill: Annotated[str | None, typer.Option(help="A slot without sample: hold, interpolate, none.")] = None,
+    counts: Annotated[str | None, typer.Option(help="More tasks than a slot takes: spread, refuse.")] = None,
+    deal: Annotated[int | None, typer.Option(help="Deal tasks to so many agents by what --agent says.")] = None,
+    devices: Annotated[int | None, typer.Option(help="Agents of a network; default: all in one.")] = None,
+    power_dbm: Annotated[float | None, typer.Option(help="Power that was sent in the measured band.")] = None,
+    noise_dbm: Annotated[float | None, typer.Option(help="Noise in the measured band.")] = None,
+    bandwidth_hz: Annotated[float | None, typer.Option(help="Band that carried a throughput.")] = None,
+    path_loss: Annotated[str | None, typer.Option(metavar="DB_AT_1M,DB_PER_DECADE", help="Of distances.")] = None,
+    base: Annotated[str | None, typer.Option(metavar="X,Y", help="Where the base station stands.")] = None,
+    fit: Annotated[bool, typer.Option("--fit/--no-fit", help="Set config fields that follow from the data.")] = True,
+    add_to: Annotated[Path | None, typer.Option(metavar="TRACE", help="Keep this trace file's other fields.")] = None,
+    keep: Annotated[Path | None, typer.Option("--save-mapping", help="Keep the layout as YAML.")] = None,
+    settings: Settings = None,
+) -> None:
+    """Turn measurements (SNR, throughput, positions, task lists) into a trace file; see docs/measured_data.md."""
+    from edgemarl.launch.commands.trace_import import Words, import_command
+
+    words = Words(
+        form, maps or (), unit or (), time, time_unit, time_format, agent, without or (), align, tasks, weight,
+        missing or (), resample, aggregate, fill, counts, deal, devices, power_dbm, noise_dbm, bandwidth_hz, path_loss,
+        base, fit, add_to,
+    )  # fmt: skip
+    import_command(files, scenario, words, settings or [], out, keep)
+
+
+@trace_app.command("forms")
+def trace_forms_command() -> None:
+    """List the public forms of measurements that are known by name."""
+    from edgemarl.launch.commands.trace_import import forms
+
+    forms()
 
 
 @trace_app.command("describe")
 def trace_describe_command(
     file: Annotated[Path, typer.Argument(help="Trace file: .parquet or .csv.")],
     scenario: Annotated[str | None, typer.Option(help="Scenario, if the file does not say.")] = None,
+    ignore: Ignore = None,
     settings: Settings = None,
+    out: Annotated[Path | None, typer.Option(help="Picture to write: .png or .svg.")] = None,
 ) -> None:
-    """Check a trace file against a scenario and show what it holds."""
-    from edgemarl.launch.commands.show import describe_trace
+    """Check a trace file against a scenario, show what it holds and what will be drawn."""
+    from edgemarl.launch.commands.trace import describe
 
-    describe_trace(file, scenario, settings or [])
+    describe(file, scenario, ignore or [], settings or [], out)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; bad input gives one line on stderr and exit code 2, Ctrl-C one line and 130."""
+    """Run the command line.
+
+    Bad input, a damaged file and a full disk give one line on stderr and exit code 2, Ctrl-C one line and 130, SIGTERM
+    one line and 143.
+    """
     words = sys.argv[1:] if arguments is None else arguments
     if arguments is None:
         interrupt.raise_interrupts()
@@ -341,8 +496,12 @@ def main(arguments: list[str] | None = None) -> None:
         code = _exit_code(words)
     except KeyboardInterrupt:
         code = interrupt.EXIT_CODE
+    except SystemExit as end:  # of a SIGTERM, and of everything that was said already
+        code = end.code
     if arguments is None:
         interrupt.exit_at_once()
+    if code == interrupt.TERMINATED:
+        interrupt.stopped(code)
     if code == interrupt.EXIT_CODE:
         interrupt.stopped()
     sys.exit(code if isinstance(code, int) else 0)
@@ -353,11 +512,13 @@ def _exit_code(words: list[str]) -> Any:
     try:
         # the command as it was typed is for the report
         return app(args=words, standalone_mode=False, obj=shlex.join([*program(), *words]))
-    except typer.Abort:
-        return interrupt.EXIT_CODE
     except Exception as error:
         if interrupt.came():
-            return interrupt.EXIT_CODE
+            return interrupt.came()
+        if isinstance(error, typer.Abort):  # the parser makes one of an `EOFError`: of a file, as nothing asks here
+            _fail(f"a file ended before its end, it is damaged: {error.__cause__ or error}", 2)
+        if isinstance(error, OSError) and error.errno in FULL:
+            _fail(f"{os.strerror(error.errno)}{_place(error)}; {KEPT}", 2)
         if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
             _fail(f"this needs {error.name}: pip install 'edgemarl[{EXTRAS[error.name]}]'", 2)
         if isinstance(error, ValueError) and not os.environ.get("EDGEMARL_DEBUG"):
@@ -365,6 +526,16 @@ def _exit_code(words: list[str]) -> Any:
         if hasattr(error, "format_message"):  # an error of the command line's parser
             _fail(error.format_message(), 2)
         raise
+
+
+def _place(error: OSError) -> str:
+    """The file or folder of an error, without the temporary name that it had."""
+    if not error.filename:
+        return ""
+    path = Path(os.fsdecode(error.filename))
+    parts = path.parts
+    cut = next((i for i, part in enumerate(parts) if part.startswith(PREFIX)), len(parts))
+    return f" ({Path(*parts[:cut])})"
 
 
 def program() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,8 @@ from edgemarl.launch.dnn.bearing_signals import bearing_signals
 from edgemarl.launch.dnn.pruning import (
     FineTuning,
     count_flop,
+    fine_tune,
     fitted_polynomial,
-    load_factory,
     load_profile,
     measured_accuracy,
     profile_pruning,
@@ -78,7 +79,7 @@ def test_the_smallest_kernels_and_connections_go() -> None:
     half = pruned_copy(model, 0.5)
     kept = half[0].weight.flatten(1).abs().sum(dim=1) > 0
     np.testing.assert_array_equal(kept, [True, False] * 4)
-    assert torch.count_nonzero(half[4].weight_mask) == 16
+    assert torch.count_nonzero(half[4].weight) == 16
     assert torch.count_nonzero(model[0].weight) == 24  # the given network is left as it is
     assert measured_accuracy(model, loud_batches()) == measured_accuracy(half, loud_batches()) == 1.0
 
@@ -126,7 +127,7 @@ def test_the_command_writes_an_experiment_that_the_scenario_loads(tmp_path: Path
         (["--epochs", "-1"], "epochs"),
         (["--model", "no_such_module:f"], "no_such_module"),
         (["--model", "edgemarl.launch.dnn.pruning:nothing"], "nothing"),
-        (["--model", "edgemarl.launch.dnn.pruning"], "module:function"),
+        (["--model", "edgemarl.launch.dnn.pruning"], "must be module:Name or path/to/file.py:Name"),
         (["--model", f"{__name__}:not_a_network"], "torch.nn.Module"),
         (["--data", f"{__name__}:loud_batches", "--epochs", "1"], "training data"),
         (["--out", "profile.txt"], "profile.txt"),
@@ -167,5 +168,113 @@ def test_faults_repeat_at_their_own_rate() -> None:
         assert near[label == fault].mean() > 2 * near[label == 0].mean()
 
 
-def test_factories_are_found_by_path() -> None:
-    assert load_factory("edgemarl.launch.dnn.bearing_signals:bearing_cnn").__name__ == "bearing_cnn"
+# --- networks and data that people bring -----------------------------------------------------------------------------
+
+
+class Mixed(nn.Module):
+    """Layers that are pruned beside an LSTM, attention and a transposed convolution, which are not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(4, 8, 3, padding=1)
+        self.up = nn.ConvTranspose1d(8, 8, 1)
+        self.memory = nn.LSTM(8, 8, batch_first=True)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y, _ = self.memory(self.up(self.first(x)).transpose(1, 2))
+        y, _ = self.attention(y, y, y)
+        return self.head(y.mean(1))  # type: ignore[no-any-return]
+
+
+def test_all_products_that_run_are_counted_and_two_kinds_of_layers_shrink() -> None:
+    steps = 16
+    fixed = steps * (8 * 8 + 4 * 8 * (8 + 8) + 3 * 8 * 8) + 2 * steps * steps * 8
+    pruned = steps * (8 * 4 * 3 + 8 * 8) + 8 * 4  # first, the projection behind attention, head
+    torch.manual_seed(0)
+    model = Mixed()
+    assert count_flop(model, torch.zeros(2, 4, steps)) == 2 * (fixed + pruned)
+    assert count_flop(pruned_copy(model, 0.5), torch.zeros(2, 4, steps)) == 2 * (fixed + pruned / 2)
+
+
+def test_attention_is_trained_with_its_mask() -> None:
+    """Its projection is read without being called, so that a mask in a hook would be of the first step for ever."""
+    torch.manual_seed(0)
+    half = pruned_copy(Mixed(), 0.5)
+    before = half.attention.out_proj.weight.detach().clone()
+    fine_tune(half, loud_batches(40), FineTuning(3, 0.01))
+    after = half.attention.out_proj.weight.detach()
+    assert torch.equal(before == 0, after == 0) and int((after == 0).sum()) == 32
+    assert not torch.equal(before, after)
+
+
+def test_data_that_can_be_read_once_are_kept_and_the_model_stays_in_its_mode() -> None:
+    model = small_cnn().train()
+    found = profile_pruning(model, iter(loud_batches()), [0.25, 0.5], iter(loud_batches()), FineTuning(1))
+    assert len(found.models) == 2 and found.models[0].accuracy > 0.0
+    assert model.training and all(part.training for part in model.modules())
+
+
+class Locked(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.lock = small_cnn(), threading.Lock()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x)  # type: ignore[no-any-return]
+
+
+class Wrong(Locked):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("not\ntoday")
+
+
+class ByValues(Locked):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x) if x.sum() > 0 else self.inner(2 * x)  # type: ignore[no-any-return]
+
+
+def fails() -> None:
+    raise RuntimeError("no\ndata")
+
+
+def empty() -> Batches:
+    return []
+
+
+def single() -> list[torch.Tensor]:
+    return [torch.zeros(1, 4, 16)]
+
+
+def wide() -> Batches:
+    return [(x, torch.stack([y, y], 1)) for x, y in loud_batches()]
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "message"),
+    [
+        ("--model", "Locked", "Locked cannot be copied, so it cannot be pruned: TypeError: cannot pickle"),
+        ("--model", "Wrong", "Wrong cannot run on an input of shape [(1, 4, 16)]: RuntimeError: not ("),
+        ("--model", "ByValues", "ByValues cannot be profiled: its path depends on the values of the input ("),
+        ("--model", "fails", "cannot be made: RuntimeError: no ("),
+        ("--data", "fails", "cannot be made: RuntimeError: no ("),
+        ("--data", "empty", "the data to test on are empty"),
+        ("--data", "single", "a batch of data is a Tensor, must be a pair"),
+        ("--data", "wide", "Sequential: outputs for 120 labels give classes of shape (120,), must be (120, 2)"),
+        ("--data", "not_a_network", "a batch of data is a str"),
+    ],
+)
+def test_what_goes_wrong_in_the_users_code_is_one_line(
+    option: str, name: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = f"{Path(__file__)}:"  # the other form of a target
+    given = {"--model": here + "small_cnn", "--data": here + "loud_train_and_test", "--out": str(tmp_path / "o.yaml")}
+    given[option] = here + name
+    with pytest.raises(SystemExit) as done:
+        main(["profile-pruning", *(word for pair in given.items() for word in pair)])
+    error = capsys.readouterr().err
+    assert done.value.code == 2 and message in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+    if message.endswith("("):
+        assert f"{Path(__file__).name}, line " in error

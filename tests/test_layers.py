@@ -16,7 +16,7 @@ THIRD_PARTY = {
     "envs": {"numpy", "gymnasium", "pettingzoo", "pydantic", "numba", "matplotlib", "yaml", "typing_extensions"},
     "agents": {"numpy", "gymnasium", "numba", "scipy", "torch", "onnx", "onnxruntime"},
     "marl": {
-        "numpy", "gymnasium", "pydantic", "scipy", "pandas", "pyarrow", "fsspec", "torch", "ray", "psutil",
+        "numpy", "gymnasium", "pydantic", "scipy", "pandas", "pyarrow", "fsspec", "torch", "ray", "psutil", "yaml",
         "filelock",
     },
     "launch": {

@@ -178,7 +178,7 @@ def test_a_network_over_parts_turns_with_its_devices_and_fits_another_number() -
 def test_the_critic_of_a_cell_sees_all_its_agents_and_no_other() -> None:
     torch.manual_seed(0)
     spec = network_spec(5, ModelPlacement(scaled(2, 3)).roles["device"].action_space)
-    critic = ValueNetwork(spec, (8, 8), agents=6, group_size=3)
+    critic = ValueNetwork(spec, (8, 8), group_size=3)
     rows = torch.rand(2, 6, 5)
     values = critic(rows)
     assert values.shape == (2, 6)

@@ -26,7 +26,8 @@ TOLERANCE = 1e-5
 def export_policy(policy: TrainedPolicy, path: Path | str) -> None:
     """Write the greedy policy; the suffix chooses the format. The file is run and compared before it is put in place.
 
-    The exported function maps observations float32 (M, d), or (M, n, d) with one network per agent, to raw actions.
+    The exported function maps observations float32 (M, d), or (M, n, d) of all agents where the network takes a cell's
+    agents together (`NetworkSpec.of_cells`), to raw actions.
 
     Args:
         policy: the trained policy.
@@ -40,7 +41,8 @@ def export_policy(policy: TrainedPolicy, path: Path | str) -> None:
         raise ValueError(unknown_name("export format", target.suffix, FORMATS))
     module = GreedyAction(policy.network).eval()
     spec = policy.spec
-    shape = (CHECK_ROWS, spec.agents, spec.observation_size) if spec.agents else (CHECK_ROWS, spec.observation_size)
+    agents = (spec.agents or CHECK_ROWS,) if spec.of_cells else ()
+    shape = (CHECK_ROWS, *agents, spec.observation_size)
     rows = np.random.default_rng(0).random(shape, dtype=np.float32)
     with replacing(target) as temporary:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -61,13 +63,14 @@ def _onnx(module: GreedyAction, rows: torch.Tensor, path: Path) -> Callable[[Arr
             f"export to ONNX needs the extra 'export' (pip install 'edgemarl[export]'): {error}"
         ) from error
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which nothing here uses
+    agents = {1: torch.export.Dim("agents")} if module.network.spec.sets else {}
     program = torch.onnx.export(
         module,
         (rows,),
         dynamo=True,
         input_names=["observations"],
         output_names=["actions"],
-        dynamic_shapes={"observations": {0: torch.export.Dim("rows")}},
+        dynamic_shapes={"observations": {0: torch.export.Dim("rows"), **agents}},
         verbose=False,
     )
     assert program is not None

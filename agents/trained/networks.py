@@ -26,7 +26,10 @@ CONSTANT_BELOW = 1e-10
 
 
 class Perceptron(nn.Module):
-    """A perceptron with orthogonal start and zero biases; shared (..., d) or stacked (M, n, d)."""
+    """A perceptron with orthogonal start and zero biases; shared (..., d) or stacked (M, n, d).
+
+    `blind` are inputs that a fresh network does not use: it starts as one without them and learns what they are for.
+    """
 
     def __init__(
         self,
@@ -36,6 +39,7 @@ class Perceptron(nn.Module):
         agents: int = 0,
         output_gain: float = 1.0,
         activation: Activation = "tanh",
+        blind: range = range(0),
     ) -> None:
         super().__init__()
         self.activation = activation
@@ -45,7 +49,10 @@ class Perceptron(nn.Module):
         self.biases = nn.ParameterList()
         for i, (rows, columns) in enumerate(itertools.pairwise(sizes)):
             gain = output_gain if i == len(hidden) else math.sqrt(2.0)
-            layers = [nn.init.orthogonal_(torch.empty(columns, rows), gain) for _ in range(max(agents, 1))]
+            used = [c for c in range(rows) if i or c not in blind]
+            layers = [torch.zeros(columns, rows) for _ in range(max(agents, 1))]
+            for layer in layers:
+                layer[:, used] = nn.init.orthogonal_(torch.empty(columns, len(used)), gain)
             if agents:
                 self.weights.append(nn.Parameter(torch.stack(layers).transpose(1, 2).contiguous()))
                 self.biases.append(nn.Parameter(torch.zeros(agents, 1, columns)))
@@ -61,27 +68,30 @@ class Perceptron(nn.Module):
 
 
 class PooledParts(nn.Module):
-    """Like parts (..., n, e) through one embedding, its mean over the parts, and a head (Deep Sets, arXiv:1703.06114).
+    """Like parts or agents (..., n, e) through one embedding, its mean over all, and a head.
 
-    The weights do not depend on n; a permutation of the parts permutes the outputs of `each`.
+    Deep Sets, arXiv:1703.06114. The weights do not depend on n; a permutation of the parts permutes the outputs of
+    `each`.
 
     Args:
         entries: e.
         hidden: widths of the embedding; the head has one hidden layer of the last width.
         outputs: entries a of the head.
         each: an output (..., n, a) for each part from its embedding and the mean, else one (..., a) from the mean.
+        blind: entries that a fresh network does not use.
+        apart: a fresh network of `each` does not use the mean either.
     """
 
     def __init__(
         self, entries: int, hidden: Sequence[int], outputs: int, each: bool, output_gain: float = 1.0,
-        activation: Activation = "tanh",
+        activation: Activation = "tanh", blind: range = range(0), apart: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         width, self.each = hidden[-1], each
         self.activate = {"tanh": torch.tanh, "relu": torch.relu}[activation]
-        self.embed = Perceptron(entries, hidden[:-1], width, output_gain=math.sqrt(2.0), activation=activation)
-        inputs = 2 * width if each else width
-        self.head = Perceptron(inputs, (width,), outputs, output_gain=output_gain, activation=activation)
+        self.embed = Perceptron(entries, hidden[:-1], width, 0, math.sqrt(2.0), activation, blind)
+        inputs, unused = (2 * width, range(width, 2 * width)) if each else (width, range(0))
+        self.head = Perceptron(inputs, (width,), outputs, 0, output_gain, activation, unused if apart else range(0))
 
     def forward(self, parts: torch.Tensor) -> torch.Tensor:
         embedded = self.activate(self.embed(parts))
@@ -90,14 +100,15 @@ class PooledParts(nn.Module):
         return out
 
 
-def divided(row: torch.Tensor, parts: Parts) -> torch.Tensor:
+def divided(row: torch.Tensor, parts: Parts, pool: int = 0) -> torch.Tensor:
     """A row (..., d) as parts (..., n, e'): own entries, the own group's entry, messages, common entries.
 
-    Entries beyond those of `parts` are messages: as many for every part if they divide by n, else common to all.
+    Behind the entries of `parts` stand messages, as many for every part if they divide by n, else common to all, and
+    `pool` entries that are common to all.
     """
     n, lead = parts.count, row.shape[:-1]
-    own, group, common, told = torch.split(
-        row, [n * parts.entries, parts.groups, parts.common, row.shape[-1] - parts.size], dim=-1
+    own, group, common, told, shared = torch.split(
+        row, [n * parts.entries, parts.groups, parts.common, row.shape[-1] - parts.size - pool, pool], dim=-1
     )
     columns = [own.reshape(*lead, n, parts.entries)]
     if parts.groups:
@@ -106,15 +117,16 @@ def divided(row: torch.Tensor, parts: Parts) -> torch.Tensor:
         common = torch.cat([common, told], dim=-1)
     elif told.shape[-1]:
         columns.append(told.reshape(*lead, n, -1))
+    common = torch.cat([common, shared], dim=-1)
     columns.append(common[..., None, :].expand(*lead, n, common.shape[-1]))
     return torch.cat(columns, dim=-1)
 
 
-def part_entries(parts: Parts, observation_size: int) -> int:
+def part_entries(parts: Parts, observation_size: int, pool: int = 0) -> int:
     """Entries e' of a part in `divided` rows of a size."""
-    told = observation_size - parts.size
+    told = observation_size - parts.size - pool
     heard = told if told % parts.count else told // parts.count
-    return parts.entries + bool(parts.groups) + parts.common + heard
+    return parts.entries + bool(parts.groups) + parts.common + pool + heard
 
 
 class PartsBody(nn.Module):
@@ -123,12 +135,14 @@ class PartsBody(nn.Module):
     def __init__(self, spec: NetworkSpec, outputs: int) -> None:
         super().__init__()
         self.parts = Parts(*spec.parts)
-        entries = part_entries(self.parts, spec.observation_size)
+        self.pool = spec.pool
+        entries = part_entries(self.parts, spec.observation_size, spec.pool)
         blocks = outputs // self.parts.count
-        self.network = PooledParts(entries, spec.hidden, blocks, True, spec.output_gain, spec.activation)
+        blind = range(entries - spec.pool, entries)
+        self.network = PooledParts(entries, spec.hidden, blocks, True, spec.output_gain, spec.activation, blind)
 
     def forward(self, row: torch.Tensor) -> torch.Tensor:
-        each: torch.Tensor = self.network(divided(row, self.parts))
+        each: torch.Tensor = self.network(divided(row, self.parts, self.pool))
         return each.transpose(-1, -2).flatten(-2)
 
 
@@ -194,18 +208,15 @@ class PolicyNetwork(nn.Module):
         self.normaliser = Normaliser(spec.observation_size, spec.agents) if spec.normalise else None
         self.head = head_of(spec)
         outputs = self.head.outputs * (2 if spec.state_std else 1)
+        blind = range(spec.observation_size - spec.pool, spec.observation_size)
+        start = spec.output_gain, spec.activation, blind
         self.body: nn.Module
         if spec.parts:
             self.body = PartsBody(spec, outputs)
+        elif spec.sets:
+            self.body = PooledParts(spec.inputs, spec.hidden, outputs, True, *start, apart=True)
         else:
-            self.body = Perceptron(
-                spec.inputs,
-                spec.hidden,
-                outputs,
-                spec.agents,
-                output_gain=spec.output_gain,
-                activation=spec.activation,
-            )
+            self.body = Perceptron(spec.inputs, spec.hidden, outputs, spec.agents, *start)
         if spec.kind == "box" and not spec.state_std and not spec.deterministic:
             free = self.head.outputs // (spec.parts[0] if spec.parts else 1)
             shape = (spec.agents, free) if spec.agents else (free,)
@@ -214,16 +225,17 @@ class PolicyNetwork(nn.Module):
     @torch.no_grad()
     def start_from(self, action: Sequence[float]) -> None:
         """Set the last biases so that a fresh network's mean is about this raw Box action, whatever the row."""
-        assert isinstance(self.body, Perceptron)
+        last = self.body.head if isinstance(self.body, PooledParts) else self.body
+        assert isinstance(last, Perceptron)
         assert isinstance(self.head, Box)
         mean = self.head.from_env(torch.tensor(action, dtype=torch.float64))
-        self.body.biases[-1][..., : len(mean)] = mean
+        last.biases[-1][..., : len(mean)] = mean
 
     def forward(self, observations: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """Distribution parameters.
 
         Args:
-            observations: (..., d); (M, n, d) if stacked.
+            observations: (..., d); (M, n, d) if `spec.of_cells`.
             mask: (..., outputs) bool, the choices that may be taken.
         """
         out: torch.Tensor = self.body(network_inputs(self.spec, observations, self.normaliser))
@@ -237,43 +249,49 @@ class PolicyNetwork(nn.Module):
 
 
 class ValueNetwork(nn.Module):
-    """State value (...,) of observations (..., d), or the values (M, n) of n agents from one global state (M, D).
+    """State value (...,) of observations (..., d), one head for every agent.
 
     Args:
         spec: the policy's; a row that divides into parts is judged by the mean over its parts.
         hidden: widths.
-        global_size: entries D of the global state if the critic sees it, else 0.
-        agents: n.
-        group_size: consecutive agents that share one reward, hence one value, from the mean over their rows; or 0.
+        pool: entries of the pooled rows of all agents, seen beside the row.
         foreseen: entries of what the next slots bring, seen beside the row.
+        group_size: consecutive agents that share one reward, hence one value, from the mean over their rows; or 0.
     """
 
     def __init__(
-        self, spec: NetworkSpec, hidden: Sequence[int], global_size: int = 0, agents: int = 0, group_size: int = 0,
-        foreseen: int = 0,
-    ) -> None:  # fmt: skip
+        self, spec: NetworkSpec, hidden: Sequence[int], pool: int = 0, foreseen: int = 0, group_size: int = 0
+    ) -> None:
         super().__init__()
-        inputs = (global_size or spec.inputs) + foreseen
-        self.spec, self.of_global_state, self.group_size = spec, bool(global_size), group_size
-        self.parts = Parts(*spec.parts) if spec.parts and not global_size else None
-        stacked = 0 if global_size else spec.agents
-        self.normaliser = Normaliser(global_size or spec.observation_size, stacked) if spec.normalise else None
+        self.spec, self.group_size = spec, group_size
+        self.parts = Parts(*spec.parts) if spec.parts else None
+        self.normaliser = Normaliser(spec.observation_size, spec.agents) if spec.normalise else None
+        self.pool_normaliser = Normaliser(pool) if spec.normalise and pool else None
+        own = spec.inputs if self.parts is None else part_entries(self.parts, spec.inputs, spec.pool)
+        inputs = own + pool + foreseen
         self.body: nn.Module
         if self.parts is not None or group_size:
-            entries = inputs if self.parts is None else part_entries(self.parts, inputs)
-            self.body = PooledParts(entries, hidden, 1, each=False)
+            self.body = PooledParts(inputs, hidden, 1, each=False)
+        elif spec.sets:
+            self.body = PooledParts(inputs, hidden, 1, each=True)
         else:
-            self.body = Perceptron(inputs, hidden, agents if global_size else 1, stacked)
+            self.body = Perceptron(inputs, hidden, 1, spec.agents)
 
-    def forward(self, inputs: torch.Tensor, foreseen: torch.Tensor | None = None) -> torch.Tensor:
-        if self.of_global_state:
-            x = inputs if self.normaliser is None else self.normaliser(inputs)
-        else:
-            x = network_inputs(self.spec, inputs, self.normaliser)
-        if foreseen is not None:
-            x = torch.cat([x, foreseen], dim=-1)
+    def forward(
+        self, rows: torch.Tensor, pool: torch.Tensor | None = None, foreseen: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Values (...,) of rows (..., d) beside pools (..., p) and what is foreseen (..., f)."""
+        x = network_inputs(self.spec, rows, self.normaliser)
+        if self.parts is not None:
+            x = divided(x, self.parts, self.spec.pool)
+        if pool is not None and self.pool_normaliser is not None:
+            pool = self.pool_normaliser(pool)
+        for beside in (pool, foreseen):
+            if beside is not None:
+                wide = beside if self.parts is None else beside[..., None, :].expand(*x.shape[:-1], -1)
+                x = torch.cat([x, wide], dim=-1)
         if self.group_size:
-            cells: torch.Tensor = self.body(x.unflatten(-2, (-1, self.group_size)))[..., 0]
+            cells: torch.Tensor = self.body(x.reshape(*x.shape[:-2], -1, self.group_size, x.shape[-1]))[..., 0]
             return cells.repeat_interleave(self.group_size, dim=-1)
-        out: torch.Tensor = self.body(x if self.parts is None else divided(x, self.parts))
-        return out if self.of_global_state else out[..., 0]
+        out: torch.Tensor = self.body(x)
+        return out[..., 0]

@@ -111,9 +111,9 @@ class TrainedPolicy:
         if not self.spec.parts or role is None or role.parts is None:
             return self
         old, new = Parts(*self.spec.parts), role.parts
-        told = self.spec.observation_size - old.size
+        told = self.spec.observation_size - old.size - self.spec.pool
         told = told if told % old.count else told // old.count * new.count
-        box = network_spec(new.size + told, role.action_space)
+        box = network_spec(new.size + self.spec.pool + told, role.action_space)
         spec = dataclasses.replace(
             self.spec, observation_size=box.observation_size, shape=box.shape, low=box.low, high=box.high,
             parts=dataclasses.astuple(new),

@@ -42,6 +42,8 @@ class NetworkSpec:
         hybrid: fields of `HybridAction` for a joint action of discrete and continuous parts.
         price: fields of `edgemarl.agents.trained.priced_network.PriceSpec` where the network sets its own price.
         parts: count, entries, groups, common of `envs.scenario.Parts` for a network that treats the row's parts alike.
+        pool: entries at the end of the row that hold the pooled rows of all agents; a fresh policy does not use them.
+        sets: one network that decides for all agents of a cell from the set of their rows (Deep Sets).
     """
 
     observation_size: int
@@ -67,11 +69,18 @@ class NetworkSpec:
     price: dict[str, Any] | None = None
     hybrid: dict[str, Any] | None = None
     parts: tuple[int, ...] = ()
+    pool: int = 0
+    sets: bool = False
 
     @property
     def inputs(self) -> int:
         """Numbers that go into the first layer: the row, and the indicators of its levels."""
         return self.observation_size + sum(values for _, values in self.one_hot)
+
+    @property
+    def of_cells(self) -> bool:
+        """Whether the network takes the rows (..., n, d) of a cell's agents together, not an agent's row alone."""
+        return bool(self.agents) or self.sets
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

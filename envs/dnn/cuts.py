@@ -41,6 +41,7 @@ def cut_costs(
     device_memory_factor: float,
     edge_memory_factor: float,
     transmit_result_when_local: bool,
+    measured_hz: tuple[float, float] | None = None,
 ) -> CutCosts:
     """Tables of N devices' networks (model_partitioning paper, Sec. II; eq. 6 with errata 4 and 5).
 
@@ -51,13 +52,14 @@ def cut_costs(
         parameter_bytes, activation_bytes: bytes per element in memory.
         device_memory_factor, edge_memory_factor: weights of parameters stored on either side.
         transmit_result_when_local: l = L sends the result (the printed formula).
+        measured_hz: CPU rates of device and server at which layers were timed; None: work follows from MACs.
     """
     width = max(p.layers for p in profiles) + 1
     rows: dict[int, Array] = {}
     for p in profiles:
         if id(p) in rows:
             continue
-        local = p.local_macs * cycles_per_mac
+        local, remote = work_cycles(p, cycles_per_mac, measured_hz)
         sent = np.where(np.arange(p.layers + 1) == 0, input_bits, feature_bits) * p.activation_elements
         if not transmit_result_when_local:
             sent[-1] = 0.0
@@ -67,6 +69,26 @@ def cut_costs(
         stored_below = device_memory_factor * parameter_bytes * p.local_parameters
         stored_above = edge_memory_factor * parameter_bytes * (p.local_parameters[-1] - p.local_parameters)
         memory = stored_below + largest_below + stored_above + largest_above
-        columns = np.stack([local, local[-1] - local, sent, memory])
+        columns = np.stack([local, remote, sent, memory])
         rows[id(p)] = np.pad(columns, ((0, 0), (0, width - 1 - p.layers)), mode="edge")
     return CutCosts(*np.stack([rows[id(p)] for p in profiles], axis=1))
+
+
+def work_cycles(
+    profile: LayerProfile, cycles_per_mac: float, measured_hz: tuple[float, float] | None = None
+) -> tuple[Array, Array]:
+    """Work (L+1,) of layers 1..l on the device and of layers l+1..L at the edge, in cycles, for every cut l.
+
+    Args:
+        profile: the layers.
+        cycles_per_mac: rho; layers that were not timed on a side take it there.
+        measured_hz: CPU rates of device and server at which the layers took `time_s` and `edge_time_s`.
+    """
+    local = profile.local_macs * cycles_per_mac
+    remote = local[-1] - local
+    if measured_hz is not None and profile.time_s:
+        local = measured_hz[0] * np.concatenate([[0.0], np.cumsum(profile.time_s)])
+    if measured_hz is not None and profile.edge_time_s:
+        below = measured_hz[1] * np.concatenate([[0.0], np.cumsum(profile.edge_time_s)])
+        remote = np.maximum(below[-1] - below, 0.0)
+    return local, remote

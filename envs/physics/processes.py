@@ -67,6 +67,29 @@ def markov_channel(rng: np.random.Generator, transition: Array, slots: int, coun
     return states
 
 
+def fitted_channel(series: Array, states: int) -> tuple[Array, Array]:
+    """Gains (S,), rising, and transition matrix (S, S) of a Markov chain from measured gains: equally frequent states.
+
+    Args:
+        series: gains (L, ...), slot first; each further entry is a chain of its own, all of one law.
+        states: states at most; fewer where the gains take fewer values.
+
+    Returns:
+        the mean gain of each state, and the share of its slots after which each state came.
+    """
+    values = np.asarray(series, np.float64)
+    distinct = np.unique(values)
+    inner = distinct[1:] if len(distinct) <= states else np.unique(np.quantile(values, np.arange(1, states) / states))
+    state = np.searchsorted(inner, values, side="right")
+    found, state = np.unique(state, return_inverse=True)
+    state = state.reshape(values.shape)
+    gains = np.array([values[state == i].mean() for i in range(len(found))])
+    pairs = state[:-1] * len(found) + state[1:]
+    counts = np.bincount(pairs.reshape(-1), minlength=len(found) ** 2).reshape(len(found), len(found)).astype(float)
+    counts[counts.sum(axis=1) == 0] = 1.0  # a state that was seen in the last slot only
+    return gains, counts / counts.sum(axis=1, keepdims=True)
+
+
 def check_transition(transition: Array, states: int) -> None:
     """Raise `ValueError` unless the field channel_transition is a stochastic matrix (states, states)."""
     p = np.asarray(transition, np.float64)

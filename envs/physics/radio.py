@@ -17,6 +17,16 @@ def from_db(value_db: Any) -> Array:
     return np.asarray(10.0 ** (np.asarray(value_db) / 10.0))
 
 
+def to_db(ratio: Any) -> Array:
+    """Ratio -> decibels."""
+    return np.asarray(10.0 * np.log10(ratio))
+
+
+def dbm_to_w(power_dbm: Any) -> Array:
+    """Power over 1 mW in decibels -> W."""
+    return np.asarray(1e-3 * from_db(power_dbm))
+
+
 def path_loss_db(distance_m: Any, db_at_1m: float, db_per_decade: float) -> Array:
     """Log-distance path loss in dB (sequential_offloading paper, Sec. VI: 30.6 + 37.6 log10 d)."""
     return np.asarray(db_at_1m + db_per_decade * np.log10(distance_m))
@@ -32,9 +42,23 @@ def spectral_efficiency(gain_per_w: Any, power_w: float, snr_gap: float) -> Arra
     return np.asarray(np.log2(1.0 + np.asarray(gain_per_w) * (power_w / snr_gap)))
 
 
+def snr_of_rate(rate_bps: Any, bandwidth_hz: float, snr_gap: float = 1.0) -> Array:
+    """Signal-to-noise ratio Gamma (2^(R/B) - 1) that carries a rate: the inverse of `shannon_rate_bps`."""
+    from edgemarl.envs.physics.transmit_power import required_power_w  # compiled: takes a second to load
+
+    efficiency = np.asarray(rate_bps, np.float64) / bandwidth_hz
+    return np.asarray(required_power_w(efficiency, 1.0, snr_gap))  # the power at which a gain of 1/W carries it
+
+
 def antenna_path_gain(distance_m: Any, antenna_gain: float, carrier_hz: float, exponent: float) -> Array:
     """Mean power gain A (c / (4 pi f d))^n with c = 3e8 m/s (model_partitioning paper, Sec. V-A)."""
     return np.asarray(antenna_gain * (3e8 / (4.0 * np.pi * carrier_hz * np.asarray(distance_m))) ** exponent)
+
+
+def antenna_path_distance_m(gain: Any, antenna_gain: float, carrier_hz: float, exponent: float) -> Array:
+    """Distance at which `antenna_path_gain` is the given gain > 0."""
+    reach = (antenna_gain / np.asarray(gain, np.float64)) ** (1.0 / exponent)
+    return np.asarray(3e8 / (4.0 * np.pi * carrier_hz) * reach)
 
 
 def fdma_rate_bps(share: Any, bandwidth_hz: float, snr: Any) -> Array:

@@ -8,6 +8,7 @@ from pathlib import Path
 from edgemarl.envs.registry import scenario_class
 from edgemarl.launch.experiment.calculations import calculate
 from edgemarl.launch.experiment.plan import load_preset, make_plan, parse_overrides, preset_names, scenario_preset
+from edgemarl.launch.experiment.played import TraceFile, file_scenario
 from edgemarl.launch.experiment.run import Experiment
 from edgemarl.launch.experiment.store import working_in
 from edgemarl.launch.progress import Bars
@@ -15,22 +16,25 @@ from edgemarl.launch.report.tables import calculation_table, terminal_table, wid
 
 
 def compare(
-    preset: str | None, scenario: str | None, controllers: str | None, trace: Path | None, networks: int | None,
-    settings: Sequence[str], out: Path | None, seed: int, command: str,
+    preset: str | None, scenario: str | None, controllers: str | None, trace: TraceFile | None, networks: int | None,
+    slots: int | None, warmup: int | None, settings: Sequence[str], out: Path | None, seed: int, command: str,
 ) -> None:  # fmt: skip
     """Run a comparison and print its table.
 
     Raises:
         ValueError: neither or both of preset and scenario, or anything that `make_plan` or `Experiment` rejects.
     """
+    if preset is None and scenario is None and trace is not None:
+        scenario = file_scenario(trace.path)
     if (preset is None) == (scenario is None):
         raise ValueError("compare needs either --preset NAME or --scenario NAME")
     named = preset or scenario or ""
     chosen = load_preset(preset) if preset else scenario_preset(named)
     names = [name.strip() for name in (controllers or "").split(",") if name.strip()]
     plan = make_plan(
-        named, chosen, overrides=parse_overrides(settings), seed=seed, networks=networks, chosen=names, trace_file=trace
-    )
+        named, chosen, overrides=parse_overrides(settings), seed=seed, networks=networks, chosen=names, trace=trace,
+        slots=slots, warmup=warmup, quarter_warmup=preset is None,
+    )  # fmt: skip
     folder = out or Path("results") / named.removesuffix(".yaml")
     with working_in(folder), Bars() as bars:
         experiment = Experiment(plan, folder, bars)
@@ -48,6 +52,8 @@ def compare(
         console.print(terminal_table(result))
     for table in calculated:
         console.print(calculation_table(table))
+    if experiment.played is not None and trace is not None:
+        console.print(f"trace {trace.path}: {'; '.join(experiment.played.sentences())}.", soft_wrap=True, markup=False)
     if experiment.reused:
         console.print(f"{experiment.reused} finished results of the same settings were taken from {folder}")
     console.print(f"report: {paths['report']}")
@@ -67,4 +73,4 @@ def reproduce(scenario: str, networks: int | None, out: Path, seed: int) -> None
         options = f"--preset {name} --out {out / name} --seed {seed}" + (
             "" if networks is None else f" --networks {networks}"
         )
-        compare(name, None, None, None, networks, [], out / name, seed, f"edgemarl compare {options}")
+        compare(name, None, None, None, networks, None, None, [], out / name, seed, f"edgemarl compare {options}")

@@ -39,7 +39,8 @@ def export(run: Path, form: str, out: Path | None) -> None:
 def interface(policy: TrainedPolicy) -> str:
     """What the exported function takes and gives."""
     spec, head = policy.spec, policy.network.head
-    rows = f"(M, {spec.agents}, {spec.observation_size})" if spec.agents else f"(M, {spec.observation_size})"
+    agents = (str(spec.agents or "n"),) if spec.of_cells else ()
+    rows = f"({', '.join(('M', *agents, str(spec.observation_size)))})"
     kind = "indices" if isinstance(head, Choice) and not isinstance(head, Grid) else "actions"
     where = f"of role '{policy.role}' in '{policy.scenario}'"
     return f"observations float32 {rows} {where} -> {kind}, {head.action_size} each"

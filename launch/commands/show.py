@@ -1,22 +1,15 @@
-"""What the short commands print: scenarios, parameters, traces."""
+"""What the short commands print: scenarios and their parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
-import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
 from edgemarl.agents.registry import playbook_of
 from edgemarl.envs.config import config_fields
-from edgemarl.envs.registry import make_scenario, scenario_class, scenario_names
-from edgemarl.envs.trace import trace_fields
-from edgemarl.launch.experiment.plan import parse_overrides
+from edgemarl.envs.registry import scenario_class, scenario_names
 from edgemarl.launch.recipes import recipes
 from edgemarl.launch.report.tables import wide_console
-from edgemarl.marl.evaluation.traces import load_trace, read_table, save_trace
 
 
 def scenarios() -> None:
@@ -53,34 +46,3 @@ def scenario(name: str) -> None:
         for recipe, fields in named.items():
             table.add_row(recipe, str(fields.get("about", "")))
         console.print(table)
-
-
-def sample_trace(name: str, out: Path, cells: int, slots: int | None, settings: Sequence[str], seed: int) -> None:
-    """Draw a trace and write it."""
-    if seed < 0:
-        raise ValueError(f"seed = {seed} is not legal: must be an integer >= 0")
-    built = make_scenario(name, **parse_overrides(settings))
-    trace = built.sample_trace(np.random.default_rng(seed), cells, slots)
-    path = save_trace(out, built, trace)
-    wide_console().print(f"{path}: {trace.cells} cells, {trace.slots} steps of {name}", soft_wrap=True)
-
-
-def describe_trace(file: Path, name: str | None, settings: Sequence[str]) -> None:
-    """Check a file against its scenario and print what its fields hold."""
-    _, about = read_table(file)
-    if name is None and "scenario" not in about:
-        raise ValueError(
-            f"{file} does not say of which scenario it is: give --scenario, one of {', '.join(scenario_names())}"
-        )
-    config = {} if name is not None else about["config"]
-    built = make_scenario(name or about["scenario"], **{**config, **parse_overrides(settings)})
-    loaded = load_trace(file, built)
-    trace, console = loaded.trace, wide_console()
-    console.print(f"{file}: {trace.cells} cells, {trace.slots} steps of {built.name}", soft_wrap=True)
-    table = Table("field", "unit", "drawn", "shape", "from", "mean", "lowest", "highest")
-    for field, meta in trace_fields(type(trace)).items():
-        values = getattr(trace, field)
-        origin = "file" if field in loaded.measured else "derived" if field in loaded.derived else "sampled"
-        numbers = [f"{number:.4g}" for number in (values.mean(), values.min(), values.max())]
-        table.add_row(field, meta["unit"], f"per {meta['kind']}", str(values.shape), origin, *numbers)
-    console.print(table)

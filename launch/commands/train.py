@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,17 +13,35 @@ import yaml
 
 from edgemarl.envs.registry import scenario_class
 from edgemarl.launch.experiment.plan import parse_overrides
+from edgemarl.launch.experiment.played import TraceFile, file_network, file_scenario
 from edgemarl.launch.recipes import resolved
+from edgemarl.marl.evaluation.tables import file_digest
 
 if TYPE_CHECKING:
     from edgemarl.marl.training.config import TrainConfig
 
 
-def run_config(scenario: str, settings: Sequence[str], training: Sequence[str], seed: int, **named: Any) -> TrainConfig:
-    """A training config from the command line; `named` may hold a recipe."""
+def run_config(
+    scenario: str | None, settings: Sequence[str], training: Sequence[str], seed: int, trace: TraceFile | None = None,
+    **named: Any,
+) -> TrainConfig:  # fmt: skip
+    """A training config from the command line; `named` may hold a recipe.
+
+    With a trace file it trains in the network that the file is of, on stretches of the file.
+    """
     from edgemarl.marl.training.config import TrainConfig
 
+    scenario = scenario or (None if trace is None else file_scenario(trace.path))
+    if trace is not None and scenario is None:
+        raise ValueError(f"{trace.path} does not say of which scenario it is: give --scenario NAME")
+    scenario = scenario or "sequential_offloading"
     fields = {"set": dict(parse_overrides(settings)), "seed": seed, **training_fields(training, **named)}
+    if trace is not None:
+        fields["set"] = {**file_network(trace.path, scenario), **fields["set"]}
+        fields |= {
+            "trace": str(trace.path), "trace_digest": file_digest(trace.path), "trace_ignore": trace.ignore,
+            "train_share": 0.7 if trace.train_share is None else trace.train_share,
+        }  # fmt: skip
     return TrainConfig(scenario=scenario, **resolved(scenario_class(scenario).name, fields))
 
 
@@ -35,24 +54,30 @@ def training_fields(training: Sequence[str], **named: Any) -> dict[str, Any]:
     return fields | {name: value for name, value in named.items() if value is not None}
 
 
-def saved_config(folder: Path, agent_steps: int | None) -> TrainConfig:
+def saved_config(folder: Path, agent_steps: int | None, trust: bool = False) -> TrainConfig:
     """The config of a run to be resumed, with a larger budget if one is given.
 
     Raises:
-        ValueError: the folder holds no run.
+        ValueError: the folder holds no run, or one that names code and that somebody else made.
     """
     from edgemarl.marl.training.config import TrainConfig
-    from edgemarl.marl.training.folder import read_json
+    from edgemarl.marl.training.folder import RunFolder
 
-    file = folder / "config.json"
-    if not file.is_file():
-        raise ValueError(f"{folder} holds no training run (no config.json)")
-    config = TrainConfig.from_dict(read_json(file))
+    run = RunFolder(folder)
+    if not run.config.is_file():
+        raise ValueError(f"{folder} holds no training run (no {run.config.name})")
+    config = TrainConfig.from_dict(run.settings(trust))
     return config if agent_steps is None else dataclasses.replace(config, agent_steps=agent_steps)
 
 
-def train_command(config: TrainConfig, folder: Path, storage: str | None = None, fresh: bool = False) -> None:
-    """Train, or go on with the run that is there, and say where the run is and how to compare it."""
+def train_command(
+    config: TrainConfig, folder: Path, storage: str | None = None, fresh: bool = False, trust: bool = False
+) -> int:
+    """Train, or go on with the run that is there, and say where the run is and how to compare it.
+
+    Returns:
+        exit code: 1 if training went wrong.
+    """
     from rich.console import Console
 
     from edgemarl.launch.progress import Bars
@@ -68,11 +93,20 @@ def train_command(config: TrainConfig, folder: Path, storage: str | None = None,
                 lines(row, share)
 
         bars("training", 0, config.agent_steps)
-        result = stored_train(config, str(folder), storage, resume=not fresh, progress=told)
+        result = stored_train(config, str(folder), storage, resume=not fresh, progress=told, trust=trust)
     last = result.curve.iloc[-1]
     where = storage_path(storage, str(folder))
     console.print(f"{where}: {int(last['agent_steps'])} agent-steps in {result.training_s:.0f} s")
-    console.print(f"compare it: edgemarl compare --scenario {config.scenario} --controllers random,{result.path}")
+    hint = f"compare it: edgemarl compare --scenario {config.scenario} --controllers random,{result.path}"
+    if config.trace:
+        share = config.train_share
+        console.print(f"trained on stretches of the first {share:.0%} of the slots of {config.trace}", soft_wrap=True)
+        hint += f" --trace {config.trace} --train-share {share:g}"
+    console.print(hint, soft_wrap=True, markup=False)
+    if result.problem:
+        good = f"; the last save before that: {result.good}" if result.good else ""
+        sys.stderr.write(f"edgemarl: training went wrong: {result.problem}{good}\n")
+    return 1 if result.problem else 0
 
 
 class Lines:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +17,7 @@ from edgemarl.envs.scenarios.model_partitioning import (
     ModelPartitioningDecisions,
     ModelPartitioningExogenous,
 )
+from edgemarl.launch.dnn.user_code import load_module, user_code
 from edgemarl.launch.experiment.plan import parse_overrides
 from edgemarl.launch.report.numerals import duration, significant
 from edgemarl.launch.report.tables import wide_console
@@ -29,6 +27,8 @@ if TYPE_CHECKING:
 
 SHARE_OF = 5
 """The picture gives the one device a fifth of the default cell, as with five devices that share equally."""
+WIDEST_IN = 60.0
+"""Width of the picture in inches at most; of more than a hundred cuts not all are named."""
 
 
 def profile(
@@ -38,7 +38,7 @@ def profile(
     """Profile a module, print its table, write `NAME.csv`, `NAME.yaml` and the picture `NAME.png`/`.svg` to a folder.
 
     Args:
-        target: "module:factory"; the factory takes no argument and returns a `torch.nn.Module`.
+        target: "module:Name" or "path/to/file.py:Name": a `torch.nn.Module`, or what makes one without arguments.
         inputs: shape of each input without the batch axis, and its type: "3,224,224" or "128:int64".
         csv: write only the layer table, to this file.
         out: folder of the files; default `results/profile`.
@@ -47,27 +47,27 @@ def profile(
         settings: config fields of `model_partitioning` that the picture uses.
 
     Raises:
-        ValueError: a target that does not exist or gives no module, a shape that is none, illegal settings.
+        ValueError: a target that does not exist or gives no module, a shape that is none, illegal settings, a file that
+            cannot be written, whatever goes wrong in the user's code.
     """
     from edgemarl.launch.dnn.profiler import profile as run
 
-    if repeats < 0:
-        raise ValueError(f"repeats = {repeats} is not legal: must be an integer >= 0")
-    example = tuple(_zeros(text) for text in inputs)
+    _check_options(csv, repeats, energy_budget_j, memory_budget_bytes, settings)
+    folder = out or Path("results") / "profile" if csv is None else csv.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"output folder {folder} cannot be used: {error.strerror or error}") from None
+    example = tuple(_example(text) for text in inputs)
     table = run(load_module(target), example, repeats=repeats)
     layer_profile = table.as_profile(energy_budget_j, memory_budget_bytes)
-    name = target.partition(":")[2]
+    name = target.rpartition(":")[2]
     console = wide_console()
     console.print(_printed(table, name))
     if csv is not None:
         save_profile(layer_profile, csv)
         console.print(f"table: {csv}")
         return
-    folder = out or Path("results") / "profile"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"output folder {folder} cannot be used: {error.strerror or error}") from None
     table.write_csv(folder / f"{name}.csv")
     save_profile(layer_profile, folder / f"{name}.yaml")
     figure = draw_cuts(name, layer_profile, cut_delays(name, layer_profile, settings))
@@ -78,36 +78,8 @@ def profile(
     console.print(f"use it: --set profiles={folder / f'{name}.yaml'} --set model_pattern={name}")
 
 
-def load_module(target: str) -> Any:
-    """The module that "module:factory" makes; the working folder is on the path.
-
-    Raises:
-        ValueError: nothing there, or no `torch.nn.Module`.
-    """
-    import torch
-
-    where, sign, attribute = target.partition(":")
-    if not sign or not where or not attribute:
-        raise ValueError(
-            f"'{target}' is not legal: must be MODULE:FACTORY, such as edgemarl.launch.dnn.examples:resnet18"
-        )
-    sys.path.insert(0, os.getcwd())
-    try:
-        found = getattr(importlib.import_module(where), attribute)
-    except ImportError as error:
-        raise ValueError(f"'{where}' cannot be imported: {error}") from None
-    except AttributeError:
-        raise ValueError(f"'{where}' has no '{attribute}'") from None
-    finally:
-        sys.path.remove(os.getcwd())
-    made = found() if callable(found) and not isinstance(found, torch.nn.Module) else found
-    if not isinstance(made, torch.nn.Module):
-        raise ValueError(f"'{target}' gives a {type(made).__name__}, must be a torch.nn.Module or make one")
-    return made
-
-
-def _zeros(text: str) -> Any:
-    """A batch of one request of zeros, from "3,224,224" or "128:int64"."""
+def _example(text: str) -> Any:
+    """A batch of one request, from "3,224,224" or "128:int64": real numbers in [0, 1), whole ones 0."""
     import torch
 
     shape, _, kind = text.partition(":")
@@ -121,7 +93,22 @@ def _zeros(text: str) -> Any:
             f"input = '{text}' is not legal: must be whole numbers >= 1 with commas, such as 3,224,224, and the torch"
             " type after a colon where it is not float32, such as 128:int64"
         )
-    return torch.zeros(1, *sizes, dtype=dtype)
+    with user_code(f"input = '{text}' cannot be made"):
+        if dtype.is_floating_point or dtype.is_complex:
+            return torch.rand(1, *sizes, generator=torch.Generator().manual_seed(0)).to(dtype)
+        return torch.zeros(1, *sizes, dtype=dtype)
+
+
+def _check_options(
+    csv: Path | None, repeats: int, energy_budget_j: float, memory_budget_bytes: float, settings: Sequence[str]
+) -> None:
+    """Raises ValueError for what would fail after the work."""
+    if repeats < 0:
+        raise ValueError(f"repeats = {repeats} is not legal: must be an integer >= 0")
+    if csv is not None and (csv.suffix not in (".csv", ".yaml", ".yml") or csv.is_dir()):
+        raise ValueError(f"csv = {csv} is not legal: must be a file whose name ends with .csv or .yaml")
+    LayerProfile(1, (1,), (0,), (1,), energy_budget_j, memory_budget_bytes)
+    make_scenario("model_partitioning", **parse_overrides(settings))
 
 
 def _printed(table: LayerTable, name: str) -> Table:
@@ -163,7 +150,7 @@ def draw_cuts(name: str, layer_profile: LayerProfile, delays: dict[str, np.ndarr
     from matplotlib.figure import Figure
 
     count = layer_profile.layers + 1
-    figure = Figure(figsize=(max(5.0, 0.55 * count + 2.5), 4.2), layout="constrained")
+    figure = Figure(figsize=(min(max(5.0, 0.55 * count + 2.5), WIDEST_IN), 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     bottom, where = np.zeros(count), np.arange(count)
@@ -177,7 +164,8 @@ def draw_cuts(name: str, layer_profile: LayerProfile, delays: dict[str, np.ndarr
         axes.plot(where, measured, "k.--", lw=1, label="layers 1..l measured on this CPU")
     names = layer_profile.names or tuple(str(i) for i in where[1:])
     labels = ["input", *names]
-    axes.set_xticks(where, [f"{i}: {label}" for i, label in enumerate(labels)], rotation=55, ha="right", fontsize=8)
+    named = where[:: 1 + int(0.55 * count / WIDEST_IN)]
+    axes.set_xticks(named, [f"{i}: {labels[i]}" for i in named], rotation=55, ha="right", fontsize=8)
     axes.set_xlabel("cut after layer")
     axes.set_ylabel("delay of a request [ms]")
     axes.set_title(f"{name}: delay against the cut", loc="left", fontsize=11)

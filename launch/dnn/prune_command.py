@@ -8,7 +8,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from edgemarl.launch.dnn.pruning import FineTuning, PruningProfile, load_factory, profile_pruning, write_profile
+from edgemarl.launch.dnn.pruning import FineTuning, PruningProfile, profile_pruning, write_profile
+from edgemarl.launch.dnn.user_code import load_factory, made_module, user_code
 from edgemarl.launch.progress import Bars
 
 
@@ -18,8 +19,8 @@ def profile_pruning_command(
     """Prune, fine-tune, measure, fit and write.
 
     Args:
-        model: "module:function" that returns a trained `torch.nn.Module`.
-        data: "module:function" that returns batches (inputs, classes) to test on, or (train, test).
+        model: "module:Name" or "path/to/file.py:Name" that returns a trained `torch.nn.Module`.
+        data: likewise, that returns batches (inputs, classes) to test on, or (train, test).
         rates: nominal pruning rates with commas.
         epochs, learning_rate: of the training after pruning.
         out: YAML file.
@@ -27,7 +28,7 @@ def profile_pruning_command(
 
     Raises:
         ValueError: a factory that cannot be loaded or returns something else, illegal rates, a file that cannot be
-            written.
+            written, whatever goes wrong in the user's code.
     """
     try:
         nominal = [float(rate) for rate in rates.split(",")]
@@ -36,12 +37,12 @@ def profile_pruning_command(
     if out.suffix not in (".yaml", ".yml") or not out.parent.is_dir():
         raise ValueError(f"output file {out} is not legal: must be a .yaml file in a folder that exists")
     tuning = FineTuning(epochs, learning_rate)
-    build, load = load_factory(model), load_factory(data)
+    build, load = load_factory(model, "network"), load_factory(data, "data")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network, batches = build(), load()
-        if not isinstance(network, torch.nn.Module):
-            raise ValueError(f"factory {model} returned a {type(network).__name__}, must return a torch.nn.Module")
+        network = made_module(build, model)
+        with user_code(f"data '{data}' cannot be made"):
+            batches = load()
         train, test = batches if isinstance(batches, tuple) and len(batches) == 2 else (None, batches)
         with Bars() as bars:
             profile = profile_pruning(

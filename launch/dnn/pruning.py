@@ -8,11 +8,9 @@ again. Accuracies are relative to the full network.
 from __future__ import annotations
 
 import copy
-import os
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +18,18 @@ import numpy as np
 import torch
 import yaml
 from torch import nn
-from torch.nn.utils import prune
+from torch.nn.utils import parametrize, prune
 
 from edgemarl.envs.files import write_text
+from edgemarl.launch.dnn.trace import trace
+from edgemarl.launch.dnn.user_code import Refused, network_name, user_code
 
 DEGREE = 3
 """Of the polynomial (1); the paper found higher ones no better."""
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 Batches = Iterable[Any]
 """Yields (inputs, class indices)."""
+EMPTY = "the data to test on are empty: must be batches (inputs, classes)"
 
 
 @dataclass(frozen=True)
@@ -105,11 +106,15 @@ def profile_pruning(
         progress: called with (done, total).
 
     Raises:
-        ValueError: illegal rates or epochs, fine-tuning without data, nothing to prune, a network that is never right.
+        ValueError: illegal rates or epochs, fine-tuning without data, nothing to prune, a network that is never right,
+            whatever goes wrong in the network or the data.
     """
     tuning = tuning or FineTuning()
     _check(model, rates, train, tuning)
-    batch = next(iter(test))[0]
+    with user_code("the data cannot be read"):
+        test = list(test) if isinstance(test, Iterator) else test  # they are gone through many times
+        train = list(train) if isinstance(train, Iterator) else train
+        batch = _first_inputs(test)
     flop, accuracy = count_flop(model, batch), measured_accuracy(model, test)
     if accuracy == 0.0:
         raise ValueError("the full network answers nothing right: relative accuracies do not exist; is it trained?")
@@ -143,65 +148,125 @@ def _check(model: nn.Module, rates: Sequence[float], train: Batches | None, tuni
         raise ValueError(f"{type(model).__name__} has no convolution and no linear layer: nothing can be pruned")
 
 
+def _first_inputs(test: Batches) -> torch.Tensor:
+    for batch in test:
+        if not isinstance(batch, tuple | list) or len(batch) != 2 or not isinstance(batch[0], torch.Tensor):
+            raise Refused(f"a batch of data is a {type(batch).__name__}, must be a pair of tensors (inputs, classes)")
+        return batch[0]
+    raise Refused(EMPTY)
+
+
 def _layers(model: nn.Module) -> list[nn.Module]:
     return [m for m in model.modules() if isinstance(m, (*CONVOLUTIONS, nn.Linear))]
 
 
 def pruned_copy(model: nn.Module, rate: float) -> nn.Module:
-    """A copy without the given fraction of kernels (smallest L1 norm) and connections (smallest weight), masks held."""
-    found = copy.deepcopy(model)
+    """A copy without the given fraction of kernels (smallest L1 norm) and connections (smallest weight), masks held.
+
+    Raises:
+        ValueError: a model that cannot be copied, or a weight that is no parameter.
+    """
+    name = network_name(model)
+    with user_code(f"{name} cannot be copied, so it cannot be pruned"):
+        found = copy.deepcopy(model)
     for layer in _layers(found):
-        if isinstance(layer, nn.Linear):
-            prune.l1_unstructured(layer, "weight", amount=rate)
-            continue
-        prune.ln_structured(layer, "weight", amount=rate, n=1, dim=0)
-        if layer.bias is not None:  # a kernel that is gone has no output
-            mask = layer.get_buffer("weight_mask").flatten(1).amax(dim=1)
-            prune.custom_from_mask(layer, "bias", mask)
+        with user_code(f"{name}: a weight of {layer} cannot be pruned"):
+            _mask(layer, rate)
     return found
 
 
+class _Mask(nn.Module):
+    """A parametrization that holds weights at zero."""
+
+    def __init__(self, mask: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mask", mask)
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        mask: Any = self.mask
+        return weight * mask
+
+
+def _mask(layer: nn.Module, rate: float) -> None:
+    full: Any = layer.weight
+    weight = full.detach()
+    whole = torch.ones_like(weight)
+    if isinstance(layer, nn.Linear):
+        parametrize.register_parametrization(
+            layer, "weight", _Mask(prune.L1Unstructured(rate).compute_mask(weight, whole))
+        )
+        return
+    mask = prune.LnStructured(rate, n=1, dim=0).compute_mask(weight, whole)
+    parametrize.register_parametrization(layer, "weight", _Mask(mask))
+    if layer.bias is not None:  # a kernel that is gone has no output
+        parametrize.register_parametrization(layer, "bias", _Mask(mask.flatten(1).amax(dim=1)))
+
+
 def fine_tune(model: nn.Module, train: Batches, tuning: FineTuning) -> None:
-    """Train in place; pruned weights stay zero."""
-    model.train()
+    """Train in place; pruned weights stay zero.
+
+    Raises:
+        ValueError: a model, or data, that fail.
+    """
     optimiser = torch.optim.Adam(model.parameters(), lr=tuning.learning_rate)
-    for _ in range(tuning.epochs):
-        for inputs, labels in train:
-            optimiser.zero_grad()
-            nn.functional.cross_entropy(model(inputs), labels).backward()
-            optimiser.step()
+    with user_code(f"{network_name(model)} cannot be trained"):
+        model.train()
+        for _ in range(tuning.epochs):
+            for inputs, labels in train:
+                optimiser.zero_grad()
+                nn.functional.cross_entropy(model(inputs), labels).backward()
+                optimiser.step()
 
 
 def measured_accuracy(model: nn.Module, test: Batches) -> float:
-    """Share of inputs whose largest output is the right class."""
-    model.eval()
+    """Share of inputs whose largest output is the right class.
+
+    Raises:
+        ValueError: a model, or data, that fail or do not fit, no data at all.
+    """
     right = seen = 0
-    with torch.no_grad():
+    with user_code(f"{network_name(model)} cannot be tested"), _evaluating(model), torch.no_grad():
         for inputs, labels in test:
-            right += int((model(inputs).argmax(dim=1) == labels).sum())
+            predicted = model(inputs).argmax(dim=1)
+            if predicted.shape != labels.shape:
+                raise Refused(
+                    f"{network_name(model)}: outputs for {len(labels)} labels give classes of shape"
+                    f" {tuple(predicted.shape)}, must be {tuple(labels.shape)} as the labels"
+                )
+            right += int((predicted == labels).sum())
             seen += len(labels)
+    if not seen:
+        raise ValueError(EMPTY)
     return right / seen
 
 
-def count_flop(model: nn.Module, inputs: torch.Tensor) -> float:
-    """FLOP of one inference: two for every weight that is not zero and every place where it is used."""
-    total = 0.0
-
-    def count(layer: nn.Module, _: Any, output: torch.Tensor) -> None:
-        nonlocal total
-        outputs_per_channel = output[0].numel() / (
-            output.shape[-1] if isinstance(layer, nn.Linear) else output.shape[1]
-        )
-        weight: Any = layer.weight
-        total += 2.0 * float(torch.count_nonzero(weight)) * outputs_per_channel
-
-    hooks = [layer.register_forward_hook(count) for layer in _layers(model)]
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and what was before after it."""
+    modes = [(part, part.training) for part in model.modules()]
     model.eval()
-    with torch.no_grad():
-        model(inputs[:1])
-    for hook in hooks:
-        hook.remove()
-    return total
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def count_flop(model: nn.Module, inputs: torch.Tensor) -> float:
+    """FLOP of one inference: two for every weight that is not zero and every place where it is used.
+
+    All convolutions and matrix products that run are counted, also those that are not pruned (recurrent layers,
+    attention).
+
+    Args:
+        model: any classifier.
+        inputs: a batch, of which the first entry is used.
+
+    Raises:
+        ValueError: a model whose work depends on the values of its input, or that cannot run.
+    """
+    tape = trace(model, (inputs[:1],), density=True)
+    return 2.0 * sum(operation.nonzero_macs for operation in tape.operations)
 
 
 def fitted_polynomial(rates: Sequence[float], accuracies: Sequence[float]) -> tuple[tuple[float, ...], float]:
@@ -212,28 +277,7 @@ def fitted_polynomial(rates: Sequence[float], accuracies: Sequence[float]) -> tu
     return tuple(float(c) for c in polynomial.coef), float(np.abs(polynomial(p) - a).max())
 
 
-# --- factories and files ------------------------------------------------------------------------------------------
-
-
-def load_factory(path: str) -> Callable[[], Any]:
-    """The function that "module:attribute" names; modules of the working folder are found.
-
-    Raises:
-        ValueError: not of this form, a module that cannot be imported, an attribute that is not there or not callable.
-    """
-    module, colon, name = path.partition(":")
-    if not colon or not name:
-        raise ValueError(f"factory {path} is not legal: must be module:function")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        found = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"factory {path} cannot be loaded: {error}") from None
-    if not callable(found):
-        raise ValueError(f"factory {path} is a {type(found).__name__}, must be a function without arguments")
-    factory: Callable[[], Any] = found
-    return factory
+# --- files ---------------------------------------------------------------------------------------------------------
 
 
 def write_profile(profile: PruningProfile, path: Path, title: str) -> None:

@@ -16,6 +16,7 @@ from edgemarl.agents.registry import is_controller, playbook_of
 from edgemarl.envs.config import unknown_name
 from edgemarl.envs.registry import make_scenario, scenario_class
 from edgemarl.envs.scenario import Scenario
+from edgemarl.launch.experiment.played import TraceFile, file_network
 
 FigureKind = Literal["bars", "curves", "sweep", "tradeoff", "scaling", "frontier", "training"]
 
@@ -134,9 +135,12 @@ class Point:
 class Plan:
     """A checked experiment.
 
+    With a trace `networks_asked` and `slots_asked` say how much of the file is played (None: all of it), and a warm-up
+    that nobody asked for is `quarter_warmup`: a quarter of what is played.
+
     Attributes:
         name, preset, points, seed: what is played.
-        trace_file: of the trace that replaces the sampled ones.
+        trace: the file that replaces the sampled traces.
         reference: the controller that closes all of the gap.
         runs: controller that is a training run -> its folder.
         labels: the same -> what tables, figures and files call it.
@@ -146,10 +150,17 @@ class Plan:
     preset: Preset
     points: tuple[Point, ...]
     seed: int
-    trace_file: Path | None
+    trace: TraceFile | None
     reference: str
     runs: Mapping[str, Path]
     labels: Mapping[str, str]
+    networks_asked: int | None = None
+    slots_asked: int | None = None
+    quarter_warmup: bool = False
+
+    @property
+    def trace_file(self) -> Path | None:
+        return None if self.trace is None else self.trace.path
 
     @property
     def slots(self) -> int:
@@ -200,31 +211,45 @@ def scenario_preset(name: str) -> Preset:
 
 def make_plan(
     name: str, preset: Preset, *, overrides: Mapping[str, Any], seed: int = 0, networks: int | None = None,
-    chosen: Sequence[str] = (), trace_file: Path | None = None,
+    chosen: Sequence[str] = (), trace: TraceFile | None = None, slots: int | None = None, warmup: int | None = None,
+    quarter_warmup: bool = False,
 ) -> Plan:  # fmt: skip
     """Apply the command line to a preset and check everything before anything runs.
+
+    Args:
+        name: of the experiment.
+        preset: what it is.
+        overrides: config fields.
+        seed: of everything that is drawn.
+        networks: how many of them.
+        chosen: controllers.
+        trace: file that replaces the sampled traces; fields that nobody else sets are those of its network.
+        slots: steps of a network.
+        warmup: slots left out of the means.
+        quarter_warmup: the preset's warm-up is nobody's wish but a quarter of its slots.
 
     Raises:
         ValueError: networks below 1, unknown scenario, field or controller, a value outside its range, a warm-up as
             long as the trace.
     """
-    changes: dict[str, Any] = {}
-    if networks is not None:
-        if networks < 1:
-            raise ValueError(f"networks = {networks} is not legal: must be an integer >= 1")
-        changes["networks"] = networks
-    if seed < 0:
-        raise ValueError(f"seed = {seed} is not legal: must be an integer >= 0")
-    if chosen:
-        changes["controllers"] = list(chosen)
+    changes: dict[str, Any] = {"controllers": list(chosen)} if chosen else {}
+    asked = (("networks", networks, 1), ("slots", slots, 1), ("warmup", warmup, 0), ("seed", seed, 0))
+    for what, value, least in asked:
+        if value is not None and value < least:
+            raise ValueError(f"{what} = {value} is not legal: must be an integer >= {least}")
+        if value is not None and what != "seed":
+            changes[what] = value
+    quarter_warmup = quarter_warmup and warmup is None
+    if quarter_warmup and slots is not None:
+        changes["warmup"] = slots // 4
     preset = preset.model_copy(update=changes)
-    points = _points(preset, overrides)
+    points = _points(preset, overrides, {} if trace is None else file_network(trace.path, preset.scenario))
     runs, labels = _runs(preset, points[0].scenario)
     reference = labels.get(preset.reference, preset.reference) or _reference(preset)
     figures = [f.model_copy(update={"without": [labels.get(n, n) for n in f.without]}) for f in preset.figures]
     preset = preset.model_copy(update={"figures": figures})
-    plan = Plan(name, preset, points, seed, trace_file, reference, runs, labels)
-    if preset.warmup >= plan.slots and trace_file is None:
+    plan = Plan(name, preset, points, seed, trace, reference, runs, labels, networks, slots, quarter_warmup)
+    if preset.warmup >= plan.slots and trace is None:
         raise ValueError(f"warmup = {preset.warmup} slots is not legal: must be below the {plan.slots} slots played")
     return plan
 
@@ -290,8 +315,8 @@ def _reference(preset: Preset) -> str:
     return best if best in compared or not compared else compared[-1]
 
 
-def _points(preset: Preset, overrides: Mapping[str, Any]) -> tuple[Point, ...]:
-    fields = {**preset.set, **overrides}
+def _points(preset: Preset, overrides: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[Point, ...]:
+    fields = {**given, **preset.set, **overrides}
     sweep = preset.sweep
     if sweep is None or sweep.field in overrides:
         return (Point("", None, make_scenario(preset.scenario, **fields), fields),)

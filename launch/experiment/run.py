@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from edgemarl.agents.registry import is_controller, make_policy, playbook_of
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.scenario import Scenario
 from edgemarl.launch.experiment.plan import Plan, Point
+from edgemarl.launch.experiment.played import PlayedTrace, check_apart, played_trace
 from edgemarl.launch.experiment.store import Part, Store, digest, digest_of, foreign_code, slug
 from edgemarl.launch.experiment.trained import (
     Made,
@@ -29,7 +29,6 @@ from edgemarl.launch.experiment.trained import (
 )
 from edgemarl.marl.evaluation.compare import Comparison, Outcome, compare
 from edgemarl.marl.evaluation.rollout import GivenTraces, SampledTraces, TraceSource, decision_latency_s, rollout
-from edgemarl.marl.evaluation.traces import LoadedTrace, load_trace
 
 logger = logging.getLogger(__name__)
 
@@ -93,20 +92,18 @@ class Experiment:
     """
 
     def __init__(self, plan: Plan, folder: Path, notify: Notify | None = None) -> None:
+        self.played: PlayedTrace | None = None
+        if plan.trace is not None:
+            scenarios = {point.label: point.scenario for point in plan.points}
+            self.played = played_trace(plan.trace, scenarios, plan.seed, plan.slots_asked, plan.networks_asked)
+            runs = [run for run in plan.runs.values() if run.is_dir()]
+            check_apart(plan.trace, self.played.file_slots, runs)
+            plan = plan_of_trace(plan, self.played.loaded.trace)
         self.plan, self.folder = plan, folder
         self.store = Store(folder)
         self.notify: Notify = notify or (lambda text, done, total: None)
         self.reused = 0
         self.ray = SharedRay(max((t.train.get("num_env_runners", 0) for t in plan.preset.learned.values()), default=0))
-        self._loaded: LoadedTrace | None = None
-        if plan.trace_file is not None:
-            self._loaded = load_trace(plan.trace_file, plan.points[0].scenario, plan.seed)
-            for point in plan.points[1:]:
-                point.scenario.check_trace(self._loaded.trace)
-            slots, warmup = self._loaded.trace.slots, plan.preset.warmup
-            if slots <= warmup:
-                raise ValueError(f"{plan.trace_file} holds {slots} steps; warmup = {warmup} needs more")
-
         self.jobs_at = {point.label: list(self._jobs(point)) for point in plan.points}
         for name in plan.preset.controllers:  # what does not load, or a run of another scenario, fails now
             if name not in plan.preset.learned:
@@ -144,8 +141,8 @@ class Experiment:
 
     def traces(self, scenario: Scenario) -> TraceSource:
         """The traces that every controller of a point meets."""
-        if self._loaded is not None:
-            return GivenTraces(self._loaded.trace)
+        if self.played is not None:
+            return GivenTraces(self.played.loaded.trace)
         slots = self.plan.preset.slots or scenario.horizon
         return SampledTraces(scenario, np.random.SeedSequence([self.plan.seed, 1]), self.plan.preset.networks, slots)
 
@@ -184,7 +181,7 @@ class Experiment:
             "scenario": scenario.name, "config": dataclasses.asdict(scenario.config), "controller": job.controller,
             "cells": preset.networks, "slots": self.plan.slots, "warmup": preset.warmup, "window": preset.window,
             "seed": self.plan.seed, "training": job.settings,
-            "trace": None if self.plan.trace_file is None else _file_digest(self.plan.trace_file),
+            "trace": None if self.plan.trace is None else self.plan.trace.digest(),
         }  # fmt: skip
 
     def _part(self, job: Job) -> Part:
@@ -251,6 +248,22 @@ class Experiment:
         return Part(means, result.windows[scenario.cost_metric], about)
 
 
+def plan_of_trace(plan: Plan, trace: Any) -> Plan:
+    """The plan with the networks and slots of the trace that is played, and a warm-up that it has room for.
+
+    Raises:
+        ValueError: the warm-up leaves no slot.
+    """
+    warmup = trace.slots // 4 if plan.quarter_warmup else plan.preset.warmup
+    if warmup >= trace.slots:
+        raise ValueError(
+            f"{plan.trace_file} is played for {trace.slots} slots; warmup = {warmup} slots leaves none: "
+            f"give --warmup below {trace.slots}"
+        )
+    update = {"networks": trace.cells, "slots": trace.slots, "warmup": warmup}
+    return dataclasses.replace(plan, preset=plan.preset.model_copy(update=update))
+
+
 def _label(what: str, point: Point, seed: int | None) -> str:
     """What a progress bar says."""
     details = [point.label] * bool(point.label) + ([] if seed is None else [f"seed {seed}"])
@@ -268,10 +281,6 @@ def _finished_digest(config: Any, folder: Path) -> str | None:
     """Of the policies of a run that is finished, else None."""
     found = finished(config, folder)
     return None if found is None else found.digest
-
-
-def _file_digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _outcome(name: str, kind: str, parts: list[Part]) -> Outcome:

@@ -101,7 +101,7 @@ def finished(config: TrainConfig, folder: Path) -> SavedPolicies | None:
     last iteration of its curve: they were written one by one, after it.
     """
     from edgemarl.marl.training.config import TrainConfig
-    from edgemarl.marl.training.folder import RunFolder, read_json
+    from edgemarl.marl.training.folder import RunFolder
     from edgemarl.marl.training.saves import DamagedError
     from edgemarl.marl.training.trained import saved_policies
 
@@ -110,7 +110,7 @@ def finished(config: TrainConfig, folder: Path) -> SavedPolicies | None:
         return None
     try:
         found, last = saved_policies(folder), run.curve().iloc[-1]
-        settings = read_json(run.config) if found.save is None else found.save.manifest["config"]
+        settings = run.settings() if found.save is None else found.save.manifest["config"]
     except DamagedError as error:  # training says what it goes on from, or that it cannot
         logger.warning("%s", error)
         return None

@@ -167,13 +167,15 @@ def _curves(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: Fi
             heights += list(mean)
         if plan.preset.warmup:
             axes.axvspan(0, plan.preset.warmup, color="#F3F3F3", zorder=0, lw=0)
-        axes.set_xlim(0, plan.slots if plan.trace_file is None else None)
+        axes.set_xlim(0, plan.slots)
         if spec.metric == "excess":
             _percent_scale(axes, heights)
         else:
             _scale(axes, "y", heights)
             low, high = min(heights), max(heights)  # of the means: a wide band may leave the panel
-            if axes.get_yscale() == "log":
+            if low == high:
+                pass  # a single window: matplotlib leaves room by itself
+            elif axes.get_yscale() == "log":
                 axes.set_ylim(low * (low / high) ** 0.06, high * (high / low) ** 0.06)
             else:
                 axes.set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))

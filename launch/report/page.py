@@ -18,6 +18,7 @@ from edgemarl.envs.config import config_fields
 from edgemarl.envs.files import replacing
 from edgemarl.launch.experiment.calculations import Calculated, as_summary
 from edgemarl.launch.experiment.plan import Plan
+from edgemarl.launch.experiment.played import PlayedTrace
 from edgemarl.launch.experiment.run import Experiment, PointResult
 from edgemarl.launch.experiment.store import versions
 from edgemarl.launch.report import figures, numerals, tables
@@ -41,10 +42,12 @@ def write_all(
     drawn = figures.draw_all(plan, results, calculated, folder / "figures")
     paths = {
         "results": write_results(results, folder / "results.parquet"),
-        "summary": write_summary(plan, results, calculated, command, folder / "summary.json"),
+        "summary": write_summary(plan, results, calculated, command, folder / "summary.json", experiment.played),
     }
     said = [*headline(results), *findings]
-    paths["report"] = write_report(plan, results, calculated, drawn, command, folder / "report.html", said, notes)
+    trace = [] if experiment.played is None else experiment.played.sentences()
+    path = folder / "report.html"
+    paths["report"] = write_report(plan, results, calculated, drawn, command, path, said, notes, trace)
     return paths
 
 
@@ -69,8 +72,9 @@ def write_results(results: Sequence[PointResult], path: Path) -> Path:
 
 
 def write_summary(
-    plan: Plan, results: Sequence[PointResult], calculated: Sequence[Calculated], command: str, path: Path
-) -> Path:
+    plan: Plan, results: Sequence[PointResult], calculated: Sequence[Calculated], command: str, path: Path,
+    played: PlayedTrace | None = None,
+) -> Path:  # fmt: skip
     """All numbers with their intervals, versions, seeds and the full config of every point; NaN becomes null."""
     summary = {
         "name": plan.name,
@@ -79,7 +83,7 @@ def write_summary(
         "machine": {"processor": platform.machine(), "system": platform.system()},
         "seed": plan.seed,
         "preset": plan.preset.model_dump(mode="json"),
-        "trace": str(plan.trace_file) if plan.trace_file else None,
+        "trace": None if played is None else {"path": str(plan.trace_file), **played.summary()},
         "points": [
             {
                 "label": result.point.label,
@@ -100,7 +104,7 @@ def write_summary(
 def write_report(
     plan: Plan, results: Sequence[PointResult], calculated: Sequence[Calculated],
     drawn: Sequence[tuple[str, Path]], command: str, path: Path, said: Sequence[str],
-    notes: Sequence[tuple[str, str]],
+    notes: Sequence[tuple[str, str]], trace: Sequence[str] = (),
 ) -> Path:  # fmt: skip
     """One HTML file that needs nothing else: figures and style are inside."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -122,6 +126,7 @@ def write_report(
         sweep_field=plan.preset.sweep.field if plan.preset.sweep else None,
         headline=said,
         notes=notes,
+        trace=trace,
     )
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

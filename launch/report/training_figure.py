@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 
 from edgemarl.envs.arrays import Array
 from edgemarl.marl.evaluation.compare import Row
-from edgemarl.marl.training.folder import RunFolder
 
 POINTS = 50
 """Points of a curve: an iteration is too short for a mean."""
@@ -28,6 +27,8 @@ def training_curves(folders: Sequence[Path], metric: str, horizon: int) -> tuple
     Raises:
         ValueError: the curves have no such column.
     """
+    from edgemarl.marl.training.folder import RunFolder  # needs PyTorch: only where something was trained
+
     found = []
     last = np.inf
     for folder in folders:
@@ -75,7 +76,7 @@ def draw_training(
     figure.set_size_inches(8.4, 4.6)
     axes = figure.subplots()
     for name, folders in runs.items():
-        if not all(RunFolder(folder).has_curve for folder in folders):
+        if not all(_has_curve(folder) for folder in folders):
             continue  # its runs were removed, its results are kept
         episodes, mean, low, high = training_curves(folders, metric, horizon)
         axes.plot(episodes, mean, color=looks[name].colour, lw=1.6, label=name)
@@ -90,3 +91,9 @@ def draw_training(
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=9)
     what = label or metric.replace("_", " ")
     return f"{what.capitalize()} while training, exploration included: mean and range over training seeds."
+
+
+def _has_curve(run: Path) -> bool:
+    from edgemarl.marl.training.folder import RunFolder
+
+    return RunFolder(run).has_curve

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 import gymnasium
 import numpy as np
 
-from edgemarl.agents.pooling import row_size
+from edgemarl.agents.pooling import pool_size, row_size
 from edgemarl.agents.registry import make_controller, message_entries
 from edgemarl.agents.trained.policy import CENTRAL
 from edgemarl.agents.trained.spec import NetworkSpec, network_spec
@@ -36,12 +36,14 @@ class Needs:
         actions: kinds of action spaces that it can decide.
         joint: it can decide the joint action of central control.
         pooled: it can learn central control by role networks that see pooled rows.
+        sets: it can learn one network of the set of all agents of a role.
         independent: it can learn a network per agent.
     """
 
     actions: Literal["any", "box", "discrete"] = "any"
     joint: bool = True
     pooled: bool = True
+    sets: bool = False
     independent: bool = True
 
 
@@ -137,7 +139,7 @@ class Algorithm(ABC):
         Settings: the fields that it takes.
         needs: what it asks of a run.
         output: what its runners hand over.
-        global_state: whether its critic sees the state of the whole cell.
+        critic_pool: whether its critic sees the pooled rows of all agents beside the own one.
     """
 
     name: ClassVar[str]
@@ -145,7 +147,7 @@ class Algorithm(ABC):
     Settings: ClassVar[type[Settings]]
     needs: ClassVar[Needs] = Needs()
     output: ClassVar[Output]
-    global_state: ClassVar[bool] = False
+    critic_pool: ClassVar[bool] = False
     hybrid: ClassVar[bool] = False
 
     def check(self, run: Run) -> None:
@@ -172,8 +174,7 @@ class Algorithm(ABC):
 
     def module_config(self, run: Run, role: str) -> dict[str, Any]:
         """`model_config` of a role's module."""
-        agents = 1 if run.config.joint else run.scenario.roles[role].count
-        return {"spec": self.spec(run, role).to_dict(), "agents": agents}
+        return {"spec": self.spec(run, role).to_dict()}
 
     def spec(self, run: Run, role: str, **kind: Any) -> NetworkSpec:
         """The policy network of a role; `kind` are further fields of `NetworkSpec`."""
@@ -195,6 +196,8 @@ class Algorithm(ABC):
             output_gain=settings.output_gain,
             one_hot=tuple(sorted((int(c), int(n)) for c, n in settings.one_hot.get(role, {}).items())),
             parts=() if parts is None else dataclasses.astuple(parts),
+            pool=pool_size(scenario) if run.config.pooled else 0,
+            sets=run.config.sets and agents > 1,
             **kind,
         )
 
@@ -228,8 +231,8 @@ class Algorithm(ABC):
             raise ValueError("fixed names every role: nothing is left to learn")
         if run.settings.network == "parts" and (getattr(run.settings, "normalise", False) or run.independent):
             raise ValueError("network = 'parts' is for shared policies without normalise")
-        if central and any(run.heard.values()):
-            raise ValueError("a fixed controller sends messages, which a central policy does not read")
+        if config.sets and (not self.needs.sets or run.settings.network == "parts"):
+            raise ValueError("central_policy = 'sets' is for ppo and counterfactual, without network = 'parts'")
 
     def _check_actions(self, run: Run) -> None:
         """Whether the algorithm can decide the roles' actions."""

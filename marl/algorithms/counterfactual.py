@@ -39,7 +39,7 @@ class CounterfactualGradient(Algorithm):
     name = "counterfactual"
     meaning = "all-action policy gradient with the exact credit of every choice, where the scenario can say it"
     Settings = CounterfactualSettings
-    needs = Needs(joint=False)
+    needs = Needs(joint=False, sets=True)
     output = "choices"
 
     def check(self, run: Run) -> None:
@@ -71,7 +71,7 @@ class PolicyModule(TorchRLModule):
 
     @property
     def has_agent_axis(self) -> bool:
-        return bool(self.spec.agents)
+        return self.spec.of_cells
 
     def _forward(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
         return {Columns.ACTION_DIST_INPUTS: self.policy(batch[Columns.OBS], batch.get(ACTION_MASK))}

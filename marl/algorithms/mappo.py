@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from edgemarl.marl.algorithms.base import Needs
-from edgemarl.marl.algorithms.ppo import PPO, PPOSettings
+from edgemarl.marl.algorithms.ppo import PPO
 
 
 class MAPPO(PPO):
-    """Policies of an agent's own row; the critic of a role sees the global state of the cell."""
+    """Policies of an agent's own row; critics see the pooled rows of all agents of the cell beside it."""
 
     name = "mappo"
     meaning = "ppo whose critics see the whole cell in training"
-    Settings = PPOSettings
     needs = Needs(joint=False, pooled=False)
-    global_state = True
+    critic_pool = True

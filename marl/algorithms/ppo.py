@@ -27,10 +27,11 @@ from ray.rllib.utils.metrics import (
     TIMERS,
 )
 
+from edgemarl.agents.pooling import pool_size
 from edgemarl.agents.trained.spec import NetworkSpec
 from edgemarl.envs.capabilities import Foreseeing, Grouped, foreseen_roles
 from edgemarl.envs.config import config_class, quantity, unknown_name
-from edgemarl.marl.algorithms.base import Algorithm, Run, on_policy_training
+from edgemarl.marl.algorithms.base import Algorithm, Needs, Run, on_policy_training
 from edgemarl.marl.algorithms.settings import OnPolicySettings, Settings
 from edgemarl.marl.rllib.learner import (
     IndependentNetworks,
@@ -60,12 +61,6 @@ class PPOSettings(OnPolicySettings):
     grid: dict[str, int | tuple[int, ...]] = pydantic.Field(
         default_factory=dict, description="role -> points per entry of its Box action, then one discrete choice"
     )
-
-
-@config_class
-class ForeseeingSettings(PPOSettings):
-    """Settings of PPO, whose critic may look ahead in training."""
-
     foresight: int = quantity(
         0, "-", "slots ahead whose arrivals and channels the critic sees in training, the present one first", ge=0
     )
@@ -76,7 +71,8 @@ class PPO(Algorithm):
 
     name = "ppo"
     meaning = "proximal policy optimisation; critics see what the policy sees, in training also the slots to come"
-    Settings: ClassVar[type[Settings]] = ForeseeingSettings
+    Settings: ClassVar[type[Settings]] = PPOSettings
+    needs = Needs(sets=True)
     output = "advantages"
 
     def check(self, run: Run) -> None:
@@ -106,7 +102,7 @@ class PPO(Algorithm):
         return {
             **super().module_config(run, role),
             "critic_hidden": tuple(run.settings.critic_hidden or run.hidden),
-            "global_size": scenario.global_state_space.shape[0] if self.global_state else 0,
+            "pool": pool_size(scenario) if self.critic_pool else 0,
             "first_action": run.settings.first_action.get(role, ()),
             "foreseen": self._foreseen_entries(run, role),
             "group_size": scenario.group_sizes.get(role, 0) if mode == "group" and isinstance(scenario, Grouped) else 0,
@@ -114,7 +110,7 @@ class PPO(Algorithm):
 
     def foresight(self, run: Run) -> int:
         """Slots ahead that the critic sees."""
-        return int(getattr(run.settings, "foresight", 0))
+        return int(run.settings.foresight)
 
     def _foreseen_entries(self, run: Run, role: str) -> int:
         """Entries beside a role's row that tell its critic what the next slots bring."""
@@ -129,8 +125,8 @@ class PPO(Algorithm):
         """Whether there is a critic of rows, and something that it can foresee."""
         if not self.foresight(run):
             return
-        if run.config.joint or run.settings.network == "parts" or run.config.reward_mode == "group":
-            raise ValueError("foresight is for critics of an agent's own row (no joint action, parts or groups)")
+        if run.config.joint:
+            raise ValueError("foresight is for critics of an agent's own row, not of a joint action")
         known = foreseen_roles(run.scenario)
         if not set(run.roles) & set(known):
             raise ValueError(

@@ -20,9 +20,10 @@ class RunFields:
     algorithm: str = quantity("ppo", "-", "learning algorithm, by name or module:Class")
     control: Literal["decentralized", "central"] = quantity("decentralized", "-", "one policy per role, or one for all")
     policies: Literal["shared", "independent"] = quantity("shared", "-", "one network per role, or one per agent")
-    central_policy: Literal["pooled", "joint"] = quantity(
-        "pooled", "-", "central control: role networks that see pooled rows of all, or one network for the joint action"
-    )
+    central_policy: Literal["pooled", "sets", "joint"] = quantity(
+        "pooled", "-", "central control: role networks that also see pooled rows of all; such networks that decide for "
+        "the set of a role's agents; or one network for the joint action"
+    )  # fmt: skip
     reward: str | None = quantity(None, "-", "reward mode of the scenario: local, of central control team")
     fixed: dict[str, str] = pydantic.Field(default_factory=dict, description="role -> controller that is not learned")
     agent_steps: int = quantity(500_000, "-", "budget: agents' decisions (central: of all agents)", ge=1)
@@ -33,6 +34,10 @@ class RunFields:
     threads: int = quantity(1, "-", "threads of the learning process; more pay for large networks only", ge=1)
     num_env_runners: int = quantity(0, "-", "remote runners; 0 samples in this process", ge=0)
     checkpoint_s: float = quantity(60.0, "s", "time between checkpoints", gt=0)
+    trace: str = quantity("", "-", "trace file whose stretches are the episodes; none: they are drawn")
+    trace_digest: str = quantity("", "-", "SHA-256 of that file")
+    trace_ignore: tuple[str, ...] = quantity((), "-", "columns of that file to leave out")
+    train_share: float = quantity(0.7, "-", "share of its slots, from the first on, that are trained on", gt=0, le=1)
 
     def make_scenario(self) -> Scenario:
         """The scenario of this run."""
@@ -46,7 +51,12 @@ class RunFields:
     @property
     def pooled(self) -> bool:
         """Whether networks see the pooled rows of all agents."""
-        return self.control == "central" and self.central_policy == "pooled"
+        return self.control == "central" and self.central_policy != "joint"
+
+    @property
+    def sets(self) -> bool:
+        """Whether a network decides for the set of all agents of its role."""
+        return self.control == "central" and self.central_policy == "sets"
 
     @property
     def reward_mode(self) -> str:

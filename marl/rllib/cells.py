@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgemarl.agents.api import Act, Announcement, Controller, Team
+from edgemarl.agents.pooling import pool_of_each
 from edgemarl.agents.registry import acting_order, announcements
 from edgemarl.agents.trained.policy import CENTRAL
 from edgemarl.envs.arrays import Array
@@ -30,7 +31,7 @@ class Slot:
 
     observations: Mapping[str, Array]  # role -> (B, n, d); for central control CENTRAL -> (B, 1, D)
     masks: Mapping[str, Array]  # role -> (B, n, choices) bool
-    global_state: Array | None  # (B, D) if asked for
+    pools: Mapping[str, Array] = field(default_factory=dict)  # role -> (B, n, p) pooled rows of all, if asked for
     foreseen: Mapping[str, Array] = field(default_factory=dict)  # role -> (B, n, foresight e) if asked for
 
 
@@ -187,13 +188,15 @@ class Cells:
         """A slot's rows from what is observed, messages appended."""
         state, exogenous = self.state, self.exogenous
         if self.central:
-            return Slot({CENTRAL: self.scenario.global_state(state, exogenous)[:, None, :]}, {}, None)
+            return Slot({CENTRAL: self.scenario.global_state(state, exogenous)[:, None, :]}, {})
         assert self.team is not None
-        rows = {role: self.team.row(role, rows) for role in self.learned}
+        pools = {}
+        if self.settings.critic_pool:
+            pool = self.team.pool(rows)
+            pools = {r: np.array(pool_of_each(pool, self.scenario.roles[r].count)) for r in self.learned}
         masks = masks_of(self.scenario, state, exogenous)
-        shared = self.scenario.global_state(state, exogenous) if self.settings.with_global_state else None
         masks = {r: masks[r] for r in self.learned if r in masks}
-        return Slot({r: rows[r] for r in self.learned}, masks, shared, self._foreseen())
+        return Slot({r: self.team.row(r, rows) for r in self.learned}, masks, pools, self._foreseen())
 
     def _foreseen(self) -> dict[str, Array]:
         """Role -> what the next slots bring each agent.

@@ -42,12 +42,13 @@ from edgemarl.envs.arrays import Array
 from edgemarl.envs.scenario import total_cost
 from edgemarl.marl.rllib.advantages import advantages_and_targets
 from edgemarl.marl.rllib.cells import Cells, Slot
+from edgemarl.marl.rllib.measured import trace_source
 from edgemarl.marl.rllib.modules import (
     ACTION_MASK,
     CHOICE_REWARDS,
     FORESEEN,
-    GLOBAL_STATE,
     NEXT_ACTION_MASK,
+    POOL,
     ActorCriticModule,
 )
 from edgemarl.marl.rllib.settings import RunnerSettings
@@ -66,7 +67,16 @@ class ModuleSamples:
     actions: list[Array] = field(default_factory=list)  # (B, n, ...) as the network puts them out
     rewards: list[Array] = field(default_factory=list)  # (B, n)
     choice_rewards: list[Array] = field(default_factory=list)  # (B, n, choices)
-    foreseen: list[Array] = field(default_factory=list)  # (B, n, f), T+1 entries
+    beside: dict[str, list[Array]] = field(default_factory=dict)
+    """What critics see beside the rows: column -> (B, n, ..), T+1 entries."""
+
+    def see(self, role: str, slot: Slot) -> None:
+        """Take in what a slot shows."""
+        self.observations.append(slot.observations[role])
+        if role in slot.masks:
+            self.masks.append(np.array(slot.masks[role]))  # a copy: a scenario may hand out a read-only view
+        for column, values in _beside(role, slot).items():
+            self.beside.setdefault(column, []).append(values)
 
 
 class BatchedEnvRunner(EnvRunner, Checkpointable):
@@ -103,7 +113,8 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         self._stream = stream
         traces, noise = (np.random.default_rng(s) for s in np.random.SeedSequence(stream).spawn(2))
         self._noise = noise
-        self.cells = Cells(self.scenario, self.settings, self._fixed_controllers(), traces, self.make_trace)
+        source = self.make_trace or trace_source(self.settings, self.scenario)
+        self.cells = Cells(self.scenario, self.settings, self._fixed_controllers(), traces, source)
         self._returns = np.zeros(self.settings.cells)
         self._whole = self.cells.clock == 0
         if self._pending_cells is not None:
@@ -156,15 +167,12 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
 
     def _play(self, cells: Cells, slots: int, explore: bool) -> MultiAgentBatch:
         rollouts = {role: ModuleSamples() for role in self.settings.roles}
-        shared: list[Array] = []
         last_rows: dict[int, Slot] = {}
         ends = np.zeros((slots, cells.count), bool)
         totals: dict[str, Array] = {}
         rows = cells.slot()
         for t in range(slots):
             actions = {role: self._act(role, rows, rollout, explore) for role, rollout in rollouts.items()}
-            if rows.global_state is not None:
-                shared.append(rows.global_state)
             step, last, ends[t] = cells.step(actions)
             rewards = self._rewards(step)
             for role, rollout in rollouts.items():
@@ -178,30 +186,22 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
                 last_rows[t] = last
             rows = cells.slot()
         for role, rollout in rollouts.items():
-            rollout.observations.append(rows.observations[role])
-            if role in rows.masks:
-                rollout.masks.append(np.array(rows.masks[role]))
-            if role in rows.foreseen:
-                rollout.foreseen.append(rows.foreseen[role])
-        if rows.global_state is not None:
-            shared.append(rows.global_state)
+            rollout.see(role, rows)
         self._log(slots * cells.count, {name: float(total.mean()) / slots for name, total in totals.items()})
         finish = {"advantages": self._on_policy, "transitions": self._transitions, "choices": self._choices}[
             self.settings.output
         ]
-        batches = {r: SampleBatch(finish(r, rollout, shared, ends, last_rows)) for r, rollout in rollouts.items()}
+        batches = {r: SampleBatch(finish(r, rollout, ends, last_rows)) for r, rollout in rollouts.items()}
         return MultiAgentBatch(batches, slots * cells.count)
 
     @torch.no_grad()
     def _act(self, role: str, rows: Slot, rollout: ModuleSamples, explore: bool) -> Array:
         """Raw actions (B, n, ...) of a role: one forward pass for all its agents in all cells."""
         module = self.module[role]
-        observations = rows.observations[role]
-        batch = {Columns.OBS: torch.from_numpy(observations)}
+        rollout.see(role, rows)
+        batch = {Columns.OBS: torch.from_numpy(rows.observations[role])}
         if role in rows.masks:
-            mask = np.array(rows.masks[role])  # a copy: a scenario may hand out a read-only view
-            rollout.masks.append(mask)
-            batch[ACTION_MASK] = torch.from_numpy(mask)
+            batch[ACTION_MASK] = torch.from_numpy(rollout.masks[-1])
         # not `forward_exploration`, which sets the mode of every layer in every slot: 15% of sampling at 20 devices
         parameters = module._forward_exploration(batch)[Columns.ACTION_DIST_INPUTS].numpy()
         head = module.policy.head
@@ -210,9 +210,6 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
             chosen = head.greedy(parameters)
         else:
             chosen = head.sample(parameters, self._noise) if draw is None else draw(parameters, self._noise)
-        if role in rows.foreseen:
-            rollout.foreseen.append(rows.foreseen[role])
-        rollout.observations.append(observations)
         rollout.parameters.append(parameters)
         rollout.actions.append(chosen)
         return np.asarray(head.to_env(chosen))
@@ -231,11 +228,11 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
 
     @torch.no_grad()
     def _on_policy(
-        self, role: str, rollout: ModuleSamples, shared: list[Array], ends: Array, last_rows: Mapping[int, Slot]
+        self, role: str, rollout: ModuleSamples, ends: Array, last_rows: Mapping[int, Slot]
     ) -> dict[str, Array]:
         """Columns for PPO's loss; advantages are not standardised here, since other runners' batches join."""
         module = self.module[role]
-        values, next_values = self._values(module, role, rollout, shared, ends, last_rows)
+        values, next_values = self._values(module, role, rollout, ends, last_rows)
         advantages, targets = advantages_and_targets(
             np.stack(rollout.rewards), values, next_values, ends, self.config.gamma, self.config.lambda_
         )
@@ -251,38 +248,32 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         }
         if rollout.masks:
             columns[ACTION_MASK] = np.stack(rollout.masks[:-1])
-        if rollout.foreseen:
-            columns[FORESEEN] = np.stack(rollout.foreseen[:-1])
-        return _rows(columns, shared[:-1], module.has_agent_axis)
+        columns.update({column: np.stack(values[:-1]) for column, values in rollout.beside.items()})
+        return _rows(columns, module.has_agent_axis)
 
     def _values(
-        self, module: ActorCriticModule, role: str, rollout: ModuleSamples, shared: list[Array], ends: Array,
-        last_rows: Mapping[int, Slot],
-    ) -> tuple[Array, Array]:  # fmt: skip
+        self, module: ActorCriticModule, role: str, rollout: ModuleSamples, ends: Array, last_rows: Mapping[int, Slot]
+    ) -> tuple[Array, Array]:
         """Values (T, B, n) of the rows acted on and of the rows that followed, before any reset."""
-        inputs = np.stack(shared if module.critic.of_global_state else rollout.observations)
-        values = self._value_of(module, inputs, np.stack(rollout.foreseen) if rollout.foreseen else None)
+        seen = {Columns.OBS: rollout.observations, **rollout.beside}
+        values = self._value_of(module, {column: np.stack(found) for column, found in seen.items()})
         next_values = values[1:].copy()
         for t, rows in last_rows.items():
-            last = rows.global_state if module.critic.of_global_state else rows.observations[role]
-            assert last is not None
-            ahead = rows.foreseen.get(role)
-            found = self._value_of(module, last[None], None if ahead is None else ahead[None])
+            last = {Columns.OBS: rows.observations[role], **_beside(role, rows)}
+            found = self._value_of(module, {column: array[None] for column, array in last.items()})
             next_values[t, ends[t]] = found[0, ends[t]]
         return values[:-1], next_values
 
     @staticmethod
-    def _value_of(module: ActorCriticModule, inputs: Array, foreseen: Array | None = None) -> Array:
-        """(T, B, n) values of rows (T, B, n, d), or of global states (T, B, D)."""
-        steps, cells = inputs.shape[:2]
-        key = GLOBAL_STATE if module.critic.of_global_state else Columns.OBS
-        seen = {key: inputs} if foreseen is None else {key: inputs, FORESEEN: foreseen}
+    def _value_of(module: ActorCriticModule, seen: Mapping[str, Array]) -> Array:
+        """(T, B, n) values of columns (T, B, n, ..)."""
+        steps, cells = seen[Columns.OBS].shape[:2]
         batch = {name: torch.from_numpy(a.reshape(steps * cells, *a.shape[2:])) for name, a in seen.items()}
         values: Array = module.compute_values(batch).numpy()
         return values.reshape(steps, cells, -1)
 
     def _choices(
-        self, role: str, rollout: ModuleSamples, shared: list[Array], ends: Array, last_rows: Mapping[int, Slot]
+        self, role: str, rollout: ModuleSamples, ends: Array, last_rows: Mapping[int, Slot]
     ) -> dict[str, Array]:
         """Columns for the all-action gradient: row and what every choice would have paid."""
         columns = {
@@ -291,10 +282,10 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         }
         if rollout.masks:
             columns[ACTION_MASK] = np.stack(rollout.masks[:-1])
-        return _rows(columns, shared[:-1], self.module[role].has_agent_axis)
+        return _rows(columns, self.module[role].has_agent_axis)
 
     def _transitions(
-        self, role: str, rollout: ModuleSamples, shared: list[Array], ends: Array, last_rows: Mapping[int, Slot]
+        self, role: str, rollout: ModuleSamples, ends: Array, last_rows: Mapping[int, Slot]
     ) -> dict[str, Array]:
         """Columns for a replay buffer: row, action, reward, next row (of the old episode where one ended)."""
         observations = np.stack(rollout.observations)
@@ -315,7 +306,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
             for t, rows in last_rows.items():
                 next_masks[t, ends[t]] = rows.masks[role][ends[t]]
             columns[NEXT_ACTION_MASK] = next_masks
-        return _rows(columns, shared[:-1], self.module[role].has_agent_axis)
+        return _rows(columns, self.module[role].has_agent_axis)
 
     # --- metrics -----------------------------------------------------------------------------------------------------
 
@@ -393,14 +384,16 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         return [(COMPONENT_RL_MODULE, self.module)]
 
 
-def _rows(columns: Mapping[str, Array], shared: list[Array], agent_axis: bool) -> dict[str, Array]:
+def _beside(role: str, slot: Slot) -> dict[str, Array]:
+    """Column -> (B, n, ..) what a critic of the role sees beside the rows."""
+    return {column: of[role] for column, of in ((POOL, slot.pools), (FORESEEN, slot.foreseen)) if role in of}
+
+
+def _rows(columns: Mapping[str, Array], agent_axis: bool) -> dict[str, Array]:
     """(T, B, n, ...) -> rows (T B, n, ...) with an agent axis, else (T B n, ...); floats become float32."""
     rows = {}
     for name, values in columns.items():
         lead = 2 if agent_axis else 3
         flat = values.reshape(-1, *values.shape[lead:])
         rows[name] = flat.astype(np.float32) if flat.dtype == np.float64 else flat
-    if shared and agent_axis:
-        states = np.stack(shared)
-        rows[GLOBAL_STATE] = states.reshape(-1, states.shape[-1])
     return rows

@@ -13,7 +13,7 @@ from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS
 
 from edgemarl.envs.arrays import Array
-from edgemarl.marl.rllib.modules import GLOBAL_STATE
+from edgemarl.marl.rllib.modules import POOL
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def standardised(advantages: Array, per_agent: bool) -> Array:
 
 def batch_moments(rows: SampleBatch) -> dict[str, tuple[int, Array, Array]]:
     """Column -> (rows, mean, variance) of the network inputs, for the running normalisation."""
-    inputs = [column for column in (Columns.OBS, GLOBAL_STATE) if column in rows]
+    inputs = [column for column in (Columns.OBS, POOL) if column in rows]
     return {
         column: (len(rows), rows[column].mean(axis=0, dtype=np.float64), rows[column].var(axis=0, dtype=np.float64))
         for column in inputs
@@ -149,7 +149,7 @@ class IndependentNetworks:
         module = self.module[module_id].unwrapped()
         critic = getattr(module, "critic", None)
         shared: set[int] = set()
-        if critic is not None and (critic.of_global_state or critic.group_size):
+        if critic is not None and critic.group_size:
             shared = {id(p) for p in critic.parameters()}
         clip_per_agent([g for ref, g in gradients.items() if id(ref) not in shared], agents, config.grad_clip)
         clip_together([g for ref, g in gradients.items() if id(ref) in shared], config.grad_clip)

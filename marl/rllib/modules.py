@@ -1,7 +1,8 @@
 """RLModules of the batched runner: actor and critic of one role, shared by its agents or one per agent in one module.
 
 Rows of a batch are agent-steps where every row is alike (shared policy, local critic), and cell-steps with an agent
-axis (M, n, ...) where agents differ: one network per agent, or a critic that sees the cell's global state.
+axis (M, n, ...) where the network takes a cell's agents together: one network per agent, a network of the set of all
+agents, or a critic of a group.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from edgemarl.agents.trained.heads import Box
 from edgemarl.agents.trained.networks import PolicyNetwork, ValueNetwork
 from edgemarl.agents.trained.spec import NetworkSpec
 
-GLOBAL_STATE = "global_state"
+POOL = "pool"
 ACTION_MASK = "action_mask"
 NEXT_ACTION_MASK = "next_action_mask"
 CHOICE_REWARDS = "choice_rewards"
@@ -32,10 +33,9 @@ FORESEEN = "foreseen"
 class ActorCriticModule(TorchRLModule, ValueFunctionAPI):
     """Policy and separate value network of one role.
 
-    `model_config` entries: `spec` (a `NetworkSpec` as dict), `critic_hidden` (widths), `global_size` (entries D of the
-    global state if the critic sees it, else 0), `agents` (n, heads of that critic), `group_size` (agents that share one
-    value, else 0), `foreseen` (entries of the next slots that the critic sees beside a row, else 0),
-    `first_action` (raw action that the policy starts from, or nothing).
+    `model_config` entries: `spec` (a `NetworkSpec` as dict), `critic_hidden` (widths), `pool` and `foreseen` (entries
+    of the pooled rows and of the next slots that the critic sees beside a row, else 0), `group_size` (agents that share
+    one value, else 0), `first_action` (raw action that the policy starts from, or nothing).
     """
 
     spec: NetworkSpec
@@ -49,28 +49,29 @@ class ActorCriticModule(TorchRLModule, ValueFunctionAPI):
         if settings.get("first_action"):
             self.policy.start_from(settings["first_action"])
         self.critic = ValueNetwork(
-            self.spec, settings["critic_hidden"], settings["global_size"], settings["agents"],
-            settings.get("group_size", 0), settings.get("foreseen", 0),
-        )  # fmt: skip
+            self.spec, settings["critic_hidden"], settings["pool"], settings["foreseen"], settings["group_size"]
+        )
 
     @property
     def has_agent_axis(self) -> bool:
         """Whether rows are cell-steps (M, n, ...) and not agent-steps."""
-        return bool(self.spec.agents) or self.critic.of_global_state or bool(self.critic.group_size)
+        return self.spec.of_cells or bool(self.critic.group_size)
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         return {Columns.ACTION_DIST_INPUTS: self.policy(batch[Columns.OBS], batch.get(ACTION_MASK))}
 
     def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> torch.Tensor:
         """Values: (M,) of agent-steps, (M, n) with an agent axis."""
-        return self.critic(batch[GLOBAL_STATE if self.critic.of_global_state else Columns.OBS], batch.get(FORESEEN))
+        return self.critic(batch[Columns.OBS], batch.get(POOL), batch.get(FORESEEN))
 
     def merge_moments(self, moments: dict[str, tuple[int, Any, Any]]) -> None:
         """Take (count, mean, variance) of the last batch's rows into the running normalisation, if there is one."""
         if self.policy.normaliser is not None:
             self.policy.normaliser.merge(*moments[Columns.OBS])
         if self.critic.normaliser is not None:
-            self.critic.normaliser.merge(*moments[GLOBAL_STATE if self.critic.of_global_state else Columns.OBS])
+            self.critic.normaliser.merge(*moments[Columns.OBS])
+        if self.critic.pool_normaliser is not None:
+            self.critic.pool_normaliser.merge(*moments[POOL])
 
     def get_inference_action_dist_cls(self) -> Any:
         if isinstance(self.policy.head, Box):

@@ -28,9 +28,11 @@ class RunnerSettings:
         cells: cells B per runner.
         slots: slots T per sample.
         stagger: start the cells at different slots of their first episode.
-        with_global_state: put the global state beside the observations (for a centralized critic).
+        critic_pool: put the pooled rows of all agents beside every row (for a centralized critic).
         pooled: append the pooled rows of all agents to every row (central control with shared networks).
         foresight: slots ahead whose arrivals and channels a critic sees beside the row (`Foreseeing.outlook`).
+        trace, trace_digest, trace_ignore, train_share: a trace file whose first slots are the episodes, what it must
+            hold, columns to leave out, share of its slots.
         output: "advantages" (on-policy batch), "transitions" (for a replay buffer) or "choices" (what every choice of
             an agent would have paid).
     """
@@ -47,9 +49,13 @@ class RunnerSettings:
     cells: int = 8
     slots: int = 50
     stagger: bool = True
-    with_global_state: bool = False
+    critic_pool: bool = False
     pooled: bool = False
     foresight: int = 0
+    trace: str = ""
+    trace_digest: str = ""
+    trace_ignore: tuple[str, ...] = ()
+    train_share: float = 1.0
     output: Literal["advantages", "transitions", "choices"] = "advantages"
 
     def to_dict(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from edgemarl.envs.config import config_class, unknown_name
 from edgemarl.marl.algorithms.base import Run
 from edgemarl.marl.algorithms.registry import make_algorithm, owners, setting_names
 from edgemarl.marl.algorithms.settings import RunFields
+from edgemarl.marl.rllib.measured import Stretches
 
 
 @config_class
@@ -87,4 +88,6 @@ def resolve(config: TrainConfig) -> Run:
     algorithm = make_algorithm(config.algorithm)
     run = Run(config, algorithm, config.settings, config.make_scenario())
     algorithm.check(run)
+    if config.trace:
+        Stretches(run.scenario, config.trace, config.train_share, config.trace_ignore, config.trace_digest)
     return run

@@ -8,6 +8,7 @@ and `policy/` at the top and no manifest, are read and go on; their first save i
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -31,8 +32,11 @@ from edgemarl.marl.training.saves import (
     Save,
     commit,
     from_newest,
+    save_folders,
     set_damaged_aside,
+    sign,
 )
+from edgemarl.marl.trust import KEY, UntrustedError, check_code
 
 RESUMABLE = ("agent_steps", "minutes", "checkpoint_s", "num_env_runners", "threads")
 """Settings that a resumed run may change: its budget, how often it saves, on how many runners it samples."""
@@ -63,7 +67,7 @@ class RunFolder:
         self.config, self.curve_file, self.policies = path / "config.json", path / CURVE, path / POLICY
         self._old = path / CHECKPOINT
 
-    def prepare(self, config: TrainConfig, roles: Iterable[str], resume: bool) -> Start | None:
+    def prepare(self, config: TrainConfig, roles: Iterable[str], resume: bool, trust: bool = False) -> Start | None:
         """Make the folder; forget an earlier run, or find what to go on from.
 
         The folder's lock is held: what killed runs left is removed.
@@ -72,16 +76,22 @@ class RunFolder:
             config: of the run.
             roles: that it learns.
             resume: go on with the run that is there.
+            trust: whoever made it: its saves count as this user's from now on.
 
         Raises:
-            ValueError: the run there has other settings or is damaged, the folder cannot be written.
+            ValueError: the run there was made by somebody else, has other settings or is damaged, the folder cannot be
+                written.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             for folder in (self.path, self.path / "saves", self.policies):
                 remove_temporaries(folder)
             self._finish_old_save()
-            start = self.start(roles) if resume else None
+            if trust:
+                self.trust()
+            start = self.start(roles, trust) if resume else None
+            if start is not None and not trust:
+                self.check_trust(start)
             if not resume:
                 self._forget()
             elif start is not None:
@@ -95,11 +105,16 @@ class RunFolder:
             raise ValueError(f"folder {self.path} cannot be written: {error.strerror or error}") from error
         return start
 
-    def start(self, roles: Iterable[str]) -> Start | None:
+    def start(self, roles: Iterable[str], trust: bool = False) -> Start | None:
         """What the run goes on from: its newest save that is whole; None if it has none.
+
+        Args:
+            roles: that it learns.
+            trust: whoever made it.
 
         Raises:
             DamagedError: nothing is whole.
+            UntrustedError: its settings name code, and are not this user's.
         """
 
         def take(save: Save) -> Start:
@@ -120,7 +135,7 @@ class RunFolder:
         for name in _checkpoint_files(roles):
             if not (self._old / name).is_file():
                 raise DamagedError(f"the checkpoint of {self.path} is not whole: {self._old / name} is missing")
-        return Start(self._old, self.curve(), TrainConfig.from_dict(read_json(self.config)), None)
+        return Start(self._old, self.curve(), TrainConfig.from_dict(self.settings(trust)), None)
 
     def curve(self) -> pd.DataFrame:
         """The learning curve of the newest save.
@@ -143,8 +158,47 @@ class RunFolder:
         """Whether anything was saved."""
         return self.curve_file.is_file() or any((self.path / "saves").glob("*"))
 
+    def trust(self) -> None:
+        """Make the saves that are there this user's: the user says that they may be."""
+        for path in save_folders(self.path):
+            with contextlib.suppress(DamagedError):
+                sign(path)
+
+    def settings(self, trust: bool = False) -> dict[str, Any]:
+        """The run's settings as they were last given.
+
+        Args:
+            trust: they may name code of somebody else.
+
+        Raises:
+            DamagedError: they are not whole.
+            UntrustedError: they name code, and are not this user's.
+        """
+        if trust:
+            self.trust()
+        given = read_json(self.config)
+        saved = from_newest(self.path, lambda save: dict(save.manifest["config"]))
+        if saved is None:  # nothing was saved yet, or by an earlier version
+            if not trust:
+                check_code(given, self.path)
+            return given
+        return {**saved, **{name: given[name] for name in RESUMABLE if name in given and "settings" in given}}
+
+    def check_trust(self, start: Start) -> None:
+        """Refuse to unpickle the checkpoint of a save that somebody else made.
+
+        Raises:
+            UntrustedError: it is not signed.
+        """
+        if start.save is None or not start.save.trusted:
+            raise UntrustedError(
+                f"{start.checkpoint} was not made by this user on this machine, or before version 0.2: going on with "
+                f"it runs whatever code it holds. If you trust where it is from: train --resume {self.path} --trust "
+                f"(on several machines of your own: the same {KEY} on each)"
+            )
+
     def restore(self, algorithm: Any, start: Start) -> None:
-        """Give a fresh algorithm the state that was saved.
+        """Give a fresh algorithm the state that was saved; the save is trusted (`check_trust`).
 
         Raises:
             DamagedError: it then has other policies than the save: a part was left out.
@@ -161,8 +215,15 @@ class RunFolder:
             if any(not value.equal(saved[name]) for name, value in network.state_dict().items()):
                 raise DamagedError(f"{save.checkpoint} gives role '{role}' other weights than {file}")
 
-    def save(self, algorithm: Any, run: Run, rows: list[dict[str, float]]) -> Save:
-        """Write checkpoint, policies and curve as one save, then the copies for people."""
+    def save(self, algorithm: Any, run: Run, rows: list[dict[str, float]], problem: str = "") -> Save:
+        """Write checkpoint, policies and curve as one save, then the copies for people.
+
+        Args:
+            algorithm: RLlib's.
+            run: what is trained.
+            rows: the learning curve.
+            problem: what is wrong with its newest row.
+        """
         from edgemarl.marl.training.curve import policy_networks  # Ray takes seconds to import
 
         last = rows[-1]
@@ -177,8 +238,8 @@ class RunFolder:
             for role, network in policy_networks(algorithm).items():
                 TrainedPolicy(network, run.scenario.name, role, information).save(folder / POLICY / f"{role}.pt")
 
-        about = {name: last[name] for name in ("iteration", "agent_steps", "time_s")} | {"config": run.to_dict()}
-        saved = commit(self.path, about, write)
+        about = {name: last[name] for name in ("iteration", "agent_steps", "time_s")}
+        saved = commit(self.path, {**about, "config": run.to_dict(), "problem": problem}, write)
         self._publish(saved)
         remove_folder(self._old)
         return saved

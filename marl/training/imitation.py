@@ -6,17 +6,19 @@ the messages of fixed roles, those of this slot from roles that act before it, t
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
 from edgemarl.agents.api import Team
+from edgemarl.agents.pooling import with_pool
 from edgemarl.agents.registry import acting_order, make_controller
 from edgemarl.agents.trained.networks import PolicyNetwork
 from edgemarl.envs.arrays import Array
 from edgemarl.marl.algorithms.base import Run
+from edgemarl.marl.algorithms.settings import RunFields
 from edgemarl.marl.training.curve import policy_networks
 
 LEARNING_RATE = 3e-3
@@ -63,7 +65,7 @@ def demonstrations(run: Run) -> dict[str, tuple[Array, Array]]:
         exogenous = scenario.exogenous(trace, t)
         observations = scenario.observe(state, exogenous)
         before = team.act_before(imitate, observations, noise)
-        rows = {role: _heard(team, role, observations[role], config.fixed) for role in seen}
+        rows = {role: _seen(team, role, observations, config) for role in seen}
         acts = team.act(observations, noise, before)
         for role, found in seen.items():
             actions = acts[role].actions
@@ -77,10 +79,12 @@ def demonstrations(run: Run) -> dict[str, tuple[Array, Array]]:
     }
 
 
-def _heard(team: Team, role: str, observations: Array, fixed: Collection[str]) -> Array:
+def _seen(team: Team, role: str, observations: Mapping[str, Array], config: RunFields) -> Array:
+    """A role's rows, with messages of the roles that are not learned and, under central control, the pool."""
     inbox = team.inbox[role]
-    told = [inbox[sender] for sender in team.controllers if sender in fixed and sender in inbox]
-    return np.concatenate([observations, *told], axis=2)
+    told = [inbox[sender] for sender in team.controllers if sender in config.fixed and sender in inbox]
+    rows = np.concatenate([observations[role], *told], axis=2)
+    return with_pool(rows, team.pool(observations)) if config.pooled else rows
 
 
 def fit(network: PolicyNetwork, rows: Array, actions: Array, steps: int, batch: int, seed: int) -> float:
@@ -97,7 +101,7 @@ def fit(network: PolicyNetwork, rows: Array, actions: Array, steps: int, batch: 
         network.normaliser.merge(len(rows), rows.mean(0, dtype=np.float64), rows.var(0, dtype=np.float64))
     optimiser = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
     agents = rows.shape[1]
-    if not network.spec.agents:
+    if not network.spec.of_cells:
         rows, actions, agents = rows.reshape(-1, rows.shape[2]), actions.reshape(-1, *actions.shape[2:]), 1
     size = min(len(rows), max(1, batch // agents))
     value = float("nan")

@@ -9,6 +9,7 @@ two saves are kept: where the newest is damaged, the one before is used.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -19,13 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from edgemarl.envs.files import new_folder, remove_folder
+from edgemarl.envs.files import new_folder, remove_folder, write_text
+from edgemarl.marl.trust import check_code, code_named, is_signed, signature
 
 logger = logging.getLogger(__name__)
 
 KEPT = 2
 FORMAT = 1
-MANIFEST = "manifest.json"
+MANIFEST, SIGNATURE = "manifest.json", "signature"
 CHECKPOINT, CURVE, POLICY = "checkpoint", "curve.parquet", "policy"
 _NAME = re.compile(r"(\d{8})(?:-(\d+))?")
 _DAMAGED = "damaged-"
@@ -43,7 +45,7 @@ class Save:
     Attributes:
         path: its folder.
         manifest: what it says: `iteration`, `agent_steps`, `time_s`, `config`, `policies` (digest of all of them),
-            `files` (name -> [bytes, SHA-256]).
+            `files` (name -> [bytes, SHA-256]), `problem` of the training at that time.
     """
 
     path: Path
@@ -55,13 +57,17 @@ class Save:
 
         Raises:
             DamagedError: the manifest is missing or not as it was written.
+            UntrustedError: its settings name code of somebody else.
             ValueError: it is of a form that this version does not know.
         """
         try:
             content = (path / MANIFEST).read_bytes()
         except OSError as error:
             raise DamagedError(f"{path / MANIFEST} is missing or cannot be read: {error.strerror or error}") from None
-        return cls(path, verified_manifest(content, path / MANIFEST))
+        save = cls(path, verified_manifest(content, path / MANIFEST))
+        if code_named(save.manifest["config"]) and not save.trusted:
+            check_code(save.manifest["config"], path.parent.parent)
+        return save
 
     @property
     def checkpoint(self) -> Path:
@@ -103,6 +109,20 @@ class Save:
         if sha256 != digest:
             raise DamagedError(f"{self.path / name} is damaged: its SHA-256 is not the manifest's")
 
+    @property
+    def trusted(self) -> bool:
+        """Whether this user made it, or signed it."""
+        try:
+            given = (self.path / SIGNATURE).read_text(encoding="ascii")
+        except (OSError, ValueError):
+            return False
+        return is_signed((self.path / MANIFEST).read_bytes(), given)
+
+    @property
+    def problem(self) -> str:
+        """What was wrong with the training when it was made (`edgemarl.marl.training.health`); "" if nothing was."""
+        return str(self.manifest.get("problem", ""))
+
     def check(self) -> None:
         """Check every file; RLlib leaves out what is not there without a word, and takes what was put beside it.
 
@@ -115,7 +135,8 @@ class Save:
                 raise DamagedError(f"{file} is missing")
             self._compare(name, *_entry(file))
         for name in _files(self.path):
-            if name not in self.manifest["files"] and name != MANIFEST and not PurePosixPath(name).name.startswith("."):
+            own = name in (MANIFEST, SIGNATURE) or PurePosixPath(name).name.startswith(".")
+            if name not in self.manifest["files"] and not own:
                 raise DamagedError(f"{self.path / name} is no file of this save")
 
 
@@ -146,7 +167,8 @@ def verified_manifest(content: bytes, file: Path | str) -> dict[str, Any]:
 def commit(run: Path, about: Mapping[str, Any], write: Callable[[Path], None]) -> Save:
     """Write a save; it is there whole when this returns, and not at all if it does not.
 
-    Older saves than the last two go, and damaged ones that were set aside.
+    Older saves than the last two go, and damaged ones that were set aside; if training went wrong in both, the last one
+    before stays too.
 
     Args:
         run: the run's folder.
@@ -165,8 +187,11 @@ def commit(run: Path, about: Mapping[str, Any], write: Callable[[Path], None]) -
         manifest = {"format": FORMAT, **about, "policies": policies, "files": files}
         text = json.dumps({**manifest, "digest": _digest(manifest)}, indent=1)
         (temporary / MANIFEST).write_text(text, encoding="utf-8")
+        (temporary / SIGNATURE).write_text(signature(text.encode()), encoding="ascii")
+    good = last_good(run)
     for old in [*save_folders(run)[KEPT:], *folder.glob(f"{_DAMAGED}*")]:
-        remove_folder(old)
+        if good is None or old != good.path:
+            remove_folder(old)
     return Save.open(path)
 
 
@@ -174,6 +199,30 @@ def save_folders(run: Path) -> list[Path]:
     """Folders of a run's saves, the newest first."""
     found = [(match, path) for path in (run / "saves").glob("*") if (match := _NAME.fullmatch(path.name))]
     return [path for _, path in sorted(found, key=lambda f: (int(f[0][1]), int(f[0][2] or 0)), reverse=True)]
+
+
+def sign(path: Path) -> None:
+    """Make a save this user's, whatever it holds.
+
+    Raises:
+        DamagedError: it has no manifest.
+    """
+    try:
+        content = (path / MANIFEST).read_bytes()
+    except OSError as error:
+        raise DamagedError(f"{path / MANIFEST} is missing or cannot be read: {error.strerror or error}") from None
+    verified_manifest(content, path / MANIFEST)
+    write_text(path / SIGNATURE, signature(content))
+
+
+def last_good(run: Path) -> Save | None:
+    """A run's newest save in whose iteration training did not go wrong; None if there is none."""
+    for path in save_folders(run):
+        with contextlib.suppress(DamagedError):
+            save = Save.open(path)
+            if not save.problem:
+                return save
+    return None
 
 
 def from_newest(run: Path, take: Callable[[Save], T]) -> T | None:

@@ -63,10 +63,14 @@ def runner_settings(run: Run) -> RunnerSettings:
         offset=run.settings.reward_offset,
         cells=config.cells,
         slots=config.slots,
-        with_global_state=algorithm.global_state,
+        critic_pool=algorithm.critic_pool,
         pooled=config.pooled,
         foresight=algorithm.foresight(run),
         hybrid=algorithm.hybrid,
+        trace=config.trace,
+        trace_digest=config.trace_digest,
+        trace_ignore=config.trace_ignore,
+        train_share=config.train_share,
         output=algorithm.output,
     )
 

@@ -16,8 +16,11 @@ GRACE_S = 10.0
 LATE = b"edgemarl: stopped before the last save was done; the save before it is kept\n"
 
 
-class Terminated(KeyboardInterrupt):
-    """A SIGTERM came; as Ctrl-C, it passes everything that handles errors."""
+class Terminated(SystemExit):
+    """A SIGTERM came: it passes everything that handles errors, and ends a script with the shell's code for it."""
+
+    def __init__(self) -> None:
+        super().__init__(EXIT_CODE)
 
 
 class StopRequest:

@@ -18,7 +18,16 @@ from edgemarl.marl.training.archive import BYTES_MAX, pack, unpack
 from edgemarl.marl.training.config import TrainConfig
 from edgemarl.marl.training.folder import RunFolder, read_curve
 from edgemarl.marl.training.run import Progress, TrainResult, train
-from edgemarl.marl.training.saves import CURVE, MANIFEST, DamagedError, save_folders, verified_manifest
+from edgemarl.marl.training.saves import (
+    CURVE,
+    MANIFEST,
+    POLICY,
+    SIGNATURE,
+    DamagedError,
+    save_folders,
+    verified_manifest,
+)
+from edgemarl.marl.trust import code_named, is_signed
 
 ARCHIVE = "run.tar"
 """The whole run in one object, which is replaced at once: an upload that breaks off leaves the one before."""
@@ -30,8 +39,9 @@ def is_url(storage: str | None) -> bool:
 
 
 def stored_train(
-    config: TrainConfig, out: str, storage: str | None = None, resume: bool = True, progress: Progress | None = None
-) -> TrainResult:
+    config: TrainConfig, out: str, storage: str | None = None, resume: bool = True, progress: Progress | None = None,
+    trust: bool = False,
+) -> TrainResult:  # fmt: skip
     """Train in a storage; a run that is there goes on from its last checkpoint.
 
     Args:
@@ -41,6 +51,7 @@ def stored_train(
             written there.
         resume: go on with the run that is there; else it is replaced.
         progress: called after every iteration.
+        trust: go on from a checkpoint of somebody else.
 
     Returns:
         the result; its path is where the run can be read from now on (with a URL: a local copy, until this process
@@ -50,12 +61,14 @@ def stored_train(
         ValueError: as `edgemarl.marl.training.run.train`, and for a URL that cannot be used.
     """
     if storage is None or not is_url(storage):
-        return train(config, Path(storage or "") / out, resume=resume, progress=progress)
+        return train(config, Path(storage or "") / out, resume=resume, progress=progress, trust=trust)
     mirror = Mirror(f"{storage.rstrip('/')}/{out}")
     folder = scratch_until_exit() / "run"
     if resume:
         mirror.pull(folder)
-    return train(config, folder, resume=resume, progress=progress, saved=lambda: mirror.push(folder))
+    return train(
+        config, folder, resume=resume, progress=progress, saved=lambda: mirror.push(folder), trust=trust
+    )  # fmt: skip
 
 
 @cache
@@ -111,7 +124,8 @@ class Mirror:
             pack(folder, [run.config.name, newest.relative_to(folder).as_posix()], archive)
             files.makedirs(f"{root}/policy", exist_ok=True)
             self._send(files, archive, f"{root}/{ARCHIVE}")
-            for path in (run.config, newest / CURVE, *sorted((newest / "policy").glob("*.pt")), newest / MANIFEST):
+            policies = sorted((newest / POLICY).glob("*.pt"))
+            for path in (run.config, newest / CURVE, *policies, newest / SIGNATURE, newest / MANIFEST):
                 base = folder if path == run.config else newest
                 self._send(files, path, f"{root}/{path.relative_to(base).as_posix()}")
 
@@ -120,9 +134,12 @@ class Mirror:
         with self._remote() as (files, root):
             content = self._content(files, f"{root}/{CURVE}") or b""
             told = self._content(files, f"{root}/{MANIFEST}") or b""
+            signed = self._content(files, f"{root}/{SIGNATURE}") or b""
         try:
             manifest = verified_manifest(told, f"{self.url}/{MANIFEST}")
             if [len(content), hashlib.sha256(content).hexdigest()] != manifest["files"][CURVE]:
+                return None
+            if code_named(manifest["config"]) and not is_signed(told, signed.decode("latin-1")):
                 return None
             return read_curve(content, Path(CURVE)), manifest["config"]
         except DamagedError:

@@ -23,9 +23,10 @@ from ray import tune
 
 from edgemarl.marl.scratch import scratch
 from edgemarl.marl.training.config import TrainConfig, resolve
-from edgemarl.marl.training.folder import RESUMABLE, RunFolder, newest_curve, read_json, same_settings
+from edgemarl.marl.training.folder import RESUMABLE, RunFolder, newest_curve, same_settings
 from edgemarl.marl.training.saves import DamagedError
 from edgemarl.marl.training.storage import Mirror, is_url, storage_path, stored_train
+from edgemarl.marl.trust import KEY, shared_key
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +123,7 @@ def _curve_here(run: RunFolder) -> tuple[pd.DataFrame, Mapping[str, Any]] | None
         if not run.has_curve:
             return None
         newest = newest_curve(run.path)
-        return newest or (run.curve(), read_json(run.config))
+        return newest or (run.curve(), run.settings())
     except DamagedError as error:  # training says what it goes on from, or that it cannot
         logger.warning("%s", error)
         return None
@@ -146,7 +147,8 @@ def _tune(trials: Sequence[Trial], where: str, concurrent: int | None, ended: Ca
     with scratch() as temporary, local_ray(max(largest, (os.cpu_count() or 1) - 1)):
         grid = [{"name": t.name, "config": t.config.to_dict(), "where": where} for t in trials]
         tuner = tune.Tuner(
-            tune.with_resources(_trial, _resources),
+            # with the user's key: a trial that starts again on another machine goes on from its own save
+            tune.with_resources(tune.with_parameters(_trial, key=shared_key()), _resources),
             param_space={"run": tune.grid_search(grid)},
             tune_config=tune.TuneConfig(max_concurrent_trials=concurrent, metric="cost", mode="min"),
             run_config=tune.RunConfig(
@@ -184,11 +186,12 @@ def _resources(config: dict[str, Any]) -> Any:
     return tune.PlacementGroupFactory([{"CPU": 1}] * (1 + config["run"]["config"]["num_env_runners"]))
 
 
-def _trial(config: dict[str, Any]) -> None:
+def _trial(config: dict[str, Any], key: str) -> None:
     """What a trial's process does."""
     import torch
 
     torch.set_num_threads(1)
+    os.environ[KEY] = key
     run = config["run"]
     result = stored_train(TrainConfig.from_dict(run["config"]), run["name"], run["where"])
     tune.report({"cost": float(result.curve["cost"].iloc[-1])})

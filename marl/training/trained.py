@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ from edgemarl.envs.config import FieldPart, names_of_part
 from edgemarl.envs.scenario import Scenario
 from edgemarl.marl.algorithms.settings import RunFields
 from edgemarl.marl.training.saves import POLICY, DamagedError, Save, from_newest
+from edgemarl.marl.trust import check_code, code_named
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -97,12 +101,17 @@ def load_policy(path: Path | str, scenario: Scenario, greedy: bool = True) -> Po
 
 
 def playing(saved: SavedPolicies, path: Path | str, scenario: Scenario, greedy: bool = True) -> Policy:
-    """Policies that were read, as `load_policy`."""
+    """Policies that were read, as `load_policy`; a line says where their training went wrong."""
     policies = saved.policies
+    if saved.save is not None and saved.save.problem:
+        logger.warning("the training of %s went wrong: %s", path, saved.save.problem)
     first = next(iter(policies.values()))
     if first.scenario != scenario.name:
         raise ValueError(f"the checkpoint {path} is of scenario '{first.scenario}', not of '{scenario.name}'")
-    fields = run_fields(first.information["train"])
+    told = first.information["train"]
+    if code_named(told) and not (saved.save is not None and saved.save.trusted):
+        check_code(told, path)
+    fields = run_fields(told)
     acting = with_training_interface(scenario, fields)
     policies = {role: policy.fitted(acting) for role, policy in policies.items()}
     for policy in policies.values():
@@ -110,8 +119,8 @@ def playing(saved: SavedPolicies, path: Path | str, scenario: Scenario, greedy: 
     name = f"{fields.algorithm}_{'central' if fields.control == 'central' else fields.policies}"
     if CENTRAL in policies:
         return TrainedCentral(fields, name, policies[CENTRAL], greedy)
-    told = announcements(acting, policies, fields.fixed)
-    members: dict[str, Controller] = {r: NetworkController(p, greedy, told.get(r)) for r, p in policies.items()}
+    prices = announcements(acting, policies, fields.fixed)
+    members: dict[str, Controller] = {r: NetworkController(p, greedy, prices.get(r)) for r, p in policies.items()}
     members.update({role: make_controller(acting, role, controller) for role, controller in fields.fixed.items()})
     order = acting_order(acting, policies, fields.fixed)
     pooled = tuple(policies) if fields.pooled else ()

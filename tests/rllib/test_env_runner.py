@@ -9,10 +9,11 @@ import pytest
 from ray.rllib.core.columns import Columns
 from ray.rllib.evaluation.postprocessing import Postprocessing
 
+from edgemarl.agents.pooling import pool_size
 from edgemarl.envs.registry import scenario_names
 from edgemarl.marl.rllib.advantages import advantages_and_targets
 from edgemarl.marl.rllib.env_runner import BatchedEnvRunner
-from edgemarl.marl.rllib.modules import GLOBAL_STATE
+from edgemarl.marl.rllib.modules import POOL
 from edgemarl.marl.training.config import TrainConfig, resolve
 from edgemarl.marl.training.setup import rllib_config
 
@@ -20,6 +21,7 @@ CELLS, SLOTS = 3, 4
 CONTROLS: dict[str, dict[str, str]] = {
     "decentralized": {},
     "pooled": {"control": "central"},
+    "sets": {"control": "central", "central_policy": "sets"},
     "joint": {"control": "central", "central_policy": "joint"},
     "mappo": {"algorithm": "mappo", "reward": "team"},
 }
@@ -31,7 +33,7 @@ def runner(**values: Any) -> BatchedEnvRunner:
 
 
 @pytest.mark.parametrize("scenario", scenario_names())
-@pytest.mark.parametrize("control", ["decentralized", "pooled", "joint", "mappo"])
+@pytest.mark.parametrize("control", list(CONTROLS))
 def test_every_scenario_is_sampled(scenario: str, control: str) -> None:
     sampler = runner(scenario=scenario, **CONTROLS[control])
     batch = sampler.sample()
@@ -39,12 +41,12 @@ def test_every_scenario_is_sampled(scenario: str, control: str) -> None:
     roles = sampler.scenario.roles
     for name, rows in batch.policy_batches.items():
         agents = 1 if control == "joint" else roles[name].count
-        lead = (CELLS * SLOTS, agents) if control == "mappo" else (CELLS * SLOTS * agents,)
+        lead = (CELLS * SLOTS, agents) if control == "sets" and agents > 1 else (CELLS * SLOTS * agents,)
         for column in (Columns.ACTION_LOGP, Postprocessing.ADVANTAGES, Postprocessing.VALUE_TARGETS):
             assert rows[column].shape == lead
             assert np.isfinite(rows[column]).all()
         if control == "mappo":
-            assert rows[GLOBAL_STATE].shape == (CELLS * SLOTS, *sampler.scenario.global_state_space.shape)
+            assert rows[POOL].shape == (*lead, pool_size(sampler.scenario))
     assert set(batch.policy_batches) == ({"central"} if control == "joint" else set(roles))
 
 

@@ -47,7 +47,7 @@ def separate_learner(stacked: Any) -> Any:
         module_class=ActorCriticModule,
         observation_space=whole.observation_space,
         action_space=whole.action_space,
-        model_config={"spec": alone.to_dict(), "critic_hidden": (8, 8), "global_size": 0, "agents": 0},
+        model_config={"spec": alone.to_dict(), "critic_hidden": (8, 8), "pool": 0, "foreseen": 0, "group_size": 0},
     )
     specs = MultiRLModuleSpec(rl_module_specs=dict.fromkeys(names, spec))
     config = rllib_config(resolve(CONFIG)).multi_agent(policies=set(names)).rl_module(rl_module_spec=specs)

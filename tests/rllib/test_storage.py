@@ -41,7 +41,7 @@ def test_run_in_a_url_goes_on_on_another_machine(whole: Path) -> None:
     pd.testing.assert_series_equal(second.curve["cost"], RunFolder(whole).curve()["cost"])
     files = fsspec.filesystem("memory")
     assert {path.rsplit("/", 1)[1] for path in files.ls("/runs/deep/a", detail=False)} == {
-        "config.json", "curve.parquet", "policy", "manifest.json", ARCHIVE,
+        "config.json", "curve.parquet", "policy", "signature", "manifest.json", ARCHIVE,
     }  # fmt: skip
     with files.open("/runs/deep/a/curve.parquet") as file:
         assert pd.read_parquet(file)["iteration"].tolist() == [1, 2, 3, 4]

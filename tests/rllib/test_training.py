@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +14,7 @@ import torch
 from edgemarl.agents.pooling import pool_of, with_pool
 from edgemarl.agents.trained.policy import TrainedPolicy
 from edgemarl.envs.registry import make_scenario
+from edgemarl.envs.scenario import Role
 from edgemarl.marl.training.config import TrainConfig
 from edgemarl.marl.training.run import train
 from edgemarl.marl.training.saves import save_folders
@@ -118,7 +120,7 @@ def test_folder_without_a_policy_is_refused(tmp_path: Path) -> None:
         ({"epochss": 3}, "unknown training field 'epochss'; did you mean 'epochs'"),
         ({"cels": 3}, "unknown training field 'cels'; did you mean 'cells'"),
         ({"algorithm": "poo"}, "unknown algorithm 'poo'; did you mean 'ppo'"),
-        ({"foresight": 2, "algorithm": "sac"}, "sac has no setting 'foresight'; it is one of ppo"),
+        ({"foresight": 2, "algorithm": "sac"}, "sac has no setting 'foresight'; it is one of mappo, ppo"),
         ({"foresight": 2, "scenario": "sampling_rate", "set": {}}, "no role"),
         ({"foresight": -1}, "foresight"),
         ({"first_action": {"device": [0.5, 2.0]}}, "must lie in Box"),
@@ -185,7 +187,7 @@ def test_networks_of_their_own_under_a_critic_of_their_cell(local_cluster: None,
     assert TrainedPolicy.load(tmp_path / "policy" / "device.pt").spec.agents == 6
 
 
-def test_mappo_trains_a_critic_on_the_global_state_and_a_local_actor(local_cluster: None, tmp_path: Path) -> None:
+def test_mappo_trains_a_critic_of_the_whole_cell_and_a_local_actor(local_cluster: None, tmp_path: Path) -> None:
     run = train(small(algorithm="mappo", reward="team", agent_steps=320, normalise=True), tmp_path)
     assert np.isfinite(run.curve["device_vf_loss"]).all()
     scenario = make_scenario("sequential_offloading", num_devices=9)
@@ -198,10 +200,12 @@ def test_mappo_trains_a_critic_on_the_global_state_and_a_local_actor(local_clust
 
 def test_pooled_rows_show_all_agents_in_any_order() -> None:
     rows = {"device": np.random.default_rng(0).random((2, 4, 3), dtype=np.float32), "server": np.ones((2, 1, 2), "f4")}
+    box = gymnasium.spaces.Box(0, 1)
+    roles = {role: Role(role, values.shape[1], box, box) for role, values in rows.items()}
     order = [2, 0, 3, 1]
     mixed = {**rows, "device": rows["device"][:, order]}
     pooled, shuffled = (
-        {role: with_pool(values, pool_of(found)) for role, values in found.items()} for found in (rows, mixed)
+        {role: with_pool(values, pool_of(found, roles)) for role, values in found.items()} for found in (rows, mixed)
     )
     assert pooled["device"].shape == (2, 4, 3 + 2 * 5)
     np.testing.assert_allclose(shuffled["device"], pooled["device"][:, order], rtol=1e-6)

@@ -43,6 +43,9 @@ class ModelPartitioningConfig:
     )
     fading_floor: float = quantity(0.01, "-", "smallest fading power (erratum 7)", gt=0, le=1)
     cycles_per_mac: float = quantity(0.12, "cycle/MAC", "cycles per MAC", symbol="rho", source="Table I", gt=0)
+    layer_work: Literal["macs", "times"] = quantity(
+        "macs", "-", "a layer's work: MACs times cycles_per_mac, or the times measured at the highest CPU rates"
+    )
     energy_coefficient: float = quantity(
         1e-28, "J s^2/cycle^3", "switched capacitance of a device CPU", symbol="kappa", source="Table I", ge=0
     )
@@ -96,6 +99,14 @@ class ModelPartitioningConfig:
         for name in self.model_pattern:
             if name not in self.profiles:
                 raise ValueError("model_pattern: " + unknown_name("network", name, self.profiles))
+        if self.layer_work == "times":
+            for name in self.device_models:
+                profile = self.profiles[name]
+                if sum(profile.time_s) <= 0.0 or (profile.edge_time_s and sum(profile.edge_time_s) <= 0.0):
+                    raise ValueError(
+                        f"layer_work = 'times' is not legal: profiles.{name} has no measured times of its layers "
+                        "(edgemarl profile import)"
+                    )
         distances = self.distance_m if isinstance(self.distance_m, tuple) else (self.distance_m,)
         if not distances or min(distances) <= 0:
             raise ValueError(f"distance_m = {self.distance_m} m is not legal: must be one or more numbers > 0")

@@ -26,7 +26,7 @@ from edgemarl.envs.physics.compute import work_energy_j
 from edgemarl.envs.physics.processes import rayleigh_power_gain, uniform_rate_hz
 from edgemarl.envs.physics.queueing import md1_sojourn_s, virtual_queue
 from edgemarl.envs.physics.radio import antenna_path_gain, fdma_rate_bps
-from edgemarl.envs.scenario import Role, Scenario, Signalling, Step, total_cost
+from edgemarl.envs.scenario import Parts, Role, Scenario, Signalling, Step, total_cost
 from edgemarl.envs.scenarios.model_partitioning.bids import BID, bids
 from edgemarl.envs.scenarios.model_partitioning.config import ModelPartitioningConfig
 from edgemarl.envs.trace import Trace, drawn
@@ -50,7 +50,7 @@ class ModelPartitioningState:
 
 @dataclass(frozen=True)
 class ModelPartitioningTrace(Trace):
-    channel_gain: Array = drawn("slot", "-", "num_devices", process="rayleigh_power_gain", low=0.0)
+    channel_gain: Array = drawn("slot", "-", "num_devices", process="rayleigh_power_gain", low=0.0, high=1.0)
     arrival_rate_hz: Array = drawn("slot", "1/s", "num_devices", process="uniform_rate_hz", low=0.0)
 
 
@@ -138,6 +138,7 @@ class ModelPartitioning(
             device_memory_factor=c.device_memory_factor,
             edge_memory_factor=c.edge_memory_factor,
             transmit_result_when_local=c.transmit_result_when_local,
+            measured_hz=(c.device_cpu_hz, c.edge_cpu_hz) if c.layer_work == "times" else None,
         )
 
     @cached_property
@@ -192,7 +193,9 @@ class ModelPartitioning(
         further = c.share_queues + 2 * BID * c.share_bids + c.show_model * self.model_marks.shape[1]
         roles = {"device": Role("device", c.num_devices, _row_box(4 + SIGNALS + further), action)}
         if self._server_decides:
-            roles["server"] = Role("server", 1, _row_box(5 * c.num_devices), _unit_box(2 * c.num_devices))
+            roles["server"] = Role(
+                "server", 1, _row_box(5 * c.num_devices), _unit_box(2 * c.num_devices), Parts(c.num_devices, 5)
+            )
         return roles
 
     @property
@@ -486,7 +489,7 @@ class ModelPartitioning(
             energy_queue=virtual_queue(state.energy_queue, nu_e * details["energy_j"], nu_e * self.energy_budget_j),
             memory_queue=virtual_queue(state.memory_queue, nu_c * cuts.memory_bytes, nu_c * self.memory_budget_bytes),
             last_sent_fraction=cuts.sent_bits / np.where(raw_bits > 0.0, raw_bits, 1.0),
-            last_edge_fraction=cuts.edge_cycles / self.total_cycles,
+            last_edge_fraction=cuts.edge_cycles / self.cuts.edge_cycles[:, 0],
             **smoothed,
         )
 

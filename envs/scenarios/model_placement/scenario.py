@@ -46,15 +46,16 @@ class ModelPlacementTrace(Trace):
     task_bits: Array = drawn("slot", "bit", "num_gateways", "devices_per_gateway", process="uniform", low=0.0)
     deadline_s: Array = drawn("slot", "s", "num_gateways", "devices_per_gateway", process="uniform", low=0.0)
     noisy: Array = drawn(
-        "slot", "-", "num_gateways", "devices_per_gateway", process="bernoulli_arrivals", low=0, integer=True
+        "slot", "-", "num_gateways", "devices_per_gateway", process="bernoulli_arrivals", low=0, high=1, integer=True
     )
     device_gain: Array = drawn(
-        "slot", "power ratio", "num_gateways", "devices_per_gateway", process="rayleigh_power_gain", low=0.0
+        "slot", "power ratio", "num_gateways", "devices_per_gateway", process="rayleigh_power_gain", low=0.0, high=1.0
     )
-    gateway_gain: Array = drawn("slot", "power ratio", "num_gateways", process="rayleigh_power_gain", low=0.0)
+    gateway_gain: Array = drawn("slot", "power ratio", "num_gateways", process="rayleigh_power_gain", low=0.0, high=1.0)
     model_accuracy: Array = drawn(
-        "episode", "-", "num_gateways", "devices_per_gateway", "noise_kinds", "levels", process="uniform", low=0.0
-    )
+        "episode", "-", "num_gateways", "devices_per_gateway", "noise_kinds", "levels", process="uniform", low=0.0,
+        high=1.0,
+    )  # fmt: skip
     model_bits: Array = drawn(
         "episode", "bit", "num_gateways", "devices_per_gateway", "levels", process="uniform", low=0.0
     )
@@ -229,9 +230,6 @@ class ModelPlacement(
         for name, unit in (("task_bits", "bit"), ("deadline_s", "s"), ("model_bits", "bit"), ("model_cycles", "cycle")):
             if (getattr(trace, name) <= 0).any():
                 raise ValueError(f"trace field {name} holds {getattr(trace, name).min():g} {unit}; must be > 0")
-        for name in ("noisy", "model_accuracy"):
-            if (getattr(trace, name) > 1).any():
-                raise ValueError(f"trace field {name} holds {getattr(trace, name).max()}; must be <= 1")
 
     def initial_state(self, trace: ModelPlacementTrace) -> ModelPlacementState:
         shape = (trace.cells, self.config.num_gateways, self.config.devices_per_gateway, 2)

@@ -95,6 +95,11 @@ class ModelPruningConfig:
             )
 
     @property
+    def criticality_level_max(self) -> int:
+        """The highest level, K - 1."""
+        return self.num_criticality_levels - 1
+
+    @property
     def num_models(self) -> int:
         """Pruned models V of a gateway."""
         return len(self.model_pruning_rates)

@@ -27,7 +27,7 @@ from edgemarl.envs.physics.inference import pruned_inference_s, repaired_share, 
 from edgemarl.envs.physics.layout import Blocks, rank_within
 from edgemarl.envs.physics.processes import markov_channel, stationary_distribution
 from edgemarl.envs.physics.radio import shannon_rate_bps
-from edgemarl.envs.scenario import Role, Scenario, Signalling, Step, total_cost
+from edgemarl.envs.scenario import Parts, Role, Scenario, Signalling, Step, total_cost
 from edgemarl.envs.scenarios.model_pruning.config import ModelPruningConfig
 from edgemarl.envs.spaces import Simplex
 from edgemarl.envs.trace import Trace, drawn
@@ -46,12 +46,17 @@ class ModelPruningState:
 
 @dataclass(frozen=True)
 class ModelPruningTrace(Trace):
-    next_channel_gain: Array = drawn("slot", "-", "num_gateways", process="markov_channel", low=0.0)
-    next_criticality_level: Array = drawn(
-        "slot", "-", "num_devices", process="uniform_criticality", low=0, integer=True
+    next_channel_gain: Array = drawn(
+        "slot", "-", "num_gateways", process="markov_channel", low=0.0, high=1.0, after="channel_gain"
     )
-    channel_gain: Array = drawn("initial", "-", "num_gateways", process="markov_channel", low=0.0)
-    criticality_level: Array = drawn("initial", "-", "num_devices", process="uniform_criticality", low=0, integer=True)
+    next_criticality_level: Array = drawn(
+        "slot", "-", "num_devices", process="uniform_criticality", low=0, high="criticality_level_max", integer=True,
+        after="criticality_level",
+    )  # fmt: skip
+    channel_gain: Array = drawn("initial", "-", "num_gateways", process="markov_channel", low=0.0, high=1.0)
+    criticality_level: Array = drawn(
+        "initial", "-", "num_devices", process="uniform_criticality", low=0, high="criticality_level_max", integer=True
+    )
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,7 @@ class ModelPruning(
         return {
             "device": Role("device", c.num_devices, _box(3 + k + 1), gymnasium.spaces.Discrete(2)),
             "gateway": Role("gateway", g, _box(2 + k), gymnasium.spaces.Discrete(c.num_models)),
-            "server": Role("server", 1, _box(g * (2 + k)), _raw_box(g)),
+            "server": Role("server", 1, _box(g * (2 + k)), _raw_box(g), Parts(g, 2 + k)),
         }
 
     @cached_property
@@ -212,11 +217,6 @@ class ModelPruning(
             values = getattr(trace, name)
             if values.dtype.kind not in "iu":
                 raise ValueError(f"trace field {name} has type {values.dtype}; every value must be an integer")
-            if (values >= self.config.num_criticality_levels).any():
-                raise ValueError(
-                    f"trace field {name} holds {values.max()}; every value must be >= 0 and < "
-                    f"num_criticality_levels = {self.config.num_criticality_levels}"
-                )
 
     def initial_state(self, trace: ModelPruningTrace) -> ModelPruningState:
         return ModelPruningState(trace.channel_gain, trace.criticality_level)

@@ -45,7 +45,7 @@ class SamplingRateState:
 
 @dataclass(frozen=True)
 class SamplingRateTrace(Trace):
-    channel_gain: Array = drawn("slot", "-", "num_devices", process="markov_channel", low=0.0)
+    channel_gain: Array = drawn("slot", "-", "num_devices", process="markov_channel", low=0.0, high=1.0)
     arrival_rate: Array = drawn("slot", "task/slot", "num_devices", process="uniform_arrivals", low=0.0)
 
 

@@ -81,6 +81,11 @@ class SequentialOffloadingConfig:
         return self.block_s * self.device_cpu_hz_max
 
     @property
+    def gain_per_w_max(self) -> float:
+        """Largest gain over noise in 1/W: a path gain of 1."""
+        return 1.0 / self.noise_w
+
+    @property
     def bits_per_s_per_hz_per_cycle(self) -> float:
         """Spectral efficiency that one residual cycle needs during its slot."""
         return self.bits_per_cycle / (self.slot_s * self.bandwidth_hz)

@@ -48,11 +48,15 @@ class SequentialOffloadingState:
 
 @dataclass(frozen=True)
 class SequentialOffloadingTrace(Trace):
-    channel_gain_per_w: Array = drawn("slot", "1/W", "num_devices", process="rayleigh_power_gain", low=0.0)
-    task_arrivals: Array = drawn(
-        "slot", "task", "num_devices", "slots_per_block", process="bernoulli_arrivals", low=0, integer=True
+    channel_gain_per_w: Array = drawn(
+        "slot", "1/W", "num_devices", process="rayleigh_power_gain", low=0.0, high="gain_per_w_max"
     )
-    mean_gain_per_w: Array = drawn("episode", "1/W", "num_devices", process="log_normal_shadowing_db", low=0.0)
+    task_arrivals: Array = drawn(
+        "slot", "task", "num_devices", "slots_per_block", process="bernoulli_arrivals", low=0, high=1, integer=True
+    )
+    mean_gain_per_w: Array = drawn(
+        "episode", "1/W", "num_devices", process="log_normal_shadowing_db", low=0.0, high="gain_per_w_max"
+    )
 
 
 @dataclass(frozen=True)
@@ -166,11 +170,6 @@ class SequentialOffloading(
     def derived_trace_fields(self, given: Mapping[str, Array]) -> dict[str, Array]:
         gain = given.get("channel_gain_per_w")
         return {} if gain is None else {"mean_gain_per_w": gain.mean(axis=0)}
-
-    def check_trace(self, trace: SequentialOffloadingTrace) -> None:
-        super().check_trace(trace)
-        if (trace.task_arrivals > 1).any():
-            raise ValueError(f"trace field task_arrivals holds {trace.task_arrivals.max()}; every value must be 0 or 1")
 
     def initial_state(self, trace: SequentialOffloadingTrace) -> SequentialOffloadingState:
         cells, k, n = trace.cells, self.config.num_devices, self.config.slots_per_block

@@ -1,0 +1,1 @@
+"""Measurements as people have them (drive tests, throughput traces, positions, task lists) become trace files."""
