@@ -76,7 +76,7 @@ def train_command(
     """Train, or go on with the run that is there, and say where the run is and how to compare it.
 
     Returns:
-        exit code: 1 if training went wrong.
+        exit code: 1 if training ended with losses or costs that are no numbers.
     """
     from rich.console import Console
 
@@ -106,7 +106,7 @@ def train_command(
     if result.problem:
         good = f"; the last save before that: {result.good}" if result.good else ""
         sys.stderr.write(f"edgemarl: training went wrong: {result.problem}{good}\n")
-    return 1 if result.problem else 0
+    return 0 if result.finite else 1
 
 
 class Lines:

@@ -37,6 +37,7 @@ class TrainResult:
         training_s: wall-clock time of training in all sessions.
         curve: the learning curve.
         problem: what went wrong at its end, and since when; "" if nothing did.
+        finite: whether its last losses and costs are numbers.
         good: the last save before that, if there is one.
     """
 
@@ -44,6 +45,7 @@ class TrainResult:
     training_s: float
     curve: pd.DataFrame
     problem: str = ""
+    finite: bool = True
     good: Path | None = None
 
 
@@ -210,7 +212,8 @@ def train(
     folder, curve = training.folder.path, training.folder.curve()
     good = last_good(folder) if health.problem else None
     problem = f"{health.problem}, since iteration {health.since}" if health.problem else ""
-    return TrainResult(folder, float(curve["time_s"].iloc[-1]), curve, problem, None if good is None else good.path)
+    training_s = float(curve["time_s"].iloc[-1])
+    return TrainResult(folder, training_s, curve, problem, health.finite, None if good is None else good.path)
 
 
 def _save(training: Training, saved: Callable[[], None] | None) -> None:
