@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup compare test lint bench clean
+.PHONY: setup compare test soak lint bench clean
 
 setup: $(STAMP)  ## create .venv and install the pinned dependencies; does nothing when it is current
 
@@ -19,6 +19,9 @@ compare: setup  ## the quick comparison: table, figures and report.html in resul
 
 test: setup lint  ## lint, types and every test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+soak: setup  ## the long forms of the tests of reliability, under half an hour; ends with a table
+	$(BIN)/python -m pytest -m soak
 
 lint: setup
 	$(BIN)/ruff check .

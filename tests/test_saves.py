@@ -88,7 +88,7 @@ def test_a_kill_at_any_moment_leaves_the_save_before_or_the_new_one(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     trust.signature(b"")  # the key is there
-    for n in range(1, 200, 1 if request.config.getoption("-m") == "soak" else 7):
+    for n in range(1, 200, 1 if request.config.getoption("markexpr") == "soak" else 7):
         run = tmp_path / str(n)
         for number in (1, 2):
             make(run, number)

@@ -14,15 +14,25 @@ from edgemarl.marl.training.config import TrainConfig
 from edgemarl.marl.training.run import train
 from edgemarl.marl.training.trained import saved_policies
 
-TINY: dict[str, Any] = {"cells": 2, "slots": 10, "minibatch": 20, "seed": 3}
-OFFLOADING = {"set": {"device_action": "split", "num_devices": 2, "episode_blocks": 10}}
-PLACES: dict[str, dict[str, Any]] = {
-    "dqn": {"scenario": "sampling_rate"},
-    "priced_dqn": {"scenario": "sampling_rate"},
-    "hybrid_sac": {"scenario": "model_partitioning"},
-    "counterfactual": {"scenario": "sequential_offloading", **OFFLOADING},
+TINY: dict[str, Any] = {"cells": 2, "slots": 10, "minibatch": 20, "hidden": (8,), "seed": 3}
+OFFLOADING = {
+    "scenario": "sequential_offloading", "set": {"device_action": "split", "num_devices": 2, "episode_blocks": 10},
+}  # fmt: skip
+SAMPLING = {"scenario": "sampling_rate", "set": {"devices_per_service": (2, 2)}}
+JOINT = {**SAMPLING, "control": "central", "central_policy": "joint", "updates": 2, "random_steps": 10}
+PRUNING = {"scenario": "model_pruning", "set": {"num_devices": 4, "num_gateways": 1}}
+REPLAY = {**OFFLOADING, "updates": 2, "replay": 300}
+RUNS: dict[str, dict[str, Any]] = {
+    "ppo": OFFLOADING,
+    "mappo": OFFLOADING,
+    "sac": REPLAY,
+    "dqn": {**REPLAY, "fixed": {"server": "parametric_q"}, "grid": {"device": (3, 4)}},
+    "ddpg": JOINT,
+    "td3": JOINT,
+    "priced_dqn": {**SAMPLING, "discount": 0.0, "updates": 2, "price_updates": 1},
+    "hybrid_sac": {**PRUNING, "control": "central", "central_policy": "joint", "updates": 2, "discount": 0.0},
+    "counterfactual": {**PRUNING, "fixed": {"server": "equal"}, "discount": 0.0},
 }
-"""Algorithms that need another scenario's actions, or a capability."""
 
 
 def weights(run: Path) -> str:
@@ -37,8 +47,7 @@ def main(folder: Path) -> None:
     found = {}
     with local_ray(0):
         for name in shipped():
-            fields = {**TINY, **PLACES.get(name, {"scenario": "sequential_offloading", **OFFLOADING})}
-            config = TrainConfig(algorithm=name, agent_steps=1, **fields)
+            config = TrainConfig(algorithm=name, agent_steps=1, **{**TINY, **RUNS[name]})
             train(config, folder / name)
             found[name] = weights(folder / name)
     print(json.dumps(found))
