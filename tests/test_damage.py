@@ -99,6 +99,21 @@ def test_runs_of_one_name_and_one_named_as_a_controller_are_rows_of_their_own(tm
     assert len(list((tmp_path / "out" / "parts").glob("*.part"))) == 5
 
 
+def test_a_result_of_other_policies_than_the_run_has_now_is_played_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine = write_run(tmp_path / "mine", TrainConfig(set=TINY, agent_steps=100))
+    more = write_run(tmp_path / "more", TrainConfig(set=TINY, agent_steps=200, seed=1), 99.0)
+    words = ("compare", "--preset", preset(tmp_path), "--controllers", f"random,{mine}", "--out", str(tmp_path / "out"))
+    assert run(*words) == 0
+    assert rows_of(tmp_path / "out")["mine"]["training_s"] == 12.5
+    for name in ("policy/device.pt", "policy/server.pt", "curve.parquet"):  # the run was trained on
+        (mine / name).write_bytes((more / name).read_bytes())
+    assert run(*words) == 0
+    assert "it is played again" in caplog.text
+    assert rows_of(tmp_path / "out")["mine"]["training_s"] == 99.0
+
+
 def test_policies_of_different_saves_of_an_old_run_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

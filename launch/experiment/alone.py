@@ -15,7 +15,7 @@ from edgemarl.launch.experiment.plan import Plan
 from edgemarl.launch.experiment.run import Experiment, Job
 from edgemarl.launch.experiment.store import Part
 from edgemarl.launch.experiment.trained import Made, Notify
-from edgemarl.launch.interrupt import held
+from edgemarl.launch.interrupt import held, raise_interrupts
 
 STOP_S = 10.0
 """Time that a process has to end when it is asked to, in s."""
@@ -74,7 +74,8 @@ def _end(process: Any) -> None:
 
 
 def _play(plan: Plan, folder: Path, seed: int, label: str, sender: Connection) -> None:
-    """The other process: its only job, measured."""
+    """The other process: its only job, measured. Asked to end, it ends what it started, such as Ray."""
+    raise_interrupts()
     with contextlib.suppress(BrokenPipeError), contextlib.closing(sender):  # broken: the process that asked is gone
         try:
             notify: Notify = lambda text, done, total: sender.send(("progress", (text, done, total)))  # noqa: E731
