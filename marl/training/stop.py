@@ -11,7 +11,7 @@ from types import FrameType
 
 EXIT_CODE = 143
 """The shell's code for it."""
-GRACE_S = 10.0
+GRACE_S = float(os.environ.get("EDGEMARL_GRACE_S", "10"))
 """Time, in s, for the iteration at hand and the last save; then the process ends as it is, with the save before."""
 LATE = b"edgemarl: stopped before the last save was done; the save before it is kept\n"
 
