@@ -16,7 +16,6 @@ import typer
 from typer.core import TyperGroup
 
 import edgemarl
-from edgemarl.envs.files import PREFIX
 from edgemarl.launch import interrupt
 
 app = typer.Typer(
@@ -532,6 +531,8 @@ def _place(error: OSError) -> str:
     """The file or folder of an error, without the temporary name that it had."""
     if not error.filename:
         return ""
+    from edgemarl.envs.files import PREFIX
+
     path = Path(os.fsdecode(error.filename))
     parts = path.parts
     cut = next((i for i, part in enumerate(parts) if part.startswith(PREFIX)), len(parts))
