@@ -5,7 +5,7 @@ CLIENTS := .venv-clients
 STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup compare test clients lint bench clean
+.PHONY: setup compare test clients soak lint bench clean
 
 setup: $(STAMP)  ## create .venv and install the pinned dependencies; does nothing when it is current
 
@@ -29,6 +29,9 @@ $(CLIENTS)/.installed: pyproject.toml constraints.txt
 	$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[clients]'
 	touch $@
+
+soak: setup  ## the long forms of the tests of reliability, under half an hour; ends with a table
+	$(BIN)/python -m pytest -m soak
 
 lint: setup
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ Commands import what they need when they are called, so that help and errors com
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import sys
@@ -35,6 +36,9 @@ EXTRAS = {
 
 MESSAGE = 6000
 """Characters of an error message at most."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""What a disk says that takes nothing more."""
+KEPT = "finished results and saves are kept, the same command goes on from there"
 
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a config field.")]
 Training = Annotated[
@@ -230,8 +234,11 @@ def train_command(
     out: Annotated[Path | None, typer.Option(help="Folder of the run; a run that is there goes on.")] = None,
     storage: Storage = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Replace the run that is there.")] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Go on with a run of somebody else, whatever code its checkpoint holds.")
+    ] = False,
     seed: Seed = 0,
-) -> None:
+) -> int:
     """Train a controller with RLlib; its folder is a controller for `compare`.
 
     The same command again goes on from the run's last checkpoint.
@@ -239,12 +246,12 @@ def train_command(
     from edgemarl.launch.commands import train as runs
 
     if resume is not None:
-        return runs.train_command(runs.saved_config(resume, agent_steps), resume)
+        return runs.train_command(runs.saved_config(resume, agent_steps, trust), resume, trust=trust)
     named = {"recipe": recipe, "algorithm": algorithm, "control": control, "policies": policies, "reward": reward}
     file = _trace_file(trace, ignore, train_share=train_share)
     config = runs.run_config(scenario, settings or [], training or [], seed, file, agent_steps=agent_steps, **named)
     folder = out or Path("runs") / f"{config.scenario}-{config.algorithm}-{config.control}-{seed}"
-    return runs.train_command(config, folder, storage, fresh)
+    return runs.train_command(config, folder, storage, fresh, trust)
 
 
 @app.command("export")
@@ -553,7 +560,11 @@ def trace_describe_command(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; bad input gives one line on stderr and exit code 2, Ctrl-C one line and 130."""
+    """Run the command line.
+
+    Bad input, a damaged file and a full disk give one line on stderr and exit code 2, Ctrl-C one line and 130, SIGTERM
+    one line and 143.
+    """
     words = sys.argv[1:] if arguments is None else arguments
     if arguments is None:
         interrupt.raise_interrupts()
@@ -562,8 +573,12 @@ def main(arguments: list[str] | None = None) -> None:
         code = _exit_code(words)
     except KeyboardInterrupt:
         code = interrupt.EXIT_CODE
+    except SystemExit as end:  # of a SIGTERM, and of everything that was said already
+        code = end.code
     if arguments is None:
         interrupt.exit_at_once()
+    if code == interrupt.TERMINATED:
+        interrupt.stopped(code)
     if code == interrupt.EXIT_CODE:
         interrupt.stopped()
     sys.exit(code if isinstance(code, int) else 0)
@@ -574,11 +589,13 @@ def _exit_code(words: list[str]) -> Any:
     try:
         # the command as it was typed is for the report
         return app(args=words, standalone_mode=False, obj=shlex.join([*program(), *words]))
-    except typer.Abort:
-        return interrupt.EXIT_CODE
     except Exception as error:
         if interrupt.came():
-            return interrupt.EXIT_CODE
+            return interrupt.came()
+        if isinstance(error, typer.Abort):  # the parser makes one of an `EOFError`: of a file, as nothing asks here
+            _fail(f"a file ended before its end, it is damaged: {error.__cause__ or error}", 2)
+        if isinstance(error, OSError) and error.errno in FULL:
+            _fail(f"{os.strerror(error.errno)}{_place(error)}; {KEPT}", 2)
         if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
             _fail(f"this needs {error.name}: pip install 'edgemarl[{EXTRAS[error.name]}]'", 2)
         if isinstance(error, ValueError) and not os.environ.get("EDGEMARL_DEBUG"):
@@ -586,6 +603,18 @@ def _exit_code(words: list[str]) -> Any:
         if hasattr(error, "format_message"):  # an error of the command line's parser
             _fail(error.format_message(), 2)
         raise
+
+
+def _place(error: OSError) -> str:
+    """The file or folder of an error, without the temporary name that it had."""
+    if not error.filename:
+        return ""
+    from edgemarl.envs.files import PREFIX
+
+    path = Path(os.fsdecode(error.filename))
+    parts = path.parts
+    cut = next((i for i, part in enumerate(parts) if part.startswith(PREFIX)), len(parts))
+    return f" ({Path(*parts[:cut])})"
 
 
 def program() -> list[str]:

@@ -1,4 +1,7 @@
-"""Ctrl-C: it ends a command at once, without a traceback, and is never lost."""
+"""Ctrl-C and SIGTERM: they end a command at once, without a traceback, and are never lost.
+
+Training asks for a SIGTERM itself, to save once more (`edgemarl.marl.training.stop`).
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from multiprocessing import resource_tracker
 from types import FrameType
 from typing import Any, NoReturn
 
-EXIT_CODE = 130
+EXIT_CODE, TERMINATED = 130, 143
 AGAIN_S = 0.05
 """After this time, in s, a Ctrl-C that Python swallowed comes again."""
 MESSAGE = "edgemarl: stopped; finished results are kept, the same command goes on from there\n"
@@ -22,31 +25,39 @@ SHOW_CURSOR = "\x1b[?25h\n"
 _came: list[int] = []
 
 
-def came() -> bool:
-    """Whether there was a Ctrl-C: what goes wrong afterwards, such as a module that is half loaded, follows from it."""
-    return bool(_came)
+def came() -> int:
+    """The exit code after a Ctrl-C or a SIGTERM, 0 if none came.
+
+    What goes wrong afterwards, such as a module that is half loaded, follows from it.
+    """
+    return _code(_came[0]) if _came else 0
 
 
 def exit_at_once() -> None:
     """From here on Ctrl-C ends the process where it is: while modules load, while the interpreter cleans up."""
+    signal.signal(signal.SIGTERM, _exit)
     if _heard():
         signal.signal(signal.SIGINT, _exit)
 
 
 def raise_interrupts() -> None:
-    """From here on Ctrl-C raises `KeyboardInterrupt` in the main thread; while a module loads it ends the process."""
+    """From here on Ctrl-C raises `KeyboardInterrupt` in the main thread, and SIGTERM `SystemExit`.
+
+    While a module loads they end the process.
+    """
+    signal.signal(signal.SIGTERM, _raise)
     if _heard():
         signal.signal(signal.SIGINT, _raise)
         sys.unraisablehook = partial(_unraisable, sys.unraisablehook)
 
 
-def stopped() -> NoReturn:
-    """End this process after a Ctrl-C, with the shell's exit code for it."""
+def stopped(code: int = EXIT_CODE) -> NoReturn:
+    """End this process after a Ctrl-C or a SIGTERM, with the shell's exit code for it."""
     # where Ctrl-C broke off code that was made from a string, the interpreter would end itself by the signal instead;
     # it forgets this when such code is run again
     eval("None")
     sys.stderr.write(MESSAGE)
-    sys.exit(EXIT_CODE)
+    sys.exit(code)
 
 
 def _heard() -> bool:
@@ -55,7 +66,11 @@ def _heard() -> bool:
 
 
 def _exit(number: int, frame: FrameType | None) -> None:
-    os._exit(EXIT_CODE)
+    os._exit(_code(number))
+
+
+def _code(number: int) -> int:
+    return TERMINATED if number == signal.SIGTERM else EXIT_CODE
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
@@ -63,7 +78,9 @@ def _raise(number: int, frame: FrameType | None) -> None:
     if _loads(frame):
         text = (SHOW_CURSOR if os.isatty(2) else "") + MESSAGE
         os.write(2, text.encode())
-        os._exit(EXIT_CODE)
+        os._exit(_code(number))
+    if number == signal.SIGTERM:
+        raise SystemExit(TERMINATED)
     raise KeyboardInterrupt
 
 
@@ -76,8 +93,8 @@ def _loads(frame: FrameType | None) -> bool:
 
 def _unraisable(other: Callable[[Any], Any], event: Any) -> None:
     """Python drops exceptions in destructors and in callbacks of weak references: a Ctrl-C is repeated instead."""
-    if event.exc_type is KeyboardInterrupt:
-        signal.signal(signal.SIGALRM, _raise)
+    if event.exc_type in (KeyboardInterrupt, SystemExit) and _came:
+        signal.signal(signal.SIGALRM, lambda number, frame: _raise(_came[0], frame))
         signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
     else:
         other(event)

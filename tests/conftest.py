@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -11,6 +13,7 @@ settings.register_profile("edgemarl", deadline=None, suppress_health_check=[Heal
 settings.load_profile("edgemarl")  # a busy machine is no error
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # the suite in the background: tests of Ctrl-C need its default,
     signal.signal(signal.SIGINT, signal.default_int_handler)  # here and in the processes that they start
+os.environ.setdefault("EDGEMARL_KEY", "the key of the tests, not of the user ..")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,3 +24,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="PATH",
         help="golden vectors: a file or a folder of files named after their scenario (may be repeated)",
     )
+
+
+@pytest.fixture
+def finding(record_property: Callable[[str, object], None]) -> Callable[..., None]:
+    """`finding(what, tried, found)`: a row of the table that `make soak` ends with; `found` counts what went wrong."""
+
+    def add(what: str, tried: int, found: int) -> None:
+        record_property("finding", (what, tried, found))
+
+    return add
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table of `make soak`."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    rows = [
+        value for report in reports if getattr(report, "when", "") == "call"
+        for name, value in report.user_properties if name == "finding"
+    ]  # fmt: skip
+    if rows:
+        terminalreporter.write_line("| what | tried | findings |\n|---|---|---|")
+    for what, tried, found in rows:
+        terminalreporter.write_line(f"| {what} | {tried} | {found} |")

@@ -256,11 +256,11 @@ def test_finished_results_are_taken_from_the_folder(tmp_path: Path, capsys: pyte
     parts = tmp_path / "out" / "parts"
     ages = {path.name: path.stat().st_mtime_ns for path in parts.glob("*__0.parquet")}
     assert len(ages) == 3
-    (parts / "random__0.parquet").unlink()
+    (parts / "random__0.part").unlink()
     _, again, _ = run("compare", "--preset", preset, "--out", out, capsys=capsys)
     assert "2 finished results" in again
-    kept = {path.name for path in parts.glob('*__0.parquet') if path.stat().st_mtime_ns == ages[path.name]}
-    assert kept == {"fixed_power__0.parquet", "parametric_q__0.parquet"}
+    kept = {path.name for path in parts.iterdir() if path.stat().st_mtime_ns == ages[path.name]}
+    assert kept == {"fixed_power__0.part", "parametric_q__0.part"}
     _, other, _ = run("compare", "--preset", preset, "--out", out, "--seed", "1", capsys=capsys)
     assert "finished results" not in other
 
@@ -277,7 +277,7 @@ def test_an_interrupted_comparison_keeps_what_is_done(
     code, _, err = run("compare", "--preset", preset_file(tmp_path), "--out", str(tmp_path / "out"), capsys=capsys)
     assert code == 130
     assert "finished results are kept" in err
-    assert [path.name for path in (tmp_path / "out" / "parts").iterdir()] == ["random__0.parquet"]
+    assert [path.name for path in (tmp_path / "out" / "parts").iterdir()] == ["random__0.part"]
 
 
 def test_controllers_meet_the_same_traces_and_seeds_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

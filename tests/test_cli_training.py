@@ -38,9 +38,9 @@ def write_run(folder: Path, config: TrainConfig, seconds: float = 12.5) -> Path:
     (folder / "checkpoint").mkdir(parents=True)
     for name, role in scenario.roles.items():
         spec = network_spec(role.observation_space.shape[0], role.action_space)
-        TrainedPolicy(PolicyNetwork(spec), config.scenario, name, {"train": config.to_dict()}).save(
-            folder / "policy" / f"{name}.pt"
-        )
+        TrainedPolicy(
+            PolicyNetwork(spec), config.scenario, name, {"train": config.to_dict(), "agent_steps": config.agent_steps}
+        ).save(folder / "policy" / f"{name}.pt")
     (folder / "config.json").write_text(json.dumps(config.to_dict()))
     pd.DataFrame({"agent_steps": [config.agent_steps], "time_s": [seconds]}).to_parquet(folder / "curve.parquet")
     return folder

@@ -14,6 +14,7 @@ from edgemarl.launch import interrupt
 
 ROOT = Path(__file__).parent.parent
 CTRL_C = "signal.raise_signal(signal.SIGINT)"
+SIGTERM = "signal.raise_signal(signal.SIGTERM)"
 HEAD = """
 import signal, sys, time
 from edgemarl.launch import interrupt
@@ -78,6 +79,24 @@ def test_ctrl_c_ends_the_process(moment: str, tmp_path: Path) -> None:
     assert ended.returncode == interrupt.EXIT_CODE
     assert ended.stderr == interrupt.MESSAGE
     assert not ended.stdout
+
+
+@pytest.mark.parametrize("script", [
+    f"""
+try:
+    {SIGTERM}
+except SystemExit as end:
+    assert interrupt.came() == end.code
+    interrupt.stopped(end.code)
+""",
+    f"""
+exec(compile({SIGTERM!r}, "<frozen importlib._bootstrap>", "exec"))
+print("went on")
+""",
+])  # fmt: skip
+def test_sigterm_ends_the_process_with_its_own_code(script: str, tmp_path: Path) -> None:
+    ended = run(script, tmp_path)
+    assert (ended.returncode, ended.stderr, ended.stdout) == (143, interrupt.MESSAGE, "")
 
 
 def test_a_process_that_was_told_to_ignore_it_does(tmp_path: Path) -> None:

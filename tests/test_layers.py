@@ -17,6 +17,7 @@ THIRD_PARTY = {
     "agents": {"numpy", "gymnasium", "numba", "scipy", "torch", "onnx", "onnxruntime"},
     "marl": {
         "numpy", "gymnasium", "pydantic", "scipy", "pandas", "pyarrow", "fsspec", "torch", "ray", "psutil", "yaml",
+        "filelock",
     },
     "launch": {
         "numpy", "pandas", "pyarrow", "pydantic", "yaml", "typer", "rich", "matplotlib", "jinja2", "torch", "ray",

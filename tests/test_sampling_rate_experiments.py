@@ -50,7 +50,9 @@ def test_a_training_curve_is_the_mean_over_seeds_of_binned_iterations(tmp_path: 
     for seed in (0, 1):
         (tmp_path / str(seed)).mkdir()
         steps = np.arange(1, 201) * 200  # an episode per iteration
-        frame = pd.DataFrame({"env_steps": steps, "delay": steps / 200.0 + seed})
+        frame = pd.DataFrame(
+            {"env_steps": steps, "delay": steps / 200.0 + seed, "agent_steps": 9 * steps, "time_s": steps}
+        )
         frame.to_parquet(tmp_path / str(seed) / "curve.parquet")
     folders = [tmp_path / "0", tmp_path / "1"]
     episodes, mean, low, high = training_curves(folders, "delay", 200)

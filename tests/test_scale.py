@@ -155,7 +155,7 @@ def test_a_training_run_is_measured(tmp_path: Path) -> None:
     torch.manual_seed(0)
     for name, role in config.make_scenario().roles.items():
         network = PolicyNetwork(network_spec(role.observation_space.shape[0], role.action_space))
-        TrainedPolicy(network, config.scenario, name, {"train": config.to_dict()}).save(
+        TrainedPolicy(network, config.scenario, name, {"train": config.to_dict(), "agent_steps": 600}).save(
             job.run / "policy" / f"{name}.pt"
         )
     (job.run / "checkpoint").mkdir()
@@ -263,14 +263,14 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
         cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
         text=True, start_new_session=True,
     )  # fmt: skip
-    while not list(out.glob("parts/[!.]*.parquet")) and process.poll() is None:
+    while not list(out.glob("parts/[!.]*.part")) and process.poll() is None:
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: both processes
     _, err = process.communicate(timeout=600)
     assert process.returncode == 130
     assert "finished results are kept" in err
     assert "Traceback" not in err
-    assert list(out.glob("parts/*random*.parquet"))
+    assert list(out.glob("parts/*random*.part"))
     assert not list(out.glob("parts/.*"))
 
 

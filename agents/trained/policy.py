@@ -1,13 +1,19 @@
 """A trained network as a controller: save, load, act, export. Needs torch, not Ray, so it runs on a device.
 
-A policy file holds the weights, the spec that rebuilds the network, the scenario's name and the role.
+A policy file holds the weights, the spec that rebuilds the network, the scenario's name and the role. It is what
+`torch.save` writes, with the SHA-256 of all of it in the comment that ends a zip archive: PyTorch checks nothing when
+it loads, and one flipped bit is another policy.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import io
 import json
 import pickle
+import struct
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +33,13 @@ from edgemarl.envs.files import replacing
 from edgemarl.envs.scenario import Parts, Scenario
 from edgemarl.envs.spaces import split_action
 
-FORMAT = 1
+FORMAT = 2
+"""Files of format 1, before 0.2, have no checksum."""
+CHECKSUM = b"sha256:"
+_UNREADABLE = (
+    pickle.UnpicklingError, LookupError, TypeError, AttributeError, RuntimeError, ValueError, OSError, EOFError
+)  # fmt: skip
+"""What PyTorch raises for files that it does not read."""
 
 ActingNetwork = PolicyNetwork | PricedQNetwork
 """What a policy file holds: observation rows -> parameters of the action distribution."""
@@ -111,30 +123,73 @@ class TrainedPolicy:
 
     def save(self, path: Path | str) -> None:
         """Write one self-contained file, atomically."""
+        content = self.to_bytes()
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
+
+    def to_bytes(self) -> bytes:
+        """The content of a policy file."""
         header = {
             "format": FORMAT, "scenario": self.scenario, "role": self.role, "spec": self.spec.to_dict(),
             "information": self.information,
         }  # fmt: skip
-        with replacing(path) as temporary:
-            torch.save({"header": json.dumps(header), "weights": self.network.state_dict()}, temporary)
+        buffer = io.BytesIO()
+        torch.save({"header": json.dumps(header), "weights": self.network.state_dict()}, buffer)
+        return _with_checksum(buffer.getvalue())
 
     @classmethod
     def load(cls, path: Path | str) -> TrainedPolicy:
         """Read a policy file.
 
         Raises:
-            ValueError: no such file, or not a policy file.
+            ValueError: no such file, not a policy file, or one that is not as it was written.
         """
         if not Path(path).is_file():
             raise ValueError(f"policy file {path} does not exist")
+        return cls.from_bytes(Path(path).read_bytes(), path)
+
+    @classmethod
+    def from_bytes(cls, content: bytes, path: Path | str) -> TrainedPolicy:
+        """A policy from its file's content; the path is for messages.
+
+        Raises:
+            ValueError: as `load`.
+        """
+        whole = _checked(content, path)
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-            header = json.loads(content["header"])
+            found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            header = json.loads(found["header"])
+            if header["format"] not in (1, FORMAT) or (header["format"] > 1) != whole:
+                raise ValueError(f"format {header['format']}" + (" without its checksum" if not whole else ""))
             network = policy_network(NetworkSpec.from_dict(header["spec"]))
-            network.load_state_dict(content["weights"])
-        except (pickle.UnpicklingError, KeyError, TypeError, RuntimeError, ValueError, EOFError) as error:
+            network.load_state_dict(found["weights"])
+            return cls(network, header["scenario"], header["role"], header["information"])
+        except _UNREADABLE as error:
             raise ValueError(f"{path} is not a policy file: {error}") from error
-        return cls(network, header["scenario"], header["role"], header["information"])
+
+
+def _with_checksum(archive: bytes) -> bytes:
+    """A zip archive whose comment is the SHA-256 of all that is before it."""
+    end = zipfile.sizeEndCentDir  # type: ignore[attr-defined]
+    assert archive[-end : -end + 4] == zipfile.stringEndArchive  # type: ignore[attr-defined]
+    size = len(CHECKSUM) + 2 * hashlib.sha256().digest_size
+    archive = archive[:-2] + struct.pack("<H", size)
+    return archive + CHECKSUM + hashlib.sha256(archive).hexdigest().encode()
+
+
+def _checked(content: bytes, path: Path | str) -> bool:
+    """Whether a policy file has a checksum.
+
+    Raises:
+        ValueError: it has another one.
+    """
+    size = len(CHECKSUM) + 2 * hashlib.sha256().digest_size
+    archive, comment = content[:-size], content[-size:]
+    if not comment.startswith(CHECKSUM):
+        return False
+    if comment[len(CHECKSUM) :] != hashlib.sha256(archive).hexdigest().encode():
+        raise ValueError(f"policy file {path} is damaged: its SHA-256 is another")
+    return True
 
 
 class NetworkController(Announcing):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from edgemarl.envs.config import unknown_name
@@ -18,14 +17,16 @@ def check_pendulum(algorithm: str, steps: int, seed: int) -> None:
     """
     if algorithm not in PENDULUM:
         raise ValueError(unknown_name("algorithm of this check", algorithm, PENDULUM))
-    from edgemarl.agents.trained.policy import CENTRAL, TrainedPolicy
+    from edgemarl.agents.trained.policy import CENTRAL
+    from edgemarl.marl.scratch import scratch
     from edgemarl.marl.studies.pendulum import EVALUATION_EPISODES, pendulum_run, returns_without_noise
     from edgemarl.marl.training.run import train
+    from edgemarl.marl.training.trained import saved_policies
 
     config = pendulum_run(algorithm, steps, seed)
-    with tempfile.TemporaryDirectory() as folder:
-        run = train(config, Path(folder))
-        policy = TrainedPolicy.load(run.path / "policy" / f"{CENTRAL}.pt")
+    with scratch() as folder:
+        run = train(config, folder / "run")
+        policy = saved_policies(run.path).policies[CENTRAL]
     returns = returns_without_noise(policy, EVALUATION_EPISODES, 10_000)
     print(
         f"{algorithm}, seed {seed}, {steps} env steps in {run.training_s:.0f} s: return {returns.mean():.1f}, "

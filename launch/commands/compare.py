@@ -12,6 +12,7 @@ from edgemarl.launch.experiment.place import free_folder, holds_others
 from edgemarl.launch.experiment.plan import load_preset, make_plan, parse_overrides, preset_names, scenario_preset
 from edgemarl.launch.experiment.played import TraceFile, file_scenario
 from edgemarl.launch.experiment.run import Experiment
+from edgemarl.launch.experiment.store import working_in
 from edgemarl.launch.progress import Bars
 from edgemarl.launch.report.tables import calculation_table, terminal_table
 
@@ -43,7 +44,7 @@ def compare(
         remarks.append(f"{default} holds results of other settings, which are kept; these are in {folder}")
     if out is not None and holds_others(out, plan):
         remarks.append(f"{out} held the report of other settings, which this one replaces; their results are kept")
-    with Bars() as bars:
+    with working_in(folder), Bars() as bars:
         experiment = Experiment(plan, folder, bars)
         calculated = calculate(plan, experiment.store, bars)
         results = experiment.run()

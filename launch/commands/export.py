@@ -7,6 +7,7 @@ from pathlib import Path
 from edgemarl.agents.trained.export import FORMATS, export_policy
 from edgemarl.agents.trained.policy import TrainedPolicy
 from edgemarl.envs.config import unknown_name
+from edgemarl.marl.training.trained import saved_policies
 
 
 def export(run: Path, form: str, out: Path | None) -> None:
@@ -23,12 +24,10 @@ def export(run: Path, form: str, out: Path | None) -> None:
     suffixes = {name: suffix for suffix, name in FORMATS.items()}
     if form not in suffixes:
         raise ValueError(unknown_name("export format", form, suffixes))
-    files = [run] if run.is_file() else sorted((run / "policy").glob("*.pt"))
-    if not files:
-        raise ValueError(f"{run} holds no trained policy (no policy/*.pt)")
+    policies = {run.stem: TrainedPolicy.load(run)} if run.is_file() else saved_policies(run).policies
     folder = out or (run.parent.parent if run.is_file() else run) / "export"
-    for policy, file in [(TrainedPolicy.load(file), file) for file in files]:
-        target = folder / (file.stem + suffixes[form])
+    for name, policy in policies.items():
+        target = folder / (name + suffixes[form])
         try:
             print(f"{target}: {export_policy(policy, target)}")
         except OSError as error:

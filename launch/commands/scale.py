@@ -30,7 +30,7 @@ from edgemarl.launch.experiment.plan import (
     preset_names,
 )
 from edgemarl.launch.experiment.run import PointResult
-from edgemarl.launch.experiment.store import Part
+from edgemarl.launch.experiment.store import Part, working_in
 from edgemarl.launch.experiment.trained import Notify, learned_config
 from edgemarl.launch.progress import Bars
 from edgemarl.launch.recipes import resolved
@@ -399,7 +399,7 @@ def scale(devices: str | None, options: ScaleOptions, out: Path | None, command:
     folder = out or Path("results") / "scale" / options.scenario
     results: list[PointResult] = []
     paths: dict[str, Path] = {}
-    with Bars() as bars:
+    with working_in(folder), Bars() as bars:
         for result in run_study(study, folder, bars, options.concurrent):
             results.append(result)
             paths = write(study, results, folder, command)

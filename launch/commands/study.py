@@ -12,6 +12,7 @@ from edgemarl.launch.commands.scale import ScaleOptions, Study, make_study, run_
 from edgemarl.launch.commands.scale import write as write_scale
 from edgemarl.launch.experiment.answers import Answer, answer
 from edgemarl.launch.experiment.run import PointResult
+from edgemarl.launch.experiment.store import working_in
 from edgemarl.launch.progress import Bars
 
 
@@ -71,7 +72,7 @@ def study(options: StudyOptions, out: Path | None, command: str) -> None:
     folder = out or Path("results") / "study"
     answers: list[Answer] = []
     page = folder / "study.md"
-    with Bars() as bars:
+    with working_in(folder), Bars() as bars:
         for name, plan in studies.items():
             results: list[PointResult] = []
             for result in run_study(plan, folder / name, bars, options.concurrent):

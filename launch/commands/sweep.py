@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -86,6 +87,7 @@ def sweep(
     Raises:
         ValueError: a misspelt or illegal setting; found before anything runs.
     """
+    from edgemarl.marl.lock import locked
     from edgemarl.marl.training.storage import storage_path
     from edgemarl.marl.training.sweep import make_trials, run_sweep
 
@@ -93,24 +95,29 @@ def sweep(
     trials = make_trials(
         base, chosen_controllers(controllers, scenario_class(scenario).name), chosen_sizes(sizes), range(training_seeds)
     )
-    with Bars() as bars:
-        found, errors = run_sweep(
-            trials, str(out), storage, concurrent, lambda done, total: bars("trials", done, total)
-        )
     where = storage_path(storage, str(out))
-    console = plain_console()
-    if len(found):
-        file = f"{where}/sweep.parquet"
-        if "://" in file:
-            found.to_parquet(file, index=False)
-        else:
-            with replacing(Path(file)) as temporary:
-                found.to_parquet(temporary, index=False)
-        console.print(results_table(found, list(chosen_sizes(sizes))))
-        console.print(f"{file}: {found['trial'].nunique()} runs, {len(found)} rows", soft_wrap=True)
+    folder = contextlib.nullcontext() if "://" in where else locked(Path(where))
+    with folder:
+        with Bars() as bars:
+            found, errors = run_sweep(
+                trials, str(out), storage, concurrent, lambda done, total: bars("trials", done, total)
+            )
+        console = plain_console()
+        if len(found):
+            _write(found, f"{where}/sweep.parquet")
+            console.print(results_table(found, list(chosen_sizes(sizes))))
+            console.print(f"{where}/sweep.parquet: {found['trial'].nunique()} runs, {len(found)} rows", soft_wrap=True)
     for name, error in errors.items():
         console.print(f"failed: {name}: {error}", style="red", soft_wrap=True)
     return 1 if errors else 0
+
+
+def _write(found: pd.DataFrame, file: str) -> None:
+    if "://" in file:
+        found.to_parquet(file, index=False)
+        return
+    with replacing(Path(file)) as temporary:
+        found.to_parquet(temporary, index=False)
 
 
 def results_table(found: pd.DataFrame, sizes: Sequence[str]) -> Table:

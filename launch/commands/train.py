@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -58,23 +59,30 @@ def training_fields(training: Sequence[str], **named: Any) -> dict[str, Any]:
     return fields | {name: value for name, value in named.items() if value is not None}
 
 
-def saved_config(folder: Path, agent_steps: int | None) -> TrainConfig:
+def saved_config(folder: Path, agent_steps: int | None, trust: bool = False) -> TrainConfig:
     """The config of a run to be resumed, with a larger budget if one is given.
 
     Raises:
-        ValueError: the folder holds no run.
+        ValueError: the folder holds no run, or one that names code and that somebody else made.
     """
     from edgemarl.marl.training.config import TrainConfig
+    from edgemarl.marl.training.folder import RunFolder
 
-    file = folder / "config.json"
-    if not file.is_file():
-        raise ValueError(f"{folder} holds no training run (no config.json)")
-    config = TrainConfig.from_dict(json.loads(file.read_text()))
+    run = RunFolder(folder)
+    if not run.config.is_file():
+        raise ValueError(f"{folder} holds no training run (no {run.config.name})")
+    config = TrainConfig.from_dict(run.settings(trust))
     return config if agent_steps is None else dataclasses.replace(config, agent_steps=agent_steps)
 
 
-def train_command(config: TrainConfig, folder: Path, storage: str | None = None, fresh: bool = False) -> None:
-    """Train, or go on with the run that is there, and say where the run is and how to compare it."""
+def train_command(
+    config: TrainConfig, folder: Path, storage: str | None = None, fresh: bool = False, trust: bool = False
+) -> int:
+    """Train, or go on with the run that is there, and say where the run is and how to compare it.
+
+    Returns:
+        exit code: 1 if training ended with losses or costs that are no numbers.
+    """
     from edgemarl.launch.console import plain_console
     from edgemarl.launch.progress import Bars
     from edgemarl.marl.training.storage import storage_path, stored_train
@@ -89,7 +97,7 @@ def train_command(config: TrainConfig, folder: Path, storage: str | None = None,
                 lines(row, share)
 
         bars("training", 0, config.agent_steps)
-        result = stored_train(config, str(folder), storage, resume=not fresh, progress=told)
+        result = stored_train(config, str(folder), storage, resume=not fresh, progress=told, trust=trust)
     last = result.curve.iloc[-1]
     where = storage_path(storage, str(folder))
     console.print(f"{where}: {int(last['agent_steps'])} agent-steps in {result.training_s:.0f} s", soft_wrap=True)
@@ -99,6 +107,10 @@ def train_command(config: TrainConfig, folder: Path, storage: str | None = None,
         console.print(f"trained on stretches of the first {share:.0%} of the slots of {config.trace}", soft_wrap=True)
         words += ["--trace", config.trace, "--train-share", f"{share:g}"]
     console.print(f"compare it: edgemarl compare {shlex.join(words)}", soft_wrap=True)
+    if result.problem:
+        good = f"; the last save before that: {result.good}" if result.good else ""
+        sys.stderr.write(f"edgemarl: training went wrong: {result.problem}{good}\n")
+    return 0 if result.finite else 1
 
 
 def set_words(fields: Mapping[str, Any]) -> list[str]:

@@ -13,12 +13,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from edgemarl.agents.api import Policy
 from edgemarl.launch.experiment.plan import Plan
 from edgemarl.launch.experiment.run import Experiment, Job
 from edgemarl.launch.experiment.store import Part
-from edgemarl.launch.experiment.trained import Notify
-from edgemarl.launch.interrupt import held
+from edgemarl.launch.experiment.trained import Made, Notify
+from edgemarl.launch.interrupt import held, raise_interrupts
 
 _running: set[Any] = set()
 """Processes that play at this moment."""
@@ -47,7 +46,7 @@ class AloneExperiment(Experiment):
         """
         context = multiprocessing.get_context("spawn")  # nothing of this process is in the other's memory
         receiver, sender = context.Pipe(duplex=False)
-        preset = self.plan.preset.model_copy(update={"controllers": [self._asked_for(job)], "sweep": None})
+        preset = self.plan.preset.model_copy(update={"controllers": [job.name], "sweep": None})
         plan = dataclasses.replace(self.plan, preset=preset, points=(job.point,))
         process = context.Process(target=_play, args=(plan, self.folder, job.seed, label, sender), name=label)
         try:
@@ -70,11 +69,6 @@ class AloneExperiment(Experiment):
         finally:
             _running.discard(process)
             _end(process)
-
-    def _asked_for(self, job: Job) -> str:
-        """The controller's name in the preset; a run's folder has a shorter one in tables."""
-        names = self.plan.preset.controllers
-        return next(name for name in names if job.controller in (name, Path(name).name))
 
 
 def play_at_once(experiments: Sequence[AloneExperiment], concurrent: int) -> None:
@@ -118,7 +112,8 @@ def _end(process: Any) -> None:
 
 
 def _play(plan: Plan, folder: Path, seed: int, label: str, sender: Connection) -> None:
-    """The other process: its only job, measured."""
+    """The other process: its only job, measured. Asked to end, it ends what it started, such as Ray."""
+    raise_interrupts()
     with contextlib.suppress(BrokenPipeError), contextlib.closing(sender):  # broken: the process that asked is gone
         try:
             notify: Notify = lambda text, done, total: sender.send(("progress", (text, done, total)))  # noqa: E731
@@ -132,12 +127,11 @@ def _play(plan: Plan, folder: Path, seed: int, label: str, sender: Connection) -
 
 def measured_part(experiment: Experiment, job: Job, label: str) -> Part:
     """The part that a job gives, with what this process can measure about it."""
-    made: list[Policy] = []
+    found: list[Made] = []
 
-    def make() -> tuple[Policy, float | None]:
-        policy, training_s = job.make()
-        made.append(policy)
-        return policy, training_s
+    def make() -> Made:
+        found.append(job.make())
+        return found[-1]
 
     part = experiment.play(dataclasses.replace(job, make=make), label)
     agents = sum(role.count for role in job.point.scenario.roles.values())
@@ -150,17 +144,17 @@ def measured_part(experiment: Experiment, job: Job, label: str) -> Part:
         seconds = part.about["decision_batched_s"] + part.about["step_s"]
         measured["agent_steps_per_s"] = agents / seconds
         # of one network: the latency measurement played one last
-        measured["checkpoint_bytes"] = float(len(pickle.dumps(made[0].state_dict())))
+        measured["checkpoint_bytes"] = float(len(pickle.dumps(found[0].policy.state_dict())))
         curve = _online_curve(part, agents, experiment.plan.preset.window, experiment.plan.slots)
     measured["peak_memory_bytes"] = float(peak_memory_bytes())
     return dataclasses.replace(part, about={**part.about, "measured": measured, "curve": curve})
 
 
 def _training_curve(run: Path, cost_metric: str) -> dict[str, list[float]]:
-    from edgemarl.marl.training.run import RunFolder
+    from edgemarl.marl.training.folder import RunFolder
 
     files = RunFolder(run)
-    if not files.curve_file.is_file():
+    if not files.has_curve:
         return {}
     curve = files.curve()
     names = {"agent_steps": "agent_steps", "time_s": "time_s", "cost": cost_metric}
@@ -187,8 +181,11 @@ def _rate(curve: dict[str, list[float]]) -> float:
 
 def _sizes(run: Path) -> dict[str, float]:
     """Bytes on disk: what training goes on from, and what acts."""
+    from edgemarl.marl.training.saves import CHECKPOINT, POLICY, save_folders
+
+    newest = next(iter(save_folders(run)), run)
     found = {}
-    for name, folder in (("checkpoint_bytes", run / "checkpoint"), ("policy_bytes", run / "policy")):
+    for name, folder in (("checkpoint_bytes", newest / CHECKPOINT), ("policy_bytes", newest / POLICY)):
         if folder.is_dir():
             found[name] = float(sum(file.stat().st_size for file in _files(folder)))
     return found

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from edgemarl.envs.files import replacing
 from edgemarl.launch.experiment.plan import Calculation, Plan
 from edgemarl.launch.experiment.store import Store, digest
 from edgemarl.launch.report.numerals import significant
@@ -64,16 +63,16 @@ def load(spec: Calculation) -> Callable[..., Mapping[str, float]]:
 
 def _row(function: Callable[..., Any], config: Any, spec: Calculation, value: float, store: Store) -> dict[str, float]:
     mark = digest([spec.function, spec.argument, value, str(config)])
-    path = store.folder / "parts" / f"calculation-{mark}.json"
-    if path.is_file():
-        row: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+    path = store.folder / "parts" / f"calculation-{mark}.part"
+    content = store.read_sealed(path)
+    if content is not None:
+        row: dict[str, float] = json.loads(content)
         return row
     row = {name: float(number) for name, number in function(config, **{spec.argument: value}).items()}
     for name in spec.columns:
         if name not in row:
             raise ValueError(f"calculation '{spec.function}' returns no '{name}'. Known: {', '.join(row)}")
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(row), encoding="utf-8")
+    store.write_sealed(path, json.dumps(row).encode())
     return row
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -159,10 +159,17 @@ class Point:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A checked experiment: its preset, its points, its seed and the trace that replaces the sampled ones.
+    """A checked experiment.
 
     With a trace `networks_asked` and `slots_asked` say how much of the file is played (None: all of it), and a warm-up
     that nobody asked for is `quarter_warmup`: a quarter of what is played.
+
+    Attributes:
+        name, preset, points, seed: what is played.
+        trace: the file that replaces the sampled traces.
+        reference: the controller that closes all of the gap.
+        runs: controller that is a training run -> its folder.
+        labels: the same -> what tables, figures and files call it.
     """
 
     name: str
@@ -171,6 +178,8 @@ class Plan:
     seed: int
     trace: TraceFile | None
     reference: str
+    runs: Mapping[str, Path]
+    labels: Mapping[str, str]
     networks_asked: int | None = None
     slots_asked: int | None = None
     quarter_warmup: bool = False
@@ -263,13 +272,11 @@ def make_plan(
         changes["warmup"] = slots // 4
     preset = preset.model_copy(update=changes)
     points = _points(preset, overrides, {} if trace is None else file_network(trace.path, preset.scenario))
-    known = playbook_of(preset.scenario).controllers
-    for controller in preset.controllers:
-        named = controller in preset.learned or is_controller(points[0].scenario, controller)
-        if not named and not exists(controller):
-            raise ValueError(unknown_name("controller", controller, [*known, *preset.learned]))
-    reference = preset.reference or _reference(preset)
-    plan = Plan(name, preset, points, seed, trace, reference, networks, slots, quarter_warmup)
+    runs, labels = _runs(preset, points[0].scenario)
+    reference = labels.get(preset.reference, preset.reference) or _reference(preset)
+    figures = [f.model_copy(update={"without": [labels.get(n, n) for n in f.without]}) for f in preset.figures]
+    preset = preset.model_copy(update={"figures": figures})
+    plan = Plan(name, preset, points, seed, trace, reference, runs, labels, networks, slots, quarter_warmup)
     if preset.networks * plan.slots > PLAYED_MAX:
         raise ValueError(
             f"networks x slots = {preset.networks * plan.slots:,} is not legal: must be <= {PLAYED_MAX:,} slots in all"
@@ -277,6 +284,59 @@ def make_plan(
     if preset.warmup >= plan.slots and trace is None:
         raise ValueError(f"warmup = {preset.warmup} slots is not legal: must be below the {plan.slots} slots played")
     return plan
+
+
+def _runs(preset: Preset, scenario: Scenario) -> tuple[dict[str, Path], dict[str, str]]:
+    """The controllers that are training runs: their folders, and names that no other controller has.
+
+    Raises:
+        ValueError: an unknown controller, one that is named twice, a learned one with the name of another.
+    """
+    known = playbook_of(preset.scenario).controllers
+    for name in preset.learned:
+        if name in known:
+            raise ValueError(f"learned.{name}: the scenario has a controller of this name; choose another")
+    runs: dict[str, Path] = {}
+    for i, name in enumerate(preset.controllers):
+        if name in preset.controllers[:i]:
+            raise ValueError(f"controller '{name}' is named twice")
+        if name in preset.learned or is_controller(scenario, name):
+            continue
+        if "://" in name:
+            from edgemarl.marl.training.storage import fetched  # needs Ray's packages
+
+            runs[name] = fetched(name)
+        elif exists(name):
+            runs[name] = Path(name)
+        else:
+            raise ValueError(unknown_name("controller", name, [*known, *preset.learned]))
+    return runs, run_labels(runs, {*known, *preset.learned, *preset.controllers} - {*runs})
+
+
+def run_labels(runs: Iterable[str], taken: Collection[str]) -> dict[str, str]:
+    """A name for each run: the last parts of its path, as many as it takes to tell it from every other controller.
+
+    Args:
+        runs: paths or URLs as they were given.
+        taken: names of controllers that are not runs.
+
+    Raises:
+        ValueError: two of them are one folder.
+    """
+    whole = {run: run.rstrip("/") if "://" in run else Path(run).resolve().as_posix() for run in runs}
+    for run, path in whole.items():
+        for other, same in whole.items():
+            if run != other and path == same:
+                raise ValueError(f"controllers '{run}' and '{other}' are one run")
+    labels = {}
+    for run, path in whole.items():
+        parts = path.split("/")
+        names = ["/".join(parts[-count:]) for count in range(1, len(parts) + 1)]
+        others = [f"/{other}" for other in whole.values() if other != path]
+        labels[run] = next(
+            (n for n in names if n not in taken and not any(other.endswith(f"/{n}") for other in others)), path
+        )
+    return labels
 
 
 def _reference(preset: Preset) -> str:

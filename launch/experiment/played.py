@@ -174,10 +174,11 @@ def _rest(file: TraceFile, trace: Any) -> Any:
 
 def check_apart(file: TraceFile, slots: int, runs: Sequence[Path]) -> None:
     """Raise `ValueError` if a policy is to be played on slots of the file that it was trained on."""
+    from edgemarl.marl.training.trained import saved_policies  # PyTorch takes a second to import: only for runs
+
     own = file_digest(file.path)
     for run in runs:
-        config = run / "config.json"
-        trained = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+        trained = next(iter(saved_policies(run).policies.values())).information["train"]
         if trained.get("trace_digest") == own and (file.train_share or 0.0) < trained["train_share"]:
             share = trained["train_share"]
             raise ValueError(

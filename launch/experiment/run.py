@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from edgemarl.agents.api import Policy
 from edgemarl.agents.clients.files import is_policy_file
 from edgemarl.agents.registry import is_controller, make_policy, playbook_of
 from edgemarl.envs.arrays import Array
@@ -20,10 +19,20 @@ from edgemarl.envs.scenario import Scenario
 from edgemarl.launch.experiment.bounds import bound_of_point
 from edgemarl.launch.experiment.plan import Plan, Point
 from edgemarl.launch.experiment.played import PlayedTrace, check_apart, played_trace
-from edgemarl.launch.experiment.store import Part, Store, digest, digest_of, foreign_code
-from edgemarl.launch.experiment.trained import Notify, SharedRay, learned_config, loaded_policy, trained_policy
+from edgemarl.launch.experiment.store import Part, Store, digest, digest_of, foreign_code, slug
+from edgemarl.launch.experiment.trained import (
+    Made,
+    Notify,
+    SharedRay,
+    finished,
+    learned_config,
+    loaded_policy,
+    trained_policy,
+)
 from edgemarl.marl.evaluation.compare import Comparison, Outcome, compare
 from edgemarl.marl.evaluation.rollout import GivenTraces, SampledTraces, TraceSource, decision_latency_s, rollout
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,16 +61,24 @@ class PointResult:
 class Job:
     """One rollout: a controller at a point, from one training seed (0 where nothing is trained).
 
-    `run` is the folder of its training run, if it has one.
+    Attributes:
+        controller: what tables and files call it.
+        name: what the preset calls it: the controller's name, the learned controller's, or a run's path.
+        make: makes the controller, trains it where that is not done.
+        settings: of its training.
+        run: the folder of its training run, if it has one.
+        digest: of the policies that `make` would give, without training; None where there are none yet.
     """
 
     point: Point
     controller: str
+    name: str
     kind: str
     seed: int
-    make: Callable[[], tuple[Policy, float | None]]
-    settings: dict[str, Any]
+    make: Callable[[], Made]
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     run: Path | None = None
+    digest: Callable[[], str | None] | None = None
 
 
 class Experiment:
@@ -81,7 +98,7 @@ class Experiment:
         if plan.trace is not None:
             scenarios = {point.label: point.scenario for point in plan.points}
             self.played = played_trace(plan.trace, scenarios, plan.seed, plan.slots_asked, plan.networks_asked)
-            runs = [Path(name) for name in plan.preset.controllers if Path(name).is_dir()]
+            runs = [run for run in plan.runs.values() if run.is_dir()]
             check_apart(plan.trace, self.played.file_slots, runs)
             plan = plan_of_trace(plan, self.played.loaded.trace)
         self.plan, self.folder = plan, folder
@@ -94,11 +111,11 @@ class Experiment:
             if name not in plan.preset.learned:
                 self._made(plan.points[0].scenario, name)
 
-    def _made(self, scenario: Scenario, name: str) -> tuple[Policy, float | None]:
-        """A controller that is not trained here, and the training time of a run."""
+    def _made(self, scenario: Scenario, name: str) -> Made:
+        """A controller that is not trained here."""
         if is_controller(scenario, name):
-            return make_policy(scenario, name), None
-        return loaded_policy(Path(name), scenario)
+            return Made(make_policy(scenario, name))
+        return loaded_policy(self.plan.runs[name], scenario)
 
     def run(self) -> list[PointResult]:
         """Play everything that is not finished yet and compare."""
@@ -136,18 +153,16 @@ class Experiment:
         preset, scenario = self.plan.preset, point.scenario
         known = playbook_of(scenario).controllers
         for name in preset.controllers:
+            make = partial(self._made, scenario, name)
             if name in preset.learned:
                 yield from self._trained_jobs(point, name)
-            elif name in known:
-                yield Job(point, name, known[name].kind, 0, partial(self._made, scenario, name), {})
             elif is_controller(scenario, name):
-                kind = "learned" if is_policy_file(name) else "baseline"
-                yield Job(point, name, kind, 0, partial(self._made, scenario, name), {})
+                kind = known[name].kind if name in known else "learned" if is_policy_file(name) else "baseline"
+                yield Job(point, name, name, kind, 0, make)
             else:
-                path = Path(name)
-                files = list(path.glob("policy/*")) or sorted(path.glob("**/rl_module/**/*.pkl"))
-                settings = {"run": digest({str(f.relative_to(path)): _file_digest(f) for f in files})}
-                yield Job(point, path.name, "learned", 0, partial(self._made, scenario, name), settings, path)
+                path = self.plan.runs[name]
+                now = partial(_newest_digest, path)
+                yield Job(point, self.plan.labels[name], name, "learned", 0, make, run=path, digest=now)
 
     def _trained_jobs(self, point: Point, name: str) -> Iterator[Job]:
         """A job for each training seed of a learned controller."""
@@ -155,14 +170,15 @@ class Experiment:
         for seed in range(learned.training_seeds):
             config = learned_config(self.plan.preset.scenario, learned, point, self.plan.seed + seed)
             settings = config.to_dict()
-            folder = self.folder / "runs" / f"{name}-{seed}-{digest_of(settings)}"
+            folder = self.folder / "runs" / f"{slug(name)}-{seed}-{digest_of(settings)}"
             label = _label("train " + name, point, seed if learned.training_seeds > 1 else None)
             make = partial(trained_policy, config, folder, point.scenario, label, self.notify, self.ray)
-            yield Job(point, name, "learned", seed, make, settings, folder)
+            now = partial(_finished_digest, config, folder)
+            yield Job(point, name, name, "learned", seed, make, settings, folder, now)
 
     def _settings(self, job: Job) -> dict[str, Any]:
         preset, scenario = self.plan.preset, job.point.scenario
-        outside = foreign_code(scenario, job.controller)
+        outside = foreign_code(scenario, job.name)
         return {
             **({"code": outside} if outside else {}),
             "scenario": scenario.name, "config": dataclasses.asdict(scenario.config), "controller": job.controller,
@@ -180,18 +196,36 @@ class Experiment:
         )
         label = _label(job.controller, job.point, job.seed if several else None)
         found = self.store.read(path, mark)
-        if found is not None:
+        if found is not None and self._up_to_date(job, found):
             self.reused += 1
             return found
         part = self.play(job, label)
         self.store.write(path, part, mark)
         return part
 
+    def _up_to_date(self, job: Job, part: Part) -> bool:
+        """Whether a result was made from the policies that its run has now; one whose run was removed is kept."""
+        if job.digest is None or job.run is None or not job.run.exists():
+            return True
+        now = job.digest()
+        if now is None:  # the run lost its newest save: it is trained on, and compared again
+            now = (job.make().made_from or {}).get("digest")
+        then = part.about.get("made_from") or {}
+        if now == then.get("digest"):
+            return True
+        logger.warning(
+            "the result of %s was made from other policies of %s (%s agent-steps): it is played again",
+            job.controller, job.run, then.get("agent_steps"),
+        )  # fmt: skip
+        return False
+
     def play(self, job: Job, label: str) -> Part:
+        """What a job's controller does on the traces of its point."""
         scenario, preset = job.point.scenario, self.plan.preset
         source = self.traces(scenario)
         total, done = source.cells * source.slots, 0
-        policy, training_s = job.make()
+        made = job.make()
+        policy = made.policy
         self.notify(label, 0, 0)  # a reference plans before its first slot
 
         def played(cell_slots: int) -> None:
@@ -212,7 +246,8 @@ class Experiment:
         about = {
             "controller": job.controller, "seed": job.seed, "information": result.information,
             "message_bytes": result.message_bytes, "decision_s": latency, "decision_batched_s": result.decide_s,
-            "step_s": result.step_s, "setup_s": result.setup_s, "training_s": training_s,
+            "step_s": result.step_s, "setup_s": result.setup_s, "training_s": made.training_s,
+            "made_from": made.made_from,
         }  # fmt: skip
         return Part(means, result.windows[scenario.cost_metric], about)
 
@@ -239,8 +274,17 @@ def _label(what: str, point: Point, seed: int | None) -> str:
     return f"{what} ({', '.join(details)})" if details else what
 
 
-def _file_digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _newest_digest(run: Path) -> str:
+    """Of a run's policies as they are now."""
+    from edgemarl.marl.training.trained import policies_digest
+
+    return policies_digest(run)
+
+
+def _finished_digest(config: Any, folder: Path) -> str | None:
+    """Of the policies of a run that is finished, else None."""
+    found = finished(config, folder)
+    return None if found is None else found.digest
 
 
 def _outcome(name: str, kind: str, parts: list[Part]) -> Outcome:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import io
 import json
+import logging
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,11 +21,30 @@ import numpy as np
 
 from edgemarl.agents.registry import files_in, targets_in
 from edgemarl.envs.arrays import Array
-from edgemarl.envs.files import replacing
+from edgemarl.envs.files import remove_temporaries, replacing
 from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.targets import load_target
+from edgemarl.marl.lock import locked
+
+logger = logging.getLogger(__name__)
 
 _KEY = b"edgemarl"
+_SEAL = b"edgemarl result, SHA-256 of what follows: "
+NAME_MAX = 60
+"""Characters of a name in a file's name."""
+
+
+@contextlib.contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """The results' folder for one command alone; what killed ones left under temporary names is removed.
+
+    Raises:
+        ValueError: another command works there, or it cannot be written.
+    """
+    with locked(folder):
+        for place in (folder, folder / "parts", folder / "figures"):
+            remove_temporaries(place)
+        yield
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +54,8 @@ class Part:
     Attributes:
         means: metric -> (B,) means after warm-up, and `discounted_cost` where the scenario has a discount.
         cost_windows: (B, W) windowed means of the cost.
-        about: names, information, timings, bytes.
+        about: names, information, timings, bytes; of a trained controller what it was made from (`made_from`: run,
+            agent-steps, digest of the policies).
     """
 
     means: Mapping[str, Array]
@@ -58,16 +81,21 @@ class Store:
             raise ValueError(f"output folder {folder} cannot be written: {error.strerror or error}") from None
 
     def path(self, point: str, controller: str, seed: int) -> Path:
-        name = "__".join(_slug(text) for text in (point, controller, str(seed)) if text)
-        return self.folder / "parts" / f"{name}.parquet"
+        """The file of a part: readable, and another one for other names."""
+        names = (point, controller, str(seed))
+        name = "__".join(slug(text) for text in names if text)
+        if any(slug(text) != text or "__" in text for text in names):  # others may read the same
+            name += f"-{digest_of(names)[:8]}"
+        return self.folder / "parts" / f"{name}.part"
 
     def read(self, path: Path, digest: str) -> Part | None:
-        """A finished part, or None if there is none, or one of other settings."""
+        """A finished part, or None if there is none, one of other settings, or one that is damaged."""
         import pyarrow.parquet
 
-        if not path.is_file():
+        content = self.read_sealed(path)
+        if content is None:
             return None
-        table = pyarrow.parquet.read_table(path)
+        table = pyarrow.parquet.read_table(io.BytesIO(content))
         about = json.loads((table.schema.metadata or {}).get(_KEY, b"{}"))
         if about.pop("digest", "") != digest:
             return None
@@ -85,8 +113,25 @@ class Store:
         table = pyarrow.table(columns)
         about = {**part.about, "digest": digest}
         table = table.replace_schema_metadata({_KEY: json.dumps(about).encode()})
+        content = io.BytesIO()
+        pyarrow.parquet.write_table(table, content)
+        self.write_sealed(path, content.getvalue())
+
+    def read_sealed(self, path: Path) -> bytes | None:
+        """What was written to a file; None if it is not there, or not as it was written, which is said."""
+        try:
+            seal, _, content = path.read_bytes().partition(b"\n")
+        except FileNotFoundError:
+            return None
+        if seal == _SEAL + hashlib.sha256(content).hexdigest().encode():
+            return content
+        logger.warning("result %s is damaged: it is computed again", path)
+        return None
+
+    def write_sealed(self, path: Path, content: bytes) -> None:
+        """Write a file with its checksum; it appears whole or not at all."""
         with replacing(path) as temporary:
-            pyarrow.parquet.write_table(table, temporary)
+            temporary.write_bytes(_SEAL + hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
 
 
 def digest(settings: Any) -> str:
@@ -145,5 +190,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _slug(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.-]+", "_", text).strip("_")
+def slug(text: str) -> str:
+    """A name as part of a file's name."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", text).strip("_.")[:NAME_MAX]

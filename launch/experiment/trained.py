@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgemarl.agents.api import Policy
 from edgemarl.envs.scenario import Scenario
@@ -15,6 +16,9 @@ from edgemarl.launch.recipes import resolved
 
 if TYPE_CHECKING:
     from edgemarl.marl.training.config import TrainConfig
+    from edgemarl.marl.training.trained import SavedPolicies
+
+logger = logging.getLogger(__name__)
 
 Notify = Callable[[str, int, int], None]
 """Called with what is being done, units done and units in all."""
@@ -58,51 +62,80 @@ def learned_config(scenario: str, learned: Learned, point: Point, seed: int) -> 
     return TrainConfig(scenario=scenario, set={**point.fields, **own}, seed=seed, **fields)
 
 
+@dataclass(frozen=True)
+class Made:
+    """A controller, ready to play.
+
+    Attributes:
+        policy: the controller.
+        training_s: time of its training in all sessions, s; None where nothing was trained.
+        made_from: the save that its networks are of: run, agent-steps, digest; None where there is none.
+    """
+
+    policy: Policy
+    training_s: float | None = None
+    made_from: Mapping[str, Any] | None = None
+
+
 def trained_policy(
     config: TrainConfig, folder: Path, scenario: Scenario, label: str, notify: Notify, ray: SharedRay
-) -> tuple[Policy, float]:
-    """Train unless the folder holds the finished run; an interrupted run goes on from its checkpoint.
-
-    Returns:
-        the policy and the training time, seconds, in all sessions.
-    """
+) -> Made:
+    """Train unless the folder holds the finished run; an interrupted run goes on from its checkpoint."""
     from edgemarl.marl.training.run import train
-    from edgemarl.marl.training.trained import load_policy
 
-    training_s = finished_s(config, folder)
-    if training_s is None:
+    if finished(config, folder) is None:
         notify(label, 0, config.agent_steps)
 
         def told(row: Mapping[str, float], share: float) -> None:
             notify(label, round(share * config.agent_steps), config.agent_steps)
 
         ray.start()
-        training_s = train(config, folder, resume=True, progress=told).training_s
-    return load_policy(folder, scenario), training_s
+        train(config, folder, resume=True, progress=told)
+    return loaded_policy(folder, scenario)
 
 
-def finished_s(config: TrainConfig, folder: Path) -> float | None:
-    """Training time of a finished run of the same settings in a folder, or None."""
+def finished(config: TrainConfig, folder: Path) -> SavedPolicies | None:
+    """The policies of a finished run of exactly these settings in a folder, or None.
+
+    The run is judged by its newest save that is whole. Of a run of an earlier version, policies count that are of the
+    last iteration of its curve: they were written one by one, after it.
+    """
     from edgemarl.marl.training.config import TrainConfig
     from edgemarl.marl.training.folder import RunFolder
+    from edgemarl.marl.training.saves import DamagedError
+    from edgemarl.marl.training.trained import saved_policies
 
     run = RunFolder(folder)
-    if not run.has_checkpoint or not any(run.policies.glob("*.pt")):
+    if not run.has_curve:
         return None
-    if TrainConfig.from_dict(json.loads(run.config.read_text())).flat() != config.flat():
+    try:
+        found, last = saved_policies(folder), run.curve().iloc[-1]
+        settings = run.settings() if found.save is None else found.save.manifest["config"]
+    except DamagedError as error:  # training says what it goes on from, or that it cannot
+        logger.warning("%s", error)
         return None
-    last = run.curve().iloc[-1]
-    return float(last["time_s"]) if config.finished_at(last) else None
+    except ValueError:
+        return None  # it was stopped before its first policy
+    same = TrainConfig.from_dict(settings).flat() == config.flat()
+    return found if same and found.steps == last["agent_steps"] and config.finished_at(last) else None
 
 
-def loaded_policy(path: Path, scenario: Scenario) -> tuple[Policy, float | None]:
-    """The policy of a training run's folder and its training time.
+def loaded_policy(path: Path, scenario: Scenario) -> Made:
+    """The policy of a training run's folder, its training time, and the save it is of.
 
     Raises:
         ValueError: no policy there, or one of another scenario, observation size or number of agents.
     """
     from edgemarl.marl.training.folder import RunFolder
-    from edgemarl.marl.training.trained import load_policy
+    from edgemarl.marl.training.trained import is_checkpoint, load_policy, playing, policies_digest, saved_policies
 
-    policy, run = load_policy(path, scenario), RunFolder(path)
-    return policy, float(run.curve()["time_s"].iloc[-1]) if run.curve_file.is_file() else None
+    if is_checkpoint(path):
+        return Made(load_policy(path, scenario), None, {"run": str(path), "digest": policies_digest(path)})
+    saved, run = saved_policies(path), RunFolder(path)
+    training_s = None
+    if saved.save is not None:
+        training_s = float(saved.save.manifest["time_s"])
+    elif run.has_curve:
+        training_s = float(run.curve()["time_s"].iloc[-1])
+    made_from = {"run": str(path), "agent_steps": saved.steps, "digest": saved.digest}
+    return Made(playing(saved, path, scenario), training_s, made_from)

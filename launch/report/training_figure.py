@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
 from edgemarl.envs.arrays import Array
@@ -28,10 +27,12 @@ def training_curves(folders: Sequence[Path], metric: str, horizon: int) -> tuple
     Raises:
         ValueError: the curves have no such column.
     """
+    from edgemarl.marl.training.folder import RunFolder  # needs PyTorch: only where something was trained
+
     found = []
     last = np.inf
     for folder in folders:
-        curve = pd.read_parquet(folder / "curve.parquet")
+        curve = RunFolder(folder).curve()
         if metric not in curve:
             raise ValueError(
                 f"figure of training: the curves have no column '{metric}', only {', '.join(map(str, curve))}"
@@ -75,6 +76,8 @@ def draw_training(
     figure.set_size_inches(8.4, 4.6)
     axes = figure.subplots()
     for name, folders in runs.items():
+        if not all(_has_curve(folder) for folder in folders):
+            continue  # its runs were removed, its results are kept
         episodes, mean, low, high = training_curves(folders, metric, horizon)
         axes.plot(episodes, mean, color=looks[name].colour, lw=1.6, label=name)
         axes.fill_between(episodes, low, high, color=looks[name].colour, alpha=0.15, lw=0)
@@ -88,3 +91,9 @@ def draw_training(
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=9)
     what = label or metric.replace("_", " ")
     return f"{what.capitalize()} while training, exploration included: mean and range over training seeds."
+
+
+def _has_curve(run: Path) -> bool:
+    from edgemarl.marl.training.folder import RunFolder
+
+    return RunFolder(run).has_curve

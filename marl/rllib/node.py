@@ -1,4 +1,9 @@
-"""A small local Ray where none runs."""
+"""A small local Ray where none runs: it listens on this machine's loopback address alone, and leaves no files.
+
+Ray replaces the address 127.0.0.1 that it is given by that of the network, and then all its processes listen on every
+address. Here it is kept, and with it every port of Ray (control store, raylet, its agents, driver, workers) is bound to
+the loopback address. What connects needs the session's token, which only this user can read.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +11,15 @@ import contextlib
 import logging
 import os
 import re
+import secrets
+import signal
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import ray
+
+from edgemarl.marl.scratch import scratch
 
 START_ATTEMPTS = 4
 END_S = 10.0
@@ -24,29 +35,90 @@ def local_ray(num_env_runners: int) -> Iterator[None]:
         yield
         return
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False)
-    else:
-        _start_node(num_env_runners)
+        with _own_signals():
+            ray.init(log_to_driver=False)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+        return
+    with scratch(keep_if_it_fails=True) as folder, _token(folder):
+        try:
+            with _own_signals():
+                _start_node(num_env_runners, folder)
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def _token(folder: Path) -> Iterator[None]:
+    """A token of this session's own for Ray, unless the user chose one or none; Ray's own file is for all to read."""
+    chosen = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
+    if chosen or os.environ.get("RAY_AUTH_MODE", "token") != "token":
+        yield
+        return
+    from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
+
+    file = folder / "token"
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
+        opened.write(secrets.token_hex(32))
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(file)  # Ray turns its tokens on by itself
+    try:
+        AuthenticationTokenLoader.instance().reset_cache()  # that of an earlier session
+        yield
+    finally:
+        del os.environ["RAY_AUTH_TOKEN_PATH"]
+
+
+@contextlib.contextmanager
+def _loopback() -> Iterator[None]:
+    """Ray takes the loopback address as it is given."""
+    from ray._private import services
+
+    before = services.resolve_ip_for_localhost
+    services.resolve_ip_for_localhost = lambda host: host
     try:
         yield
     finally:
-        ray.shutdown()
+        services.resolve_ip_for_localhost = before
 
 
-def _start_node(num_env_runners: int) -> None:
-    """A small Ray node bound to this machine; a start that times out because the machine is busy is repeated."""
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """SIGTERM means afterwards what it meant before: Ray and its C++ code each put a handler of their own there."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(before):
+            signal.signal(signal.SIGTERM, before)
+
+
+def _start_node(num_env_runners: int, folder: Path) -> None:
+    """A small Ray node bound to this machine; a start that times out because the machine is busy is repeated.
+
+    Args:
+        num_env_runners: CPUs beside this process's.
+        folder: for its files: logs, sockets.
+    """
     for attempt in range(1, START_ATTEMPTS + 1):
         try:
-            ray.init(
-                num_cpus=num_env_runners + 1,
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                _node_ip_address="127.0.0.1",
-                runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}} if num_env_runners else None,
-                _system_config={"prestart_worker_first_driver": False},  # workers are started when they are asked for
-            )
+            with _loopback():
+                ray.init(
+                    num_cpus=num_env_runners + 1,
+                    include_dashboard=False,
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    _node_ip_address="127.0.0.1",
+                    _temp_dir=str(folder),
+                    runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}} if num_env_runners else None,
+                    _system_config={"prestart_worker_first_driver": False},  # workers are started when asked for
+                )
             return
         except Exception as error:  # Ray raises no narrower class
             if attempt == START_ATTEMPTS or "timed out" not in str(error):

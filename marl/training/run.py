@@ -14,8 +14,12 @@ import pandas as pd
 from edgemarl.agents.api import Policy
 from edgemarl.envs.scenario import Scenario
 from edgemarl.marl.algorithms.base import Run
+from edgemarl.marl.lock import FolderLock
 from edgemarl.marl.training.config import TrainConfig, resolve
 from edgemarl.marl.training.folder import RunFolder
+from edgemarl.marl.training.health import Health
+from edgemarl.marl.training.saves import last_good
+from edgemarl.marl.training.stop import stop_request
 from edgemarl.marl.training.trained import load_policy
 
 Progress = Callable[[Mapping[str, float], float], None]
@@ -26,11 +30,23 @@ ATTEMPTS = 30
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A finished run: its folder, the wall-clock time of training in all sessions, the learning curve."""
+    """A finished run.
+
+    Attributes:
+        path: its folder.
+        training_s: wall-clock time of training in all sessions.
+        curve: the learning curve.
+        problem: what went wrong at its end, and since when; "" if nothing did.
+        finite: whether its last losses and costs are numbers.
+        good: the last save before that, if there is one.
+    """
 
     path: Path
     training_s: float
     curve: pd.DataFrame
+    problem: str = ""
+    finite: bool = True
+    good: Path | None = None
 
 
 class Training(contextlib.AbstractContextManager["Training"]):
@@ -49,34 +65,50 @@ class Training(contextlib.AbstractContextManager["Training"]):
         config: the run.
         out: its folder.
         resume: go on from the folder's checkpoint if there is one; the learning curve continues too.
+        trust: also from one that this user did not make (`edgemarl.marl.trust`): code in it is run.
 
     Attributes:
         run: the run, resolved: scenario, learned roles, settings.
         folder: its files.
         rllib_config: RLlib's `AlgorithmConfig`; changes count until `algorithm` is first used.
         rows: the learning curve so far, a row per iteration.
+        health: whether it goes wrong.
+
+    The folder is locked until the block ends.
 
     Raises:
-        ValueError: an illegal configuration, a folder that cannot be written, a checkpoint of another configuration.
+        ValueError: an illegal configuration, a folder that cannot be written or that another command works in, a save
+            of another configuration, or none that is whole.
     """
 
-    def __init__(self, config: TrainConfig, out: Path | str, resume: bool = False) -> None:
+    def __init__(self, config: TrainConfig, out: Path | str, resume: bool = False, trust: bool = False) -> None:
         self.run: Run = resolve(config)
         self.folder = RunFolder(Path(out))
-        self.folder.prepare(config, resume)
-        self._resumes = resume and self.folder.has_checkpoint
-        from edgemarl.marl.training.setup import rllib_config  # Ray takes seconds to import: only for training
-
-        self.rllib_config: Any = rllib_config(self.run)
         self.rows: list[dict[str, float]] = []
+        self.health = Health()
         self._algorithm: Any = None
         self._stack = contextlib.ExitStack()
+        self._lock = FolderLock(self.folder.path)
+        self._stack.callback(self._lock.release)
+        try:
+            self._start = self.folder.prepare(config, self.run.roles, resume, trust)
+            self._saved = None if self._start is None else self._start.save
+            from edgemarl.marl.training.setup import rllib_config  # Ray takes seconds to import: only for training
+
+            self.rllib_config: Any = rllib_config(self.run)
+        except BaseException:
+            self._stack.close()
+            raise
 
     def __enter__(self) -> Training:
         """Start a small local Ray unless one runs."""
         from edgemarl.marl.rllib.node import local_ray
 
-        self._stack.enter_context(local_ray(self.run.config.num_env_runners))
+        try:
+            self._stack.enter_context(local_ray(self.run.config.num_env_runners))
+        except BaseException:
+            self._stack.close()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -92,9 +124,11 @@ class Training(contextlib.AbstractContextManager["Training"]):
             from edgemarl.marl.training.setup import build
 
             self._algorithm = build(self.rllib_config, self.run.config.threads)
-            if self._resumes:
-                self._algorithm.restore_from_path(str(self.folder.checkpoint.resolve()))
-                self.rows = self.folder.curve().to_dict("records")  # type: ignore[assignment]
+            if self._start is not None:
+                self.folder.restore(self._algorithm, self._start)
+                self.rows = self._start.curve.to_dict("records")  # type: ignore[assignment]
+                for row in self.rows:
+                    self.health.see(row)
             elif getattr(self.run.settings, "imitate", {}):
                 from edgemarl.marl.training.imitation import warm_start
 
@@ -121,11 +155,19 @@ class Training(contextlib.AbstractContextManager["Training"]):
         row = curve_row(_iteration(self.algorithm), self.run)
         row["time_s"] = self._before_s + time.perf_counter() - self._started_s
         self.rows.append(row)
+        self.health.see(row)
         return row
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether anything is different from the newest save."""
+        saved = self._saved
+        return saved is None or saved.of(self.run.to_dict()) != self.rows[-1]["iteration"]
 
     def save(self) -> None:
         """Write checkpoint, policies and curve."""
-        self.folder.save(self.algorithm, self.run, self.rows)
+        self._lock.check()
+        self._saved = self.folder.save(self.algorithm, self.run, self.rows, self.health.problem)
 
     def policy(self, scenario: Scenario | None = None, greedy: bool = True) -> Policy:
         """The saved policy, for this run's scenario or another of its kind."""
@@ -138,6 +180,7 @@ def train(
     resume: bool = False,
     progress: Progress | None = None,
     saved: Callable[[], None] | None = None,
+    trust: bool = False,
 ) -> TrainResult:
     """Train to the budget of agent-steps.
 
@@ -146,27 +189,36 @@ def train(
         out: its folder.
         resume: continue from the folder's checkpoint if there is one; the learning curve continues too.
         progress: called after every iteration.
-        saved: called after every checkpoint that was written.
+        saved: called after every checkpoint that was written, and at the end.
+        trust: go on from a checkpoint of somebody else (`Training`).
 
     Raises:
-        ValueError: an illegal configuration, a folder that cannot be written, a checkpoint of another configuration.
+        ValueError: as `Training`.
+        edgemarl.marl.training.stop.Terminated: a SIGTERM came; what was trained until then is saved.
     """
-    with Training(config, out, resume) as training:
+    with Training(config, out, resume, trust) as training, stop_request() as stop:
         last_save = time.perf_counter()
-        while not training.finished:
+        while not training.finished and not stop.came:
             row = training.step()
             if progress is not None:
                 progress(row, training.share)
             if time.perf_counter() - last_save > config.checkpoint_s and not training.finished:
                 _save(training, saved)
                 last_save = time.perf_counter()
-        _save(training, saved)
-    curve = training.folder.curve()
-    return TrainResult(training.folder.path, float(curve["time_s"].iloc[-1]), curve)
+        if training.rows:
+            _save(training, saved)
+        stop.over()
+        health = training.health
+    folder, curve = training.folder.path, training.folder.curve()
+    good = last_good(folder) if health.problem else None
+    problem = f"{health.problem}, since iteration {health.since}" if health.problem else ""
+    training_s = float(curve["time_s"].iloc[-1])
+    return TrainResult(folder, training_s, curve, problem, health.finite, None if good is None else good.path)
 
 
 def _save(training: Training, saved: Callable[[], None] | None) -> None:
-    training.save()
+    if training.unsaved:
+        training.save()
     if saved is not None:
         saved()
 

@@ -11,8 +11,8 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import logging
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +21,14 @@ from typing import Any
 import pandas as pd
 from ray import tune
 
+from edgemarl.marl.scratch import scratch
 from edgemarl.marl.training.config import TrainConfig, resolve
-from edgemarl.marl.training.folder import RESUMABLE
-from edgemarl.marl.training.storage import is_url, storage_path, stored_train
+from edgemarl.marl.training.folder import RESUMABLE, RunFolder, newest_curve, same_settings
+from edgemarl.marl.training.saves import DamagedError
+from edgemarl.marl.training.storage import Mirror, is_url, storage_path, stored_train
+from edgemarl.marl.trust import KEY, shared_key
+
+logger = logging.getLogger(__name__)
 
 Notify = Callable[[int, int], None]
 """Called with the trials that have ended and the trials in all."""
@@ -103,12 +108,25 @@ def run_sweep(
 
 
 def finished_curve(trial: Trial, where: str) -> pd.DataFrame | None:
-    """The learning curve of a finished trial."""
-    try:
-        curve = pd.read_parquet(f"{where}/{trial.name}/curve.parquet")
-    except FileNotFoundError:
+    """The learning curve of a finished trial: of its newest save that is whole, if it is one of these settings."""
+    run = f"{where}/{trial.name}"
+    found = Mirror(run).curve() if is_url(where) else _curve_here(RunFolder(Path(run)))
+    if found is None:
         return None
-    return curve if curve["agent_steps"].iloc[-1] >= trial.config.agent_steps else None
+    curve, settings = found
+    return curve if same_settings(settings, trial.config) and trial.config.finished_at(curve.iloc[-1]) else None
+
+
+def _curve_here(run: RunFolder) -> tuple[pd.DataFrame, Mapping[str, Any]] | None:
+    """The learning curve of a run's folder and its settings; None if it has to be trained on."""
+    try:
+        if not run.has_curve:
+            return None
+        newest = newest_curve(run.path)
+        return newest or (run.curve(), run.settings())
+    except DamagedError as error:  # training says what it goes on from, or that it cannot
+        logger.warning("%s", error)
+        return None
 
 
 def labelled(trial: Trial, curve: pd.DataFrame) -> pd.DataFrame:
@@ -126,14 +144,15 @@ def _tune(trials: Sequence[Trial], where: str, concurrent: int | None, ended: Ca
     # by default Tune ends as if all was done; here what is left goes on when the sweep is started again
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     largest = max(trial.config.num_env_runners for trial in trials)
-    with tempfile.TemporaryDirectory() as scratch, local_ray(max(largest, (os.cpu_count() or 1) - 1)):
+    with scratch() as temporary, local_ray(max(largest, (os.cpu_count() or 1) - 1)):
         grid = [{"name": t.name, "config": t.config.to_dict(), "where": where} for t in trials]
         tuner = tune.Tuner(
-            tune.with_resources(_trial, _resources),
+            # with the user's key: a trial that starts again on another machine goes on from its own save
+            tune.with_resources(tune.with_parameters(_trial, key=shared_key()), _resources),
             param_space={"run": tune.grid_search(grid)},
             tune_config=tune.TuneConfig(max_concurrent_trials=concurrent, metric="cost", mode="min"),
             run_config=tune.RunConfig(
-                name="sweep", storage_path=scratch, verbose=0, callbacks=[Ended(ended)],
+                name="sweep", storage_path=str(temporary), verbose=0, callbacks=[Ended(ended)],
                 failure_config=tune.FailureConfig(max_failures=RESTARTS),
             ),
         )  # fmt: skip
@@ -167,11 +186,12 @@ def _resources(config: dict[str, Any]) -> Any:
     return tune.PlacementGroupFactory([{"CPU": 1}] * (1 + config["run"]["config"]["num_env_runners"]))
 
 
-def _trial(config: dict[str, Any]) -> None:
+def _trial(config: dict[str, Any], key: str) -> None:
     """What a trial's process does."""
     import torch
 
     torch.set_num_threads(1)
+    os.environ[KEY] = key
     run = config["run"]
     result = stored_train(TrainConfig.from_dict(run["config"]), run["name"], run["where"])
     tune.report({"cost": float(result.curve["cost"].iloc[-1])})

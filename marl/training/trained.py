@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +23,76 @@ from edgemarl.agents.trained.policy import (
 from edgemarl.envs.config import FieldPart, names_of_part
 from edgemarl.envs.scenario import Scenario
 from edgemarl.marl.algorithms.settings import RunFields
+from edgemarl.marl.training.saves import MANIFEST, POLICY, DamagedError, Save, from_newest, save_folders
+from edgemarl.marl.trust import check_code, code_named
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SavedPolicies:
+    """The policies of one save of a run.
+
+    Attributes:
+        policies: role -> policy.
+        digest: of their files; another one where any bit differs.
+        steps: agent-steps trained.
+        save: the save; None for a run of an earlier version.
+    """
+
+    policies: dict[str, TrainedPolicy]
+    digest: str
+    steps: int
+    save: Save | None
+
+
+def saved_policies(path: Path | str) -> SavedPolicies:
+    """The policies of a run's newest save that is whole.
+
+    Args:
+        path: the run's folder, or the folder of one of its saves.
+
+    Raises:
+        ValueError: no policy there, or none that is whole.
+    """
+    path = Path(path)
+
+    def take(save: Save) -> SavedPolicies:
+        files = {role: save.read(name) for role, name in save.policies.items()}
+        policies = {role: _policy(files[role], save.path / save.policies[role]) for role in files}
+        return SavedPolicies(policies, save.manifest["policies"], save.steps, save)
+
+    found = from_newest(path, take) or _old_policies(path)
+    if not found.policies:
+        raise ValueError(f"{path} holds no trained policy (no {POLICY}/*.pt)")
+    return found
+
+
+def _old_policies(path: Path) -> SavedPolicies:
+    """The policies of a run of an earlier version, which wrote them one after the other."""
+    content = {file: file.read_bytes() for file in sorted((path / POLICY).glob("*.pt"))}
+    policies = {file.stem: _policy(found, file) for file, found in content.items()}
+    steps = {role: int(policy.information.get("agent_steps", 0)) for role, policy in policies.items()}
+    if len({*steps.values()}) > 1:
+        raise DamagedError(f"the policies of {path} are of different saves ({steps} agent-steps): go on with the run")
+    files = {
+        f"{POLICY}/{file.name}": [len(found), hashlib.sha256(found).hexdigest()] for file, found in content.items()
+    }
+    digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    return SavedPolicies(policies, digest, max(steps.values(), default=0), None)
+
+
+def _policy(content: bytes, file: Path) -> TrainedPolicy:
+    policy = TrainedPolicy.from_bytes(content, file)
+    if policy.role != file.stem:
+        raise DamagedError(f"{file} holds the policy of role '{policy.role}', its name says '{file.stem}'")
+    return policy
 
 
 def load_policy(path: Path | str, scenario: Scenario, greedy: bool = True) -> Policy:
     """The policy of a run's folder, of a checkpoint or of a file, ready to control a scenario; needs no running Ray.
+
+    Of a run the newest whole save is read.
 
     A shared policy controls any number of agents. Settings of the scenario that say what agents see and how their
     actions read (`edgemarl.envs.config.FieldPart`) are those of the training run.
@@ -38,18 +108,32 @@ def load_policy(path: Path | str, scenario: Scenario, greedy: bool = True) -> Po
     """
     if is_policy_file(str(path)):
         return make_policy(scenario, str(path))
-    files = sorted((Path(path) / "policy").glob("*.pt"))
-    if not files and Path(path).is_dir() and any(Path(path).glob("**/rl_module")):
+    if is_checkpoint(path):
         return _of_checkpoint(Path(path), scenario, greedy)
-    if not files:
-        raise ValueError(f"{path} holds no trained policy (no policy/*.pt) and no checkpoint of RLlib")
-    policies = {file.stem: TrainedPolicy.load(file) for file in files}
-    first = next(iter(policies.values()))
-    if first.scenario != scenario.name:
-        raise ValueError(f"the checkpoint {path} is of scenario '{first.scenario}', not of '{scenario.name}'")
-    fields = run_fields(first.information["train"])
-    name = f"{fields.algorithm}_{'central' if fields.control == 'central' else fields.policies}"
-    return trained_policy(policies, fields, scenario, greedy, name)
+    return playing(saved_policies(path), path, scenario, greedy)
+
+
+def is_checkpoint(path: Path | str) -> bool:
+    """Whether a folder holds a checkpoint of RLlib or of Ray Tune and is no run of ours."""
+    folder = Path(path)
+    ours = bool(save_folders(folder)) or (folder / MANIFEST).is_file() or any((folder / POLICY).glob("*.pt"))
+    return not ours and folder.is_dir() and any(folder.glob("**/rl_module"))
+
+
+def policies_digest(path: Path | str) -> str:
+    """Of what a run's newest save, or a checkpoint of RLlib, acts with: another one where any bit differs.
+
+    Raises:
+        ValueError: as `saved_policies`.
+    """
+    if not is_checkpoint(path):
+        return saved_policies(path).digest
+    folder = Path(path)
+    total = hashlib.sha256()
+    for file in sorted(folder.glob("**/rl_module/**/*")):
+        if file.is_file():
+            total.update(file.relative_to(folder).as_posix().encode() + file.read_bytes())
+    return total.hexdigest()
 
 
 def _of_checkpoint(path: Path, scenario: Scenario, greedy: bool) -> Policy:
@@ -66,6 +150,22 @@ def _of_checkpoint(path: Path, scenario: Scenario, greedy: bool) -> Policy:
     if fields.scenario != scenario.name:
         raise ValueError(f"the checkpoint {path} is of scenario '{fields.scenario}', not of '{scenario.name}'")
     return trained_policy(policies, fields, scenario, greedy, checkpoint.name)
+
+
+def playing(saved: SavedPolicies, path: Path | str, scenario: Scenario, greedy: bool = True) -> Policy:
+    """Policies that were read, as `load_policy`; a line says where their training went wrong."""
+    policies = saved.policies
+    if saved.save is not None and saved.save.problem:
+        logger.warning("the training of %s went wrong: %s", path, saved.save.problem)
+    first = next(iter(policies.values()))
+    if first.scenario != scenario.name:
+        raise ValueError(f"the checkpoint {path} is of scenario '{first.scenario}', not of '{scenario.name}'")
+    told = first.information["train"]
+    if code_named(told) and not (saved.save is not None and saved.save.trusted):
+        check_code(told, path)
+    fields = run_fields(told)
+    name = f"{fields.algorithm}_{'central' if fields.control == 'central' else fields.policies}"
+    return trained_policy(policies, fields, scenario, greedy, name)
 
 
 def trained_policy(
@@ -86,8 +186,8 @@ def trained_policy(
         policy.check(acting)
     if CENTRAL in policies:
         return TrainedCentral(fields, name, policies[CENTRAL], greedy)
-    told = announcements(acting, policies, fields.fixed)
-    members: dict[str, Controller] = {r: NetworkController(p, greedy, told.get(r)) for r, p in policies.items()}
+    prices = announcements(acting, policies, fields.fixed)
+    members: dict[str, Controller] = {r: NetworkController(p, greedy, prices.get(r)) for r, p in policies.items()}
     members.update({role: make_controller(acting, role, controller) for role, controller in fields.fixed.items()})
     order = acting_order(acting, policies, fields.fixed)
     pooled = tuple(policies) if fields.pooled else ()

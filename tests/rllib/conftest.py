@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+import ray  # noqa: F401 - puts psutil on the path
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ from edgemarl.marl.algorithms.ddpg.module import DDPGModule
 from edgemarl.marl.studies.pendulum import Pendulum, PendulumConfig, PendulumDecisions, PendulumExogenous, PendulumState
 from edgemarl.marl.training.config import TrainConfig, resolve
 from edgemarl.marl.training.run import train
+from edgemarl.marl.training.saves import save_folders
 from edgemarl.marl.training.trained import load_policy
 
 TANH: dict[str, Any] = {"deterministic": True, "squash": "tanh"}
@@ -254,7 +255,7 @@ def test_a_run_resumes_with_the_state_of_its_learner_and_its_policy_acts_without
 
     algorithm = set_up(resolve(config))
     try:
-        algorithm.restore_from_path(str(tmp_path / "checkpoint"))
+        algorithm.restore_from_path(str(save_folders(tmp_path)[0] / "checkpoint"))
         module = algorithm.learner_group._learner.module[CENTRAL].unwrapped()
         assert int(module.updates) == 18
         assert (weights(module.target_qf) != weights(module.qf)).any()

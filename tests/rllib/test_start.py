@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from edgemarl.marl.rllib import node
 SLEEP = "import time; time.sleep(60)"
 
 
-def test_start_that_timed_out_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_start_that_timed_out_leaves_no_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     left: list[subprocess.Popen[bytes]] = []
     other = subprocess.Popen([sys.executable, "-c", SLEEP, "session_2026-01-01_00-00-00_0_1"])  # another driver's
 
@@ -28,7 +29,7 @@ def test_start_that_timed_out_leaves_no_process(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     try:
-        node._start_node(0)
+        node._start_node(0, tmp_path)
         with pytest.raises(ProcessLookupError):
             os.kill(left[0].pid, 0)
         assert other.poll() is None
@@ -38,10 +39,10 @@ def test_start_that_timed_out_leaves_no_process(monkeypatch: pytest.MonkeyPatch)
             process.wait()
 
 
-def test_other_errors_of_a_start_are_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_errors_of_a_start_are_raised(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def init(**_: Any) -> None:
         raise ConnectionError("no address")
 
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(ConnectionError, match="no address"):
-        node._start_node(0)
+        node._start_node(0, tmp_path)

@@ -17,6 +17,7 @@ from edgemarl.envs.registry import make_scenario
 from edgemarl.envs.scenario import Role
 from edgemarl.marl.training.config import TrainConfig
 from edgemarl.marl.training.run import train
+from edgemarl.marl.training.saves import save_folders
 from edgemarl.marl.training.trained import load_policy
 
 SMALL = {"device_action": "split", "num_devices": 3, "episode_blocks": 20}
@@ -73,7 +74,8 @@ def test_loaded_policy_acts_as_the_trained_module(finished: Path) -> None:
     """The file's network equals the Learner's module in the RLlib checkpoint, row by row."""
     from ray.rllib.core.rl_module.rl_module import RLModule
 
-    module: Any = RLModule.from_checkpoint(finished / "checkpoint/learner_group/learner/rl_module/device")
+    newest = save_folders(finished)[0]
+    module: Any = RLModule.from_checkpoint(newest / "checkpoint/learner_group/learner/rl_module/device")
     policy = TrainedPolicy.load(finished / "policy" / "device.pt")
     rows = np.random.default_rng(0).random((5, 3, 7), dtype=np.float32)
     with torch.no_grad():
