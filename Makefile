@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup compare test lint bench clean
+.PHONY: setup compare test lint docs bench clean
 
 setup: $(STAMP)  ## create .venv and install the pinned dependencies; does nothing when it is current
 
@@ -25,8 +25,11 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: setup  ## the site, in site/index.html; a broken link, or anything loaded from elsewhere, is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 bench: setup  ## speed, as ratios against references in the same run
 	$(BIN)/python -m launch bench --json results/bench.json
 
 clean:
-	rm -rf $(VENV) results runs
+	rm -rf $(VENV) results runs site

@@ -1,0 +1,63 @@
+"""Hooks of the site's build: parts that the code knows are filled in, and nothing is loaded from elsewhere.
+
+A line `<!-- made: WORD ARGUMENTS -->` of a page is replaced by what `tables.MADE[WORD]` returns; `include FILE` by a
+file of the checkout, `notebook NAME` by a notebook's cells.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+from tables import MADE  # MkDocs puts a hook's folder on the path while it loads it
+
+ROOT = Path(__file__).resolve().parents[2]
+log = logging.getLogger("mkdocs.hooks.edgemarl")
+MARK = re.compile(r"^<!-- made: (\w+)(.*?) -->$", re.MULTILINE)
+LOADED = re.compile(r"<(?:script|img|iframe|link|source|video)\b[^>]*?\b(?:src|href)=[\"']?(?:https?:)?//[^>]*>", re.I)
+
+
+def filled(markdown: str) -> str:
+    """A page with its marked lines replaced."""
+
+    def part(found: re.Match[str]) -> str:
+        word, arguments = found[1], found[2].split()
+        if word == "include":
+            return included(ROOT / arguments[0])
+        if word == "notebook":
+            return notebook(ROOT / "docs" / "notebooks" / arguments[0])
+        return MADE[word](*arguments)
+
+    return MARK.sub(part, markdown)
+
+
+def included(path: Path) -> str:
+    """A Markdown file of the checkout without its title; links are turned to where pages of the site lead."""
+    text = path.read_text(encoding="utf-8").split("\n", 1)[1]
+    text = re.sub(r"\]\(docs/", "](", text)
+    return re.sub(r"\[([^\]]+)\]\((?:examples|CONTRIBUTING)[^)]*\)", r"\1", text)
+
+
+def notebook(path: Path) -> str:
+    """The cells of a notebook: text as it is, code in fences, what it printed below."""
+    parts = []
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        text = "".join(cell["source"]).rstrip()
+        parts.append(
+            re.sub(r"\]\(\.\./", "](../", text) if cell["cell_type"] == "markdown" else f"```python\n{text}\n```"
+        )
+    return "\n\n".join(parts)
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    return filled(markdown)
+
+
+def on_post_page(output: str, page: Any, **_: Any) -> str:
+    for tag in LOADED.findall(output):
+        if 'rel="canonical"' not in tag and "rel=canonical" not in tag:
+            log.warning("%s loads something from elsewhere: %s", page.file.src_uri, tag)
+    return output
