@@ -162,35 +162,31 @@ def algorithms() -> str:
 
 
 def command_line() -> str:
-    """The help of every command, as the command line prints it."""
-    import click
+    """Every command with its arguments and options, as its help has them."""
     import typer
 
     from edgemarl.launch.cli import app
 
     def pages(command: Any, words: tuple[str, ...]) -> Iterable[str]:
         children = getattr(command, "commands", None)
-        if children:
-            for name in children:
-                yield from pages(children[name], (*words, name))
-            return
-        context = click.Context(command, info_name=" ".join(words), max_content_width=100)
-        yield f"## {' '.join(words[1:])}\n\n{first_sentence(command.help)}\n\n{_options(command, context)}"
+        if not children:
+            yield f"## {' '.join(words)}\n\n{first_sentence(command.help)}\n\n{_options(command)}"
+        for name in children or ():
+            yield from pages(children[name], (*words, name))
 
-    root = typer.main.get_command(app)
-    return "\n\n".join(pages(root, ("edgemarl",)))
+    return "\n\n".join(pages(typer.main.get_command(app), ()))
 
 
-def _options(command: Any, context: Any) -> str:
+def _options(command: Any) -> str:
     rows = []
     for parameter in command.params:
         if getattr(parameter, "hidden", False) or parameter.name == "help":
             continue
-        name = " ".join(parameter.opts) if parameter.param_type_name == "option" else parameter.human_readable_name
-        default = "" if parameter.default is None or parameter.required else f"`{parameter.default}`"
+        named = parameter.param_type_name == "option"
+        name = " ".join(parameter.opts) if named else parameter.name.upper()
+        default = "" if parameter.default in (None, "") or parameter.required else f"`{parameter.default}`"
         rows.append([f"`{name}`", default, getattr(parameter, "help", None) or ""])
-    usage = f"```\n{command.get_usage(context)}\n```"
-    return usage + ("\n\n" + table(["option", "default", "meaning"], rows) if rows else "")
+    return table(["argument or option", "default", "meaning"], rows) if rows else "No options."
 
 
 def api(package: str) -> str:
