@@ -1,7 +1,6 @@
 """Hooks of the site's build: parts that the code knows are filled in, and nothing is loaded from elsewhere.
 
-A line `<!-- made: WORD ARGUMENTS -->` of a page is replaced by what `tables.MADE[WORD]` returns; `include FILE` by a
-file of the checkout, `notebook NAME` by a notebook's cells.
+A line `<!-- made: WORD ARGUMENTS -->` of a page is replaced by what `tables.MADE[WORD]` or `FILES[WORD]` returns.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -16,40 +16,43 @@ from tables import MADE  # MkDocs puts a hook's folder on the path while it load
 
 ROOT = Path(__file__).resolve().parents[2]
 log = logging.getLogger("mkdocs.hooks.edgemarl")
-MARK = re.compile(r"^<!-- made: (\w+)(.*?) -->$", re.MULTILINE)
+MARK = re.compile(r"^( *)<!-- made: (\w+)(.*?) -->$", re.MULTILINE)
 LOADED = re.compile(r"<(?:script|img|iframe|link|source|video)\b[^>]*?\b(?:src|href)=[\"']?(?:https?:)?//[^>]*>", re.I)
 
 
 def filled(markdown: str) -> str:
-    """A page with its marked lines replaced."""
+    """A page with its marked lines replaced, indented as they are."""
 
     def part(found: re.Match[str]) -> str:
-        word, arguments = found[1], found[2].split()
-        if word == "include":
-            return included(ROOT / arguments[0])
-        if word == "notebook":
-            return notebook(ROOT / "docs" / "notebooks" / arguments[0])
-        return MADE[word](*arguments)
+        indent, word, arguments = found[1], found[2], found[3].split()
+        return textwrap.indent({**MADE, **FILES}[word](*arguments), indent)
 
     return MARK.sub(part, markdown)
 
 
-def included(path: Path) -> str:
+def included(name: str) -> str:
     """A Markdown file of the checkout without its title; links are turned to where pages of the site lead."""
-    text = path.read_text(encoding="utf-8").split("\n", 1)[1]
+    text = (ROOT / name).read_text(encoding="utf-8").split("\n", 1)[1]
     text = re.sub(r"\]\(docs/", "](", text)
     return re.sub(r"\[([^\]]+)\]\((?:examples|CONTRIBUTING)[^)]*\)", r"\1", text)
 
 
-def notebook(path: Path) -> str:
-    """The cells of a notebook: text as it is, code in fences, what it printed below."""
+def code(name: str) -> str:
+    """A source file of the checkout, as it is."""
+    return (ROOT / name).read_text(encoding="utf-8").rstrip()
+
+
+def notebook(name: str) -> str:
+    """The cells of a notebook: text as it is, code in fences."""
     parts = []
-    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+    for cell in json.loads((ROOT / "docs" / "notebooks" / name).read_text(encoding="utf-8"))["cells"]:
         text = "".join(cell["source"]).rstrip()
-        parts.append(
-            re.sub(r"\]\(\.\./", "](../", text) if cell["cell_type"] == "markdown" else f"```python\n{text}\n```"
-        )
+        parts.append(text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```")
     return "\n\n".join(parts)
+
+
+FILES = {"include": included, "code": code, "notebook": notebook}
+"""Word after `<!-- made:` -> what a file of the checkout becomes in a page."""
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:

@@ -113,6 +113,22 @@ def controllers(name: str) -> str:
     return table(["controller", "kind", "what it does"], rows)
 
 
+def presets(name: str) -> str:
+    """The presets of a scenario."""
+    from edgemarl.launch.experiment.plan import load_preset, preset_names
+
+    rows = [[f"`{key}`", load_preset(key).title] for key in preset_names() if load_preset(key).scenario == name]
+    return table(["`compare --preset`", "what it shows"], rows)
+
+
+def recipes(name: str) -> str:
+    """The training recipes of a scenario."""
+    from edgemarl.launch.recipes import recipes as named
+
+    rows = [[f"`{key}`", str(fields.get("about", ""))] for key, fields in named(name).items()]
+    return table(["`train --recipe`", "what it trains"], rows) if rows else "No recipes."
+
+
 def scenarios() -> str:
     """One row for each scenario."""
     rows = []
@@ -204,7 +220,8 @@ def api(package: str) -> str:
 MADE: Mapping[str, Callable[..., str]] = {
     made.__name__: made
     for made in (
-        spaces, rewards, signalling, randomness, parameters, controllers, scenarios, settings, run_fields, algorithms,
+        spaces, rewards, signalling, randomness, parameters, controllers, presets, recipes, scenarios,
+        settings, run_fields, algorithms,
         command_line, api,
     )
 }  # fmt: skip
