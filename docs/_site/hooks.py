@@ -9,6 +9,7 @@ import json
 import logging
 import re
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,26 @@ def code(name: str) -> str:
 
 
 def notebook(name: str) -> str:
-    """The cells of a notebook: text as it is, code in fences."""
+    """The cells of a notebook and what they printed, with links between notebooks as links between their pages."""
     parts = []
     for cell in json.loads((ROOT / "docs" / "notebooks" / name).read_text(encoding="utf-8"))["cells"]:
         text = "".join(cell["source"]).rstrip()
-        parts.append(text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```")
+        if cell["cell_type"] == "markdown":
+            text = re.sub(r"\]\((\d)_\w+\.ipynb\)", r"](notebook_\1.md)", text)
+            parts.append(text.replace("](../tutorials/", "]("))
+            continue
+        parts.append(f"```python\n{text}\n```")
+        parts += [shown for output in cell["outputs"] if (shown := _shown(output))]
     return "\n\n".join(parts)
+
+
+def _shown(output: Mapping[str, Any]) -> str:
+    """What a cell printed or drew."""
+    picture = output.get("data", {}).get("image/png")
+    if picture:
+        return f'<img alt="what the cell above draws" src="data:image/png;base64,{"".join(picture.split())}">'
+    text = "".join(output.get("text", "")).rstrip()
+    return f"```text\n{text}\n```" if text else ""
 
 
 FILES = {"include": included, "code": code, "notebook": notebook}
