@@ -26,7 +26,7 @@ lint: setup
 	$(BIN)/mypy
 
 docs: setup  ## the site, in site/index.html; a broken link, or anything loaded from elsewhere, is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict # with --quiet warnings would pass
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 bench: setup  ## speed, as ratios against references in the same run
 	$(BIN)/python -m launch bench --json results/bench.json
