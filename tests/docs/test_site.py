@@ -119,6 +119,8 @@ def test_the_controllers_of_the_tutorial_play_and_stay_local(tmp_path: Path, mon
     server = make_controller(scenario, "server", "parametric_q")
     worst, best = (cost(make_policy(scenario, name)) for name in ("random", "parametric_q"))
     assert 0.3 < (worst - cost(Team("steady", {"device": steady(), "server": server}))) / (worst - best) < 0.7
+    told = Team("told", {"device": steady(), "server": import_module("tutorial_announcing").Announcing()})
+    assert np.isfinite(cost(told)) and told.message_bytes() == 4.0
     rows = np.random.default_rng(1).random((2, 4, 7))
     controller, other = steady(), steady()
     controller.reset(scenario, 2)
