@@ -5,7 +5,7 @@ CLIENTS := .venv-clients
 STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup compare test clients soak lint bench clean
+.PHONY: setup compare test clients soak lint docs bench clean
 
 setup: $(STAMP)  ## create .venv and install the pinned dependencies; does nothing when it is current
 
@@ -38,8 +38,11 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: setup  ## the site, in site/index.html; a broken link, or anything loaded from elsewhere, is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 bench: setup  ## speed, as ratios against references in the same run
 	$(BIN)/python -m launch bench --json results/bench.json
 
 clean:
-	rm -rf $(VENV) $(CLIENTS) results runs
+	rm -rf $(VENV) $(CLIENTS) results runs site

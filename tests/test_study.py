@@ -30,6 +30,7 @@ def untrained(run: Run, folder: Path) -> None:
     for role in run.roles:
         network = PolicyNetwork(run.algorithm.spec(run, role))
         about = {"train": run.config.to_dict(), "pooled": run.config.pooled, "message_entries": run.heard}
+        about["agent_steps"] = run.config.agent_steps
         TrainedPolicy(network, run.config.scenario, role, about).save(folder / "policy" / f"{role}.pt")
     (folder / "checkpoint").mkdir()
     (folder / "config.json").write_text(json.dumps(run.config.to_dict()))
