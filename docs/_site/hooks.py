@@ -28,7 +28,8 @@ def filled(markdown: str) -> str:
         indent, word, arguments = found[1], found[2], found[3].split()
         return textwrap.indent({**MADE, **FILES}[word](*arguments), indent)
 
-    return MARK.sub(part, markdown)
+    text = MARK.sub(part, markdown)
+    return re.sub(r"\]\((?:\.\./)?SECURITY\.md", "](security.md", text)  # the checkout's file is a page of the site
 
 
 def included(name: str) -> str:
