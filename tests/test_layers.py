@@ -19,7 +19,7 @@ THIRD_PARTY = {
         "numpy", "gymnasium", "pydantic", "scipy", "pandas", "pyarrow", "fsspec", "torch", "ray", "psutil", "yaml",
     },
     "launch": {
-        "numpy", "pandas", "pyarrow", "pydantic", "yaml", "typer", "rich", "matplotlib", "jinja2", "torch", "ray",
+        "numpy", "pandas", "pyarrow", "pydantic", "yaml", "typer", "rich", "matplotlib", "jinja2", "PIL", "torch", "ray",
     },
 }  # fmt: skip
 """What a layer may import beside the standard library and the layers below it."""
@@ -68,7 +68,7 @@ def test_listed_packages_are_installed_by_the_project() -> None:
     extras = project["optional-dependencies"]
     lines = [*project["dependencies"], *extras["train"], *extras["export"]]
     names = {line.split("[")[0].split(">")[0].split("=")[0].strip().lower() for line in lines}
-    called = {"yaml": "pyyaml", "typing_extensions": "typing-extensions"}
+    called = {"yaml": "pyyaml", "typing_extensions": "typing-extensions", "PIL": "pillow"}
     listed = {called.get(name, name) for found in THIRD_PARTY.values() for name in found}
     assert listed - {"psutil"} <= names
 
