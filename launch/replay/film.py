@@ -91,6 +91,7 @@ class Film:
             words = f"{recording.controller[:22]}: {costs[t]:.4g}"
             figure.text(0.715, 0.225 - 0.045 * i, words, fontsize=8.5 if len(self.recordings) > 1 else 7.5, color=COLOURS[i], weight="bold", va="center")
         figure.text(0.715, 0.13, f"slot {t + 1} of {self.slots}", fontsize=8.5, color=shapes.SOFT, va="center")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         label = f"{self.recordings[0].scenario.cost_label}, mean so far"
         axes.set_title(label, fontsize=8, color=shapes.INK, loc="left", pad=2)
         axes.tick_params(labelsize=7, length=2)

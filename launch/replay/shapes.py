@@ -13,6 +13,8 @@ from edgemarl.envs.arrays import Array
 INK, SOFT, PALE, EMPTY = "#1c2430", "#5b6675", "#dfe4ea", "#f1f4f7"
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 """Colours that people with any colour vision tell apart (M. Okabe, K. Ito, 2008)."""
+MANY = 60
+"""Agents above which single ones are too narrow for edges and for lines of their own."""
 FLOOR, ROOF = 0.13, 0.70
 """Where columns of devices begin, and where beams end."""
 
@@ -20,7 +22,7 @@ FLOOR, ROOF = 0.13, 0.70
 def places(n: int, low: float = 0.06, high: float = 0.94) -> tuple[Array, float]:
     """(n,) centres of n columns side by side, and their width."""
     pitch = (high - low) / n
-    return low + pitch * (np.arange(n) + 0.5), float(min(0.74 * pitch, 0.07))
+    return low + pitch * (np.arange(n) + 0.5), float(min((0.74 if n <= MANY else 1.0) * pitch, 0.07))
 
 
 def boxes(axes: Any, left: Any, bottom: Any, width: Any, height: Any, colour: Any, **further: Any) -> None:
@@ -30,7 +32,10 @@ def boxes(axes: Any, left: Any, bottom: Any, width: Any, height: Any, colour: An
     left, bottom, width, height = np.broadcast_arrays(*np.atleast_1d(left, bottom, width, height))
     x = np.stack([left, left + width, left + width, left], axis=1)
     y = np.stack([bottom, bottom, bottom + height, bottom + height], axis=1)
+    many = len(left) > MANY
     style = {"edgecolors": "white", "linewidths": 0.6, "zorder": 3, **further}
+    if many:  # edges would cover what they surround
+        style |= {"edgecolors": "none", "linewidths": 0.0, "antialiased": False}
     axes.add_collection(PolyCollection(np.stack([x, y], axis=2), facecolors=colour, **style))
 
 
@@ -43,7 +48,21 @@ def beams(axes: Any, x: Array, y: Any, strength: Array, to: Any, colour: Any, sh
     chosen = np.ones(len(lines), bool) if shown is None else np.asarray(shown, bool)
     colours: Any = colour if isinstance(colour, str) else np.asarray(colour)[chosen]
     widths = (0.6 + 5.0 * np.clip(strength, 0.0, 1.0))[chosen]
-    axes.add_collection(LineCollection(lines[chosen], linewidths=widths, colors=colours, alpha=0.75, zorder=2))
+    seen = 0.75 if len(lines) <= MANY else 0.45
+    axes.add_collection(LineCollection(lines[chosen], linewidths=widths, colors=colours, alpha=seen, zorder=2))
+
+
+def fan(axes: Any, x: Array, y: Any, to: Any) -> None:
+    """Thin lines that say which agents belong to which: a wedge where there are many."""
+    from matplotlib.collections import LineCollection, PolyCollection
+
+    if len(x) <= 12:
+        lines: Any = np.stack([np.stack(np.broadcast_arrays(x, y), axis=1), np.broadcast_to(to, (len(x), 2))], axis=1)
+        axes.add_collection(LineCollection(lines, linewidths=0.7, colors=SOFT, alpha=0.75, zorder=2))
+    else:
+        bottom = float(np.max(y))
+        wedge = [(float(x.min()), bottom), (float(x.max()), bottom), tuple(to)]
+        axes.add_collection(PolyCollection([wedge], facecolors=PALE, edgecolors="none", zorder=1))
 
 
 def stack(axes: Any, left: float, bottom: float, width: float, height: float, shares: Sequence[float], colours: Any,
@@ -71,7 +90,7 @@ def text(axes: Any, x: float, y: float, words: str, size: float = 8.0, colour: s
 
 def numbers(axes: Any, x: Array, y: float) -> None:
     """The devices' numbers below them, as many as there is room for."""
-    every = 1 if len(x) <= 20 else 5 if len(x) <= 60 else 20
+    every = 1 if len(x) <= 20 else 5 if len(x) <= MANY else 20 if len(x) <= 200 else 50
     for i in range(0, len(x), every):
         text(axes, float(x[i]), y, str(i), size=6.5, colour=SOFT)
 

@@ -12,7 +12,8 @@ from edgemarl.launch.replay.recording import Moment
 
 CAPTION = (
     "Bottom: a column per device, tall: heavy model, short: light one; blue: run at its gateway, orange: at the server, "
-    "red: too late or no model. Grids: models in the caches of gateways and server, a column per device, dark: heavy."
+    "red: missed. "
+    "Grids: models in the caches of gateways (and how full they are) and server, a column per device, dark: heavy."
 )
 GATEWAY = 0.42
 """Height at which gateways stand."""
@@ -29,8 +30,8 @@ def draw(axes: Any, moment: Moment, scenario: ModelPlacement) -> None:
     shapes.boxes(axes, x - width / 2, shapes.FLOOR, width, np.where(heavy, 0.16, 0.08), colours)
     shapes.numbers(axes, x, shapes.FLOOR - 0.025)
     middles = x.reshape(c.num_gateways, -1).mean(axis=1)
-    to = np.stack([np.repeat(middles, c.devices_per_gateway), np.full(c.num_devices, GATEWAY)], axis=1)
-    shapes.beams(axes, x, np.where(heavy, 0.30, 0.22), np.zeros(len(x)), to, shapes.SOFT)
+    for mine, middle in zip(x.reshape(c.num_gateways, -1), middles, strict=True):
+        shapes.fan(axes, mine, 0.30, (middle, GATEWAY))
     relayed = (~local).reshape(c.num_gateways, -1).sum(axis=1)
     efficiency = scenario.gateway_efficiency(moment.exogenous)[0] / c.spectral_efficiency_scale
     shapes.beams(axes, middles, GATEWAY + 0.12, efficiency, (0.5, 0.72), shapes.ORANGE, relayed > 0)
@@ -53,7 +54,8 @@ def _caches(axes: Any, moment: Moment, scenario: ModelPlacement, x: Any, width: 
             colours = np.where(cached[:, level] != 0, colour, shapes.EMPTY)
             shapes.boxes(axes, x - width / 2, bottom + 0.04 * level, width, 0.036, colours, edgecolors=shapes.PALE)
     for g, middle in enumerate(x.reshape(c.num_gateways, -1).mean(axis=1)):
-        filled = 100 * used_gateway[0, g] / c.gateway_cache_bits
-        shapes.text(axes, float(middle), GATEWAY + 0.105, f"gateway {g}: cache {filled:.0f}% full", size=7)
+        filled = f"{100 * used_gateway[0, g] / c.gateway_cache_bits:.0f}%"
+        words = f"gateway {g}: cache {filled} full" if c.num_gateways <= 3 else filled
+        shapes.text(axes, float(middle), GATEWAY + 0.105, words, size=7)
     filled = 100 * used_edge[0] / c.edge_cache_bits
     shapes.text(axes, 0.5, 0.89, f"edge server: cache {filled:.0f}% full", size=8)

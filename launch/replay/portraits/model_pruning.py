@@ -38,7 +38,7 @@ def draw(axes: Any, moment: Moment, scenario: ModelPruning) -> None:
         shapes.text(axes, float(at[g]), 0.855, f"{100 * share[g]:.0f}%", size=7)
     shapes.text(axes, 0.5, 0.925, "edge server, shared by the gateways that offload", size=8)
     words = f"{dropped.sum()} of {c.num_devices} tasks dropped, {offload.sum()} offloaded"
-    shapes.text(axes, 0.5, 0.775, words, size=8, colour=shapes.RED if dropped.any() else shapes.INK)
+    shapes.text(axes, 0.5, 0.785, words, size=8, colour=shapes.RED if dropped.any() else shapes.INK)
     shapes.key(axes, [(shapes.BLUE, "at the gateway"), (shapes.ORANGE, "offloaded"), (shapes.RED, "dropped")])
 
 
@@ -48,13 +48,13 @@ def _gateways(axes: Any, moment: Moment, scenario: ModelPruning, places: Any, x:
     there = np.flatnonzero(np.isfinite(places))
     sending = np.array([bool(offload[scenario.blocks.gateway == g].any()) for g in there])
     gain = moment.state.channel_gain[0][there] / max(c.channel_gains)
-    shapes.beams(axes, places[there], GATEWAY + 0.07, gain, (0.5, 0.75), shapes.ORANGE, sending)
+    shapes.beams(axes, places[there], GATEWAY + 0.07, gain, (0.5, 0.74), shapes.ORANGE, sending)
     half = min(0.09, 0.4 / max(len(there), 1))
     pruned = np.asarray(c.model_pruning_rates)[moment.decisions.model[0]]
     few = len(there) <= 12
     for g in there:
         mine = x[scenario.blocks.gateway == g]
-        shapes.beams(axes, mine, 0.335, np.zeros(len(mine)), (places[g], GATEWAY), shapes.SOFT)
+        shapes.fan(axes, mine, 0.335, (float(places[g]), GATEWAY))
         shapes.boxes(axes, places[g] - half, GATEWAY, 2 * half, 0.06, shapes.EMPTY, edgecolors=shapes.PALE)
         shapes.boxes(axes, places[g] - half, GATEWAY, 2 * half * (1.0 - pruned[g]), 0.06, shapes.SKY)
         if few:
