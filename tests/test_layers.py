@@ -19,7 +19,8 @@ THIRD_PARTY = {
         "numpy", "gymnasium", "pydantic", "scipy", "pandas", "pyarrow", "fsspec", "torch", "ray", "psutil", "yaml",
     },
     "launch": {
-        "numpy", "pandas", "pyarrow", "pydantic", "yaml", "typer", "rich", "matplotlib", "jinja2", "PIL", "torch", "ray",
+        "numpy", "pandas", "pyarrow", "pydantic", "yaml", "typer", "rich",
+        "matplotlib", "jinja2", "PIL", "torch", "ray",
     },
 }  # fmt: skip
 """What a layer may import beside the standard library and the layers below it."""

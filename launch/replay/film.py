@@ -89,7 +89,15 @@ class Film:
             axes.plot(slots, costs[self.first : t + 1], color=COLOURS[i], lw=1.6, ls=("-", "--")[i])
             axes.plot(t, costs[t], "os"[i], color=COLOURS[i], ms=4)
             words = f"{recording.controller[:22]}: {costs[t]:.4g}"
-            figure.text(0.715, 0.225 - 0.045 * i, words, fontsize=8.5 if len(self.recordings) > 1 else 7.5, color=COLOURS[i], weight="bold", va="center")
+            figure.text(
+                0.715,
+                0.225 - 0.045 * i,
+                words,
+                fontsize=8.5 if len(self.recordings) > 1 else 7.5,
+                color=COLOURS[i],
+                weight="bold",
+                va="center",
+            )
         figure.text(0.715, 0.13, f"slot {t + 1} of {self.slots}", fontsize=8.5, color=shapes.SOFT, va="center")
         axes.xaxis.get_major_locator().set_params(integer=True)
         label = f"{self.recordings[0].scenario.cost_label}, mean so far"

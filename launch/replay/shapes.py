@@ -36,7 +36,8 @@ def boxes(axes: Any, left: Any, bottom: Any, width: Any, height: Any, colour: An
     style = {"edgecolors": "white", "linewidths": 0.6, "zorder": 3, **further}
     if many:  # edges would cover what they surround
         style |= {"edgecolors": "none", "linewidths": 0.0, "antialiased": False}
-    axes.add_collection(PolyCollection(np.stack([x, y], axis=2), facecolors=colour, **style))
+    corners: Any = np.stack([x, y], axis=2)
+    axes.add_collection(PolyCollection(corners, facecolors=colour, **style))
 
 
 def beams(axes: Any, x: Array, y: Any, strength: Array, to: Any, colour: Any, shown: Array | None = None) -> None:

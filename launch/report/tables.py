@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgemarl.launch.report.numerals import duration, percent, significant, with_interval
-from edgemarl.marl.evaluation.compare import Comparison, Row
+from edgemarl.marl.evaluation.compare import Comparison, Interval, Row
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,6 +44,17 @@ def cells(row: Row, comparison: Comparison) -> list[tuple[str, str]]:
     texts += [with_interval(value) for value in row.columns.values()]
     texts += [duration(row.decision_s), f"{row.signalling_bytes:,.0f}", training_time(row)]
     return [(text.partition(" [")[0], text[len(text.partition(" [")[0]) :].strip()) for text in texts]
+
+
+def sort_keys(row: Row, comparison: Comparison) -> list[str | float]:
+    """What the cells of a row are sorted by, in the order of `headings`; NaN where there is nothing."""
+    nothing = Interval(float("nan"), float("nan"), float("nan"))
+    keys: list[str | float] = [row.controller, row.information, row.cost.value]
+    keys += [(row.gap_closed or nothing).value] if comparison.baseline else []
+    keys += [(row.excess or nothing).value] if comparison.reference else []
+    keys += [value.value for value in row.columns.values()]
+    trained_s = row.training_s if row.training_s is not None else row.setup_s if row.kind == "reference" else 0.0
+    return [*keys, row.decision_s, row.signalling_bytes, trained_s]
 
 
 def wide_console() -> Console:

@@ -2,7 +2,8 @@
 
 A module holds `draw(axes, moment, scenario)`, which draws one slot on a plane that runs from 0 to 1 both ways, and
 `CAPTION`, which says in words what is seen. A scenario of another package names its own as "module:NAME" or
-"file.py:NAME" in its class attribute `replay_portrait`, an object with these two; without one the agents' costs are drawn.
+"file.py:NAME" in its class attribute `replay_portrait`, an object with these two; without one the agents' costs are
+drawn.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def portrait_for(scenario: Scenario) -> Portraying:
     if own:
         found = load_target(own, "portrait")
         if not callable(getattr(found, "draw", None)) or not isinstance(getattr(found, "CAPTION", None), str):
-            raise ValueError(f"portrait '{own}' of scenario '{scenario.name}' has no draw(axes, moment, scenario) or CAPTION")
+            raise ValueError(
+                f"portrait '{own}' of scenario '{scenario.name}' has no draw(axes, moment, scenario) or CAPTION"
+            )
         return cast(Portraying, found)
     name = f"{__name__}.{scenario.name}"
     shipped = scenario.name.isidentifier() and find_spec(name) is not None

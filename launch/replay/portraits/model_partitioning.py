@@ -35,7 +35,9 @@ def draw(axes: Any, moment: Moment, scenario: ModelPartitioning) -> None:
     shapes.boxes(axes, x - width / 2, shapes.FLOOR, width, 0.036 * full, colours)
     shapes.numbers(axes, x, shapes.FLOOR - 0.025)
     _server(axes, moment)
-    shapes.key(axes, [(shapes.BLUE, "layers here"), (shapes.ORANGE, "layers at the server"), (shapes.GREEN, "energy queue")])
+    shapes.key(
+        axes, [(shapes.BLUE, "layers here"), (shapes.ORANGE, "layers at the server"), (shapes.GREEN, "energy queue")]
+    )
 
 
 def _server(axes: Any, moment: Moment) -> None:
@@ -47,6 +49,7 @@ def _server(axes: Any, moment: Moment) -> None:
         if share[i] > 0.05:
             shapes.text(axes, float(place), 0.835, str(i), size=7)
     shapes.text(axes, 0.5, 0.90, f"edge CPU, shared by {len(taking)}", size=8)
-    prices = f"price of the band {moment.metric('bandwidth_price'):.3g}, of the edge CPU {moment.metric('edge_cpu_price'):.3g}"
+    band, cpu = moment.metric("bandwidth_price"), moment.metric("edge_cpu_price")
+    prices = f"price of the band {band:.3g}, of the edge CPU {cpu:.3g}"
     shapes.text(axes, 0.5, 0.95, prices, size=7.5, colour=shapes.PURPLE)
     shapes.text(axes, 0.5, 0.755, f"mean delay {1e3 * moment.metric('mean_delay_s'):.3g} ms", size=8)

@@ -11,8 +11,8 @@ from edgemarl.launch.replay import shapes
 from edgemarl.launch.replay.recording import Moment
 
 CAPTION = (
-    "Bottom: a column per device, higher for a more critical task; blue: at its gateway, orange: offloaded, red: dropped. "
-    "Middle: gateways and how much of their network is pruned away. Top: the server's shares. Beams: channel."
+    "Bottom: a column per device, higher for a more critical task; blue: at its gateway, orange: offloaded, red: "
+    "dropped. Middle: gateways and how much of their network is pruned away. Top: the server's shares. Beams: channel."
 )
 GATEWAY = 0.50
 """Height at which gateways stand."""

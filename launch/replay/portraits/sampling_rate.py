@@ -1,4 +1,4 @@
-"""Sampling rates of the devices, who computes at home, the server's shares and backlogs, the accuracy that is missed."""
+"""Sampling rates of the devices, who computes at home, the server's shares and backlogs, the accuracy missed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from edgemarl.launch.replay.recording import Moment
 
 CAPTION = (
     "Columns: sampling rate of each device; blue: the compressed network on the device, orange: the whole one at the "
-    "server, by the link whose rate the beam shows. Above: each service's share of the server's CPU, mean accuracy and debt."
+    "server, by the link whose rate the beam shows. Above: each service's share of the server's CPU, its accuracy and "
+    "what it owes."
 )
 SERVICES = (shapes.GREEN, shapes.PURPLE, shapes.SKY, shapes.INK)
 """Colours of services; further ones begin anew and are told apart by their number."""

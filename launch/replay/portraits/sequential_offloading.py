@@ -38,7 +38,9 @@ def draw(axes: Any, moment: Moment, scenario: SequentialOffloading) -> None:
     shapes.beams(axes, x, top, power / c.transmit_power_w_max, (0.5, shapes.ROOF), shapes.ORANGE, residual > 0.0)
     shapes.numbers(axes, x, shapes.FLOOR - 0.05)
     _server(axes, moment, scenario)
-    shapes.key(axes, [(shapes.BLUE, "computed"), (shapes.ORANGE, "sent"), (shapes.PALE, "waiting"), (shapes.RED, "no channel")])
+    shapes.key(
+        axes, [(shapes.BLUE, "computed"), (shapes.ORANGE, "sent"), (shapes.PALE, "waiting"), (shapes.RED, "no channel")]
+    )
 
 
 def _columns(axes: Any, x: Any, width: float, queue: Any, unit: float) -> None:
@@ -48,7 +50,9 @@ def _columns(axes: Any, x: Any, width: float, queue: Any, unit: float) -> None:
         part = np.minimum(queue[here] - task, 1.0)
         shapes.boxes(axes, x[here] - width / 2, shapes.FLOOR + unit * task, width, unit * part, shapes.PALE)
     for i in np.flatnonzero(queue > FULL_TASKS)[:20]:
-        shapes.text(axes, float(x[i]), shapes.FLOOR + unit * FULL_TASKS + 0.02, f"{queue[i]:.0f}", size=6.5, colour=shapes.RED)
+        shapes.text(
+            axes, float(x[i]), shapes.FLOOR + unit * FULL_TASKS + 0.02, f"{queue[i]:.0f}", size=6.5, colour=shapes.RED
+        )
 
 
 def _server(axes: Any, moment: Moment, scenario: SequentialOffloading) -> None:
@@ -59,4 +63,6 @@ def _server(axes: Any, moment: Moment, scenario: SequentialOffloading) -> None:
     shapes.gauge(axes, 0.25, 0.73, 0.5, 0.06, rate, f"its CPU at {100 * rate:.0f}%", shapes.GREEN)
     price = moment.messages.get(("server", "device"))
     if price is not None:
-        shapes.text(axes, 0.5, 0.94, f"price of the server: {price[0]:.3g}", size=9, colour=shapes.PURPLE, weight="bold")
+        shapes.text(
+            axes, 0.5, 0.94, f"price of the server: {price[0]:.3g}", size=9, colour=shapes.PURPLE, weight="bold"
+        )
