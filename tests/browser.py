@@ -31,7 +31,8 @@ def looked_at(page: Path, script: str, scratch: Path) -> tuple[Any, list[str]]:
     """
     probe = (
         "<script>addEventListener('load', () => setTimeout(() => { const found = (() => {" + script + "})();"
-        "found.requests = performance.getEntriesByType('resource').map(e => e.name).filter(n => !n.startsWith('data:'));"
+        "found.requests = performance.getEntriesByType('resource').map(e => e.name)."
+        "filter(n => !n.startsWith('data:'));"
         "const out = document.createElement('pre'); out.id = 'probe'; out.textContent = JSON.stringify(found);"
         "document.body.append(out); }, 100));</script>"
     )

@@ -16,8 +16,7 @@ from edgemarl.agents.registry import make_policy
 from edgemarl.envs.registry import make_scenario, scenario_names
 from edgemarl.envs.scenario import Scenario
 from edgemarl.launch.cli import main
-from edgemarl.launch.replay import record, replay
-from edgemarl.launch.replay import writers as writers
+from edgemarl.launch.replay import record, replay, writers
 from edgemarl.launch.replay.film import Film
 from edgemarl.launch.replay.portraits import ledger, portrait_for
 from edgemarl.marl.evaluation.rollout import rollout
@@ -70,7 +69,7 @@ def test_a_portrait_shows_decisions_not_only_the_state() -> None:
     moment = film.moments[4]
     still = dataclasses.replace(moment.step, details={k: np.zeros_like(v) for k, v in moment.step.details.items()})
     idle = dataclasses.replace(film, moments=[*film.moments[:4], dataclasses.replace(moment, step=still)])
-    busy_picture, idle_picture = (list(Film([f], first=4).pictures())[0] for f in (film, idle))
+    busy_picture, idle_picture = (next(iter(Film([f], first=4).pictures())) for f in (film, idle))
     changed = (busy_picture != idle_picture).any(axis=2)
     assert changed[100:360].any()
     assert not changed[360:].any()  # the cost line is the same
@@ -109,7 +108,7 @@ def test_a_page_plays_by_itself(tmp_path: Path) -> None:
     slot.value = 2; slot.dispatchEvent(new Event("input"));
     const moved = img.src !== first, said = document.getElementById("said").textContent;
     document.onkeydown({key: "ArrowRight", target: document.body});
-    return {moved, said, value: slot.value, width: img.naturalWidth, button: document.getElementById("play").textContent};
+    return {moved, said, value: slot.value, button: document.getElementById("play").textContent};
     """
     found, console = looked_at(out, script, tmp_path)
     assert console == []

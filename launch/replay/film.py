@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+import edgemarl.launch.replay.shapes as shapes
 from edgemarl.envs.arrays import Array
-from edgemarl.launch.replay import shapes
 from edgemarl.launch.replay.portraits import portrait_for
 from edgemarl.launch.replay.recording import Recording
 

@@ -29,34 +29,47 @@ def answers(results: Sequence[PointResult]) -> list[str]:
 
 
 def _answer(result: PointResult) -> str:
-    """Against the best that sees everything, else against the reference."""
+    """What deciding alone costs, then what a price makes of it; without either, what the best one takes off."""
     comparison = result.comparison
     others = [row for row in comparison.rows if row.controller != comparison.baseline]
     own = [row for row in others if row.information == "local"]
-    unpriced = [row for row in own if PRICED not in row.controller and row.kind != "reference"]
-    if not unpriced:
+    playing = [row for row in own if row.kind != "reference"]
+    unpriced = min((row for row in playing if PRICED not in row.controller), key=_cost, default=None)
+    priced = min((row for row in playing if PRICED in row.controller), key=_cost, default=None)
+    central = min((row for row in others if row.information == "global"), key=_cost, default=None)
+    against = central or next((row for row in own if row.controller == comparison.reference), None)
+    if unpriced is not None and against is not None and against is not unpriced:
+        text = _alone(result, unpriced, against)
+        if priced is not None and priced is not against:
+            text += f"; with a price ({priced.controller}) it costs {_above(result, priced, against)}"
+        return text + "."
+    if unpriced is not None and priced is not None:
+        return (
+            f"with a price ({priced.controller}) the devices cost {_above(result, priced, unpriced)} than where each "
+            f"decides for itself ({unpriced.controller})."
+        )
+    base = next((row for row in comparison.rows if row.controller == comparison.baseline), None)
+    best = min(others, key=_cost, default=None)
+    if base is None or best is None:
         return ""
-    best = min(unpriced, key=_cost)
-    central = [row for row in others if row.information == "global"]
-    against = (
-        min(central, key=_cost) if central else next((r for r in own if r.controller == comparison.reference), None)
-    )
-    if against is None or against is best:
-        return ""
+    return f"the best, {best.controller}, costs {_above(result, best, base)} than {base.controller}."
+
+
+def _alone(result: PointResult, best: Row, against: Row) -> str:
+    """Every device for itself against the best that sees everything, or against the reference."""
+    central = against.information == "global"
     whom = f"the best that sees everything ({against.controller})" if central else f"the reference {against.controller}"
     text = (
         f"letting every device decide for itself ({best.controller}) costs {_above(result, best, against)} than {whom}"
     )
-    saved = 1.0 - best.signalling_bytes / against.signalling_bytes if against.signalling_bytes > 0 else 0.0
-    if central and saved > 0.005:
+    if not central or against.signalling_bytes <= 0:
+        return text
+    saved = 1.0 - best.signalling_bytes / against.signalling_bytes
+    if saved > 0.005:
         text += f" and saves {share(saved)} of the signalling"
-    elif central and saved < -0.005:
-        text += f" and takes {best.signalling_bytes / against.signalling_bytes:.2g} times the signalling"
-    priced = [row for row in own if PRICED in row.controller and row.kind != "reference"]
-    if priced:
-        with_price = min(priced, key=_cost)
-        text += f"; with a price ({with_price.controller}) it costs {_above(result, with_price, against)}"
-    return text + "."
+    elif saved < -0.005:
+        text += f" and takes {1.0 - saved:.2g} times the signalling"
+    return text
 
 
 def _cost(row: Row) -> float:

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+import edgemarl.launch.replay.shapes as shapes
 from edgemarl.envs.scenarios.model_partitioning import ModelPartitioning
-from edgemarl.launch.replay import shapes
 from edgemarl.launch.replay.recording import Moment
 
 CAPTION = (

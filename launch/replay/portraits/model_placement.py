@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
+import edgemarl.launch.replay.shapes as shapes
 from edgemarl.envs.scenarios.model_placement import ModelPlacement
-from edgemarl.launch.replay import shapes
 from edgemarl.launch.replay.recording import Moment
 
 CAPTION = (
     "Bottom: a column per device, tall: heavy model, short: light one; blue: run at its gateway, orange: at the "
-    "server, red: missed. Grids: models in the caches of gateways (and how full they are) and server, a column per device, dark: heavy."
+    "server, red: missed. Grids: models in the caches of gateways (and how full they are) and server, a column per "
+    "device, dark: heavy."
 )
 GATEWAY = 0.42
 """Height at which gateways stand."""
