@@ -26,8 +26,8 @@ check_app = typer.Typer(help="Check the learners against results that are known 
 app.add_typer(check_app, name="check")
 
 EXTRAS = {
-    "torch": "train", "ray": "train", "fsspec": "train", "onnx": "export", "onnxruntime": "export", "optuna": "tune",
-    "cvxpy": "test",
+    "torch": "train", "ray": "train", "fsspec": "train", "tensorboardX": "train", "onnx": "export",
+    "onnxruntime": "export", "optuna": "tune", "cvxpy": "test",
 }  # fmt: skip
 """Packages that the plain installation lacks -> the extra that brings them."""
 
@@ -181,21 +181,24 @@ def train_command(
     out: Annotated[Path | None, typer.Option(help="Folder of the run; a run that is there goes on.")] = None,
     storage: Storage = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Replace the run that is there.")] = False,
+    wandb: Annotated[
+        str | None, typer.Option(metavar="PROJECT", help="Send the scalars to this project of Weights & Biases too.")
+    ] = None,
     seed: Seed = 0,
 ) -> None:
-    """Train a controller with RLlib; its folder is a controller for `compare`.
+    """Train a controller with RLlib; its folder is a controller for `compare`, its `tensorboard` holds the scalars.
 
     The same command again goes on from the run's last checkpoint.
     """
     from edgemarl.launch.commands import train as runs
 
     if resume is not None:
-        return runs.train_command(runs.saved_config(resume, agent_steps), resume)
+        return runs.train_command(runs.saved_config(resume, agent_steps), resume, wandb=wandb)
     named = {"recipe": recipe, "algorithm": algorithm, "control": control, "policies": policies, "reward": reward}
     file = _trace_file(trace, ignore, train_share=train_share)
     config = runs.run_config(scenario, settings or [], training or [], seed, file, agent_steps=agent_steps, **named)
     folder = out or Path("runs") / f"{config.scenario}-{config.algorithm}-{config.control}-{seed}"
-    return runs.train_command(config, folder, storage, fresh)
+    return runs.train_command(config, folder, storage, fresh, wandb)
 
 
 @app.command("replay")

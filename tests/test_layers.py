@@ -20,7 +20,7 @@ THIRD_PARTY = {
     },
     "launch": {
         "numpy", "pandas", "pyarrow", "pydantic", "yaml", "typer", "rich",
-        "matplotlib", "jinja2", "PIL", "torch", "ray",
+        "matplotlib", "jinja2", "PIL", "torch", "ray", "tensorboardX",
     },
 }  # fmt: skip
 """What a layer may import beside the standard library and the layers below it."""
@@ -69,7 +69,12 @@ def test_listed_packages_are_installed_by_the_project() -> None:
     extras = project["optional-dependencies"]
     lines = [*project["dependencies"], *extras["train"], *extras["export"]]
     names = {line.split("[")[0].split(">")[0].split("=")[0].strip().lower() for line in lines}
-    called = {"yaml": "pyyaml", "typing_extensions": "typing-extensions", "PIL": "pillow"}
+    called = {
+        "yaml": "pyyaml",
+        "typing_extensions": "typing-extensions",
+        "PIL": "pillow",
+        "tensorboardX": "tensorboardx",
+    }
     listed = {called.get(name, name) for found in THIRD_PARTY.values() for name in found}
     assert listed - {"psutil"} <= names
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from edgemarl.envs.registry import scenario_class
+from edgemarl.envs.scenario import Scenario
 from edgemarl.launch.experiment.plan import parse_overrides
 from edgemarl.launch.experiment.played import TraceFile, file_network, file_scenario
 from edgemarl.launch.recipes import resolved
@@ -69,21 +72,29 @@ def saved_config(folder: Path, agent_steps: int | None) -> TrainConfig:
     return config if agent_steps is None else dataclasses.replace(config, agent_steps=agent_steps)
 
 
-def train_command(config: TrainConfig, folder: Path, storage: str | None = None, fresh: bool = False) -> None:
+def train_command(
+    config: TrainConfig, folder: Path, storage: str | None = None, fresh: bool = False, wandb: str | None = None
+) -> None:
     """Train, or go on with the run that is there, and say where the run is and how to compare it."""
     from rich.console import Console
 
+    from edgemarl.launch.experiment.tracking import Tracker
     from edgemarl.launch.progress import Bars
-    from edgemarl.marl.training.storage import storage_path, stored_train
+    from edgemarl.marl.training.storage import is_url, storage_path, stored_train
 
     console = Console()
-    with Bars() as bars:
-        lines = Lines(scenario_class(config.scenario).cost_metric)
+    scenario = config.make_scenario()
+    local = folder if storage is None or is_url(storage) else Path(storage) / folder
+    with (
+        Tracker(scenario, local, config.to_dict(), wandb) as track,
+        Bars() as bars,
+        Lines(scenario, config.seed) as lines,
+    ):
 
         def told(row: Mapping[str, float], share: float) -> None:
-            bars("training", round(share * config.agent_steps), config.agent_steps)
-            if not bars.terminal:
-                lines(row, share)
+            track(row)
+            said = lines(row, share, printed=not bars.terminal)
+            bars("training", round(share * config.agent_steps), config.agent_steps, said)
 
         bars("training", 0, config.agent_steps)
         result = stored_train(config, str(folder), storage, resume=not fresh, progress=told)
@@ -98,22 +109,36 @@ def train_command(config: TrainConfig, folder: Path, storage: str | None = None,
     console.print(hint, soft_wrap=True, markup=False)
 
 
-class Lines:
-    """Progress as lines, for the log of a job: the first iteration, then one every few seconds."""
+class Lines(contextlib.AbstractContextManager["Lines"]):
+    """Progress in words: the first iteration, then every few seconds; for the log of a job as lines.
+
+    What `random` and the reference cost is found out meanwhile, in a run that lasts.
+    """
 
     every_s = 10.0
 
-    def __init__(self, cost_metric: str) -> None:
-        self.cost_metric, self._next = cost_metric, 0.0
+    def __init__(self, scenario: Scenario, seed: int) -> None:
+        from edgemarl.launch.experiment.standing import Standing
 
-    def __call__(self, row: Mapping[str, float], share: float) -> None:
+        self.standing, self._next, self._said = Standing(scenario, seed), 0.0, ""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.standing.stop()
+
+    def __call__(self, row: Mapping[str, float], share: float, printed: bool = True) -> str:
+        """The newest words on what the run costs; `printed` with how far it is."""
         if time.monotonic() < self._next:
-            return
+            return self._said
+        if self._next:
+            self.standing.start()
         self._next = time.monotonic() + self.every_s
-        # a cost of whole episodes is not in the row
-        shown = self.cost_metric if self.cost_metric in row else "episode_return"
-        print(
-            f"iteration {row['iteration']:.0f}: {row['agent_steps']:.0f} agent-steps ({share:.0%}), "
-            f"{shown} {row[shown]:.6g}, {row['time_s']:.0f} s",
-            flush=True,
-        )
+        self._said = self.standing.said(row)
+        if printed:
+            print(
+                f"iteration {row['iteration']:.0f}: {row['agent_steps']:.0f} agent-steps ({share:.0%}), "
+                f"{self._said}, {row['time_s']:.0f} s",
+                flush=True,
+            )
+        return self._said
