@@ -94,7 +94,7 @@ class Tracker(contextlib.AbstractContextManager["Tracker"]):
             shutil.rmtree(where, ignore_errors=True)
         step = int(row["agent_steps"])
         self._events = SummaryWriter(  # a suffix: names hold whole seconds, in which a run may end and go on
-            logdir=str(where), purge_step=None if first else step, filename_suffix=f".{step}"
+            logdir=str(where), purge_step=None if first else step, filename_suffix=f".{step:012d}"
         )
         if self.project is not None:
             from ray.air.integrations.wandb import setup_wandb
