@@ -41,12 +41,14 @@ def _alike(rows: Array, parts: Parts | None) -> list[Array]:
 
 def pool_size(scenario: Scenario) -> int:
     """Entries of `pool_of`."""
-    sizes = 0
-    for role in scenario.roles.values():
-        parts = role.parts
-        own = int(role.observation_space.shape[0])
-        sizes += own if parts is None else parts.entries + bool(parts.groups) + parts.common
-    return 2 * sizes
+    return 2 * sum(pooled_entries(role) for role in scenario.roles.values())
+
+
+def pooled_entries(role: Role) -> int:
+    """Entries whose mean and maximum over its agents, or over all their parts, the pool holds of a role."""
+    parts = role.parts
+    own = int(role.observation_space.shape[0])
+    return own if parts is None else parts.entries + bool(parts.groups) + parts.common
 
 
 def with_pool(rows: Array, pool: Array) -> Array:

@@ -54,6 +54,7 @@ def _seeds_of_old(given: str | None) -> None:
 
 
 OldSeeds = Annotated[str | None, typer.Option("--seeds", hidden=True, callback=_seeds_of_old)]
+Concurrent = Annotated[int, typer.Option(help="Processes that train and play at once.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.")]
 
 
@@ -126,41 +127,54 @@ def _trace_file(
 @app.command("scale")
 def scale_command(
     context: typer.Context,
-    devices: Annotated[str, typer.Option(help="Sizes of the network, with commas.")] = "10,50,100,200,500",
+    devices: Annotated[str | None, typer.Option(help="Numbers of devices, with commas; default: the preset's.")] = None,
     scenario: Annotated[str, typer.Option(help="Scenario that grows.")] = "sequential_offloading",
-    field: Annotated[str, typer.Option(help="Config field that counts devices.")] = "num_devices",
-    controllers: Annotated[str | None, typer.Option(help="Names, with commas; also ppo_independent.")] = None,
+    controllers: Annotated[
+        str | None, typer.Option(help="Names, with commas; also learners that the preset `sizes` leaves out.")
+    ] = None,
+    trained_at: Annotated[
+        str | None, typer.Option(help="Sizes at which learners are trained once more, to be played at all sizes.")
+    ] = None,
     agent_steps: Annotated[int | None, typer.Option(help="Training budget of a run: decisions of agents.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Training ends after this time, if not before.")] = None,
     training_seeds: Annotated[int, typer.Option(help="Training seeds of each trained controller.")] = 1,
     networks: Annotated[int | None, typer.Option(help="Networks to compare on, each drawn on its own.")] = None,
     within: Annotated[float, typer.Option(help="Percent above the reference that `time to` asks for.")] = 10.0,
-    scaled_above: Annotated[
-        int, typer.Option(help="Larger networks have a server that grows with them; the default one carries 140.")
-    ] = 140,
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results; finished ones are kept.")] = None,
+    concurrent: Concurrent = 1,
     seed: Seed = 0,
     seeds: OldSeeds = None,
 ) -> None:
     """Compare decentralized and centralized control as the network grows: cost, speed, memory, signalling."""
-    from edgemarl.launch.commands.scale import ScaleOptions, scale
+    from edgemarl.launch.commands.scale import ScaleOptions, parse_sizes, scale
 
     names = [name.strip() for name in (controllers or "").split(",") if name.strip()]
+    small = parse_sizes(trained_at, "--trained-at") if trained_at else ()
     options = ScaleOptions(
-        scenario,
-        field,
-        names,
-        agent_steps,
-        minutes,
-        training_seeds,
-        networks,
-        within / 100,
-        scaled_above,
-        settings or [],
-        seed,
-    )
+        scenario, names, small, agent_steps, minutes, training_seeds, networks, within / 100, settings or [], seed,
+        concurrent,
+    )  # fmt: skip
     scale(devices, options, out, context.obj)
+
+
+@app.command("study")
+def study_command(
+    context: typer.Context,
+    scenarios: Annotated[str | None, typer.Option(help="Names, with commas; default: all that are installed.")] = None,
+    quick: Annotated[bool, typer.Option(help="Fewer sizes and networks, short trainings: a first answer.")] = False,
+    training_seeds: Annotated[int, typer.Option(help="Training seeds of each trained controller.")] = 1,
+    networks: Annotated[int | None, typer.Option(help="Networks to compare on, each drawn on its own.")] = None,
+    agent_steps: Annotated[int | None, typer.Option(help="Training budget of a run: decisions of agents.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results; finished ones are kept.")] = None,
+    concurrent: Concurrent = 1,
+    seed: Seed = 0,
+) -> None:
+    """Answer what is lost and saved if every device decides for itself: all scenarios, sizes, one page."""
+    from edgemarl.launch.commands.study import StudyOptions, study
+
+    names = [name.strip() for name in (scenarios or "").split(",") if name.strip()]
+    study(StudyOptions(names, quick, training_seeds, networks, agent_steps, seed, concurrent), out, context.obj)
 
 
 @app.command("train")
@@ -170,7 +184,10 @@ def train_command(
     ignore: Ignore = None,
     train_share: TrainShare = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with this run's folder.")] = None,
-    recipe: Annotated[str | None, typer.Option(help="Named settings of the scenario, such as ppo; others win.")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="Named settings; default: the best known; none: the algorithm's."),
+    ] = None,
     algorithm: Annotated[str | None, typer.Option(help="Learning algorithm, such as ppo.")] = None,
     control: Annotated[str | None, typer.Option(help="decentralized or central.")] = None,
     policies: Annotated[str | None, typer.Option(help="shared (one per role) or independent (one per agent).")] = None,

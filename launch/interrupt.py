@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from multiprocessing import resource_tracker
@@ -86,10 +87,19 @@ def _unraisable(other: Callable[[Any], Any], event: Any) -> None:
 def held() -> Iterator[None]:
     """Ctrl-C waits for the end of the block; a process that is started in the block never receives one.
 
+    In a thread beside the main one, which never gets a Ctrl-C, only the latter.
+
     Raises:
         KeyboardInterrupt: at the end, if it came meanwhile.
     """
     resource_tracker.ensure_running()  # started by multiprocessing in the block, it would unblock the signal
+    if threading.current_thread() is not threading.main_thread():
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        return
     waiting: list[int] = []
     before: Any = signal.signal(signal.SIGINT, lambda number, frame: waiting.append(number))
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a new process inherits it

@@ -233,7 +233,9 @@ def test_curves_fill_their_panel(costs: tuple[float, ...]) -> None:
     rows = [SimpleNamespace(controller=name, kind="baseline") for name in series]
     point = SimpleNamespace(label="", scenario=SimpleNamespace(cost_label="cost"))
     result: Any = SimpleNamespace(
-        comparison=SimpleNamespace(rows=rows, reference=None, cells=2), point=point, cost_windows=series.__getitem__
+        comparison=SimpleNamespace(rows=rows, reference=None, cells=2, bound=None),
+        point=point,
+        cost_windows=series.__getitem__,
     )
     plan: Any = SimpleNamespace(preset=SimpleNamespace(window=2, warmup=0), slots=12, trace_file=None)
     figure, _ = figures.draw(plan, [result], FigureSpec(kind="curves"))

@@ -67,7 +67,7 @@ def test_the_package_is_used_as_if_it_were_ours(python: tuple[str, dict[str, str
     assert "device.onnx" in run("export", "run")
     mixed = ("--controllers", "random,half_speed", "--networks", "2", "--set", "num_devices=3")
     assert "half_speed" in run("compare", "--scenario", "sequential_offloading", *mixed)
-    scaled = ("--controllers", "optimum,backlog", "--networks", "2", "--scaled-above", "0")
+    scaled = ("--controllers", "optimum,backlog", "--networks", "2")
     assert "devices" in run("scale", "--scenario", "corridor", "--devices", "3,12", *scaled)
 
 

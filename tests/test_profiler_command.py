@@ -90,7 +90,7 @@ def test_what_goes_wrong_is_one_line(
 
 
 def test_the_help_says_that_code_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("profile", "profile-pruning"):
+    for command in (["profile", "module"], ["profile-pruning"]):
         with pytest.raises(SystemExit):
-            main([command, "--help"])
+            main([*command, "--help"])
         assert "This runs your code" in capsys.readouterr().out

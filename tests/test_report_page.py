@@ -108,6 +108,7 @@ def test_the_page_is_small_and_whole(report: Path) -> None:
     assert 'class="answer">num_devices = 2: with a price (parametric_q_priced) the devices cost' in page
     assert page.count("<svg") == len(PRESET["figures"])  # type: ignore[arg-type]
     assert "nan [" not in page
+    assert page.count("lower bound</td>") == 2
 
 
 def point_result(costs: dict[str, tuple[str, str, float, float]]) -> Any:

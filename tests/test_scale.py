@@ -33,6 +33,7 @@ from edgemarl.launch.experiment.trained import learned_config
 from tests import other_process
 
 ROOT = Path(__file__).parent.parent
+SCENARIOS = ("sequential_offloading", "sampling_rate", "model_partitioning", "model_pruning", "model_placement")
 TINY = ["--devices", "2,3", "--controllers", "parametric_q,vi_priced", "--networks", "2"]
 
 
@@ -47,17 +48,17 @@ BAD = {
     "not a number": (["--devices", "10,x"], "--devices 10,x is not legal"),
     "twice": (["--devices", "10,10"], "different integers"),
     "no device": (["--devices", "0"], "integers >= 1"),
-    "misspelt controller": (["--controllers", "ppo_shard"], "did you mean 'ppo_shared'"),
+    "misspelt controller": (["--controllers", "ppo_centrl"], "did you mean 'ppo_central'"),
     "unknown scenario": (["--scenario", "offloading"], "unknown scenario 'offloading'"),
-    "a field that counts nothing": (["--field", "bandwidth_hz"], "'bandwidth_hz'. Known: num_devices"),
-    "no such count": (["--scenario", "sampling_rate"], "of scenario 'sampling_rate' 'num_devices'"),
+    "a size that the scenario cannot have": (["--scenario", "sampling_rate", "--devices", "1"], "one for each service"),
+    "no size to train at": (["--trained-at", "0"], "--trained-at 0 is not legal"),
     "misspelt setting": (["--set", "bandwith_hz=1"], "did you mean 'bandwidth_hz'"),
     "no budget": (["--agent-steps", "0"], "agent_steps = 0"),
     "no time": (["--minutes", "-1"], "minutes = -1.0 min"),
     "no seed": (["--training-seeds", "0"], "training_seeds = 0"),
     "no network": (["--networks", "0"], "networks = 0"),
+    "nothing at once": (["--concurrent", "0"], "concurrent = 0"),
     "no margin": (["--within", "0"], "within = 0 %"),
-    "negative limit": (["--scaled-above", "-1"], "scaled_above = -1"),
 }
 
 
@@ -75,23 +76,22 @@ def test_sizes_rise() -> None:
     assert parse_sizes("50, 10,200") == (10, 50, 200)
 
 
-@pytest.mark.parametrize(("above", "grown"), [(140, (200,)), (0, (50, 100, 200)), (1000, ())])
-def test_large_networks_have_a_server_that_grows(above: int, grown: tuple[int, ...]) -> None:
-    study = make_study((50, 100, 200), ScaleOptions(scaled_above=above))
+def test_large_networks_have_a_server_that_grows() -> None:
+    study = make_study((50, 100, 200), ScaleOptions())
     for plan, size in zip(study.sizes, (50, 100, 200), strict=True):
-        factor = size / 50 if size in grown else 1.0
+        factor = 4.0 if size == 200 else 1.0
         config = plan.points[0].scenario.config
         assert config.num_devices == size
         assert config.server_cpu_hz_max == pytest.approx(1e11 * factor)
         assert config.server_capacitance == pytest.approx(1e-29 / factor**2)
     told = dict(study.remarks)["Resources"]
-    assert ("200" in told) == bool(grown)
+    assert "At 50, 100, 200 devices" in told and "server_cpu_hz_max" in told
     assert [point.value for point in study.plan.points] == [50, 100, 200]
 
 
 def test_a_setting_of_the_server_is_scaled_too() -> None:
-    study = make_study((100,), ScaleOptions(scaled_above=0, settings=["server_cpu_hz_max=2e11"]))
-    assert study.plan.points[0].scenario.config.server_cpu_hz_max == pytest.approx(4e11)
+    study = make_study((200,), ScaleOptions(settings=["server_cpu_hz_max=2e11"]))
+    assert study.plan.points[0].scenario.config.server_cpu_hz_max == pytest.approx(8e11)
 
 
 def test_budgets_reach_every_training_run() -> None:
@@ -101,17 +101,40 @@ def test_budgets_reach_every_training_run() -> None:
         config = learned_config("sequential_offloading", learned, plan.points[0], 0)
         assert learned.training_seeds == 3
         assert (config.agent_steps, config.minutes, config.cells, config.control) == (77, 2.0, cells, "central")
-    assert sized(Learned(train={"cells": 5}), 500).train["cells"] == 5
+    assert (
+        sized("sequential_offloading", Learned(train={"cells": 50}), 500).train["cells"] == 2
+    )  # 50 are for 20 devices
 
 
-def test_another_scenario_is_studied_with_its_own_learners() -> None:
-    study = make_study((5, 10), ScaleOptions(scenario="model_partitioning", scaled_above=5))
-    config = study.sizes[1].points[0].scenario.config
-    assert (config.num_devices, config.bandwidth_hz) == (10, 10e6)
-    assert study.plan.preset.controllers[-3:] == ["ppo_shared", "ppo_central", "ppo_central_joint"]
-    assert "random" in study.plan.preset.controllers
-    assert "ppo_central_team" not in study.plan.preset.learned  # its reward is of another scenario: `ppo_central` again
-    assert study.plan.reference in study.plan.preset.controllers
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_every_scenario_is_studied_at_sizes_of_its_own(scenario: str) -> None:
+    """From 20 to 1,000 devices: both sides learn, by the same algorithm from the same rewards."""
+    study = make_study((20, 1000), ScaleOptions(scenario=scenario, trained_at=(20,)))
+    preset = study.plan.preset
+    for plan, size in zip(study.sizes, (20, 1000), strict=True):
+        assert plan.points[0].scenario.roles["device"].count == size
+    config = {name: learned_config(scenario, study.sizes[1].preset.learned[name], study.sizes[1].points[0], 0)
+              for name in preset.controllers if name in preset.learned}  # fmt: skip
+    own = {name: run for name, run in config.items() if "@" not in name}
+    assert {run.control for run in own.values()} == {"decentralized", "central"}
+    central = next(run for run in own.values() if run.control == "central")
+    alike = [run for run in own.values() if run.control == "decentralized" and run.settings == central.settings]
+    assert alike and alike[0].reward_mode == central.reward_mode and alike[0].fixed == central.fixed
+    for name, run in config.items():
+        assert run.make_scenario().roles["device"].count == (20 if name.endswith("@20") else 1000)
+    assert study.plan.reference in preset.controllers
+
+
+def test_a_policy_of_a_small_network_is_trained_once(tmp_path: Path) -> None:
+    """Its run is one folder for all sizes, and it plays there unchanged."""
+    options = ScaleOptions(controllers=["random", "ppo"], trained_at=(3,), agent_steps=600, networks=2)
+    study = make_study((3, 6), options)
+    assert study.plan.preset.controllers == ["random", "ppo", "ppo@3"]
+    runs = set()
+    for plan in study.sizes:
+        experiment = Experiment(plan, tmp_path)
+        runs |= {job.run for job in experiment.jobs_at[plan.points[0].label] if job.controller == "ppo@3"}
+    assert len(runs) == 1
 
 
 def test_time_to_a_cost_is_read_from_the_smoothed_curve() -> None:
@@ -198,6 +221,9 @@ def test_a_study_writes_everything_and_keeps_what_is_done(
     assert "<svg" in page
     assert "edgemarl scale --devices 2,3" in page
     assert 'src="http' not in page
+    assert run("scale", *TINY, "--concurrent", "3", "--out", str(tmp_path / "at once")) == 0
+    at_once = pd.read_parquet(tmp_path / "at once" / "results.parquet")
+    pd.testing.assert_series_equal(at_once["cost"], table["cost"])
     before = {path.name: path.stat().st_mtime_ns for path in (out / "parts").iterdir()}
     monkeypatch.setattr(edgemarl.launch.experiment.alone, "_play", other_process.dies)
     assert run("scale", *TINY, "--out", str(out)) == 0  # nothing is played again

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edgemarl.agents.api import Controller, Policy, Team
+from edgemarl.agents.model_partitioning.bound import bound
+from edgemarl.agents.model_partitioning.far_sighted import FarSighted
 from edgemarl.agents.model_partitioning.q_learner import CutLearner
 from edgemarl.agents.model_partitioning.reference import EXACT_DEVICES_MAX, Coordinate, MultiStart, SlotOptimal
 from edgemarl.agents.model_partitioning.rules import (
@@ -52,9 +54,16 @@ _CONTROLLERS: dict[str, Entry] = {
         _team("parametric_q", CutLearner), "per-device Q-learning of what others cost it, online", "learned"
     ),
     "coordinate": Entry(lambda scenario: Coordinate(), "coordinate descent from two starts, centralized", "baseline"),
-    "multi_start": Entry(lambda scenario: MultiStart(), "coordinate descent from ten starts, centralized", "reference"),
+    "multi_start": Entry(lambda scenario: MultiStart(), "coordinate descent from ten starts, centralized", "baseline"),
     "slot_optimal": Entry(
-        _slot_optimal, "exact minimum of the slot's objective; beyond 6 devices multi_start", "reference"
+        _slot_optimal,
+        "exact minimum of each slot's objective, blind to later slots; beyond 6 devices multi_start",
+        "baseline",
+    ),
+    "far_sighted": Entry(
+        lambda scenario: FarSighted(),
+        "minimum of the slot's objective and of what the queues after it are worth",
+        "reference",
     ),
 }
 
@@ -65,7 +74,7 @@ def _role(build: Callable[[], Controller]) -> RoleBuilder:
 
 PLAYBOOK = Playbook(
     controllers=_CONTROLLERS,
-    reference="slot_optimal",
+    reference="far_sighted",
     roles={
         "device": {
             "random": _role(RandomCut),
@@ -80,4 +89,8 @@ PLAYBOOK = Playbook(
     },
     partners={"device": "price_greedy", "server": "equal"},
     at_size=at_size,
+    bound=bound,
+    bound_devices=15,
+    slack=0.01,
+    slack_reason="its values are those of a mean field, and an episode ends",
 )

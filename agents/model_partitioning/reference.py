@@ -264,10 +264,19 @@ class SlotController(CentralController):
     def solve(self, problem: CutProblem) -> Array:
         """Cuts (B, N)."""
 
+    def problem(self, state: ModelPartitioningState, exogenous: ModelPartitioningExogenous) -> CutProblem:
+        """What is minimised in a slot: by default its objective."""
+        return CutProblem.of(self.network, state, exogenous)
+
     def decide(
         self, state: ModelPartitioningState, exogenous: ModelPartitioningExogenous, rng: np.random.Generator
     ) -> ModelPartitioningDecisions:
-        cut = self.solve(CutProblem.of(self.network, state, exogenous))
+        return self.decisions(self.solve(self.problem(state, exogenous)), state, exogenous)
+
+    def decisions(
+        self, cut: Array, state: ModelPartitioningState, exogenous: ModelPartitioningExogenous
+    ) -> ModelPartitioningDecisions:
+        """Cuts (B, N) as decisions; a device that sets its own CPU rate takes the best one for the slot."""
         if self.network.config.local_cpu_rule == "optimal":
             return ModelPartitioningDecisions(cut)
         part = self.network.local_part(

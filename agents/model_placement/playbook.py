@@ -8,6 +8,8 @@ import numpy as np
 
 from edgemarl.agents.api import Announcement, Controller
 from edgemarl.agents.model_placement.bandit import BanditDevices
+from edgemarl.agents.model_placement.best_plan import BestPlan
+from edgemarl.agents.model_placement.bound import bound
 from edgemarl.agents.model_placement.gateway_plans import cell_team
 from edgemarl.agents.model_placement.learned_prices import priced_team
 from edgemarl.agents.model_placement.reference import PlanController
@@ -36,6 +38,9 @@ MARGIN_S = 0.4
 
 PRICE_FACTOR = 1.3
 """Prices of `static_level2` over those of `static_level`: the middle of a flat optimum, 1.15 to 1.45."""
+
+_TRIED = ("plan_used", "plan_all", "alllocal_light", "static_level2", "cell_plan_used", "cell_plan_priced")
+"""What `best_plan` tries: nothing else is the best of a network of 1 to 700 devices."""
 
 _CONTROLLERS: dict[str, Entry] = {
     "random": Entry(
@@ -128,6 +133,11 @@ _CONTROLLERS: dict[str, Entry] = {
     ),
     "plan_none": Entry(lambda s: PlanController("none"), "the same, caching nothing", "reference"),
     "plan_all": Entry(lambda s: PlanController("all"), "the same, keeping every model", "reference"),
+    "best_plan": Entry(
+        lambda s: BestPlan("best_plan", {name: _CONTROLLERS[name].build for name in _TRIED}),
+        "sees everything; plays what is best of plans, rules and teams on trials of each network",
+        "reference",
+    ),
 }
 
 
@@ -173,10 +183,13 @@ def _decisions_told(scenario: Scenario) -> Announcement:
 
 PLAYBOOK = Playbook(
     controllers=_CONTROLLERS,
-    reference="plan_used",
+    reference="best_plan",
     roles=_ROLES,
     partners={"device": "static_level", "gateway": "deadline_cacheless", "server": "deadline_cacheless"},
     order=("device", "gateway", "server"),
     announcements={"device": _decisions_told},
     at_size=at_size,
+    bound=bound,
+    slack=0.03,
+    slack_reason="what is best is told from short trials of its own",
 )

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Literal
 
 from edgemarl.agents.api import Controller, Policy, Team
+from edgemarl.agents.model_pruning.bound import bound
 from edgemarl.agents.model_pruning.q_learner import PruningQDevice, PruningQGateway
 from edgemarl.agents.model_pruning.reference import NearOptimal
 from edgemarl.agents.model_pruning.rules import (
@@ -190,4 +191,5 @@ PLAYBOOK = Playbook(
     partners={"device": "cell_plan", "gateway": "cell_plan_static_100", "server": "static_100"},
     order=_ORDER,
     at_size=at_size,
+    bound=bound,
 )

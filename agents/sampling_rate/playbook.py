@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from edgemarl.agents.api import Controller, Policy, Team
 from edgemarl.agents.playbook import Builder, Entry, Playbook, RoleBuilder
+from edgemarl.agents.sampling_rate.bound import bound
 from edgemarl.agents.sampling_rate.prices import SamplingRatePrices
 from edgemarl.agents.sampling_rate.q_learner import OptionLearner
 from edgemarl.agents.sampling_rate.reference import JointMyopic, ProposedFixed, UnawareJoint, WarmReference
@@ -112,4 +113,7 @@ PLAYBOOK = Playbook(
     partners={"device": "social_myopic", "server": "nominal_shares"},
     pricing=SamplingRatePrices,
     at_size=at_size,
+    bound=bound,
+    slack=0.002,
+    slack_reason="its prices are those of a long episode",
 )

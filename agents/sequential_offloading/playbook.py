@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from edgemarl.agents.api import Controller, Policy, Team
 from edgemarl.agents.playbook import Entry, Playbook, RoleBuilder
+from edgemarl.agents.sequential_offloading.bound import bound
 from edgemarl.agents.sequential_offloading.paper_gradient import PaperGradientDevice, PaperGradientServer
 from edgemarl.agents.sequential_offloading.q_device import ParametricQDevice
 from edgemarl.agents.sequential_offloading.q_server import ParametricQServer
@@ -122,4 +123,8 @@ PLAYBOOK = Playbook(
     roles={"device": _of_role(_DEVICES), "server": _of_role(_SERVERS)},
     partners={"device": "parametric_q", "server": "parametric_q"},
     at_size=at_size,
+    bound=bound,
+    bound_devices=1000,
+    slack=0.01,
+    slack_reason="it plans for one constant price and the mean load, where a learner reacts to the queue that is there",
 )

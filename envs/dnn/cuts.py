@@ -29,6 +29,10 @@ class CutCosts:
         device = np.arange(layer.shape[-1])
         return CutCosts(*(getattr(self, f.name)[device, layer] for f in fields(self)))
 
+    def of(self, device: int, layers: int) -> CutCosts:
+        """The columns of one device's cuts 0..layers, (layers+1,) each."""
+        return CutCosts(*(getattr(self, f.name)[device, : layers + 1] for f in fields(self)))
+
 
 def cut_costs(
     profiles: Sequence[LayerProfile],

@@ -12,24 +12,39 @@ from typing import Any
 import numpy as np
 
 from edgemarl.agents.registry import playbook_of
-from edgemarl.envs.config import unknown_name
 from edgemarl.envs.registry import make_scenario, scenario_class
-from edgemarl.launch.experiment.alone import AloneExperiment
-from edgemarl.launch.experiment.plan import Learned, Plan, Preset, Sweep, load_preset, make_plan, parse_overrides
+from edgemarl.launch.experiment.alone import AloneExperiment, play_at_once
+from edgemarl.launch.experiment.plan import (
+    FigureSpec,
+    Learned,
+    Plan,
+    Preset,
+    Sweep,
+    fields_at_size,
+    load_preset,
+    make_plan,
+    parse_overrides,
+    preset_names,
+)
 from edgemarl.launch.experiment.run import PointResult
 from edgemarl.launch.experiment.store import Part
 from edgemarl.launch.experiment.trained import Notify, learned_config
 from edgemarl.launch.progress import Bars
 from edgemarl.launch.recipes import resolved
+from edgemarl.launch.report import numerals
 from edgemarl.launch.report.numerals import percent
 from edgemarl.launch.report.tables import terminal_table, wide_console
 from edgemarl.marl.evaluation.compare import Interval, relative_difference
 
 ITERATION_AGENT_STEPS = 10_000
-"""Agent-steps of an iteration that the preset was tuned for (50 devices, 8 cells, 25 slots)."""
+"""Agent-steps of an iteration of a recipe that does not say how many cells it plays."""
 CELLS_MAX = 32
 """Cells beyond which smaller networks are not given more: their iterations are shorter instead."""
 MIB, KIB = 2.0**20, 2.0**10
+DEFAULT_SIZES = (10, 50, 200)
+"""Sizes of a scenario whose preset names none."""
+AT = "@"
+"""Between a learner's name and the size that it was trained at."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,22 +66,27 @@ class Study:
 
 @dataclasses.dataclass(frozen=True)
 class ScaleOptions:
-    """What the command line says; None keeps the preset's value."""
+    """What the command line says; None keeps the preset's value, or the recipes' budget.
+
+    Attributes:
+        trained_at: sizes at which every learner is trained too, and then played unchanged at all sizes.
+        concurrent: processes that train and play at once.
+    """
 
     scenario: str = "sequential_offloading"
-    field: str = "num_devices"
     controllers: Sequence[str] = ()
+    trained_at: Sequence[int] = ()
     agent_steps: int | None = None
     minutes: float | None = None
     training_seeds: int = 1
     networks: int | None = None
     within: float = 0.1
-    scaled_above: int = 140
     settings: Sequence[str] = ()
     seed: int = 0
+    concurrent: int = 1
 
 
-def parse_sizes(text: str) -> tuple[int, ...]:
+def parse_sizes(text: str, option: str = "--devices") -> tuple[int, ...]:
     """`10,50,100` as rising numbers.
 
     Raises:
@@ -74,120 +94,136 @@ def parse_sizes(text: str) -> tuple[int, ...]:
     """
     words = [word.strip() for word in text.split(",")]
     if not all(word.isdecimal() and int(word) > 0 for word in words) or len(set(words)) < len(words):
-        raise ValueError(f"--devices {text} is not legal: must be different integers >= 1 with commas")
+        raise ValueError(f"{option} {text} is not legal: must be different integers >= 1 with commas")
     return tuple(sorted(int(word) for word in words))
 
 
 def make_study(sizes: Sequence[int], options: ScaleOptions) -> Study:
     """Check everything before anything runs.
 
+    Args:
+        sizes: numbers of devices; none: the preset's.
+        options: what the command line says.
+
     Raises:
-        ValueError: an unknown scenario, field or controller, a value outside its range.
+        ValueError: an unknown scenario or controller, a value outside its range, a size that the scenario cannot have.
     """
+    from edgemarl.marl.training.config import resolve
+
     if options.training_seeds < 1:
         raise ValueError(f"training_seeds = {options.training_seeds} is not legal: must be an integer >= 1")
     if options.networks is not None and options.networks < 1:
         raise ValueError(f"networks = {options.networks} is not legal: must be an integer >= 1")
+    if options.concurrent < 1:
+        raise ValueError(f"concurrent = {options.concurrent} is not legal: must be an integer >= 1")
     if not 0 < options.within < math.inf:
         raise ValueError(f"within = {100 * options.within:g} % is not legal: must be > 0")
-    if options.scaled_above < 0:
-        raise ValueError(f"scaled_above = {options.scaled_above} is not legal: must be an integer >= 0")
     overrides = parse_overrides(options.settings)
-    preset = _preset(options)
-    check_field(options.scenario, options.field)
-    also, remark = _resources(sizes, options, {**preset.set, **overrides})
-    label = preset.sweep.label if preset.sweep else ""
-    learned = {name: _budgeted(entry, options) for name, entry in preset.learned.items()}
+    preset = sizes_preset(options.scenario)
+    scenario = preset.scenario
+    sizes = list(sizes or (preset.sweep.values if preset.sweep else DEFAULT_SIZES))
+    fields = {**preset.set, **overrides}
+    grown = grown_fields(scenario, fields, [*sizes, *options.trained_at])
+    learned = {name: _budgeted(scenario, entry, options) for name, entry in preset.learned.items()}
+    small = {
+        f"{name}{AT}{size}": trained_elsewhere(scenario, entry, size, grown[size])
+        for size in options.trained_at for name, entry in learned.items()
+    }  # fmt: skip
+    chosen = list(options.controllers or preset.controllers)
+    chosen += [f"{name}{AT}{size}" for size in options.trained_at for name in chosen if name in learned]
 
-    def plan_of(chosen: Sequence[int], training: Mapping[str, Learned]) -> Plan:
-        values = {name: [found[size] for size in chosen] for name, found in also.items()}
-        sweep = Sweep(field=options.field, values=list(chosen), label=label or options.field, also=values)
+    def plan_of(some: Sequence[int], training: Mapping[str, Learned]) -> Plan:
+        sweep = Sweep(field="devices", values=list(some), label="devices", at_size=True)
         return make_plan(
-            "scale", preset.model_copy(update={"sweep": sweep, "learned": dict(training)}),
-            overrides={n: v for n, v in overrides.items() if n != options.field}, seed=options.seed,
-            networks=options.networks, chosen=options.controllers,
+            "scale", preset.model_copy(update={"sweep": sweep, "learned": {**training, **small}}),
+            overrides=overrides, seed=options.seed, networks=options.networks, chosen=chosen,
         )  # fmt: skip
 
-    plans = tuple(plan_of([size], {name: sized(entry, size) for name, entry in learned.items()}) for size in sizes)
+    plans = tuple(
+        plan_of([size], {name: sized(scenario, entry, size) for name, entry in learned.items()}) for size in sizes
+    )
     for plan in plans:
         for name in (c for c in plan.preset.controllers if c in plan.preset.learned):
-            learned_config(options.scenario, plan.preset.learned[name], plan.points[0], options.seed)
-    remarks = (remark, ("Budget", _budget(options, plans[0])))
+            resolve(learned_config(scenario, plan.preset.learned[name], plan.points[0], options.seed))
+    remarks = (_resources(scenario, grown), ("Budget", _budget(options, plans[0])))
     return Study(plan_of(sizes, learned), plans, options.within, remarks)
 
 
-def check_field(scenario: str, field: str) -> None:
-    """Raise `ValueError` unless a config field is a whole number that can count devices."""
-    config = scenario_class(scenario).config_type()
-    fields = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
-    counts = [name for name, value in fields.items() if isinstance(value, int) and not isinstance(value, bool)]
-    if field not in counts:
-        raise ValueError(unknown_name(f"whole-number field of scenario '{scenario}'", field, counts))
+def sizes_preset(scenario: str) -> Preset:
+    """The scaling study of a scenario: its preset `sizes`, or PPO for one that has none, such as a user's own.
 
-
-def _preset(options: ScaleOptions) -> Preset:
-    """The preset of the study; of another scenario its learners, `random` and its reference."""
-    preset = load_preset("scale")
-    if options.scenario == preset.scenario:
-        return preset
-    cls = scenario_class(options.scenario)
-    book = playbook_of(options.scenario)
-    known, reference = book.controllers, book.reference
-    learned: dict[str, Learned] = {}
-    for name, entry in preset.learned.items():
-        fields = resolved(preset.scenario, entry.train)
-        general = Learned(train={k: v for k, v in fields.items() if k not in ("set", "fixed", "reward")})
-        if general not in learned.values():  # some differ by what only this scenario has
-            learned[name] = general
-    names = [n for n, e in known.items() if n in ("random", reference) or e.kind == "learned"]
-    return preset.model_copy(
-        update={
-            "title": f"{cls.title}: scaling", "scenario": options.scenario, "reference": reference,
-            "controllers": [*names, *(n for n in preset.controllers if n in learned)], "learned": learned,
-            "slots": min(preset.slots or 400, cls().horizon), "warmup": min(preset.warmup, cls().horizon // 4),
-            "sweep": None,
-        }
+    Raises:
+        ValueError: an unknown scenario, or one that does not say how it grows.
+    """
+    cls = scenario_class(scenario)
+    name = f"{cls.name}/sizes"
+    if name in preset_names():
+        return load_preset(name)
+    book = playbook_of(scenario)
+    names = [n for n, e in book.controllers.items() if n in ("random", book.reference) or e.kind == "learned"]
+    horizon = cls().horizon
+    return Preset(
+        title=f"{cls.title}: sizes", scenario=scenario, controllers=[*names, "ppo", "ppo_central"],
+        learned={"ppo": Learned(), "ppo_central": Learned(train={"control": "central"})},
+        networks=5, slots=min(400, horizon), warmup=min(100, horizon // 4), window=min(25, horizon),
+        reference=book.reference, figures=[FigureSpec(kind="scaling")],
     )  # fmt: skip
 
 
-def _resources(
-    sizes: Sequence[int], options: ScaleOptions, fields: Mapping[str, Any]
-) -> tuple[dict[str, dict[int, Any]], tuple[str, str]]:
-    """Config fields that grow with the size, field -> size -> value, and a remark about them."""
-    grown = [size for size in sizes if size > options.scaled_above]
-    at_size = playbook_of(options.scenario).at_size
-    if at_size is None or not grown:
-        return {}, ("Resources", "All sizes share the resources of the default configuration.")
-    fields = {n: v for n, v in fields.items() if n != options.field}
-    base = {size: make_scenario(options.scenario, **fields, **{options.field: size}).config for size in sizes}
-    config = {size: at_size(base[size], size) if size in grown else base[size] for size in sizes}
-    changed = [
-        f.name for f in dataclasses.fields(base[sizes[0]])
-        if any(getattr(config[s], f.name) != getattr(base[s], f.name) for s in sizes)
-    ]  # fmt: skip
-    text = (
-        f"{', '.join(changed)} grow with the number of devices at "
-        f"{', '.join(map(str, grown))}: sizes above {options.scaled_above} (--scaled-above). "
-        "Smaller sizes share the default, so cost is comparable within a size, not from one side of that limit to the "
-        "other."
-    )
-    return {n: {s: getattr(config[s], n) for s in sizes} for n in changed}, ("Resources", text)
+def grown_fields(scenario: str, fields: Mapping[str, Any], sizes: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Size -> every config field that differs anywhere, at that size.
+
+    Raises:
+        ValueError: as `edgemarl.launch.experiment.plan.fields_at_size`.
+    """
+    changed = {size: fields_at_size(scenario, fields, size) for size in sizes}
+    names = list(dict.fromkeys(name for found in changed.values() for name in found))
+    base = make_scenario(scenario, **fields).config
+    return {size: {name: found.get(name, getattr(base, name)) for name in names} for size, found in changed.items()}
 
 
-def _budgeted(learned: Learned, options: ScaleOptions) -> Learned:
+def trained_elsewhere(scenario: str, learned: Learned, size: int, fields: Mapping[str, Any]) -> Learned:
+    """A learner that is trained at one size, whatever the size that it plays at."""
+    entry = sized(scenario, learned, size)
+    train = {**entry.train, "set": {**entry.train.get("set", {}), **fields}}
+    return Learned(training_seeds=entry.training_seeds, train=train)
+
+
+def _resources(scenario: str, grown: Mapping[int, Mapping[str, Any]]) -> tuple[str, str]:
+    names = list(next(iter(grown.values())))
+    if not names:
+        return "Resources", "There is one size only, that of the default configuration."
+    rows = "; ".join(
+        f"{name} " + ", ".join(numerals.significant(value) if isinstance(value, float) else str(value) for value in
+                               (found[name] for found in grown.values()))
+        for name in names
+    )  # fmt: skip
+    sizes = ", ".join(map(str, grown))
+    return "Resources", f"What grows with the network is the scenario's own knowledge. At {sizes} devices: {rows}."
+
+
+def _budgeted(scenario: str, learned: Learned, options: ScaleOptions) -> Learned:
     budget = {"agent_steps": options.agent_steps, "minutes": options.minutes}
     train = {
-        **resolved(options.scenario, learned.train),
+        **resolved(scenario, learned.train),
         **{name: value for name, value in budget.items() if value is not None},
     }
     return Learned(training_seeds=options.training_seeds, train=train)
 
 
-def sized(learned: Learned, size: int) -> Learned:
-    """Training settings at one size: fewer cells in larger networks, so that an iteration stays as short."""
+def sized(scenario: str, learned: Learned, size: int) -> Learned:
+    """Training settings at one size: fewer cells in larger networks, so that an iteration stays as short.
+
+    The number of cells that a recipe gives is of the scenario's default size.
+    """
     slots = int(learned.train.get("slots", 50))
-    cells = int(np.clip(ITERATION_AGENT_STEPS // (slots * size), 1, CELLS_MAX))
-    return Learned(training_seeds=learned.training_seeds, train={"cells": cells, **learned.train})
+    given = learned.train.get("cells")
+    if given is None:
+        cells = int(np.clip(ITERATION_AGENT_STEPS // (slots * size), 1, CELLS_MAX))
+    else:
+        default = max(role.count for role in scenario_class(scenario)().roles.values())
+        cells = int(np.clip(round(given * default / size), 1, max(given, CELLS_MAX)))
+    return Learned(training_seeds=learned.training_seeds, train={**learned.train, "cells": cells})
 
 
 def _budget(options: ScaleOptions, plan: Plan) -> str:
@@ -204,10 +240,19 @@ def _budget(options: ScaleOptions, plan: Plan) -> str:
     )
 
 
-def run_study(study: Study, folder: Path, notify: Notify | None = None) -> Iterator[PointResult]:
-    """Results size by size; what the folder holds already is taken from there."""
-    for plan in study.sizes:
-        experiment = AloneExperiment(plan, folder, notify)
+def run_study(study: Study, folder: Path, notify: Notify | None = None, concurrent: int = 1) -> Iterator[PointResult]:
+    """Results size by size; what the folder holds already is taken from there.
+
+    Args:
+        study: what is run.
+        folder: of its results.
+        notify: told about progress.
+        concurrent: processes that train and play at once; with more than one the results come when all are done.
+    """
+    experiments = [AloneExperiment(plan, folder, notify) for plan in study.sizes]
+    if concurrent > 1:
+        play_at_once(experiments, concurrent)
+    for plan, experiment in zip(study.sizes, experiments, strict=True):
         yield with_measures(experiment.run()[0], study.within, plan.preset.window)
 
 
@@ -337,19 +382,19 @@ def notes(study: Study) -> list[tuple[str, str]]:
     ]  # fmt: skip
 
 
-def scale(devices: str, options: ScaleOptions, out: Path | None, command: str) -> None:
+def scale(devices: str | None, options: ScaleOptions, out: Path | None, command: str) -> None:
     """Run a study, print its tables, write its page after every size.
 
     Raises:
         ValueError: anything that `make_study` rejects, a folder that cannot be written.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that are started here
-    study = make_study(parse_sizes(devices), options)
+    study = make_study(parse_sizes(devices) if devices else (), options)
     folder = out or Path("results") / "scale" / options.scenario
     results: list[PointResult] = []
     paths: dict[str, Path] = {}
     with Bars() as bars:
-        for result in run_study(study, folder, bars):
+        for result in run_study(study, folder, bars, options.concurrent):
             results.append(result)
             paths = write(study, results, folder, command)
     console = wide_console()

@@ -17,7 +17,7 @@ from edgemarl.envs.registry import scenario_class
 from edgemarl.envs.scenario import Scenario
 from edgemarl.launch.experiment.plan import parse_overrides
 from edgemarl.launch.experiment.played import TraceFile, file_network, file_scenario
-from edgemarl.launch.recipes import resolved
+from edgemarl.launch.recipes import resolved, with_default
 from edgemarl.marl.evaluation.tables import file_digest
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def run_config(
             "trace": str(trace.path), "trace_digest": file_digest(trace.path), "trace_ignore": trace.ignore,
             "train_share": 0.7 if trace.train_share is None else trace.train_share,
         }  # fmt: skip
-    return TrainConfig(scenario=scenario, **resolved(scenario_class(scenario).name, fields))
+    name = scenario_class(scenario).name
+    return TrainConfig(scenario=scenario, **resolved(name, with_default(name, fields)))
 
 
 def training_fields(training: Sequence[str], **named: Any) -> dict[str, Any]:

@@ -6,7 +6,9 @@ import contextlib
 import dataclasses
 import multiprocessing
 import pickle
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,9 @@ from edgemarl.launch.experiment.run import Experiment, Job
 from edgemarl.launch.experiment.store import Part
 from edgemarl.launch.experiment.trained import Notify
 from edgemarl.launch.interrupt import held
+
+_running: set[Any] = set()
+"""Processes that play at this moment."""
 
 STOP_S = 10.0
 """Time that a process has to end when it is asked to, in s."""
@@ -48,6 +53,7 @@ class AloneExperiment(Experiment):
         try:
             with held():  # Ctrl-C is for this process, which ends the other one
                 process.start()
+            _running.add(process)
             sender.close()
             while True:
                 kind, found = receiver.recv()
@@ -62,12 +68,44 @@ class AloneExperiment(Experiment):
             process.join()
             raise RuntimeError(f"{label}: the process ended with exit code {process.exitcode}") from None
         finally:
+            _running.discard(process)
             _end(process)
 
     def _asked_for(self, job: Job) -> str:
         """The controller's name in the preset; a run's folder has a shorter one in tables."""
         names = self.plan.preset.controllers
         return next(name for name in names if job.controller in (name, Path(name).name))
+
+
+def play_at_once(experiments: Sequence[AloneExperiment], concurrent: int) -> None:
+    """Play all jobs of several experiments, so many at a time; `run` then finds every result.
+
+    Jobs that share a training run follow one another: the first trains it.
+
+    Raises:
+        ValueError, RuntimeError: as `AloneExperiment.play`, of the first job that fails; others end with it.
+    """
+    groups: dict[Any, list[tuple[AloneExperiment, Job]]] = {}
+    for experiment in experiments:
+        for job in (job for jobs in experiment.jobs_at.values() for job in jobs):
+            groups.setdefault(job.run or object(), []).append((experiment, job))
+    stopped = threading.Event()
+
+    def play_group(group: Sequence[tuple[AloneExperiment, Job]]) -> None:
+        for experiment, job in group:
+            if not stopped.is_set():
+                experiment.part(job)
+
+    pool = ThreadPoolExecutor(concurrent)
+    try:
+        for done in as_completed([pool.submit(play_group, group) for group in groups.values()]):
+            done.result()
+    finally:
+        stopped.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in list(_running):
+            process.terminate()  # the thread that waits for its result sees the end
+        pool.shutdown(wait=True)
 
 
 def _end(process: Any) -> None:

@@ -90,6 +90,22 @@ class Learned(_Model):
     train: dict[str, Any] = {}
 
 
+class Exchange(_Model):
+    """Two controllers of a preset, of which the second hears one thing more: what that buys."""
+
+    of: str
+    without: str
+    hearing: str
+
+
+class Quick(_Model):
+    """A preset's short form, for a first answer: sizes, networks, and the training budget of each learner."""
+
+    sizes: list[int] = Field(min_length=1)
+    networks: int = Field(3, ge=1)
+    agent_steps: int = Field(ge=1)
+
+
 class Preset(_Model):
     """One experiment.
 
@@ -102,6 +118,8 @@ class Preset(_Model):
         controllers: names of the registry, of `learned`, or paths of training runs.
         baseline, reference: the ends of the gap.
         calculations: exact calculations beside the simulation, on the first point's network.
+        exchanges: pairs of controllers that say what a message buys.
+        quick: its short form in a study.
     """
 
     title: str
@@ -119,6 +137,8 @@ class Preset(_Model):
     reference: str = ""
     figures: list[FigureSpec] = [FigureSpec(kind="bars"), FigureSpec(kind="curves")]
     calculations: list[Calculation] = []
+    exchanges: list[Exchange] = []
+    quick: Quick | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ from edgemarl.agents.api import Policy
 from edgemarl.agents.registry import is_controller, make_policy, playbook_of
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.scenario import Scenario
+from edgemarl.launch.experiment.bounds import bound_of_point
 from edgemarl.launch.experiment.plan import Plan, Point
 from edgemarl.launch.experiment.played import PlayedTrace, check_apart, played_trace
 from edgemarl.launch.experiment.store import Part, Store, digest, digest_of, foreign_code
@@ -112,12 +113,13 @@ class Experiment:
             for job in self.jobs_at[point.label]:
                 if job.run is not None:
                     runs.setdefault(job.controller, []).append(job.run)
-                parts.setdefault(job.controller, []).append(self._part(job))
+                parts.setdefault(job.controller, []).append(self.part(job))
                 kinds[job.controller] = job.kind
             outcomes = [_outcome(name, kinds[name], found) for name, found in parts.items()]
+            bound, no_bound = bound_of_point(self.plan, point, self.traces(point.scenario), self.store, self.notify)
             table = compare(
                 point.scenario, outcomes, baseline=self.plan.preset.baseline, reference=self.plan.reference,
-                seed=self.plan.seed,
+                bound=bound, no_bound=no_bound, seed=self.plan.seed,
             )  # fmt: skip
             results.append(PointResult(point, table, parts, runs))
         return results
@@ -166,7 +168,8 @@ class Experiment:
             "trace": None if self.plan.trace is None else self.plan.trace.digest(),
         }  # fmt: skip
 
-    def _part(self, job: Job) -> Part:
+    def part(self, job: Job) -> Part:
+        """What a job gives, from the folder if it is finished."""
         path = self.store.path(job.point.label, job.controller, job.seed)
         mark = digest(self._settings(job))
         several = (

@@ -104,7 +104,7 @@ def digest_of(settings: Any) -> str:
 def code_digest() -> str:
     """Fingerprint of the sources of envs, agents and marl: results of other code are not reused."""
     total = hashlib.sha256()
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     for package in ("envs", "agents", "marl"):
         for path in sorted((root / package).rglob("*.py")):
             total.update(path.read_bytes())

@@ -11,7 +11,7 @@ import yaml
 
 from edgemarl.envs.config import unknown_name
 
-NOT_FIELDS = ("about", "based_on")
+NOT_FIELDS = ("about", "based_on", "default")
 
 
 def recipes(scenario: str) -> dict[str, dict[str, Any]]:
@@ -48,6 +48,45 @@ def fields_of(scenario: str, recipe: str) -> dict[str, Any]:
         fields = merged({k: v for k, v in known[name].items() if k not in NOT_FIELDS}, fields)
         name = known[name].get("based_on", "")
     return fields
+
+
+def default_recipe(scenario: str, fields: Mapping[str, Any]) -> str | None:
+    """The recipe that training starts from where none is named: the best one known for an algorithm and a control.
+
+    Args:
+        scenario: its name.
+        fields: training fields; `algorithm`, `control` and whether the policy is of joint actions count.
+    """
+    for name, recipe in recipes(scenario).items():
+        if recipe.get("default") and _way(fields_of(scenario, name)) == _way(fields):
+            return name
+    return None
+
+
+def _way(fields: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a default recipe is the best one of."""
+    control = fields.get("control", "decentralized")
+    joint = control == "central" and fields.get("central_policy") == "joint"
+    return fields.get("algorithm", "ppo"), control, joint
+
+
+def with_default(scenario: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Training fields that name no recipe, with the default one; `recipe: none` keeps the algorithm's own defaults.
+
+    A field of the scenario's config that contradicts the recipe's own leaves no recipe: its settings were found for
+    another action or another row.
+    """
+    own = dict(fields)
+    if "recipe" in own:
+        if own["recipe"] == "none":
+            del own["recipe"]
+        return own
+    name = default_recipe(scenario, own)
+    if name is None:
+        return own
+    given, found = own.get("set", {}), fields_of(scenario, name).get("set", {})
+    contradicted = any(str(given.get(key, value)).lower() != str(value).lower() for key, value in found.items())
+    return own if contradicted else {"recipe": name, **own}
 
 
 def resolved(scenario: str, fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from edgemarl.launch.report.training_figure import draw_training
 from edgemarl.marl.evaluation.compare import Interval, Row
 
 DECISION, SIGNALLING = "decision per slot [ms]", "signalling [byte/slot]"
+_BOUND: Any = {"color": "black", "ls": ":", "lw": 1.4}
 _STYLE: Any = {
     "font.size": 10, "axes.titlesize": 11, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
     "grid.color": "#E4E4E4", "grid.linewidth": 0.8, "axes.axisbelow": True, "legend.frameon": False,
@@ -39,20 +40,26 @@ def draw_all(
             continue
         figure, caption = draw(plan, results, spec)
         name = "-".join(part for part in (str(i + 1), spec.kind, spec.metric.replace(" ", "_")) if part)
-        drawn.append((spec.caption or caption, _save(figure, folder / name, len(drawn))))
+        drawn.append((spec.caption or caption, _saved(figure, folder / name, len(drawn))))
     for i, found in enumerate(calculated):
         if found.spec.percent:
             path = folder / f"calculation-{i + 1}"
-            drawn.append((f"{found.spec.title}.", _save(_draw_calculated(found), path, len(drawn))))
+            drawn.append((f"{found.spec.title}.", _saved(_draw_calculated(found), path, len(drawn))))
     return drawn
 
 
-def _save(figure: Figure, path: Path, number: int) -> InlineFigure:
-    """Write a figure as PNG and SVG; returns it as the page's figure of this number."""
+def _saved(figure: Figure, path: Path, number: int) -> InlineFigure:
+    """Write a figure as files; returns it as the page's figure of this number."""
+    save(figure, path)
+    return inline(figure, f"f{number}")
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG and SVG; returns the SVG's path."""
     for ending in ("png", "svg"):
         with replacing(path.with_name(f"{path.name}.{ending}")) as temporary:
             figure.savefig(temporary, format=ending, dpi=160, metadata={"Date": None} if ending == "svg" else None)
-    return inline(figure, f"f{number}")
+    return path.with_name(f"{path.name}.svg")
 
 
 def _draw_calculated(found: Calculated) -> Figure:
@@ -127,12 +134,17 @@ def _bars(figure: MarkedFigure, plan: Plan, results: Sequence[PointResult], spec
             figure.mark(row.controller, axes, lines, value.value, y, [numerals.with_interval(value)])
         axes.set_yticks(range(len(rows)), [row.controller for row in rows])
         axes.set_ylim(-0.7, len(rows) - 0.3)
+        limit = _limit(result, spec.metric)
+        if limit is not None:
+            axes.axvline(limit, **_BOUND)
         axes.grid(axis="y", visible=False)
-        _scale(axes, "x", [end for v in values for end in (v.low, v.value, v.high)])
+        ends = [end for v in values for end in (v.low, v.value, v.high)]
+        _scale(axes, "x", ends if limit is None else [*ends, limit])
         axes.set_xlabel(label)
         axes.set_title(result.point.label, loc="left")
     return (
         f"{label.capitalize()} of every controller on the same {results[0].comparison.cells} networks, 95% intervals."
+        + _bound_caption(results, spec.metric)
     )
 
 
@@ -154,6 +166,10 @@ def _curves(figure: MarkedFigure, plan: Plan, results: Sequence[PointResult], sp
             ]
             figure.mark(row.controller, axes, [*lines, band], slots, mean, words)
             heights += list(mean)
+        limit = _limit(result, spec.metric)
+        if limit is not None:
+            axes.plot([plan.preset.warmup, plan.slots], [limit, limit], label="lower bound of the mean", **_BOUND)
+            heights.append(limit)
         if plan.preset.warmup:
             axes.axvspan(0, plan.preset.warmup, color="#F3F3F3", zorder=0, lw=0)
         axes.set_xlim(0, plan.slots)
@@ -174,7 +190,8 @@ def _curves(figure: MarkedFigure, plan: Plan, results: Sequence[PointResult], sp
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", fontsize=9)
     shaded = "; the shaded slots are left out of the means" if plan.preset.warmup else ""
-    return f"{label.capitalize()} over time, means over windows of {window} slots with 95% bands{shaded}."
+    said = f"{label.capitalize()} over time, means over windows of {window} slots with 95% bands{shaded}."
+    return said + _bound_caption(results, spec.metric)
 
 
 def _at(where: str, value: Interval) -> str:
@@ -214,7 +231,8 @@ def _sweep(figure: MarkedFigure, plan: Plan, results: Sequence[PointResult], spe
     axes = figure.subplots()
     _draw_sweep(figure, axes, plan, results, spec.metric, _shown(results[0], spec))
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=9)
-    return f"{axes.get_ylabel().capitalize()} against {axes.get_xlabel() or 'the sweep'}, 95% intervals."
+    said = f"{axes.get_ylabel().capitalize()} against {axes.get_xlabel() or 'the sweep'}, 95% intervals."
+    return said + _bound_caption(results, spec.metric)
 
 
 def _scaling(figure: MarkedFigure, plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> str:
@@ -259,6 +277,11 @@ def _draw_sweep(
         words = [_at(result.point.label, value) for result, value in zip(results, found, strict=True)]
         figure.mark(row.controller, axes, drawn.get_children(), x, y, words)
         heights += list(y)
+    limits = [_limit(result, metric) for result in results]
+    if any(limit is not None for limit in limits):
+        known = np.array([np.nan if limit is None else limit for limit in limits])
+        axes.plot(x, known, marker="_", label="lower bound", **_BOUND)
+        heights += list(known[np.isfinite(known)])
     if numeric and x.min() > 0 and (always_log or x.max() / x.min() >= 10):
         axes.set_xscale("log")
     axes.set_xticks(x, [f"{v:g}" if numeric else str(v) for v in values])
@@ -292,13 +315,16 @@ def _tradeoff(figure: MarkedFigure, plan: Plan, results: Sequence[PointResult], 
         else:
             axes.set_xscale("symlog", linthresh=1)
             axes.set_xlim(-0.3, 2.0 * max(1.0, *sent))
-        _scale(axes, "y", [row.cost.value for row in _shown(result, spec)])
+        limit = _limit(result, "")
+        if limit is not None:
+            axes.axhline(limit, label="lower bound", **_BOUND)
+        _scale(axes, "y", [row.cost.value for row in _shown(result, spec)] + ([] if limit is None else [limit]))
         axes.set_xlabel("signalling [byte/slot]")
         axes.set_ylabel(label)
         axes.set_title(result.point.label, loc="left")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", fontsize=9)
-    return f"{label.capitalize()} against signalling."
+    return f"{label.capitalize()} against signalling." + _bound_caption(results, "")
 
 
 def _frontier(figure: MarkedFigure, plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> str:
@@ -344,6 +370,26 @@ def _training(figure: MarkedFigure, plan: Plan, results: Sequence[PointResult], 
     axes = figure.axes[0]
     _scale(axes, "y", [float(v) for line in axes.lines for v in np.asarray(line.get_ydata())])
     return caption
+
+
+def _limit(result: PointResult, metric: str) -> float | None:
+    """The lower bound of what a figure shows: of the cost, or of its excess over the reference in percent."""
+    bound, best = result.comparison.bound, result.comparison.reference
+    if bound is None or metric not in ("", "cost", "excess"):
+        return None
+    if metric != "excess":
+        return bound.cost.value
+    above = None if best is None else result.comparison.row(best).above_bound
+    if above is None:
+        return None
+    reference = np.sign(bound.cost.value) + above.value  # in units of |bound|
+    return float(-100.0 * above.value / abs(reference))
+
+
+def _bound_caption(results: Sequence[PointResult], metric: str) -> str:
+    if all(_limit(result, metric) is None for result in results):
+        return ""
+    return " Dotted: what no controller can do better than."
 
 
 def _value(row: Row, metric: str) -> Interval:

@@ -159,14 +159,24 @@ def _table(result: PointResult) -> dict[str, Any]:
         "title": result.point.label,
         "headings": tables.headings(comparison, result.point.scenario.cost_label),
         "rows": [
-            {
-                "kind": row.kind,
-                "cells": list(zip(tables.cells(row, comparison), tables.sort_keys(row, comparison), strict=True)),
-            }
-            for row in rows
+            *(
+                {"kind": row.kind, "cells": _keyed(tables.cells(row, comparison), tables.sort_keys(row, comparison))}
+                for row in rows
+            ),
+            *(
+                [{"kind": "bound", "cells": _keyed(tables.bound_cells(comparison), tables.bound_keys(comparison))}]
+                if comparison.bound
+                else []
+            ),
         ],
+        "bound": tables.bound_sentence(comparison),
         "cells": comparison.cells,
     }
+
+
+def _keyed(cells: Sequence[tuple[str, str]], keys: Sequence[str | float]) -> list[tuple[tuple[str, str], str | float]]:
+    """Cells, each with what it is sorted by."""
+    return list(zip(cells, keys, strict=True))
 
 
 def _finite(value: Any) -> Any:

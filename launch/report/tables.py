@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from edgemarl.launch.experiment.calculations import Calculated
     from edgemarl.launch.experiment.run import PointResult
 
-WIDTH = 130
+WIDTH = 152
 """Columns that a comparison table needs."""
 
 
@@ -33,6 +33,7 @@ def headings(comparison: Comparison, cost_label: str) -> list[str]:
     names = ["controller", "information", f"{cost_label} [95% CI]"]
     names += [f"gap closed ({comparison.baseline} to {reference})"] if comparison.baseline else []
     names += [f"above {reference}"] if comparison.reference else []
+    names += ["above the bound"] if comparison.bound else []
     return [*names, *comparison.rows[0].columns, "decision / slot", "signalling [B/slot]", "training"]
 
 
@@ -41,6 +42,7 @@ def cells(row: Row, comparison: Comparison) -> list[tuple[str, str]]:
     texts = [row.controller, row.information, with_interval(row.cost)]
     texts += [percent(row.gap_closed)] if comparison.baseline else []
     texts += [percent(row.excess)] if comparison.reference else []
+    texts += [percent(row.above_bound)] if comparison.bound else []
     texts += [with_interval(value) for value in row.columns.values()]
     texts += [duration(row.decision_s), f"{row.signalling_bytes:,.0f}", training_time(row)]
     return [(text.partition(" [")[0], text[len(text.partition(" [")[0]) :].strip()) for text in texts]
@@ -52,9 +54,36 @@ def sort_keys(row: Row, comparison: Comparison) -> list[str | float]:
     keys: list[str | float] = [row.controller, row.information, row.cost.value]
     keys += [(row.gap_closed or nothing).value] if comparison.baseline else []
     keys += [(row.excess or nothing).value] if comparison.reference else []
+    keys += [(row.above_bound or nothing).value] if comparison.bound else []
     keys += [value.value for value in row.columns.values()]
     trained_s = row.training_s if row.training_s is not None else row.setup_s if row.kind == "reference" else 0.0
     return [*keys, row.decision_s, row.signalling_bytes, trained_s]
+
+
+def bound_cells(comparison: Comparison) -> list[tuple[str, str]]:
+    """The last row of a comparison table, what no controller can do better than; none without a bound."""
+    if comparison.bound is None:
+        return []
+    found = with_interval(comparison.bound.cost)
+    cost = (found.partition(" [")[0], found[len(found.partition(" [")[0]) :].strip())
+    return [("lower bound", ""), ("", ""), cost] + [("", "")] * (len(headings(comparison, "")) - 3)
+
+
+def bound_keys(comparison: Comparison) -> list[str | float]:
+    """What the cells of `bound_cells` are sorted by."""
+    if comparison.bound is None:
+        return []
+    rest = [float("nan")] * (len(headings(comparison, "")) - 3)
+    return ["lower bound", "", comparison.bound.cost.value, *rest]
+
+
+def bound_sentence(comparison: Comparison) -> str:
+    """What a comparison's lower bound binds, or why there is none."""
+    bound = comparison.bound
+    if bound is None:
+        return f"No lower bound: {comparison.no_bound}." if comparison.no_bound else ""
+    part = f" It is of the first {bound.cells} of {comparison.cells} networks."
+    return f"The lower bound binds {bound.binds}.{part if bound.cells < comparison.cells else ''}"
 
 
 def wide_console() -> Console:
@@ -68,6 +97,7 @@ def wide_console() -> Console:
 def terminal_table(result: PointResult) -> Table:
     """The comparison of one point for the terminal; intervals only for the cost, so that it fits a screen."""
     from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
     comparison = result.comparison
@@ -81,7 +111,8 @@ def terminal_table(result: PointResult) -> Table:
     table.add_column("controller", no_wrap=True)
     table.add_column("infor-\nmation", no_wrap=True, min_width=6)
     table.add_column("cost [95% CI]", justify="right", no_wrap=True)
-    for name in ["gap closed", *(_broken(label) for label in shown), "decision\nper slot", "signalling\n[B/slot]"]:
+    measured = ["gap closed", *(["above\nbound"] if comparison.bound else []), *(_broken(label) for label in shown)]
+    for name in [*measured, "decision\nper slot", "signalling\n[B/slot]"]:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("training\ntime", justify="right", no_wrap=True)
     styles = {"reference": "dim", "learned": "bold"}
@@ -89,9 +120,14 @@ def terminal_table(result: PointResult) -> Table:
         gap = "-" if row.gap_closed is None else f"{100 * row.gap_closed.value:.1f}%"
         table.add_row(
             row.controller, row.information, with_interval(row.cost), gap,
+            *([] if row.above_bound is None else [f"{100 * row.above_bound.value:.1f}%"]),
             *(significant(row.columns[label].value) for label in shown), duration(row.decision_s),
             f"{row.signalling_bytes:,.0f}", training_time(row), style=styles.get(row.kind),
         )  # fmt: skip
+    if comparison.bound is not None:
+        table.add_row("lower bound", "", with_interval(comparison.bound.cost), style="dim italic")
+    table.caption = escape(bound_sentence(comparison)) or None
+    table.caption_justify = "left"
     return table
 
 

@@ -26,6 +26,7 @@ from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.metrics import LEARNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
 from torch import nn
 
+from edgemarl.agents.pooling import pooled_entries
 from edgemarl.agents.registry import pricing
 from edgemarl.agents.trained.priced_network import PricedQNetwork
 from edgemarl.agents.trained.spec import NetworkSpec
@@ -70,8 +71,8 @@ class PricedDQN(Algorithm):
         super().check(run)
         pricing(run.scenario)
         config = run.config
-        if config.control == "central" or run.independent or run.settings.discount != 0.0 or config.fixed:
-            raise ValueError("priced_dqn is decentralized, shared and without discount: set discount = 0, fix no role")
+        if run.independent or run.settings.discount != 0.0 or config.fixed:
+            raise ValueError("priced_dqn is shared and without discount: set discount = 0, fix no role")
 
     def build(self, run: Run) -> PricedDQNConfig:
         built = PricedDQNConfig().training(
@@ -94,7 +95,25 @@ class PricedDQN(Algorithm):
         return PricedRunner
 
     def spec(self, run: Run, role: str, **kind: Any) -> NetworkSpec:
-        return dataclasses.replace(super().spec(run, role, **kind), price=pricing(run.scenario).spec())
+        price = pricing(run.scenario).spec()
+        return dataclasses.replace(
+            super().spec(run, role, **kind), price=_with_pool(price, run) if run.config.pooled else price
+        )
+
+
+def _with_pool(price: dict[str, Any], run: Run) -> dict[str, Any]:
+    """The price's fields for rows that end in the pool of all: what it reads of a row it reads of the pooled rows too.
+
+    The pool is alike in all rows of a cell, so that the price network sees it too. What other roles see is hidden: the
+    devices' rows hold what of it concerns them.
+    """
+    scale: list[float] = []
+    for role, found in run.scenario.roles.items():
+        entries = pooled_entries(found)
+        scale += 2 * list(price["scale"]) if role == ROLE else [0.0] * (2 * entries)
+    own = len(price["scale"])
+    broadcast = [own + i for i, factor in enumerate(scale) if factor]
+    return {**price, "scale": (*price["scale"], *scale), "broadcast": (*price["broadcast"], *broadcast)}
 
 
 class PricedModule(TorchRLModule, QNetAPI, TargetNetworkAPI):

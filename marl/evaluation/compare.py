@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from edgemarl.agents.playbook import Bound
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.config import unknown_name
 from edgemarl.envs.scenario import Scenario
@@ -69,6 +70,23 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class LowerBound:
+    """What no controller can do better than, divided by `Scenario.cost_divisor`.
+
+    Attributes:
+        cost: its mean over the cells that it covers.
+        cells: how many it covers, the first ones of the comparison.
+        each_trace: whether it holds on every single trace, or in expectation only.
+        binds: which controllers, in words.
+    """
+
+    cost: Interval
+    cells: int
+    each_trace: bool
+    binds: str
+
+
+@dataclass(frozen=True)
 class Row:
     """One line of a comparison table; costs are divided by `Scenario.cost_divisor`.
 
@@ -76,6 +94,7 @@ class Row:
         gap_closed: share of the gap from the baseline to the reference, or None where one of them is absent or the
             reference is not better than the baseline.
         excess: relative cost above the reference, paired; None without a reference.
+        above_bound: relative cost above the lower bound on the cells that it covers, paired; None without one.
         columns: the scenario's further columns (`Scenario.summary_metrics`).
         signalling_bytes: bytes per slot and cell.
     """
@@ -88,6 +107,7 @@ class Row:
     discounted_cost: Interval | None
     gap_closed: Interval | None
     excess: Interval | None
+    above_bound: Interval | None
     columns: dict[str, Interval]
     decision_s: float
     signalling_bytes: float
@@ -97,13 +117,20 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows in the order given, and what they were measured against."""
+    """Rows in the order given, and what they were measured against.
+
+    Attributes:
+        bound: what no controller can do better than, if there is such a bound.
+        no_bound: why there is none.
+    """
 
     scenario: str
     cells: int
     baseline: str | None
     reference: str | None
     rows: list[Row] = field(default_factory=list)
+    bound: LowerBound | None = None
+    no_bound: str = ""
 
     def row(self, controller: str) -> Row:
         """The row of a controller; ValueError if it is not part of the comparison."""
@@ -123,6 +150,8 @@ def compare(
     *,
     baseline: str | None = "random",
     reference: str | None = None,
+    bound: Bound | None = None,
+    no_bound: str = "",
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Comparison:
@@ -133,6 +162,8 @@ def compare(
         outcomes: one per controller, all on the same cells.
         baseline: controller that closes 0 of the gap; ignored if absent.
         reference: controller that closes all of the gap; ignored if absent.
+        bound: lower bounds of the costs of the first cells, before the division by `Scenario.cost_divisor`.
+        no_bound: why there is none.
         seed: of the bootstrap.
         resamples: bootstrap resamples.
 
@@ -148,7 +179,24 @@ def compare(
     base = baseline if baseline in costs else None
     best = reference if reference in costs else None
     rows = [_row(scenario, outcome, costs, base, best, seed, resamples) for outcome in outcomes]
-    return Comparison(scenario.name, cells.pop(), base, best, rows)
+    table = Comparison(scenario.name, cells.pop(), base, best, rows, no_bound=no_bound)
+    return table if bound is None else _bounded(table, bound, costs, scenario.cost_divisor, seed, resamples)
+
+
+def _bounded(
+    table: Comparison, bound: Bound, costs: Mapping[str, Array], divisor: float, seed: int, resamples: int
+) -> Comparison:
+    """The table with a bound, and how far each row is above it on the cells that it covers."""
+    values = bound.values / divisor
+    count = len(values)
+    if not 1 <= count <= table.cells:
+        raise ValueError(f"a bound of {count} cells does not fit a comparison of {table.cells}")
+    rows = []
+    for row in table.rows:
+        above = relative_difference(costs[row.controller][:, :count], values, seed=seed, resamples=resamples)
+        rows.append(dataclasses.replace(row, above_bound=above))
+    limit = LowerBound(mean_interval(values, seed=seed, resamples=resamples), count, bound.each_trace, bound.binds)
+    return dataclasses.replace(table, rows=rows, bound=limit)
 
 
 def _cost(scenario: Scenario, outcome: Outcome) -> Array:
@@ -184,6 +232,7 @@ def _row(
         discounted_cost=discounted,
         gap_closed=gap,
         excess=excess,
+        above_bound=None,
         columns=columns,
         decision_s=outcome.decision_s,
         signalling_bytes=signalling_bytes(scenario, outcome),

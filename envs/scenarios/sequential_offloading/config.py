@@ -96,9 +96,14 @@ class SequentialOffloadingConfig:
         return self.slots_per_block * self.arrival_probability
 
 
+CARRIED_DEVICES = 140
+"""About as many devices as the default server carries: beyond them its queue grows without end."""
+
+
 def at_size(config: SequentialOffloadingConfig, num_devices: int) -> SequentialOffloadingConfig:
-    """The same network with another number of devices and a server that grows with it."""
-    return scaled_server(dataclasses.replace(config, num_devices=num_devices))
+    """The same network with another number of devices; beyond what the server carries it grows with them."""
+    sized = dataclasses.replace(config, num_devices=num_devices)
+    return scaled_server(sized) if num_devices > CARRIED_DEVICES else sized
 
 
 def scaled_server(config: SequentialOffloadingConfig) -> SequentialOffloadingConfig:
