@@ -253,12 +253,12 @@ def test_finished_results_are_taken_from_the_folder(tmp_path: Path, capsys: pyte
     for text in ("random", "fixed_power", "parametric_q", "cost [95% CI]", "gap closed", "signalling", "[task/device]"):
         assert text in table
     parts = tmp_path / "out" / "parts"
-    ages = {path.name: path.stat().st_mtime_ns for path in parts.iterdir()}
+    ages = {path.name: path.stat().st_mtime_ns for path in parts.glob("*.parquet")}
     assert len(ages) == 3
     (parts / "random__0.parquet").unlink()
     _, again, _ = run("compare", "--preset", preset, "--out", out, capsys=capsys)
     assert "2 finished results" in again
-    kept = {path.name for path in parts.iterdir() if path.stat().st_mtime_ns == ages[path.name]}
+    kept = {path.name for path in parts.glob("*.parquet") if path.stat().st_mtime_ns == ages[path.name]}
     assert kept == {"fixed_power__0.parquet", "parametric_q__0.parquet"}
     _, other, _ = run("compare", "--preset", preset, "--out", out, "--seed", "1", capsys=capsys)
     assert "finished results" not in other

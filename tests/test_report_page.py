@@ -21,7 +21,7 @@ PRESET = {
     "title": "Page",
     "scenario": "sequential_offloading",
     "sweep": {"field": "num_devices", "values": [2, 3]},
-    "networks": 3, "slots": 12, "warmup": 2, "window": 4,
+    "networks": 3, "slots": 60, "warmup": 50, "window": 10,
     "controllers": ["random", "fixed_power", "parametric_q", "parametric_q_priced"],
     "reference": "parametric_q",
     "figures": [
