@@ -15,6 +15,7 @@ from typing import Any
 
 from edgemarl.agents.api import Announcement, CentralController, Controller, Policy, Team
 from edgemarl.agents.playbook import Entry, Playbook
+from edgemarl.agents.uniform import uniform_team
 from edgemarl.envs.config import unknown_name
 from edgemarl.envs.registry import scenario_class
 from edgemarl.envs.scenario import Scenario
@@ -46,7 +47,9 @@ def _playbook(scenario: type[Scenario]) -> Playbook:
     if not isinstance(found, Playbook):
         raise ValueError(f"playbook '{target}' of scenario '{scenario.name}' is no edgemarl.agents.Playbook")
     further = {name: _installed_entry(entry) for name, entry in _installed(scenario.name).items()}
-    return replace(found, controllers={**further, **found.controllers})
+    uniform = Entry(uniform_team, "raw actions drawn uniformly from the action spaces of all agents", "baseline")
+    first = {name: found.controllers[name] for name in ("random",) if name in found.controllers}
+    return replace(found, controllers={**further, **first, "uniform": uniform, **found.controllers})
 
 
 def _installed(scenario: str) -> dict[str, EntryPoint]:

@@ -6,7 +6,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from edgemarl.envs.arrays import Array
-from edgemarl.envs.capabilities import Counterfactual, Foreseeing, Grouped, HybridActions, Masked, Portrait, Portrayed
+from edgemarl.envs.capabilities import (
+    Counterfactual,
+    Described,
+    Foreseeing,
+    Grouped,
+    HybridActions,
+    Masked,
+    Portrait,
+    Portrayed,
+    RowEntry,
+)
 from edgemarl.envs.config import config_class, quantity
 from edgemarl.envs.registry import make_scenario, register_scenario, scenario_class, scenario_names
 from edgemarl.envs.scenario import Parts, Role, Scenario, Signalling, Step, total_cost
@@ -26,6 +36,7 @@ __all__ = [
     "Array",
     "CentralEnv",
     "Counterfactual",
+    "Described",
     "Foreseeing",
     "Grouped",
     "HybridActions",
@@ -34,6 +45,7 @@ __all__ = [
     "Portrait",
     "Portrayed",
     "Role",
+    "RowEntry",
     "Scenario",
     "ScenarioParallelEnv",
     "Signalling",

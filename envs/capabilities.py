@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import gymnasium
 
 from edgemarl.envs.arrays import Array
+from edgemarl.envs.config import unknown_name
 from edgemarl.envs.scenario import Scenario
+
+T = TypeVar("T")
+
+
+CENTRAL = "central"
+"""Stands in place of a role where one controller decides for all from the global state."""
 
 
 class Masked(ABC):
@@ -19,6 +27,42 @@ class Masked(ABC):
     @abstractmethod
     def action_masks(self, state: Any, exogenous: Any) -> dict[str, Array]:
         """Role -> (B, n, choices) bool of the choices that make sense, for roles with a Discrete space that need it."""
+
+    @property
+    def constant_masks(self) -> dict[str, Array]:
+        """Role -> (n, choices) of `action_masks` where it is the same in every slot and cell; by default of no role."""
+        return {}
+
+
+@dataclass(frozen=True)
+class RowEntry:
+    """One number of a row or of a raw action.
+
+    Attributes:
+        name: of the quantity, with the agent that it is of where a row holds several.
+        unit: SI unit of the quantity, or "-".
+        scale: quantity that an entry of 1 stands for, in `unit`: quantity = entry x scale.
+        meaning: what the name does not say.
+    """
+
+    name: str
+    unit: str = "-"
+    scale: float = 1.0
+    meaning: str = ""
+
+
+class Described(ABC):
+    """It says what the numbers of rows and raw actions are, for whoever feeds a policy outside of this project."""
+
+    @property
+    @abstractmethod
+    def row_entries(self) -> dict[str, tuple[RowEntry, ...]]:
+        """Role -> the entries of its row, in order; `CENTRAL` -> those of the global state."""
+
+    @property
+    @abstractmethod
+    def action_entries(self) -> dict[str, tuple[RowEntry, ...]]:
+        """Role -> the entries of its raw action, in order; `CENTRAL` -> those of the joint action."""
 
 
 class Counterfactual(ABC):
@@ -34,7 +78,7 @@ class Counterfactual(ABC):
     def choice_rewards(self, state: Any, decisions: Any, exogenous: Any) -> dict[str, Array]:
         """Role -> (B, n, choices): the group's reward under each choice of an agent, all others' decisions fixed.
 
-        Entry a is what `step` would have paid the agent's group had it alone chosen a.
+        RowEntry a is what `step` would have paid the agent's group had it alone chosen a.
         """
 
 
@@ -107,6 +151,36 @@ class Portrayed(ABC):
 def masks_of(scenario: Scenario, state: Any, exogenous: Any) -> dict[str, Array]:
     """`Masked.action_masks`, or nothing where every choice makes sense."""
     return scenario.action_masks(state, exogenous) if isinstance(scenario, Masked) else {}
+
+
+def row_entries(scenario: Scenario, role: str) -> tuple[RowEntry, ...]:
+    """Entries of a role's row, or of the global state (`CENTRAL`); numbered where the scenario does not describe them.
+
+    Raises:
+        ValueError: a role that decides nothing.
+    """
+    if isinstance(scenario, Described):
+        return _of_role(scenario.row_entries, role)
+    spaces = {name: found.observation_space for name, found in scenario.roles.items()}
+    return _numbered(_of_role({**spaces, CENTRAL: scenario.global_state_space}, role), "entry")
+
+
+def action_entries(scenario: Scenario, role: str) -> tuple[RowEntry, ...]:
+    """Entries of a role's raw action, or of the joint one (`CENTRAL`); as `row_entries`."""
+    if isinstance(scenario, Described):
+        return _of_role(scenario.action_entries, role)
+    spaces = {name: found.action_space for name, found in scenario.roles.items()}
+    return _numbered(_of_role({**spaces, CENTRAL: scenario.central_space}, role), "action")
+
+
+def _of_role(found: Mapping[str, T], role: str) -> T:
+    if role not in found:
+        raise ValueError(unknown_name("role", role, found))
+    return found[role]
+
+
+def _numbered(space: gymnasium.Space[Any], name: str) -> tuple[RowEntry, ...]:
+    return tuple(RowEntry(f"{name}_{i}") for i in range(math.prod(space.shape or ())))
 
 
 def foreseen_roles(scenario: Scenario) -> tuple[str, ...]:

@@ -48,6 +48,7 @@ class CentralEnv(gymnasium.Env[Array, Any]):
 
     def step(self, action: Any) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         episode = self._episode
+        episode.started("step()")
         if self.hybrid:
             decisions = decode_hybrid(self.scenario, episode.state, batched(action), episode.exogenous)
         else:

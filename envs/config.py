@@ -5,8 +5,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import re
+import reprlib
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar, dataclass_transform, get_origin
+from decimal import Decimal, InvalidOperation
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, dataclass_transform, get_args, get_origin
 
 import pydantic
 import pydantic.dataclasses
@@ -23,6 +27,8 @@ who sets a quantity, also changes what happens: it plays in a network with its o
 """
 
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+ENTRIES_MAX = 10_000
+"""Most entries of a vector in a config."""
 
 
 def quantity(
@@ -39,6 +45,9 @@ def quantity(
     le: float | None = None,
 ) -> Any:
     """A field of a config: its default, unit, meaning, the paper's symbol and where the value comes from.
+
+    A number has a range that is physical, with both ends, so that whatever is computed from it stays finite. Entries of
+    a vector have theirs in the annotation, `tuple[Annotated[float, pydantic.Field(ge=0, le=1)], ...]`.
 
     Args:
         default: value used when the caller gives none; a tuple for a vector.
@@ -86,22 +95,94 @@ def config_class(cls: type[C]) -> type[C]:
 
 
 def _parsed(value: Any, cls: Any, name: str) -> Any:
-    """Command-line text of a vector or matrix, `1,2` or `[[1,0],[0,1]]`, as lists; anything else unchanged."""
-    if not isinstance(value, str) or get_origin(cls.__pydantic_fields__[name].annotation) is not tuple:
+    """Text as people write numbers and vectors, such as `1e6`, `16,16` or `[[1,0],[0,1]]`; anything else unchanged."""
+    kinds = _kinds(cls.__pydantic_fields__[name].annotation)
+    if isinstance(value, list | tuple) and len(value) > ENTRIES_MAX:
+        raise ValueError(f"{name} has {len(value)} entries: at most {ENTRIES_MAX} are legal")
+    if tuple in kinds and isinstance(value, int | float) and not kinds & {int, float, bool}:
+        return [value]
+    if not isinstance(value, str):
         return value
-    text = value.strip()
+    if int in kinds and float not in kinds and str not in kinds:
+        value = whole(value)
+    if tuple in kinds and str not in kinds:
+        return vector(value)
+    return value
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """Plain types that an annotation allows, without those of entries."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _kinds(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return set().union(*map(_kinds, get_args(annotation)))
+    return {origin or annotation}
+
+
+def whole(value: Any) -> Any:
+    """A whole number that is written as `1e6` or `1_000_000`, as an int; anything else unchanged.
+
+    Text that is no whole number, or one beyond 18 digits, is left for whoever checks types and ranges.
+    """
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e18:
+        return int(value)
+    if not isinstance(value, str) or len(value) > QUOTED:
+        return value
     try:
-        return json.loads(text if text.startswith("[") else f"[{text}]")
-    except json.JSONDecodeError:
-        return value  # the validator names the field and what is legal
+        number = Decimal(value.strip())
+    except InvalidOperation:
+        return value
+    if not number.is_finite() or number.adjusted() >= 18 or number != number.to_integral_value():
+        return value
+    return int(number)
+
+
+def vector(text: str) -> Any:
+    """Text of a vector or matrix as lists: `1,2`, `1 2`, `(1, 2)`, `[[1,0],[0,1]]`; anything else unchanged."""
+    if len(text) > ENTRIES_MAX * 25:
+        return text
+    bare = text.strip().replace("(", "[").replace(")", "]")
+    if "," not in bare:
+        bare = ",".join(bare.split())
+    bare = re.sub(r",(?=\s*(\]|$))", "", bare)  # (16,)
+    try:
+        return json.loads(bare if bare.startswith("[") and bare.endswith("]") else f"[{bare}]")
+    except (json.JSONDecodeError, RecursionError):
+        return text  # the validator names the field and what is legal
+
+
+QUOTED = 200
+"""Characters of the user's input that a message repeats at most."""
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, QUOTED, QUOTED
+
+
+def quoted(value: Any) -> str:
+    """A value of the user's for a message: as Python writes it, at most `QUOTED` characters, whatever it holds."""
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > QUOTED:
+        return f"a whole number of {value.bit_length()} bits"
+    try:
+        return cut(_SHORT.repr(value))
+    except ValueError:  # a number inside that Python does not write
+        return f"a {type(value).__name__}"
+
+
+def cut(text: str, limit: int = QUOTED) -> str:
+    """A text on one line, cut in the middle where it is longer than `limit`."""
+    line = " ".join(text[: 4 * limit].split()) if len(text) > 4 * limit else " ".join(text.split())
+    if len(line) <= limit and len(text) <= 4 * limit:
+        return line
+    return f"{line[: limit - 3]}..."
 
 
 def unknown_name(kind: str, name: str, known: Any) -> str:
     """The message for a name that does not exist: what is near, and all that is known."""
-    names = [str(k) for k in known]
-    near = difflib.get_close_matches(name, names, n=1)
+    names = [cut(str(k), 80) for k in known]
+    short = cut(str(name), 80)
+    near = difflib.get_close_matches(short, names, n=1)
     hint = f"; did you mean '{near[0]}'?" if near else "."
-    return f"unknown {kind} '{name}'{hint} Known: {', '.join(names)}"
+    return f"unknown {kind} '{short}'{hint} Known: {cut(', '.join(names), 20 * QUOTED)}"
 
 
 def names_of_part(config_type: Any, *parts: FieldPart) -> tuple[str, ...]:
@@ -146,27 +227,88 @@ def legal_range(info: FieldInfo) -> str:
         for key, sign in _BOUNDS.items()
         if hasattr(entry, key)
     ]
-    kind = getattr(info.annotation, "__name__", str(info.annotation)).replace("typing.", "")
-    if get_origin(info.annotation) is tuple:
-        kind = str(info.annotation)
-    if kind == "Literal" or "Literal[" in str(info.annotation):
-        return "one of " + ", ".join(repr(v) for v in getattr(info.annotation, "__args__", ()))
-    return " and ".join([kind, *bounds])
+    return " and ".join([kind_of(info.annotation), *bounds])
+
+
+def kind_of(annotation: Any) -> str:
+    """An annotation in words: `float`, `one of 'a', 'b'`, `numbers >= 0 and <= 1 with commas`."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        bounds = [f"{sign} {getattr(m, key):g}" for part in arguments[1:] for m in _metadata(part)
+                  for key, sign in _BOUNDS.items() if getattr(m, key, None) is not None]  # fmt: skip
+        return " and ".join([kind_of(arguments[0]), *bounds])
+    if origin is Literal:
+        return "one of " + ", ".join(repr(value) for value in arguments)
+    if origin in (Union, UnionType):
+        return " or ".join(kind_of(part) for part in arguments)
+    if origin is tuple:
+        several = "with commas" if arguments[-1] is Ellipsis else f"{len(arguments)} with a comma"
+        return f"{kind_of(arguments[0])}, {several}"
+    if annotation is type(None):
+        return "null"
+    return str(getattr(origin or annotation, "__name__", annotation)).replace("typing.", "")
+
+
+def range_of(config_type: Any, name: str) -> tuple[type, float | None, float | None] | None:
+    """Kind (int or float), least and largest value of a number, or of a vector's entries; None for other fields.
+
+    Args:
+        config_type: class made by `config_class`.
+        name: its field.
+    """
+    info: FieldInfo = config_type.__pydantic_fields__[name]
+    kinds = _numbers_in(info.annotation)
+    if not kinds:
+        return None
+    bounds = {key: getattr(entry, key) for entry in info.metadata for key in _BOUNDS if hasattr(entry, key)}
+    bounds = bounds or bounds_of(info.annotation)
+    return (float if float in kinds else int), bounds.get("ge"), bounds.get("le")
+
+
+def _numbers_in(annotation: Any) -> set[Any]:
+    """The types of number that an annotation holds, as entries too; none where it may also be something else."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _numbers_in(arguments[0])
+    if origin in (Union, UnionType, tuple):
+        return set().union(*(_numbers_in(part) for part in arguments if part not in (Ellipsis, type(None))))
+    return {annotation} if annotation in (int, float) else set()
+
+
+def bounds_of(annotation: Any) -> dict[str, float]:
+    """Bounds `ge`, `le`, `gt`, `lt` of an `Annotated` number, or of the entries of a vector."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        found = {key: getattr(m, key) for part in arguments[1:] for m in _metadata(part) for key in _BOUNDS
+                 if getattr(m, key, None) is not None}  # fmt: skip
+        return found or bounds_of(arguments[0])
+    for part in arguments:
+        if part is not Ellipsis and (found := bounds_of(part)):
+            return found
+    return {}
+
+
+def _metadata(part: Any) -> Any:
+    """What holds the bounds: the parts of a pydantic field, or the object itself."""
+    return part.metadata if isinstance(part, FieldInfo) else (part,)
 
 
 def _readable(error: ValidationError, cls: Any) -> str:
-    lines = []
+    lines: list[str] = []
+    told = set()
     for entry in error.errors():
         name = str(entry["loc"][0]) if entry["loc"] else cls.__name__
         info = cls.__pydantic_fields__.get(name)
         if info is None:  # a check over several fields
             lines.append(str(entry["ctx"]["error"]) if "ctx" in entry else entry["msg"])
             continue
+        if name in told:  # a field that may be of several types is told once
+            continue
+        told.add(name)
         if entry["type"] == "value_error":  # a field's own check, which writes the whole sentence
             lines.append(str(entry["ctx"]["error"]))
             continue
         unit = (info.json_schema_extra or {}).get("unit", "-")
-        lines.append(
-            f"{name} = {entry['input']!r}{'' if unit == '-' else ' ' + unit} is not legal: must be {legal_range(info)}"
-        )
+        value = quoted(entry["input"]) + ("" if unit == "-" else f" {unit}")
+        lines.append(f"{name} = {value} is not legal: must be {legal_range(info)}")
     return "; ".join(lines)

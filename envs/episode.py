@@ -18,6 +18,11 @@ class Episode:
         self._rng: np.random.Generator | None = None
         self.trace: Any = None
 
+    def started(self, what: str) -> None:
+        """Raise `ValueError` unless there was a `reset()` before what is asked for now."""
+        if self.trace is None:
+            raise ValueError(f"{what} before reset(): call reset() first")
+
     def reset(self, seed: int | None, options: Mapping[str, Any] | None) -> None:
         """Draw a trace (from `seed`, or on from the last one), or replay `options["trace"]`, one cell of any length."""
         if seed is not None or self._rng is None:

@@ -79,6 +79,7 @@ class ScenarioParallelEnv(ParallelEnv[str, Array, Any]):  # type: ignore[misc] #
     def step(
         self, actions: dict[str, Any]
     ) -> tuple[dict[str, Array], dict[str, float], dict[str, bool], dict[str, bool], dict[str, Any]]:
+        self._episode.started("step()")
         if not self.agents:
             raise ValueError("the episode is over: call reset() first")
         for name in actions:
@@ -108,6 +109,7 @@ class ScenarioParallelEnv(ParallelEnv[str, Array, Any]):  # type: ignore[misc] #
 
     def state(self) -> Array:
         """Global state (D,) float32 for a centralized critic."""
+        self._episode.started("state()")
         values: Array = self.scenario.global_state(self._episode.state, self._episode.exogenous)[0]
         return values
 
@@ -115,6 +117,7 @@ class ScenarioParallelEnv(ParallelEnv[str, Array, Any]):  # type: ignore[misc] #
         """Draw the cell; an RGB array (H, W, 3) uint8 with `rgb_array`, a window with `human`."""
         if self.render_mode is None:
             raise ValueError("render() needs render_mode='rgb_array' or 'human'")
+        self._episode.started("render()")
         from edgemarl.envs.render import Canvas  # matplotlib is only imported when something is drawn
 
         if self._canvas is None:

@@ -23,7 +23,15 @@ from gymnasium.utils.env_checker import check_env
 from pettingzoo.test import parallel_api_test, parallel_seed_test
 
 from edgemarl.envs.arrays import Array
-from edgemarl.envs.capabilities import Foreseeing, masks_of
+from edgemarl.envs.capabilities import (
+    CENTRAL,
+    Described,
+    Foreseeing,
+    Masked,
+    action_entries,
+    masks_of,
+    row_entries,
+)
 from edgemarl.envs.central import CentralEnv
 from edgemarl.envs.parallel import ScenarioParallelEnv
 from edgemarl.envs.scenario import Scenario, total_cost
@@ -136,6 +144,12 @@ class ScenarioTests:
             for name, mask in masks_of(scenario, state, exogenous).items():
                 assert mask.any(axis=-1).all(), f"role {name} has an agent without a legal choice"
 
+    def test_what_is_asked_before_reset_says_so(self) -> None:
+        env = ScenarioParallelEnv(self.make(), render_mode="rgb_array")
+        for ask in (env.state, env.render, lambda: env.step({}), lambda: CentralEnv(self.make()).step(0)):
+            with refused(r"reset\(\)"):
+                ask()
+
     def test_ledger_sums_to_the_objective(self) -> None:
         scenario = self.make()
         trace = scenario.sample_trace(np.random.default_rng(0), 2, SLOTS)
@@ -199,6 +213,28 @@ class ScenarioTests:
             assert found.shape[:3] == (SLOTS + 1, 3, scenario.roles[role].count)
             assert found.dtype == np.float32 and np.isfinite(found).all()
             np.testing.assert_array_equal(scenario.outlook(trace.select([1]))[role][:, 0], found[:, 1])
+
+    def test_constant_masks_are_the_masks_of_every_slot(self) -> None:
+        scenario = self.make()
+        if not isinstance(scenario, Masked):
+            return
+        trace = scenario.sample_trace(np.random.default_rng(0), 2, SLOTS)
+        for state, exogenous, *_ in play(scenario, trace, 1, SLOTS):
+            found = scenario.action_masks(state, exogenous)
+            for role, mask in scenario.constant_masks.items():
+                np.testing.assert_array_equal(found[role], np.broadcast_to(mask, found[role].shape), err_msg=role)
+
+    def test_every_number_of_rows_and_actions_has_a_name(self) -> None:
+        scenario = self.make()
+        spaces = {name: (role.observation_space, role.action_space) for name, role in scenario.roles.items()}
+        spaces[CENTRAL] = (scenario.global_state_space, scenario.central_space)
+        for role, (rows, actions) in spaces.items():
+            for space, entries in ((rows, row_entries(scenario, role)), (actions, action_entries(scenario, role))):
+                assert len(entries) == np.prod(space.shape or (), dtype=int), role
+                assert len({entry.name for entry in entries}) == len(entries), role
+                assert all(np.isfinite(entry.scale) and entry.scale > 0 for entry in entries), role
+        if isinstance(scenario, Described):
+            assert set(scenario.row_entries) == set(scenario.action_entries) == set(spaces)
 
     def test_actions_outside_their_space(self) -> None:
         scenario = self.make()

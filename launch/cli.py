@@ -16,6 +16,9 @@ from typer.core import TyperGroup
 
 import edgemarl
 from edgemarl.launch import interrupt
+from edgemarl.launch.replay_options import replay_command
+from edgemarl.launch.surroundings import harmless_surroundings
+from edgemarl.launch.whole_numbers import whole_number, whole_number_from_0, whole_number_from_1
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -30,6 +33,9 @@ EXTRAS = {
     "onnxruntime": "export", "optuna": "tune", "cvxpy": "test",
 }  # fmt: skip
 """Packages that the plain installation lacks -> the extra that brings them."""
+
+MESSAGE = 6000
+"""Characters of an error message at most."""
 
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a config field.")]
 Training = Annotated[
@@ -54,8 +60,12 @@ def _seeds_of_old(given: str | None) -> None:
 
 
 OldSeeds = Annotated[str | None, typer.Option("--seeds", hidden=True, callback=_seeds_of_old)]
-Concurrent = Annotated[int, typer.Option(help="Processes that train and play at once.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.")]
+Concurrent = Annotated[
+    int, typer.Option(parser=whole_number, metavar="INTEGER", help="Processes that train and play at once.")
+]
+Seed = Annotated[
+    int, typer.Option("--seed", parser=whole_number_from_0, metavar="INTEGER", help="Seed of everything that is drawn.")
+]
 
 
 def _version(asked: bool) -> None:
@@ -92,12 +102,23 @@ def compare_command(
     trace: Annotated[Path | None, typer.Option(help="Trace file that replaces the sampled traces.")] = None,
     ignore: Ignore = None,
     cells_from: Annotated[
-        int | None, typer.Option(metavar="SLOTS", help="Play every stretch of so many slots as a network of its own.")
+        int | None,
+        typer.Option(
+            parser=whole_number, metavar="SLOTS", help="Play every stretch of so many slots as a network of its own."
+        ),
     ] = None,
     train_share: TrainShare = None,
-    networks: Annotated[int | None, typer.Option(help="Number of networks, each drawn on its own.")] = None,
-    slots: Annotated[int | None, typer.Option(help="Slots that are played.")] = None,
-    warmup: Annotated[int | None, typer.Option(help="Slots at the start that are left out of the means.")] = None,
+    networks: Annotated[
+        int | None,
+        typer.Option(parser=whole_number, metavar="INTEGER", help="Number of networks, each drawn on its own."),
+    ] = None,
+    slots: Annotated[
+        int | None, typer.Option(parser=whole_number, metavar="INTEGER", help="Slots that are played.")
+    ] = None,
+    warmup: Annotated[
+        int | None,
+        typer.Option(parser=whole_number, metavar="INTEGER", help="Slots at the start that are left out of the means."),
+    ] = None,
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
     seed: Seed = 0,
@@ -135,10 +156,18 @@ def scale_command(
     trained_at: Annotated[
         str | None, typer.Option(help="Sizes at which learners are trained once more, to be played at all sizes.")
     ] = None,
-    agent_steps: Annotated[int | None, typer.Option(help="Training budget of a run: decisions of agents.")] = None,
+    agent_steps: Annotated[
+        int | None,
+        typer.Option(parser=whole_number, metavar="INTEGER", help="Training budget of a run: decisions of agents."),
+    ] = None,
     minutes: Annotated[float | None, typer.Option(help="Training ends after this time, if not before.")] = None,
-    training_seeds: Annotated[int, typer.Option(help="Training seeds of each trained controller.")] = 1,
-    networks: Annotated[int | None, typer.Option(help="Networks to compare on, each drawn on its own.")] = None,
+    training_seeds: Annotated[
+        int, typer.Option(parser=whole_number, metavar="INTEGER", help="Training seeds of each trained controller.")
+    ] = 1,
+    networks: Annotated[
+        int | None,
+        typer.Option(parser=whole_number, metavar="INTEGER", help="Networks to compare on, each drawn on its own."),
+    ] = None,
     within: Annotated[float, typer.Option(help="Percent above the reference that `time to` asks for.")] = 10.0,
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results; finished ones are kept.")] = None,
@@ -192,7 +221,9 @@ def train_command(
     control: Annotated[str | None, typer.Option(help="decentralized or central.")] = None,
     policies: Annotated[str | None, typer.Option(help="shared (one per role) or independent (one per agent).")] = None,
     reward: Annotated[str | None, typer.Option(help="Reward mode of the scenario, such as local or team.")] = None,
-    agent_steps: Annotated[int | None, typer.Option(help="Budget: decisions of learned agents.")] = None,
+    agent_steps: Annotated[
+        int | None, typer.Option(parser=whole_number, metavar="INTEGER", help="Budget: decisions of learned agents.")
+    ] = None,
     training: Training = None,
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; a run that is there goes on.")] = None,
@@ -218,26 +249,7 @@ def train_command(
     return runs.train_command(config, folder, storage, fresh, wandb)
 
 
-@app.command("replay")
-def replay_command(
-    controller: Annotated[str, typer.Argument(metavar="RUN|NAME", help="Training run, or a controller's name.")],
-    other: Annotated[str | None, typer.Argument(metavar="RUN|NAME", help="Another one, beside it.")] = None,
-    scenario: Annotated[str | None, typer.Option(help="Scenario; default: that of the run or the trace file.")] = None,
-    out: Annotated[Path, typer.Option(help="File to write: .gif, .html (a player), .mp4 (needs ffmpeg).")] = Path(
-        "replay.gif"
-    ),
-    slots: Annotated[int, typer.Option(help="Slots that are shown.")] = 60,
-    first: Annotated[int, typer.Option(help="Slots that are played before, for those who learn online.")] = 0,
-    trace: Annotated[Path | None, typer.Option(help="Trace file whose first cell is played.")] = None,
-    fps: Annotated[float, typer.Option(help="Slots per second.")] = 5.0,
-    settings: Settings = None,
-    seed: Seed = 0,
-) -> None:
-    """Show an episode as a moving picture: one controller, or two side by side on the same trace."""
-    from edgemarl.launch.commands.replay import replay_command as play
-
-    names = [controller] if other is None else [controller, other]
-    play(names, scenario, out, slots, first, trace, settings or [], seed, fps)
+app.command("replay")(replay_command)
 
 
 @app.command("export")
@@ -255,7 +267,10 @@ def export_command(
 @app.command("reproduce")
 def reproduce_command(
     scenario: Annotated[str, typer.Argument(help="Scenario whose presets are run.")],
-    networks: Annotated[int | None, typer.Option(help="Number of networks, each drawn on its own.")] = None,
+    networks: Annotated[
+        int | None,
+        typer.Option(parser=whole_number, metavar="INTEGER", help="Number of networks, each drawn on its own."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder; each preset has its own in it.")] = Path("results"),
     seed: Seed = 0,
     seeds: OldSeeds = None,
@@ -320,7 +335,9 @@ def profile_command(
     inputs: Annotated[list[str], typer.Option("--input", metavar="C,H,W[:TYPE]", help="Shape of an input, no batch.")],
     csv: Annotated[Path | None, typer.Option(help="Write only the layer table, to this file.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of table and picture.")] = None,
-    repeats: Annotated[int, typer.Option(help="Runs of the time measurement; 0: none.")] = 5,
+    repeats: Annotated[
+        int, typer.Option(parser=whole_number, metavar="INTEGER", help="Runs of the time measurement; 0: none.")
+    ] = 5,
     energy_budget_j: Annotated[float, typer.Option(help="Energy budget of a device per slot, J.")] = 0.05,
     memory_budget_bytes: Annotated[float, typer.Option(help="Memory budget of a device, B.")] = 1e8,
     settings: Settings = None,
@@ -344,15 +361,23 @@ def sweep_command(
     sizes: Annotated[
         list[str] | None, typer.Option("--sizes", metavar="FIELD=V1,V2", help="Config field that takes these values.")
     ] = None,
-    training_seeds: Annotated[int, typer.Option(min=1, help="Training seeds of each.")] = 3,
-    agent_steps: Annotated[int | None, typer.Option(help="Budget of a run: decisions of learned agents.")] = None,
+    training_seeds: Annotated[
+        int, typer.Option(parser=whole_number_from_1, metavar="INTEGER", help="Training seeds of each.")
+    ] = 3,
+    agent_steps: Annotated[
+        int | None,
+        typer.Option(parser=whole_number, metavar="INTEGER", help="Budget of a run: decisions of learned agents."),
+    ] = None,
     training: Training = None,
     settings: Settings = None,
     out: Annotated[Path, typer.Option(help="Folder of the runs; finished ones are kept, others go on.")] = Path(
         "runs/sweep"
     ),
     storage: Storage = None,
-    concurrent: Annotated[int | None, typer.Option(min=1, help="Runs at once; default: what the CPUs allow.")] = None,
+    concurrent: Annotated[
+        int | None,
+        typer.Option(parser=whole_number_from_1, metavar="INTEGER", help="Runs at once; default: what the CPUs allow."),
+    ] = None,
     seeds: OldSeeds = None,
 ) -> int:
     """Train controllers over seeds and sizes through Ray Tune; the curves of all runs in one sweep.parquet."""
@@ -369,7 +394,9 @@ def preflight_command(
     runtime_env: Annotated[
         Path | None, typer.Option(help="Runtime environment of the job, such as launch/cluster/runtime_env.yaml.")
     ] = None,
-    largest: Annotated[int, typer.Option(min=0, help="Name this many of the largest files.")] = 5,
+    largest: Annotated[
+        int, typer.Option(parser=whole_number_from_0, metavar="INTEGER", help="Name this many of the largest files.")
+    ] = 5,
 ) -> None:
     """Say what `ray job submit` would upload and how large it is; fails if Ray would refuse it."""
     from edgemarl.launch.commands.preflight import preflight
@@ -387,7 +414,9 @@ def profile_pruning_command(
         str, typer.Option(metavar="MODULE:NAME|FILE.py:NAME", help="Returns test batches, or (train, test); it is run.")
     ],
     rates: Annotated[str, typer.Option(help="Pruning rates, with commas.")] = "0.1,0.3,0.5,0.7,0.8,0.9",
-    epochs: Annotated[int, typer.Option(help="Training after pruning, passes over the data.")] = 0,
+    epochs: Annotated[
+        int, typer.Option(parser=whole_number, metavar="INTEGER", help="Training after pruning, passes over the data.")
+    ] = 0,
     learning_rate: Annotated[float, typer.Option(help="Of that training.")] = 1e-3,
     out: Annotated[Path, typer.Option(help="YAML file to write, a preset for compare.")] = Path("pruning.yaml"),
     seed: Seed = 0,
@@ -404,7 +433,7 @@ def profile_pruning_command(
 @check_app.command("pendulum")
 def check_pendulum_command(
     algorithm: Annotated[str, typer.Argument(help="ddpg or td3.")],
-    steps: Annotated[int, typer.Option(min=1, help="Env steps.")] = 10_000,
+    steps: Annotated[int, typer.Option(parser=whole_number_from_1, metavar="INTEGER", help="Env steps.")] = 10_000,
     seed: Seed = 0,
 ) -> None:
     """Train on Gymnasium's Pendulum-v1, whose returns are published (-150 to -200)."""
@@ -415,9 +444,13 @@ def check_pendulum_command(
 
 @check_app.command("parity")
 def check_parity_command(
-    training_seeds: Annotated[int, typer.Option(help="Runs of each side.")] = 5,
-    agent_steps: Annotated[int, typer.Option(min=1, help="Decisions of devices per run.")] = 320_000,
-    devices: Annotated[int, typer.Option(min=1, help="Devices of the network.")] = 20,
+    training_seeds: Annotated[int, typer.Option(parser=whole_number, metavar="INTEGER", help="Runs of each side.")] = 5,
+    agent_steps: Annotated[
+        int, typer.Option(parser=whole_number_from_1, metavar="INTEGER", help="Decisions of devices per run.")
+    ] = 320_000,
+    devices: Annotated[
+        int, typer.Option(parser=whole_number_from_1, metavar="INTEGER", help="Devices of the network.")
+    ] = 20,
     out: Annotated[Path, typer.Option(help="Folder of the policies; finished ones are kept.")] = Path(
         "results/learning_parity"
     ),
@@ -432,8 +465,10 @@ def check_parity_command(
 def trace_sample_command(
     scenario: Annotated[str, typer.Option(help="Scenario whose random processes draw.")],
     out: Annotated[Path, typer.Option(help="File to write: .parquet or .csv.")],
-    cells: Annotated[int, typer.Option(help="Independent networks.")] = 1,
-    slots: Annotated[int | None, typer.Option(help="Steps; default: an episode.")] = None,
+    cells: Annotated[int, typer.Option(parser=whole_number, metavar="INTEGER", help="Independent networks.")] = 1,
+    slots: Annotated[
+        int | None, typer.Option(parser=whole_number, metavar="INTEGER", help="Steps; default: an episode.")
+    ] = None,
     settings: Settings = None,
     seed: Seed = 0,
 ) -> None:
@@ -471,8 +506,14 @@ def trace_import_command(
     aggregate: Annotated[str | None, typer.Option(help="Of the samples of a slot: mean, last, max, min.")] = None,
     fill: Annotated[str | None, typer.Option(help="A slot without sample: hold, interpolate, none.")] = None,
     counts: Annotated[str | None, typer.Option(help="More tasks than a slot takes: spread, refuse.")] = None,
-    deal: Annotated[int | None, typer.Option(help="Deal tasks to so many agents by what --agent says.")] = None,
-    devices: Annotated[int | None, typer.Option(help="Agents of a network; default: all in one.")] = None,
+    deal: Annotated[
+        int | None,
+        typer.Option(parser=whole_number, metavar="INTEGER", help="Deal tasks to so many agents by what --agent says."),
+    ] = None,
+    devices: Annotated[
+        int | None,
+        typer.Option(parser=whole_number, metavar="INTEGER", help="Agents of a network; default: all in one."),
+    ] = None,
     power_dbm: Annotated[float | None, typer.Option(help="Power that was sent in the measured band.")] = None,
     noise_dbm: Annotated[float | None, typer.Option(help="Noise in the measured band.")] = None,
     bandwidth_hz: Annotated[float | None, typer.Option(help="Band that carried a throughput.")] = None,
@@ -521,6 +562,7 @@ def main(arguments: list[str] | None = None) -> None:
     words = sys.argv[1:] if arguments is None else arguments
     if arguments is None:
         interrupt.raise_interrupts()
+        harmless_surroundings()
     try:
         code = _exit_code(words)
     except KeyboardInterrupt:
@@ -559,5 +601,7 @@ def program() -> list[str]:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    sys.stderr.write("edgemarl: " + " ".join(message.split()) + "\n")
+    from edgemarl.envs.config import cut
+
+    sys.stderr.write(f"edgemarl: {cut(message, MESSAGE)}\n")
     sys.exit(code)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -15,16 +14,18 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from edgemarl.launch.console import plain_console
+
 
 class Bars:
     """`with Bars() as bars: bars(text, done, total)`; a finished line stays with its time."""
 
     def __init__(self) -> None:
-        console = Console(stderr=True)
+        console = plain_console(stderr=True)
         note = [TextColumn("{task.fields[note]}", markup=False)] if console.is_terminal else []
         self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(),
-            TimeRemainingColumn(compact=True), *note, console=console, refresh_per_second=4,
+            TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn(),
+            TimeElapsedColumn(), TimeRemainingColumn(compact=True), *note, console=console, refresh_per_second=4,
         )  # fmt: skip
         self._tasks: dict[str, TaskID] = {}
 

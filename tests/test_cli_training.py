@@ -85,7 +85,10 @@ def test_a_run_is_exported_for_a_device(tmp_path: Path, capsys: pytest.CaptureFi
     expected = TrainedPolicy.load(path / "policy" / "device.pt").act(rows.numpy(), np.random.default_rng(0))
     np.testing.assert_allclose(actions, expected, atol=1e-5)
     assert sorted(file.name for file in (path / "export").iterdir()) == ["device.ts", "server.ts"]
-    assert "observations float32 (M, 7) of role 'device'" in capsys.readouterr().out
+    assert (
+        "role 'device' of 'sequential_offloading': observations float32 (M, 7) -> actions float32 (M, 2)"
+        in capsys.readouterr().out
+    )
 
 
 def test_what_cannot_be_exported_is_said_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,6 +25,8 @@ QUEUE_DECIMALS = 5
 """A float32 row gives a queue of 40 tasks to 2.4e-6 tasks; rounding to 1e-5 restores the exact multiples."""
 QUEUE_ERROR_TASKS = 1e-5
 SERVER_RATES = 51
+WORK_TASKS_MAX = 1000
+"""Most tasks of a block that the choices of a controller cover."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +82,19 @@ def work_set(config: SequentialOffloadingConfig, kind: str = "grid", even_fracti
         even_fraction: offloaded part of a task in (0, 1).
 
     Raises:
-        ValueError: unknown kind, fraction outside (0, 1).
+        ValueError: unknown kind, fraction outside (0, 1), a device that works off thousands of tasks in a block.
     """
     if kind not in WORK_KINDS:
         raise ValueError(unknown_name("work set", kind, WORK_KINDS))
     if not 0.0 < even_fraction < 1.0:
         raise ValueError(f"even_fraction = {even_fraction!r} task is not legal: must be > 0 and < 1")
-    limit = config.device_work_cycles_max / config.task_cycles + 1e-9
+    held = config.device_queue_tasks_max + config.slots_per_block  # more is never there to be worked off
+    limit = min(config.device_work_cycles_max / config.task_cycles, held) + 1e-9
+    if limit > WORK_TASKS_MAX:
+        raise ValueError(
+            f"a device can work off {limit:.0f} tasks in a block, more than the {WORK_TASKS_MAX} that a controller's "
+            "tables hold: raise task_cycles, or lower device_queue_tasks_max, device_cpu_hz_max or slot_s"
+        )
     whole = np.arange(int(limit) + 1, dtype=np.float64)
     amounts = {
         "grid": np.concatenate([np.arange(int(10 * limit) + 1) / 10.0, whole + SLIVER_TASKS]),

@@ -71,7 +71,7 @@ def _vi(name: str) -> Callable[[Scenario], Policy]:
 
 
 _CONTROLLERS: dict[str, Entry] = {
-    "random": Entry(_team("random", RandomDevice), "random residual at full effort; server learns", "baseline"),
+    "random": Entry(_team("random", RandomDevice), "a rule: any residual, full effort; server learns", "baseline"),
     "local": Entry(_team("local", _DEVICES["local"]), "never offloads; how much work is learned", "baseline"),
     "binary": Entry(_team("binary", _DEVICES["binary"]), "a whole task or nothing is offloaded, learned", "baseline"),
     "even": Entry(_team("even", _DEVICES["even"]), "half a task or nothing is offloaded, learned", "baseline"),

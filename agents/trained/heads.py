@@ -55,6 +55,14 @@ class Head(ABC):
     def graph(self, parameters: torch.Tensor) -> torch.Tensor:
         """Greedy raw actions as one differentiable graph, for export."""
 
+    @abstractmethod
+    def output(self) -> tuple[str, tuple[int, ...]]:
+        """Type and shape of one action that `graph` gives."""
+
+    @abstractmethod
+    def meaning(self) -> str:
+        """What the numbers are that `graph` gives, in a few words."""
+
     def masked(self, parameters: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         """Parameters without the choices that a mask (..., outputs) forbids; heads without choices ignore it."""
         return parameters
@@ -105,7 +113,13 @@ class Box(Head):
         mean = parameters[..., : self.outputs]
         unit = torch.tanh(mean) if self.tanh else torch.clamp(mean, -1.0, 1.0)
         low, high = (torch.tensor(bound.tolist()) for bound in (self.low, self.high))
-        return low + (unit + 1.0) / 2.0 * (high - low)
+        return _shaped(low + (unit + 1.0) / 2.0 * (high - low), self.shape)
+
+    def output(self) -> tuple[str, tuple[int, ...]]:
+        return "float32", self.shape
+
+    def meaning(self) -> str:
+        return f"numbers within {_range(self.low, self.high)}"
 
 
 class Choice(Head):
@@ -144,6 +158,15 @@ class Choice(Head):
         picks = [torch.argmax(part, dim=-1) + first for part, first in zip(parts, self.start, strict=True)]
         return picks[0] if self.single else torch.stack(picks, dim=-1)
 
+    def output(self) -> tuple[str, tuple[int, ...]]:
+        return "int64", () if self.single else (len(self.choices),)
+
+    def meaning(self) -> str:
+        bounds = [(first, first + n - 1) for first, n in zip(self.start, self.choices, strict=True)]
+        alike = bounds[:1] if len(set(bounds)) == 1 else bounds
+        each = "an index" if self.single else "indices"
+        return f"{each} from " + ", ".join(f"{low} to {high}" for low, high in alike)
+
     def masked(self, parameters: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         if mask is None:
             return parameters
@@ -172,7 +195,14 @@ class Grid(Choice):
         return super().loss(parameters, nearest.reshape(parameters.shape[:-1]))
 
     def graph(self, parameters: torch.Tensor) -> torch.Tensor:
-        return torch.tensor(self.points.astype(np.float32))[torch.argmax(parameters, dim=-1)]
+        return _shaped(torch.tensor(self.points.astype(np.float32))[torch.argmax(parameters, dim=-1)], self.shape)
+
+    def output(self) -> tuple[str, tuple[int, ...]]:
+        return "float32", self.shape
+
+    def meaning(self) -> str:
+        low, high = self.points.min(axis=0), self.points.max(axis=0)
+        return f"one of {len(self.points)} points within {_range(low, high)}"
 
 
 class Hybrid(Head):
@@ -199,6 +229,25 @@ class Hybrid(Head):
 
     def graph(self, parameters: torch.Tensor) -> torch.Tensor:
         return self.action.execute(self.action.relax(parameters, None))
+
+    def output(self) -> tuple[str, tuple[int, ...]]:
+        return "float32", (self.action_size,)
+
+    def meaning(self) -> str:
+        what = {"binary": "bits", "choice": "indices", "simplex": "shares", "box": "numbers", "constant": "constants"}
+        return ", ".join(f"{part.entries} {what[part.kind]} {part.name}" for part in self.action.parts)
+
+
+def _shaped(flat: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """Actions (..., a) in the shape of the space."""
+    return flat if len(shape) == 1 else flat.reshape(*flat.shape[:-1], *shape)
+
+
+def _range(low: Array, high: Array) -> str:
+    """Bounds as text, one pair where all entries have the same."""
+    if (low == low[0]).all() and (high == high[0]).all():
+        return f"[{low[0]:g}, {high[0]:g}]"
+    return "bounds of each entry"
 
 
 def head_of(spec: NetworkSpec) -> Head:

@@ -21,15 +21,13 @@ from edgemarl.agents.trained.networks import PolicyNetwork
 from edgemarl.agents.trained.priced_network import PricedQNetwork
 from edgemarl.agents.trained.spec import NetworkSpec, network_spec
 from edgemarl.envs.arrays import Array
+from edgemarl.envs.capabilities import CENTRAL as CENTRAL
 from edgemarl.envs.capabilities import decode_hybrid, hybrid_space
 from edgemarl.envs.files import replacing
 from edgemarl.envs.scenario import Parts, Scenario
 from edgemarl.envs.spaces import split_action
 
 FORMAT = 1
-CENTRAL = "central"
-"""The role name of a policy that decides for all agents from the global state."""
-
 
 ActingNetwork = PolicyNetwork | PricedQNetwork
 """What a policy file holds: observation rows -> parameters of the action distribution."""
@@ -194,11 +192,18 @@ class NetworkCentralController(CentralController):
 
 
 class GreedyAction(nn.Module):
-    """Observation rows -> raw actions, as one graph to export: float32 (M, d) or (M, n, d) in, actions out."""
+    """Observation rows -> raw actions, as one graph to export.
 
-    def __init__(self, network: ActingNetwork) -> None:
+    Args:
+        network: of the policy.
+        mask: (choices,), or (n, choices) with one network per agent, of the choices that make sense in every slot.
+    """
+
+    def __init__(self, network: ActingNetwork, mask: Array | None = None) -> None:
         super().__init__()
         self.network = network
+        self.register_buffer("mask", None if mask is None else torch.from_numpy(np.array(mask, bool)))
 
-    def forward(self, observations: torch.Tensor) -> torch.Tensor:
-        return self.network.head.graph(self.network(observations))
+    def forward(self, observations: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Raw actions of rows float32 (M, d) or (M, n, d), among the choices of a mask bool (M, c) or (M, n, c)."""
+        return self.network.head.graph(self.network(observations, self.mask if mask is None else mask))

@@ -70,7 +70,7 @@ class PricedQNetwork(nn.Module):
 
     def forward(self, rows: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """(..., choices) values of rows (..., d) at each row's own candidate."""
-        return self.values(rows, self.candidates(rows))
+        return self.head.masked(self.values(rows, self.candidates(rows)), mask)
 
     def costs(self, rows: torch.Tensor) -> torch.Tensor:
         """(..., C) estimated cost of each candidate, up to a constant."""

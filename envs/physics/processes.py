@@ -5,9 +5,12 @@ Every function draws from the generator it is given, in one call, so the order o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from edgemarl.envs.arrays import Array
+from edgemarl.envs.config import quoted
 
 
 def uniform_disc_distance_m(rng: np.random.Generator, count: int, distance_m_min: float, radius_m: float) -> Array:
@@ -90,14 +93,17 @@ def fitted_channel(series: Array, states: int) -> tuple[Array, Array]:
     return gains, counts / counts.sum(axis=1, keepdims=True)
 
 
-def check_transition(transition: Array, states: int) -> None:
+def check_transition(transition: Sequence[Sequence[float]], states: int) -> None:
     """Raise `ValueError` unless the field channel_transition is a stochastic matrix (states, states)."""
+    if len(transition) != states or any(len(row) != states for row in transition):
+        raise ValueError(
+            f"channel_transition = {quoted(transition)} is not legal: must have {states} rows of {states} entries, one "
+            "per entry of channel_gains"
+        )
     p = np.asarray(transition, np.float64)
-    if p.shape != (states, states):
-        raise ValueError(f"channel_transition has shape {p.shape}, must be {(states, states)}: one row per state")
     if (p < 0.0).any() or (np.abs(p.sum(axis=1) - 1.0) > 1e-9).any():
         raise ValueError(
-            f"channel_transition = {p.tolist()} is not legal: entries must be >= 0 and every row must sum to 1"
+            f"channel_transition = {quoted(p.tolist())} is not legal: entries must be >= 0 and every row must sum to 1"
         )
 
 

@@ -32,6 +32,12 @@ def path_loss_db(distance_m: Any, db_at_1m: float, db_per_decade: float) -> Arra
     return np.asarray(db_at_1m + db_per_decade * np.log10(distance_m))
 
 
+def passive(power_gain: Any) -> Array:
+    """Power gains of a link, any shape, none above 1: no more arrives than was sent, however near the devices are."""
+    result: Array = np.minimum(power_gain, 1.0)
+    return result
+
+
 def shannon_rate_bps(bandwidth_hz: Any, gain_per_w: Any, power_w: Any, snr_gap: float = 1.0) -> Array:
     """Rate B log2(1 + h p / Gamma) in bit/s (sequential_offloading paper, eq. 3)."""
     return np.asarray(bandwidth_hz * np.log2(1.0 + np.asarray(gain_per_w) * power_w / snr_gap))

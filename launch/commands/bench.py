@@ -6,11 +6,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from edgemarl.envs.config import unknown_name
 from edgemarl.envs.files import replacing
+from edgemarl.launch.console import plain_console
 from edgemarl.launch.progress import Bars
 from edgemarl.launch.report.numerals import significant
 from edgemarl.marl.benchmarks import GROUPS, load_group
@@ -46,7 +46,7 @@ def bench(json_file: Path | None, only: Sequence[str]) -> None:
     table = Table("benchmark", "value")
     for key, value in found.items():
         table.add_row(key, significant(value))
-    Console().print(table)
+    plain_console().print(table)
 
 
 def _check_writable(path: Path) -> None:

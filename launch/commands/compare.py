@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgemarl.envs.registry import scenario_class
+from edgemarl.launch.console import wide_console
 from edgemarl.launch.experiment.calculations import calculate
+from edgemarl.launch.experiment.place import free_folder, holds_others
 from edgemarl.launch.experiment.plan import load_preset, make_plan, parse_overrides, preset_names, scenario_preset
 from edgemarl.launch.experiment.played import TraceFile, file_scenario
 from edgemarl.launch.experiment.run import Experiment
 from edgemarl.launch.progress import Bars
-from edgemarl.launch.report.tables import calculation_table, terminal_table, wide_console
+from edgemarl.launch.report.tables import calculation_table, terminal_table
 
 
 def compare(
@@ -34,7 +36,13 @@ def compare(
         named, chosen, overrides=parse_overrides(settings), seed=seed, networks=networks, chosen=names, trace=trace,
         slots=slots, warmup=warmup, quarter_warmup=preset is None,
     )  # fmt: skip
-    folder = out or Path("results") / named.removesuffix(".yaml")
+    default = Path("results") / named.removesuffix(".yaml")
+    folder = out or free_folder(default, plan)
+    remarks = []
+    if folder != (out or default):
+        remarks.append(f"{default} holds results of other settings, which are kept; these are in {folder}")
+    if out is not None and holds_others(out, plan):
+        remarks.append(f"{out} held the report of other settings, which this one replaces; their results are kept")
     with Bars() as bars:
         experiment = Experiment(plan, folder, bars)
         calculated = calculate(plan, experiment.store, bars)
@@ -52,10 +60,14 @@ def compare(
     for table in calculated:
         console.print(calculation_table(table))
     if experiment.played is not None and trace is not None:
-        console.print(f"trace {trace.path}: {'; '.join(experiment.played.sentences())}.", soft_wrap=True, markup=False)
+        console.print(f"trace {trace.path}: {'; '.join(experiment.played.sentences())}.", soft_wrap=True)
     if experiment.reused:
-        console.print(f"{experiment.reused} finished results of the same settings were taken from {folder}")
-    console.print(f"report: {paths['report']}")
+        console.print(
+            f"{experiment.reused} finished results of the same settings were taken from {folder}", soft_wrap=True
+        )
+    for remark in remarks:
+        console.print(remark, soft_wrap=True)
+    console.print(f"report: {paths['report']}", soft_wrap=True)
 
 
 def reproduce(scenario: str, networks: int | None, out: Path, seed: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgemarl.agents.trained.export import FORMATS, export_policy
-from edgemarl.agents.trained.heads import Choice, Grid
 from edgemarl.agents.trained.policy import TrainedPolicy
 from edgemarl.envs.config import unknown_name
 
@@ -31,17 +30,7 @@ def export(run: Path, form: str, out: Path | None) -> None:
     for policy, file in [(TrainedPolicy.load(file), file) for file in files]:
         target = folder / (file.stem + suffixes[form])
         try:
-            export_policy(policy, target)
+            print(f"{target}: {export_policy(policy, target)}")
         except OSError as error:
             raise ValueError(f"output folder {folder} cannot be written: {error.strerror or error}") from None
-        print(f"{target}: {interface(policy)}")
-
-
-def interface(policy: TrainedPolicy) -> str:
-    """What the exported function takes and gives."""
-    spec, head = policy.spec, policy.network.head
-    agents = (str(spec.agents or "n"),) if spec.of_cells else ()
-    rows = f"({', '.join(('M', *agents, str(spec.observation_size)))})"
-    kind = "indices" if isinstance(head, Choice) and not isinstance(head, Grid) else "actions"
-    where = f"of role '{policy.role}' in '{policy.scenario}'"
-    return f"observations float32 {rows} {where} -> {kind}, {head.action_size} each"
+    print("the file's metadata names every number of a row and of an action, with unit, scale and bounds")

@@ -11,7 +11,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import yaml
+from edgemarl.envs.config import cut
+from edgemarl.envs.reading import read_yaml
 
 ZIP_ENTRY_BYTES, ZIP_END_BYTES = 30 + 46, 22
 MANY_FILES = 2000
@@ -58,16 +59,16 @@ def read_runtime_env(path: Path) -> dict[str, Any]:
     """
     from ray.runtime_env import RuntimeEnv
 
+    found = read_yaml(path, f"runtime environment {path}") or {}
+    if not isinstance(found, dict):
+        raise ValueError(f"runtime environment {path} is not legal: must map names to values")
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         RuntimeEnv(**found)
-    except OSError as error:
-        raise ValueError(f"runtime environment {path} cannot be read: {error.strerror or error}") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"runtime environment {path} is not YAML: {' '.join(str(error).split())}") from None
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"runtime environment {path} is not legal: {error}") from None
-    return dict(found)
+    except Exception as error:  # Ray checks with assertions, attribute errors and whatever its parts raise
+        raise ValueError(
+            f"runtime environment {path} is not legal: {cut(str(error)) or type(error).__name__}"
+        ) from None
+    return found
 
 
 def planned_upload(working_dir: Path, runtime_env: dict[str, Any]) -> Upload:
@@ -109,11 +110,12 @@ def preflight(working_dir: Path, runtime_env: Path | None, largest: int) -> None
     Raises:
         ValueError: the package is larger than Ray takes, or an input cannot be read.
     """
-    from rich.console import Console
     from rich.table import Table
 
+    from edgemarl.launch.console import plain_console
+
     upload = planned_upload(working_dir, {} if runtime_env is None else read_runtime_env(runtime_env))
-    console = Console()
+    console = plain_console()
     table = Table("folder or file", "files", "size", title=f"upload of {working_dir.absolute()}")
     for name, (count, size) in upload.folders().items():
         table.add_row(name, str(count), mebibytes(size))

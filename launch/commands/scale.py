@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 
 from edgemarl.agents.registry import playbook_of
+from edgemarl.envs.config import cut
 from edgemarl.envs.registry import make_scenario, scenario_class
+from edgemarl.launch.console import wide_console
 from edgemarl.launch.experiment.alone import AloneExperiment, play_at_once
 from edgemarl.launch.experiment.plan import (
+    POINTS_MAX,
     FigureSpec,
     Learned,
     Plan,
@@ -33,13 +36,15 @@ from edgemarl.launch.progress import Bars
 from edgemarl.launch.recipes import resolved
 from edgemarl.launch.report import numerals
 from edgemarl.launch.report.numerals import percent
-from edgemarl.launch.report.tables import terminal_table, wide_console
+from edgemarl.launch.report.tables import terminal_table
 from edgemarl.marl.evaluation.compare import Interval, relative_difference
 
 ITERATION_AGENT_STEPS = 10_000
 """Agent-steps of an iteration of a recipe that does not say how many cells it plays."""
 CELLS_MAX = 32
 """Cells beyond which smaller networks are not given more: their iterations are shorter instead."""
+DIGITS = 9
+"""Of a number of devices."""
 MIB, KIB = 2.0**20, 2.0**10
 DEFAULT_SIZES = (10, 50, 200)
 """Sizes of a scenario whose preset names none."""
@@ -93,8 +98,9 @@ def parse_sizes(text: str, option: str = "--devices") -> tuple[int, ...]:
         ValueError: something else.
     """
     words = [word.strip() for word in text.split(",")]
-    if not all(word.isdecimal() and int(word) > 0 for word in words) or len(set(words)) < len(words):
-        raise ValueError(f"{option} {text} is not legal: must be different integers >= 1 with commas")
+    legal = all(word.isdecimal() and len(word) <= DIGITS and int(word) > 0 for word in words)
+    if not legal or len(words) > POINTS_MAX or len(set(words)) < len(words):
+        raise ValueError(f"{option} {cut(text)} is not legal: must be different integers >= 1 with commas")
     return tuple(sorted(int(word) for word in words))
 
 
@@ -402,7 +408,7 @@ def scale(devices: str | None, options: ScaleOptions, out: Path | None, command:
         console.print(terminal_table(result))
     for line in findings(results):
         console.print(line)
-    console.print(f"report: {paths['report']}")
+    console.print(f"report: {paths['report']}", soft_wrap=True)
 
 
 def write(study: Study, results: Sequence[PointResult], folder: Path, command: str) -> dict[str, Path]:

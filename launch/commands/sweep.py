@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-from rich.console import Console
 from rich.table import Table
 
-from edgemarl.envs.config import unknown_name
+from edgemarl.envs.config import cut, unknown_name
 from edgemarl.envs.files import replacing
+from edgemarl.envs.reading import parse_yaml, read_mapping
 from edgemarl.envs.registry import scenario_class
-from edgemarl.launch.experiment.plan import parse_overrides
+from edgemarl.launch.console import plain_console
+from edgemarl.launch.experiment.plan import POINTS_MAX, parse_overrides
 from edgemarl.launch.progress import Bars
 from edgemarl.launch.recipes import recipes, resolved
 from edgemarl.launch.report.numerals import significant
@@ -42,12 +43,9 @@ def chosen_controllers(text: str, scenario: str) -> dict[str, Mapping[str, Any]]
         ValueError: an unknown name, or a file that is not such a mapping.
     """
     if text.endswith((".yaml", ".yml")):
-        try:
-            found = yaml.safe_load(Path(text).read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise ValueError(f"controllers {text} cannot be read: {' '.join(str(error).split())}") from None
-        if not isinstance(found, dict) or not found or not all(isinstance(v, dict | None) for v in found.values()):
-            raise ValueError(f"controllers {text} is not legal: must map names to training settings")
+        found = read_mapping(text, f"controllers {text}")
+        if not found or not all(isinstance(v, dict | None) for v in found.values()):
+            raise ValueError(f"controllers {cut(text)} is not legal: must map names to training settings")
         return {str(name): resolved(scenario, fields or {}) for name, fields in found.items()}
     names = [name.strip() for name in text.split(",") if name.strip()]
     known = {**{name: {"recipe": name} for name in recipes(scenario)}, **CONTROLLERS}
@@ -59,10 +57,14 @@ def chosen_controllers(text: str, scenario: str) -> dict[str, Mapping[str, Any]]
 
 def chosen_sizes(settings: Sequence[str]) -> dict[str, list[Any]]:
     """`field=v1,v2` texts as field -> values, read as YAML."""
-    return {
-        field: [yaml.safe_load(value) for value in values.split(",")]
-        for field, values in parse_overrides(settings).items()
+    sizes = {
+        field: [parse_yaml(value, f"--sizes {cut(field)}") for value in values.split(",")]
+        for field, values in parse_overrides(settings, "--sizes").items()
     }
+    points = math.prod(map(len, sizes.values()))
+    if points > POINTS_MAX:
+        raise ValueError(f"--sizes give {points:,} points: at most {POINTS_MAX:,} are legal")
+    return sizes
 
 
 def sweep(
@@ -96,7 +98,7 @@ def sweep(
             trials, str(out), storage, concurrent, lambda done, total: bars("trials", done, total)
         )
     where = storage_path(storage, str(out))
-    console = Console()
+    console = plain_console()
     if len(found):
         file = f"{where}/sweep.parquet"
         if "://" in file:
@@ -105,9 +107,9 @@ def sweep(
             with replacing(Path(file)) as temporary:
                 found.to_parquet(temporary, index=False)
         console.print(results_table(found, list(chosen_sizes(sizes))))
-        console.print(f"{file}: {found['trial'].nunique()} runs, {len(found)} rows")
+        console.print(f"{file}: {found['trial'].nunique()} runs, {len(found)} rows", soft_wrap=True)
     for name, error in errors.items():
-        console.print(f"failed: {name}: {error}", style="red")
+        console.print(f"failed: {name}: {error}", style="red", soft_wrap=True)
     return 1 if errors else 0
 
 

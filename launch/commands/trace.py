@@ -14,9 +14,9 @@ from edgemarl.envs.measured import measured
 from edgemarl.envs.registry import make_scenario, scenario_names
 from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.trace import trace_fields
-from edgemarl.launch.experiment.plan import parse_overrides
+from edgemarl.launch.console import wide_console
+from edgemarl.launch.experiment.plan import NETWORKS_MAX, SLOTS_MAX, parse_overrides
 from edgemarl.launch.experiment.played import field_origin, file_network, file_scenario
-from edgemarl.launch.report.tables import wide_console
 from edgemarl.launch.report.trace_figure import check_ending, draw_trace
 from edgemarl.marl.evaluation import series
 from edgemarl.marl.evaluation.series import Series
@@ -25,9 +25,10 @@ from edgemarl.marl.evaluation.traces import LoadedTrace, load_trace, save_trace
 
 def sample(name: str, out: Path, cells: int, slots: int | None, settings: Sequence[str], seed: int) -> None:
     """Draw a trace and write it."""
-    if seed < 0:
-        raise ValueError(f"seed = {seed} is not legal: must be an integer >= 0")
     built = make_scenario(name, **parse_overrides(settings))
+    for what, value, largest in (("cells", cells, NETWORKS_MAX), ("slots", slots or built.horizon, SLOTS_MAX)):
+        if not 1 <= value <= largest:
+            raise ValueError(f"{what} = {value} is not legal: must be an integer >= 1 and <= {largest:,}")
     trace = built.sample_trace(np.random.default_rng(seed), cells, slots)
     path = save_trace(out, built, trace)
     wide_console().print(f"{path}: {trace.cells} cells, {trace.slots} steps of {name}", soft_wrap=True)
@@ -70,7 +71,7 @@ def describe(file: Path, name: str | None, ignore: Sequence[str], settings: Sequ
     if loaded.differences:
         lines.append(f"made in a network with {', '.join(loaded.differences)}")
     for line in lines:
-        console.print(line, soft_wrap=True, markup=False)
+        console.print(line, soft_wrap=True)
     origins = {field: field_origin(loaded, field) for field in trace_fields(type(trace))}
     found = {field: _series(getattr(trace, field), meta) for field, meta in trace_fields(type(trace)).items()}
     console.print(_table(built, found, origins, step_s))

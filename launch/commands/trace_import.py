@@ -10,9 +10,9 @@ from rich.table import Table
 
 from edgemarl.envs.registry import make_scenario
 from edgemarl.envs.trace import trace_fields
+from edgemarl.launch.console import wide_console
 from edgemarl.launch.experiment.plan import parse_overrides
 from edgemarl.launch.experiment.played import file_network
-from edgemarl.launch.report.tables import wide_console
 from edgemarl.marl.evaluation.measured import units
 from edgemarl.marl.evaluation.measured.importer import Imported, Request, import_trace
 from edgemarl.marl.evaluation.measured.mapping import Layout, changed, form_names, load_mapping, save_mapping
@@ -70,7 +70,7 @@ def import_command(
     if keep is not None:
         save_mapping(layout, keep)
     for line in told(path, found):
-        wide_console().print(line, soft_wrap=True, markup=False)
+        wide_console().print(line, soft_wrap=True)
 
 
 def layout_of(words: Words) -> Layout:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from edgemarl.envs.config import cut
+from edgemarl.envs.reading import parse_yaml
 from edgemarl.envs.registry import scenario_class
 from edgemarl.envs.scenario import Scenario
 from edgemarl.launch.experiment.plan import parse_overrides
@@ -45,16 +46,17 @@ def run_config(
             "trace": str(trace.path), "trace_digest": file_digest(trace.path), "trace_ignore": trace.ignore,
             "train_share": 0.7 if trace.train_share is None else trace.train_share,
         }  # fmt: skip
+    if "scenario" in fields:
+        raise ValueError("--train scenario=.. is not legal: --scenario NAME says it")
     name = scenario_class(scenario).name
     return TrainConfig(scenario=scenario, **resolved(name, with_default(name, fields)))
 
 
 def training_fields(training: Sequence[str], **named: Any) -> dict[str, Any]:
     """Training settings from `--train field=value`, whose values are read as YAML, and from options of their own."""
-    try:
-        fields = {name: yaml.safe_load(value) for name, value in parse_overrides(training).items()}
-    except yaml.YAMLError as error:
-        raise ValueError(f"--train {' '.join(training)}: {' '.join(str(error).split())}") from None
+    fields = {
+        name: parse_yaml(value, f"--train {cut(name)}") for name, value in parse_overrides(training, "--train").items()
+    }
     return fields | {name: value for name, value in named.items() if value is not None}
 
 
@@ -77,13 +79,12 @@ def train_command(
     config: TrainConfig, folder: Path, storage: str | None = None, fresh: bool = False, wandb: str | None = None
 ) -> None:
     """Train, or go on with the run that is there, and say where the run is and how to compare it."""
-    from rich.console import Console
-
+    from edgemarl.launch.console import plain_console
     from edgemarl.launch.experiment.tracking import Tracker
     from edgemarl.launch.progress import Bars
     from edgemarl.marl.training.storage import is_url, storage_path, stored_train
 
-    console = Console()
+    console = plain_console()
     scenario = config.make_scenario()
     local = folder if storage is None or is_url(storage) else Path(storage) / folder
     with (
@@ -101,13 +102,23 @@ def train_command(
         result = stored_train(config, str(folder), storage, resume=not fresh, progress=told)
     last = result.curve.iloc[-1]
     where = storage_path(storage, str(folder))
-    console.print(f"{where}: {int(last['agent_steps'])} agent-steps in {result.training_s:.0f} s")
-    hint = f"compare it: edgemarl compare --scenario {config.scenario} --controllers random,{result.path}"
+    console.print(f"{where}: {int(last['agent_steps'])} agent-steps in {result.training_s:.0f} s", soft_wrap=True)
+    words = ["--scenario", config.scenario, "--controllers", f"random,{result.path}", *set_words(config.set)]
     if config.trace:
         share = config.train_share
         console.print(f"trained on stretches of the first {share:.0%} of the slots of {config.trace}", soft_wrap=True)
-        hint += f" --trace {config.trace} --train-share {share:g}"
-    console.print(hint, soft_wrap=True, markup=False)
+        words += ["--trace", config.trace, "--train-share", f"{share:g}"]
+    console.print(f"compare it: edgemarl compare {shlex.join(words)}", soft_wrap=True)
+
+
+def set_words(fields: Mapping[str, Any]) -> list[str]:
+    """Config fields as the words of `--set`; layer tables, which are no words, are left out."""
+    words = []
+    for name, value in fields.items():
+        if not isinstance(value, Mapping):
+            text = json.dumps(value, default=str) if isinstance(value, list | tuple) else str(value)
+            words += ["--set", f"{name}={text}"]
+    return words
 
 
 class Lines(contextlib.AbstractContextManager["Lines"]):
@@ -118,7 +129,7 @@ class Lines(contextlib.AbstractContextManager["Lines"]):
 
     every_s = 10.0
 
-    def __init__(self, scenario: Scenario, seed: int) -> None:
+    def __init__(self, scenario: Scenario, seed: int = 0) -> None:
         from edgemarl.launch.experiment.standing import Standing
 
         self.standing, self._next, self._said = Standing(scenario, seed), 0.0, ""

@@ -21,8 +21,8 @@ import numpy as np
 from rich.table import Table
 
 from edgemarl.envs.dnn.profiles import LayerProfile, load_profile, save_profile, shipped_profiles
+from edgemarl.launch.console import wide_console
 from edgemarl.launch.report.numerals import duration, significant
-from edgemarl.launch.report.tables import wide_console
 from edgemarl.marl.evaluation.tables import read_table, unpacked
 
 if TYPE_CHECKING:
@@ -98,9 +98,9 @@ def import_command(
     if layers is None:
         missing.append("the file counts no MACs and no parameters: MACs stand for times, no memory of parameters")
     for line in missing:
-        console.print(line, soft_wrap=True, markup=False)
+        console.print(line, soft_wrap=True)
     words = f"--set profiles={path} --set model_pattern={known} --set layer_work=times"
-    console.print(f"use it: edgemarl compare --scenario model_partitioning {words}", soft_wrap=True, markup=False)
+    console.print(f"use it: edgemarl compare --scenario model_partitioning {words}", soft_wrap=True)
 
 
 def _table_of(layers: str, energy_budget_j: float, memory_budget_bytes: float) -> LayerProfile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +18,11 @@ from edgemarl.envs.scenarios.model_partitioning import (
     ModelPartitioningDecisions,
     ModelPartitioningExogenous,
 )
+from edgemarl.launch.console import wide_console
 from edgemarl.launch.dnn.user_code import load_module, user_code
 from edgemarl.launch.experiment.plan import parse_overrides
 from edgemarl.launch.report.numerals import duration, significant
-from edgemarl.launch.report.tables import wide_console
+from edgemarl.launch.report.style import own_style
 
 if TYPE_CHECKING:
     from edgemarl.launch.dnn.profiler import LayerTable
@@ -70,12 +72,14 @@ def profile(
         return
     table.write_csv(folder / f"{name}.csv")
     save_profile(layer_profile, folder / f"{name}.yaml")
-    figure = draw_cuts(name, layer_profile, cut_delays(name, layer_profile, settings))
-    for ending in ("png", "svg"):
-        with replacing(folder / f"{name}.{ending}") as temporary:
-            figure.savefig(temporary, format=ending, dpi=160)
-    console.print(f"table: {folder / f'{name}.csv'}, picture: {folder / f'{name}.png'}")
-    console.print(f"use it: --set profiles={folder / f'{name}.yaml'} --set model_pattern={name}")
+    with own_style():
+        figure = draw_cuts(name, layer_profile, cut_delays(name, layer_profile, settings))
+        for ending in ("png", "svg"):
+            with replacing(folder / f"{name}.{ending}") as temporary:
+                figure.savefig(temporary, format=ending, dpi=160)
+    console.print(f"table: {folder / f'{name}.csv'}, picture: {folder / f'{name}.png'}", soft_wrap=True)
+    words = shlex.join(["--set", f"profiles={folder / f'{name}.yaml'}", "--set", f"model_pattern={name}"])
+    console.print(f"use it: {words}", soft_wrap=True)
 
 
 def _example(text: str) -> Any:

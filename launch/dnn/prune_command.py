@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
+from edgemarl.launch.console import plain_console
 from edgemarl.launch.dnn.pruning import FineTuning, PruningProfile, profile_pruning, write_profile
 from edgemarl.launch.dnn.user_code import load_factory, made_module, user_code
 from edgemarl.launch.progress import Bars
@@ -53,7 +54,7 @@ def profile_pruning_command(
 
 
 def _show(profile: PruningProfile, out: Path) -> None:
-    console = Console()
+    console = plain_console()
     console.print(f"full network: {profile.flop:.4g} FLOP per inference, accuracy {profile.accuracy:.4f}")
     table = Table("nominal rate", "FLOP", "pruning rate", "accuracy", "relative accuracy")
     for m in profile.models:
@@ -64,4 +65,4 @@ def _show(profile: PruningProfile, out: Path) -> None:
     console.print(table)
     terms = " ".join(f"{c:+.4f} p^{i}" for i, c in enumerate(profile.coefficients))
     console.print(f"A(p) = {terms}; largest deviation {profile.fit_error:.4f}")
-    console.print(f"written: {out}; try: edgemarl compare --preset {out}", soft_wrap=True)
+    console.print(f"written: {out}; try: edgemarl compare --preset {shlex.quote(str(out))}", soft_wrap=True)

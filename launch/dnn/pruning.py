@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn.utils import parametrize, prune
 
 from edgemarl.envs.files import write_text
+from edgemarl.envs.reading import read_mapping
 from edgemarl.launch.dnn.trace import trace
 from edgemarl.launch.dnn.user_code import Refused, network_name, user_code
 
@@ -296,6 +297,12 @@ def write_profile(profile: PruningProfile, path: Path, title: str) -> None:
 
 
 def load_profile(path: Path) -> dict[str, Any]:
-    """The scenario's fields in a file of `write_profile`: `make_scenario("model_pruning", **load_profile(path))`."""
-    fields: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["set"]
+    """The scenario's fields in a file of `write_profile`: `make_scenario("model_pruning", **load_profile(path))`.
+
+    Raises:
+        ValueError: it cannot be read, or holds no such fields.
+    """
+    fields = read_mapping(path, f"pruning table {path}").get("set")
+    if not isinstance(fields, dict) or not all(isinstance(name, str) for name in fields):
+        raise ValueError(f"pruning table {path} has no `set` that maps config fields to values")
     return fields

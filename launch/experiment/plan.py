@@ -6,18 +6,24 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgemarl.agents.registry import is_controller, playbook_of
-from edgemarl.envs.config import unknown_name
+from edgemarl.envs.config import cut, quoted, unknown_name, whole
+from edgemarl.envs.reading import exists, is_file, parse_yaml, read_mapping
 from edgemarl.envs.registry import make_scenario, scenario_class
 from edgemarl.envs.scenario import Scenario
 from edgemarl.launch.experiment.played import TraceFile, file_network
 
+NETWORKS_MAX, SLOTS_MAX, SEEDS_MAX, POINTS_MAX = 100_000, 10_000_000, 1000, 1000
+PLAYED_MAX = 10**9
+"""Most slots of all networks together."""
+SEED_MAX = 2**31 - 1
+Count = Annotated[int, pydantic.BeforeValidator(whole)]
+"""A whole number, which may be written as 1e6."""
 FigureKind = Literal["bars", "curves", "sweep", "tradeoff", "scaling", "frontier", "training"]
 
 
@@ -33,7 +39,7 @@ class Sweep(_Model):
     """
 
     field: str
-    values: list[Any] = Field(min_length=1)
+    values: list[Any] = Field(min_length=1, max_length=POINTS_MAX)
     label: str = ""
     also: dict[str, list[Any]] = {}
     at_size: bool = False
@@ -75,7 +81,7 @@ class Calculation(_Model):
     title: str
     function: str
     argument: str
-    values: list[float] = Field(min_length=1)
+    values: list[float] = Field(min_length=1, max_length=POINTS_MAX)
     columns: dict[str, str] = Field(min_length=1)
     percent: list[str] = []
 
@@ -86,7 +92,7 @@ class Learned(_Model):
     `train` may name a recipe of the scenario (`recipe: NAME`); its other fields win.
     """
 
-    training_seeds: int = Field(1, ge=1)
+    training_seeds: Count = Field(1, ge=1, le=SEEDS_MAX)
     train: dict[str, Any] = {}
 
 
@@ -127,11 +133,11 @@ class Preset(_Model):
     scenario: str
     set: dict[str, Any] = {}
     sweep: Sweep | None = None
-    networks: int = Field(5, ge=1)
-    slots: int | None = Field(None, ge=1)
-    warmup: int = Field(0, ge=0)
-    window: int = Field(50, ge=1)
-    controllers: list[str] = Field(min_length=1)
+    networks: Count = Field(5, ge=1, le=NETWORKS_MAX)
+    slots: Count | None = Field(None, ge=1, le=SLOTS_MAX)
+    warmup: Count = Field(0, ge=0, le=SLOTS_MAX)
+    window: Count = Field(50, ge=1, le=SLOTS_MAX)
+    controllers: list[str] = Field(min_length=1, max_length=POINTS_MAX)
     learned: dict[str, Learned] = {}
     baseline: str = "random"
     reference: str = ""
@@ -198,14 +204,13 @@ def load_preset(name: str) -> Preset:
     """
     if name in preset_names():
         text = (resources.files("edgemarl.launch") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
-    elif name.endswith((".yaml", ".yml")) and Path(name).is_file():
-        text = Path(name).read_text(encoding="utf-8")
+        values = parse_yaml(text, f"preset {name}")
+    elif name.endswith((".yaml", ".yml")) and is_file(name):
+        values = read_mapping(name, f"preset {name}")
     else:
         raise ValueError(unknown_name("preset", name, preset_names()))
     try:
-        preset = Preset.model_validate(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise ValueError(f"preset {name} is not YAML: {' '.join(str(error).split())}") from None
+        preset = Preset.model_validate(values)
     except pydantic.ValidationError as error:
         raise ValueError(f"preset {name}: {_first_problem(error)}") from None
     for absent in {left for figure in preset.figures for left in figure.without} - {*preset.controllers}:
@@ -244,10 +249,13 @@ def make_plan(
             long as the trace.
     """
     changes: dict[str, Any] = {"controllers": list(chosen)} if chosen else {}
-    asked = (("networks", networks, 1), ("slots", slots, 1), ("warmup", warmup, 0), ("seed", seed, 0))
-    for what, value, least in asked:
-        if value is not None and value < least:
-            raise ValueError(f"{what} = {value} is not legal: must be an integer >= {least}")
+    asked = (
+        ("networks", networks, 1, NETWORKS_MAX), ("slots", slots, 1, SLOTS_MAX), ("warmup", warmup, 0, SLOTS_MAX),
+        ("seed", seed, 0, SEED_MAX),
+    )  # fmt: skip
+    for what, value, least, largest in asked:
+        if value is not None and not least <= value <= largest:
+            raise ValueError(f"{what} = {quoted(value)} is not legal: must be an integer >= {least} and <= {largest:,}")
         if value is not None and what != "seed":
             changes[what] = value
     quarter_warmup = quarter_warmup and warmup is None
@@ -258,10 +266,14 @@ def make_plan(
     known = playbook_of(preset.scenario).controllers
     for controller in preset.controllers:
         named = controller in preset.learned or is_controller(points[0].scenario, controller)
-        if not named and not Path(controller).exists():
+        if not named and not exists(controller):
             raise ValueError(unknown_name("controller", controller, [*known, *preset.learned]))
     reference = preset.reference or _reference(preset)
     plan = Plan(name, preset, points, seed, trace, reference, networks, slots, quarter_warmup)
+    if preset.networks * plan.slots > PLAYED_MAX:
+        raise ValueError(
+            f"networks x slots = {preset.networks * plan.slots:,} is not legal: must be <= {PLAYED_MAX:,} slots in all"
+        )
     if preset.warmup >= plan.slots and trace is None:
         raise ValueError(f"warmup = {preset.warmup} slots is not legal: must be below the {plan.slots} slots played")
     return plan
@@ -286,7 +298,7 @@ def _points(preset: Preset, overrides: Mapping[str, Any], given: Mapping[str, An
         there.update({name: values[i] for name, values in sweep.also.items()})
         if sweep.at_size:
             there.update(fields_at_size(preset.scenario, there, value))
-        label = f"{sweep.label or sweep.field} = {value}"
+        label = f"{sweep.label or sweep.field} = {cut(str(value))}"
         points.append(Point(label, value, make_scenario(preset.scenario, **there), there))
     return tuple(points)
 
@@ -301,20 +313,20 @@ def fields_at_size(scenario: str, fields: Mapping[str, Any], size: Any) -> dict[
     if at_size is None:
         raise ValueError(f"the playbook of {scenario} does not say how the network grows (at_size)")
     if not isinstance(size, int) or size < 1:
-        raise ValueError(f"size = {size!r} is not legal: must be a whole number of devices >= 1")
+        raise ValueError(f"size = {quoted(size)} is not legal: must be a whole number of devices >= 1")
     base = make_scenario(scenario, **fields).config
     grown = at_size(base, size)
     names = [field.name for field in dataclasses.fields(base)]
     return {name: getattr(grown, name) for name in names if getattr(grown, name) != getattr(base, name)}
 
 
-def parse_overrides(settings: Sequence[str]) -> dict[str, str]:
+def parse_overrides(settings: Sequence[str], option: str = "--set") -> dict[str, str]:
     """`field=value` texts as a dict; the scenario's config checks names, types and ranges."""
     found: dict[str, str] = {}
     for setting in settings:
         name, sign, value = setting.partition("=")
         if not sign or not name.strip():
-            raise ValueError(f"--set {setting} is not legal: must be field=value")
+            raise ValueError(f"{option} {cut(setting)} is not legal: must be field=value")
         found[name.strip()] = value.strip()
     return found
 
@@ -326,4 +338,4 @@ def _first_problem(error: pydantic.ValidationError) -> str:
         return f"'{where}' is now '{'training_seeds' if len(entry['loc']) > 1 else 'networks'}'"
     if entry["type"] == "extra_forbidden":
         return unknown_name("entry", where, Preset.model_fields)
-    return f"{where} = {entry['input']!r}: {entry['msg']}"
+    return f"{cut(where)} = {quoted(entry['input'])}: {cut(entry['msg'])}"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from edgemarl.envs.config import unknown_name
+from edgemarl.envs.config import cut, quoted, unknown_name
+from edgemarl.envs.reading import read_mapping
 
 NOT_FIELDS = ("about", "based_on", "default")
 
@@ -20,6 +23,11 @@ def recipes(scenario: str) -> dict[str, dict[str, Any]]:
     Args:
         scenario: its name; one that has no recipes gives none.
     """
+    return copy.deepcopy(_shipped(scenario))
+
+
+@lru_cache
+def _shipped(scenario: str) -> dict[str, dict[str, Any]]:
     file = resources.files("edgemarl.launch") / "recipes" / f"{scenario}.yaml"
     found: dict[str, dict[str, Any]] = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return found
@@ -102,15 +110,15 @@ def resolved(scenario: str, fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of which the second win; config fields of the scenario (`set`) are merged one by one."""
+    for fields in (base, own):
+        if not isinstance(fields.get("set", {}), Mapping):
+            raise ValueError(f"set = {quoted(fields['set'])} is not legal: must map config fields to values")
     sets = {**base.get("set", {}), **own.get("set", {})}
     return {**base, **own, **({"set": sets} if sets else {})}
 
 
 def _file_recipes(path: Path, recipe: str) -> dict[str, Any]:
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"recipe {recipe} cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(found, dict) or not all(isinstance(value, dict) for value in found.values()):
-        raise ValueError(f"recipe {recipe}: {path} must map names to training fields")
+    found = read_mapping(path, f"recipe {cut(recipe)}")
+    if not all(isinstance(value, dict) for value in found.values()):
+        raise ValueError(f"recipe {cut(recipe)}: {path} must map names to training fields")
     return found

@@ -18,16 +18,12 @@ from edgemarl.launch.experiment.run import PointResult
 from edgemarl.launch.report import numerals
 from edgemarl.launch.report.looks import MARKERS, PALETTE, looks
 from edgemarl.launch.report.marked import InlineFigure, MarkedFigure, inline
+from edgemarl.launch.report.style import STYLE, own_style
 from edgemarl.launch.report.training_figure import draw_training
 from edgemarl.marl.evaluation.compare import Interval, Row
 
 DECISION, SIGNALLING = "decision per slot [ms]", "signalling [byte/slot]"
 _BOUND: Any = {"color": "black", "ls": ":", "lw": 1.4}
-_STYLE: Any = {
-    "font.size": 10, "axes.titlesize": 11, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-    "grid.color": "#E4E4E4", "grid.linewidth": 0.8, "axes.axisbelow": True, "legend.frameon": False,
-    "svg.hashsalt": "edgemarl",
-}  # fmt: skip
 
 
 def draw_all(
@@ -57,16 +53,14 @@ def _saved(figure: Figure, path: Path, number: int) -> InlineFigure:
 def save(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG and SVG; returns the SVG's path."""
     for ending in ("png", "svg"):
-        with replacing(path.with_name(f"{path.name}.{ending}")) as temporary:
+        with own_style(STYLE), replacing(path.with_name(f"{path.name}.{ending}")) as temporary:
             figure.savefig(temporary, format=ending, dpi=160, metadata={"Date": None} if ending == "svg" else None)
     return path.with_name(f"{path.name}.svg")
 
 
 def _draw_calculated(found: Calculated) -> Figure:
     """The shares of a calculation over its argument."""
-    import matplotlib as mpl
-
-    with mpl.rc_context(_STYLE):
+    with own_style(STYLE):
         figure = MarkedFigure(layout="constrained", figsize=(7.4, 4.2))
         FigureCanvasAgg(figure)
         axes = figure.subplots()
@@ -89,13 +83,11 @@ def _draw_calculated(found: Calculated) -> Figure:
 
 def draw(plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> tuple[MarkedFigure, str]:
     """One figure and its caption."""
-    import matplotlib as mpl
-
     painters = {
         "bars": _bars, "curves": _curves, "sweep": _sweep, "tradeoff": _tradeoff, "scaling": _scaling,
         "training": _training, "frontier": _frontier,
     }  # fmt: skip
-    with mpl.rc_context(_STYLE):
+    with own_style(STYLE):
         figure = MarkedFigure(layout="constrained")
         FigureCanvasAgg(figure)
         caption = painters[spec.kind](figure, plan, results, spec)

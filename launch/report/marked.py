@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from edgemarl.launch.report.style import STYLE, own_style
+
 
 @dataclass(frozen=True)
 class Mark:
@@ -76,8 +78,6 @@ def inline(figure: Figure, prefix: str) -> InlineFigure:
         figure: a figure; without marks it is a plain picture.
         prefix: unique on the page.
     """
-    import matplotlib as mpl
-
     marks = figure.marks if isinstance(figure, MarkedFigure) else []
     parts: dict[str, list[str]] = {}
     names = list(dict.fromkeys(mark.name for mark in marks))
@@ -87,7 +87,7 @@ def inline(figure: Figure, prefix: str) -> InlineFigure:
         parts.setdefault(name, []).append(f"{prefix}-part-{i}")
     data = io.StringIO()
     figure.set_dpi(72)  # the unit of an SVG
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "edgemarl"}):
+    with own_style({**STYLE, "svg.fonttype": "none"}):
         figure.savefig(data, format="svg", metadata={"Date": None})
     height = float(figure.bbox.height)
     points = []

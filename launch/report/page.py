@@ -16,6 +16,7 @@ import numpy as np
 from edgemarl.envs.config import config_fields
 from edgemarl.envs.files import replacing
 from edgemarl.launch.experiment.calculations import Calculated, as_summary
+from edgemarl.launch.experiment.place import experiment_digest
 from edgemarl.launch.experiment.plan import Plan
 from edgemarl.launch.experiment.played import PlayedTrace
 from edgemarl.launch.experiment.run import Experiment, PointResult
@@ -39,11 +40,11 @@ def write_all(
         findings: further sentences of its head.
     """
     folder, plan = experiment.folder, experiment.plan
-    drawn = figures.draw_all(plan, results, calculated, folder / "figures")
     paths = {
         "results": write_results(results, folder / "results.parquet"),
         "summary": write_summary(plan, results, calculated, command, folder / "summary.json", experiment.played),
     }
+    drawn = figures.draw_all(plan, results, calculated, folder / "figures")  # numbers first: drawing needs more
     said = [*answer.answers(results), *headline(results), *findings]
     trace = [] if experiment.played is None else experiment.played.sentences()
     path = folder / "report.html"
@@ -78,6 +79,7 @@ def write_summary(
     """All numbers with their intervals, versions, seeds and the full config of every point; NaN becomes null."""
     summary = {
         "name": plan.name,
+        "experiment": experiment_digest(plan),
         "command": command,
         "versions": {"python": platform.python_version(), **versions()},
         "machine": {"processor": platform.machine(), "system": platform.system()},

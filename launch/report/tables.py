@@ -8,14 +8,10 @@ from edgemarl.launch.report.numerals import duration, percent, significant, with
 from edgemarl.marl.evaluation.compare import Comparison, Interval, Row
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
     from edgemarl.launch.experiment.calculations import Calculated
     from edgemarl.launch.experiment.run import PointResult
-
-WIDTH = 152
-"""Columns that a comparison table needs."""
 
 
 def training_time(row: Row) -> str:
@@ -86,18 +82,9 @@ def bound_sentence(comparison: Comparison) -> str:
     return f"The lower bound binds {bound.binds}.{part if bound.cells < comparison.cells else ''}"
 
 
-def wide_console() -> Console:
-    """A console wide enough for a table, also where the output goes to a file."""
-    from rich.console import Console
-
-    console = Console()
-    return console if console.width >= WIDTH else Console(width=WIDTH)
-
-
 def terminal_table(result: PointResult) -> Table:
     """The comparison of one point for the terminal; intervals only for the cost, so that it fits a screen."""
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
     comparison = result.comparison
@@ -126,7 +113,7 @@ def terminal_table(result: PointResult) -> Table:
         )  # fmt: skip
     if comparison.bound is not None:
         table.add_row("lower bound", "", with_interval(comparison.bound.cost), style="dim italic")
-    table.caption = escape(bound_sentence(comparison)) or None
+    table.caption = bound_sentence(comparison) or None
     table.caption_justify = "left"
     return table
 
@@ -134,12 +121,11 @@ def terminal_table(result: PointResult) -> Table:
 def calculation_table(calculated: Calculated) -> Table:
     """A calculation for the terminal."""
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(calculated.spec.title), title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=calculated.spec.title, title_justify="left", box=box.SIMPLE_HEAD)
     for heading in calculated.headings():
-        table.add_column(escape(heading), justify="right")
+        table.add_column(heading, justify="right")
     for row in calculated.cells():
         table.add_row(*row)
     return table
@@ -147,4 +133,4 @@ def calculation_table(calculated: Calculated) -> Table:
 
 def _broken(label: str) -> str:
     """A label with its unit on a second line."""
-    return label.replace(" [", "\n\\[", 1)  # rich reads a bare bracket as a style
+    return label.replace(" [", "\n[", 1)

@@ -11,6 +11,7 @@ import numpy as np
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.trace import trace_fields
 from edgemarl.launch.experiment.store import replacing
+from edgemarl.launch.report.style import own_style
 
 POINTS_MAX = 1500
 
@@ -21,6 +22,7 @@ def check_ending(path: Path) -> None:
         raise ValueError(f"picture {path} must end in .png or .svg")
 
 
+@own_style()
 def draw_trace(trace: Any, step_s: float, origins: Mapping[str, str], title: str, path: Path) -> Path:
     """Every per-slot field: the middle and the middle 80% of its entries over time, and its values' distribution."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -47,7 +49,7 @@ def draw_trace(trace: Any, step_s: float, origins: Mapping[str, str], title: str
         for axes in (over_time, often):
             axes.spines[["top", "right"]].set_visible(False)
     grid[-1, 0].set_xlabel("time [s]")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    figure.suptitle(title.replace("$", r"\$"), x=0.01, ha="left", fontsize=11)
     with replacing(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:], dpi=110)
     return path

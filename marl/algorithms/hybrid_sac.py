@@ -36,7 +36,7 @@ class HybridSACSettings(SACSettings):
     restrict: dict[str, float] = pydantic.Field(
         default_factory=dict, description="part of the action -> value that all its entries keep"
     )
-    alpha: float | None = quantity(None, "-", "temperature; default: learned from 0.1", gt=0)
+    alpha: float | None = quantity(None, "-", "temperature; default: learned from 0.1", gt=0, le=1e6)
     soft_target: bool = quantity(True, "-", "the target holds the next action's entropy")
 
 

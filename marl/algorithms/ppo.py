@@ -32,7 +32,7 @@ from edgemarl.agents.trained.spec import NetworkSpec
 from edgemarl.envs.capabilities import Foreseeing, Grouped, foreseen_roles
 from edgemarl.envs.config import config_class, quantity, unknown_name
 from edgemarl.marl.algorithms.base import Algorithm, Needs, Run, on_policy_training
-from edgemarl.marl.algorithms.settings import OnPolicySettings, Settings
+from edgemarl.marl.algorithms.settings import OnPolicySettings, Settings, Width
 from edgemarl.marl.rllib.learner import (
     IndependentNetworks,
     MiniBatches,
@@ -51,9 +51,11 @@ class PPOSettings(OnPolicySettings):
     """Settings of PPO and MAPPO."""
 
     gae_lambda: float = quantity(0.9, "-", "weight of longer returns", ge=0, le=1)
-    clip: float = quantity(0.2, "-", "clip range of the probability ratio", gt=0)
-    value_weight: float = quantity(0.5, "-", "weight of the value loss", ge=0)
-    critic_hidden: tuple[int, ...] | None = quantity(None, "-", "widths of the critic's layers; default as the policy")
+    clip: float = quantity(0.2, "-", "clip range of the probability ratio", gt=0, le=1e6)
+    value_weight: float = quantity(0.5, "-", "weight of the value loss", ge=0, le=1e6)
+    critic_hidden: tuple[Width, ...] | None = quantity(
+        None, "-", "widths of the critic's layers; default as the policy"
+    )
     log_std: float = quantity(-0.7, "-", "start of the log standard deviation of a Box action", ge=-3, le=1)
     first_action: dict[str, tuple[float, ...]] = pydantic.Field(
         default_factory=dict, description="role -> raw Box action that its policy starts from, whatever the row"

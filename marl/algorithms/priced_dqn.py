@@ -55,7 +55,7 @@ class PricedDQNSettings(OffPolicySettings):
 
     epsilon: float = quantity(0.05, "-", "final share of random actions", ge=0, le=1)
     exploration: float = quantity(0.3, "-", "share of the budget over which epsilon falls from 1", gt=0, le=1)
-    price_updates: int = quantity(30, "-", "gradient steps of the price network per iteration", ge=1)
+    price_updates: int = quantity(30, "-", "gradient steps of the price network per iteration", ge=1, le=10**9)
 
 
 class PricedDQN(Algorithm):

@@ -21,7 +21,7 @@ from edgemarl.agents.trained.networks import Perceptron, PolicyNetwork
 from edgemarl.agents.trained.spec import NetworkSpec
 from edgemarl.envs.config import config_class, quantity
 from edgemarl.marl.algorithms.base import Algorithm, Needs, Run, off_policy_training, set_replay
-from edgemarl.marl.algorithms.settings import OffPolicySettings
+from edgemarl.marl.algorithms.settings import OffPolicySettings, Width
 from edgemarl.marl.rllib.replay import OffPolicy, OffPolicyConfig, ReplayUpdates
 
 TEMPERATURE = "log_alpha"
@@ -31,7 +31,9 @@ TEMPERATURE = "log_alpha"
 class SACSettings(OffPolicySettings):
     """Settings of SAC."""
 
-    critic_hidden: tuple[int, ...] | None = quantity(None, "-", "widths of the critics' layers; default as the policy")
+    critic_hidden: tuple[Width, ...] | None = quantity(
+        None, "-", "widths of the critics' layers; default as the policy"
+    )
 
 
 class SAC(Algorithm):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 
 from edgemarl.envs.config import config_class, quantity
 from edgemarl.envs.registry import make_scenario
 from edgemarl.envs.scenario import Scenario
+
+Width = Annotated[int, pydantic.Field(ge=1, le=16_384)]
+"""Numbers of a layer."""
 
 
 @config_class
@@ -26,14 +29,16 @@ class RunFields:
     )  # fmt: skip
     reward: str | None = quantity(None, "-", "reward mode of the scenario: local, of central control team")
     fixed: dict[str, str] = pydantic.Field(default_factory=dict, description="role -> controller that is not learned")
-    agent_steps: int = quantity(500_000, "-", "budget: agents' decisions (central: of all agents)", ge=1)
-    minutes: float | None = quantity(None, "min", "wall-clock time after which training ends below its budget", gt=0)
-    cells: int = quantity(8, "-", "cells stepped at once by a runner", ge=1)
-    slots: int = quantity(50, "-", "slots per iteration", ge=1)
-    seed: int = quantity(0, "-", "seed of weights, traces and exploration", ge=0)
-    threads: int = quantity(1, "-", "threads of the learning process; more pay for large networks only", ge=1)
-    num_env_runners: int = quantity(0, "-", "remote runners; 0 samples in this process", ge=0)
-    checkpoint_s: float = quantity(60.0, "s", "time between checkpoints", gt=0)
+    agent_steps: int = quantity(500_000, "-", "budget: agents' decisions (central: of all agents)", ge=1, le=10**15)
+    minutes: float | None = quantity(
+        None, "min", "wall-clock time after which training ends below its budget", gt=0, le=1e7
+    )
+    cells: int = quantity(8, "-", "cells stepped at once by a runner", ge=1, le=100_000)
+    slots: int = quantity(50, "-", "slots per iteration", ge=1, le=10_000_000)
+    seed: int = quantity(0, "-", "seed of weights, traces and exploration", ge=0, le=2**31 - 1)
+    threads: int = quantity(1, "-", "threads of the learning process; more pay for large networks only", ge=1, le=4096)
+    num_env_runners: int = quantity(0, "-", "remote runners; 0 samples in this process", ge=0, le=100_000)
+    checkpoint_s: float = quantity(60.0, "s", "time between checkpoints", gt=0, le=1e9)
     trace: str = quantity("", "-", "trace file whose stretches are the episodes; none: they are drawn")
     trace_digest: str = quantity("", "-", "SHA-256 of that file")
     trace_ignore: tuple[str, ...] = quantity((), "-", "columns of that file to leave out")
@@ -73,16 +78,16 @@ class RunFields:
 class Settings:
     """What every learner is told; `None` is the recipe's value for the control."""
 
-    minibatch: int = quantity(1000, "-", "agent-steps of a minibatch", ge=1)
-    lr: float | None = quantity(None, "-", "first learning rate of Adam: 1e-3, joint central 3e-4", gt=0)
+    minibatch: int = quantity(1000, "-", "agent-steps of a minibatch", ge=1, le=10**9)
+    lr: float | None = quantity(None, "-", "first learning rate of Adam: 1e-3, joint central 3e-4", gt=0, le=1e6)
     lr_final: float = quantity(0.1, "-", "share of the learning rate that is left at the end", gt=0, le=1)
     discount: float | None = quantity(None, "-", "per slot; default the scenario's own, else 0.99", ge=0, lt=1)
-    gradient_clip: float | None = quantity(0.5, "-", "largest norm of a gradient; null: any", gt=0)
-    reward_offset: float = quantity(0.0, "-", "added to rewards before their factor")
-    reward_scale: float | None = quantity(None, "-", "factor on rewards; default the scenario's scale", gt=0)
-    hidden: tuple[int, ...] | None = quantity(None, "-", "widths of the policy's layers: 64, 64; joint 256, 256")
+    gradient_clip: float | None = quantity(0.5, "-", "largest norm of a gradient; null: any", gt=0, le=1e12)
+    reward_offset: float = quantity(0.0, "-", "added to rewards before their factor", ge=-1e12, le=1e12)
+    reward_scale: float | None = quantity(None, "-", "factor on rewards; default the scenario's scale", gt=0, le=1e12)
+    hidden: tuple[Width, ...] | None = quantity(None, "-", "widths of the policy's layers: 64, 64; joint 256, 256")
     activation: Literal["tanh", "relu"] = quantity("tanh", "-", "of hidden layers")
-    output_gain: float = quantity(0.01, "-", "gain of the policy's last layer at the start", gt=0)
+    output_gain: float = quantity(0.01, "-", "gain of the policy's last layer at the start", gt=0, le=1e3)
     network: Literal["plain", "parts"] = quantity(
         "plain", "-", "perceptron of the row, or (roles whose row divides into like parts) one for every part"
     )
@@ -95,8 +100,8 @@ class Settings:
 class OnPolicySettings(Settings):
     """What learns from what it has just sampled."""
 
-    epochs: int = quantity(8, "-", "passes over a batch", ge=1)
-    entropy: float = quantity(0.0, "-", "entropy bonus", ge=0)
+    epochs: int = quantity(8, "-", "passes over a batch", ge=1, le=100_000)
+    entropy: float = quantity(0.0, "-", "entropy bonus", ge=0, le=1e6)
     entropy_until: float | None = quantity(
         None, "-", "share of the budget over which the entropy bonus falls linearly to 0; default: constant", gt=0, le=1
     )
@@ -104,13 +109,13 @@ class OnPolicySettings(Settings):
     imitate: dict[str, str] = pydantic.Field(
         default_factory=dict, description="learned role -> controller whose actions its network first learns"
     )
-    imitate_steps: int = quantity(300, "-", "gradient steps of imitation before training", ge=1)
+    imitate_steps: int = quantity(300, "-", "gradient steps of imitation before training", ge=1, le=10**9)
 
 
 @config_class
 class OffPolicySettings(Settings):
     """What learns from a replay buffer."""
 
-    replay: int = quantity(200_000, "-", "agent-steps that are remembered per role", ge=1)
-    updates: int = quantity(50, "-", "gradient steps per iteration", ge=1)
+    replay: int = quantity(200_000, "-", "agent-steps that are remembered per role", ge=1, le=10**9)
+    updates: int = quantity(50, "-", "gradient steps per iteration", ge=1, le=10**7)
     target_rate: float = quantity(0.005, "-", "rate at which target networks follow", gt=0, le=1)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from edgemarl.envs.config import config_class, unknown_name
+from edgemarl.envs.config import config_class, quoted, unknown_name
 from edgemarl.marl.algorithms.base import Run
 from edgemarl.marl.algorithms.registry import make_algorithm, owners, setting_names
 from edgemarl.marl.algorithms.settings import RunFields
@@ -31,6 +31,9 @@ class TrainConfig(_Config):
     """
 
     def __init__(self, **values: Any) -> None:
+        for name in ("algorithm", "scenario"):
+            if not isinstance(values.get(name, ""), str):
+                raise ValueError(f"{name} = {quoted(values[name])} is not legal: must be a name")
         algorithm = make_algorithm(values.get("algorithm", RunFields().algorithm))
         settings = values.pop("settings", None)
         given = dict(settings or {}) if isinstance(settings, Mapping | None) else dataclasses.asdict(settings)

@@ -1,4 +1,4 @@
-"""Policy files and exports: what a device takes away."""
+"""Policy files: saved, read, refused."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from edgemarl.agents.trained.export import export_policy
 from edgemarl.agents.trained.networks import PolicyNetwork
-from edgemarl.agents.trained.policy import GreedyAction, TrainedPolicy
+from edgemarl.agents.trained.policy import TrainedPolicy
 from edgemarl.agents.trained.spec import network_spec
 from edgemarl.envs.registry import make_scenario
 
@@ -51,42 +50,3 @@ def test_file_of_something_else_is_refused(tmp_path: Path) -> None:
 def test_independent_policy_needs_the_same_number_of_agents() -> None:
     with pytest.raises(ValueError, match="each of 3 agents"):
         policy(agents=3).check(make_scenario("sequential_offloading", num_devices=4, device_action="split"))
-
-
-@pytest.mark.parametrize(
-    ("suffix", "space", "agents", "grid"),
-    [
-        (".onnx", BOX, 0, ()),
-        (".onnx", BOX, 0, (4, 3)),
-        (".ts", BOX, 0, ()),
-        (".ts", BOX, 3, ()),
-        (".ts", gymnasium.spaces.MultiDiscrete([3, 4]), 0, ()),
-    ],
-    ids=["onnx", "grid", "box", "independent", "discrete"],
-)
-def test_exported_policy_acts_as_the_trained_one(
-    suffix: str, space: gymnasium.Space, agents: int, grid: tuple[int, ...], tmp_path: Path
-) -> None:
-    export_policy(policy(space, agents, grid), tmp_path / f"device{suffix}")
-    assert [p.name for p in tmp_path.iterdir()] == [f"device{suffix}"]
-
-
-def test_exported_file_that_acts_otherwise_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trained = policy()
-    saved = torch.jit.load
-
-    def broken(path: str) -> torch.nn.Module:
-        other = GreedyAction(policy().network)
-        other.network.head.low = other.network.head.low + 0.1  # type: ignore[union-attr]
-        assert saved(path) is not None
-        return other
-
-    monkeypatch.setattr(torch.jit, "load", broken)
-    with pytest.raises(ValueError, match="does not act as"):
-        export_policy(trained, tmp_path / "device.ts")
-    assert not list(tmp_path.iterdir())
-
-
-def test_unknown_export_format_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="unknown export format"):
-        export_policy(policy(), tmp_path / "device.tflite")

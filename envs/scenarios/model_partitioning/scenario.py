@@ -18,17 +18,18 @@ import numpy as np
 
 from edgemarl.envs.actions import checked_actions
 from edgemarl.envs.arrays import Array
-from edgemarl.envs.capabilities import Masked, Portrait, Portrayed
+from edgemarl.envs.capabilities import Portrait, Portrayed
 from edgemarl.envs.dnn.cuts import CutCosts, cut_costs
 from edgemarl.envs.dnn.profiles import LayerProfile
 from edgemarl.envs.physics import allocation
 from edgemarl.envs.physics.compute import work_energy_j
 from edgemarl.envs.physics.processes import rayleigh_power_gain, uniform_rate_hz
 from edgemarl.envs.physics.queueing import md1_sojourn_s, virtual_queue
-from edgemarl.envs.physics.radio import antenna_path_gain, fdma_rate_bps
+from edgemarl.envs.physics.radio import antenna_path_gain, fdma_rate_bps, passive
 from edgemarl.envs.scenario import Parts, Role, Scenario, Signalling, Step, total_cost
 from edgemarl.envs.scenarios.model_partitioning.bids import BID, bids
 from edgemarl.envs.scenarios.model_partitioning.config import ModelPartitioningConfig
+from edgemarl.envs.scenarios.model_partitioning.entries import PartitioningEntries
 from edgemarl.envs.trace import Trace, drawn
 
 OBSERVATION_MAX = 10.0
@@ -86,7 +87,7 @@ class ModelPartitioning(
         ModelPartitioningExogenous,
         ModelPartitioningDecisions,
     ],
-    Masked,
+    PartitioningEntries,
     Portrayed,
 ):
     """The scenario; see the module's docstring. The ledger of a slot sums to eq. (11)."""
@@ -234,7 +235,7 @@ class ModelPartitioning(
         c = self.config
         shape = (slots + 1, c.num_devices)
         channel, arrivals = rng.spawn(2)
-        gain = self.mean_gain * rayleigh_power_gain(channel, shape)
+        gain = passive(self.mean_gain * rayleigh_power_gain(channel, shape))
         spread = 0.0 if c.arrival_process == "constant" else c.arrival_spread
         rate = uniform_rate_hz(arrivals, c.mean_arrival_rate_hz, spread, shape)
         if c.arrival_process == "surge":
@@ -323,10 +324,8 @@ class ModelPartitioning(
 
     def action_masks(self, state: ModelPartitioningState, exogenous: ModelPartitioningExogenous) -> dict[str, Array]:
         """Cuts that a device's network has, (B, N, M+1)."""
-        if self.config.local_cpu_rule == "action":
-            return {}
-        legal = np.arange(int(self.layers.max()) + 1) <= self.layers[:, None]
-        return {"device": np.broadcast_to(legal, (len(state.energy_queue), *legal.shape))}
+        cells = len(state.energy_queue)
+        return {role: np.broadcast_to(mask, (cells, *mask.shape)) for role, mask in self.constant_masks.items()}
 
     # --- actions -----------------------------------------------------------------------------------------------------
 

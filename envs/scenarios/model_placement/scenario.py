@@ -23,10 +23,11 @@ from edgemarl.envs.arrays import Array
 from edgemarl.envs.capabilities import Grouped, Portrait, Portrayed
 from edgemarl.envs.physics.caching import admit_in_order
 from edgemarl.envs.physics.processes import bernoulli_arrivals, rayleigh_power_gain
-from edgemarl.envs.physics.radio import from_db, path_loss_db, spectral_efficiency
+from edgemarl.envs.physics.radio import from_db, passive, path_loss_db, spectral_efficiency
 from edgemarl.envs.physics.sharing import pool_shares, time_at_rate_s
 from edgemarl.envs.scenario import Parts, Role, Scenario, Signalling, Step
 from edgemarl.envs.scenarios.model_placement.config import ModelPlacementConfig
+from edgemarl.envs.scenarios.model_placement.entries import PlacementEntries
 from edgemarl.envs.trace import Trace, drawn
 
 LIGHT, HEAVY = 0, 1
@@ -108,6 +109,7 @@ class ModelPlacement(
     Scenario[
         ModelPlacementConfig, ModelPlacementState, ModelPlacementTrace, ModelPlacementExogenous, ModelPlacementDecisions
     ],
+    PlacementEntries,
     Grouped,
     Portrayed,
 ):
@@ -223,7 +225,7 @@ class ModelPlacement(
         mean = from_db(-path_loss_db(distance_m, loss_1m_db, 10.0 * self.config.pathloss_exponent))
         shape = (length, *distance_m.shape)
         fading = rayleigh_power_gain(rng, shape) if self.config.rayleigh_fading else np.ones(shape)
-        return mean * fading
+        return passive(mean * fading)
 
     def check_trace(self, trace: ModelPlacementTrace) -> None:
         super().check_trace(trace)

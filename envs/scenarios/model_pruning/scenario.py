@@ -29,6 +29,7 @@ from edgemarl.envs.physics.processes import markov_channel, stationary_distribut
 from edgemarl.envs.physics.radio import shannon_rate_bps
 from edgemarl.envs.scenario import Parts, Role, Scenario, Signalling, Step, total_cost
 from edgemarl.envs.scenarios.model_pruning.config import ModelPruningConfig
+from edgemarl.envs.scenarios.model_pruning.entries import PruningEntries
 from edgemarl.envs.spaces import Simplex
 from edgemarl.envs.trace import Trace, drawn
 
@@ -94,6 +95,7 @@ class SlotOutcome:
 
 class ModelPruning(
     Scenario[ModelPruningConfig, ModelPruningState, ModelPruningTrace, ModelPruningExogenous, ModelPruningDecisions],
+    PruningEntries,
     Counterfactual,
     HybridActions,
     Portrayed,

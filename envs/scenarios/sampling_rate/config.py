@@ -5,70 +5,80 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
-import numpy as np
+import pydantic
 
-from edgemarl.envs.config import config_class, quantity
+from edgemarl.envs.config import config_class, quantity, quoted
 from edgemarl.envs.physics.processes import check_transition
+
+Devices = Annotated[int, pydantic.Field(ge=1, le=10_000)]
+Gain = Annotated[float, pydantic.Field(ge=1e-25, le=1)]
+Share = Annotated[float, pydantic.Field(ge=0, le=1)]
+Bits = Annotated[float, pydantic.Field(ge=1, le=1e15)]
+CyclesPerBit = Annotated[float, pydantic.Field(ge=1e-6, le=1e9)]
+Price = Annotated[float, pydantic.Field(ge=0, le=1e9)]
+DEVICES_MAX = 10_000
 
 
 @config_class
 class SamplingRateConfig:
     """Parameters in SI units; defaults are those of the paper where it gives them. M services, K rates."""
 
-    devices_per_service: tuple[int, ...] = quantity((5, 5), "-", "devices of each service", symbol="N_m")
-    bandwidth_hz: float = quantity(20e6, "Hz", "band, split equally", symbol="W", source="Sec. V-B2", gt=0)
+    devices_per_service: tuple[Devices, ...] = quantity((5, 5), "-", "devices of each service", symbol="N_m")
+    bandwidth_hz: float = quantity(20e6, "Hz", "band, split equally", symbol="W", source="Sec. V-B2", ge=100, le=1e11)
     noise_density_w_per_hz: float = quantity(
-        10**-17.4 * 1e-3, "W/Hz", "noise density (-174 dBm/Hz)", symbol="N_o", source="Table II", gt=0
+        10**-17.4 * 1e-3, "W/Hz", "noise density (-174 dBm/Hz)", symbol="N_o", source="Table II", ge=1e-22, le=1e-9
     )
     noise_figure: float = quantity(
-        10**0.5, "-", "noise figure, linear (5 dB; E6)", symbol="N_f", source="Table II", gt=0
+        10**0.5, "-", "noise figure, linear (5 dB; E6)", symbol="N_f", source="Table II", ge=1, le=1e4
     )
-    transmit_power_w: float = quantity(0.1, "W", "power of a device", symbol="P_T", source="Table II", gt=0)
-    channel_gains: tuple[float, ...] = quantity(
+    transmit_power_w: float = quantity(0.1, "W", "power of a device", symbol="P_T", source="Table II", ge=1e-6, le=1e3)
+    channel_gains: tuple[Gain, ...] = quantity(
         (6e-13, 4e-13, 2e-13), "-", "gain of each channel state, linear (E1)", symbol="G(H)"
     )
-    channel_transition: tuple[tuple[float, ...], ...] = quantity(
+    channel_transition: tuple[tuple[Share, ...], ...] = quantity(
         ((0.3, 0.7, 0.0), (0.25, 0.5, 0.25), (0.0, 0.7, 0.3)), "-", "channel Markov chain", symbol="P", source="(30)"
     )
-    arrival_mean: float = quantity(0.8, "task/slot", "mean tasks of a device", symbol="lambda", ge=0)
-    arrival_half_width: float = quantity(0.5, "task/slot", "half width of arrivals", source="Sec. V-A", ge=0)
-    raw_task_bits: tuple[float, ...] = quantity(
+    arrival_mean: float = quantity(0.8, "task/slot", "mean tasks of a device", symbol="lambda", ge=0, le=1e6)
+    arrival_half_width: float = quantity(0.5, "task/slot", "half width of arrivals", source="Sec. V-A", ge=0, le=1e6)
+    raw_task_bits: tuple[Bits, ...] = quantity(
         (768e3, 512e3), "bit/task", "data of a task at the full rate", symbol="nu_m", source="Sec. V-A"
     )
-    device_hz: float = quantity(1e8, "Hz", "CPU of a device", symbol="f_n", source="Table II", gt=0)
-    server_hz: float = quantity(1e9, "Hz", "CPU of the server (Table II prints 2e9: E17)", symbol="f_b", gt=0)
-    slot_s: float = quantity(1.0, "s", "slot length", symbol="tau", source="Table II", gt=0)
-    device_cycles_per_bit: tuple[float, ...] = quantity(
+    device_hz: float = quantity(1e8, "Hz", "CPU of a device", symbol="f_n", source="Table II", ge=1e3, le=1e13)
+    server_hz: float = quantity(
+        1e9, "Hz", "CPU of the server (Table II prints 2e9: E17)", symbol="f_b", ge=1e3, le=1e18
+    )
+    slot_s: float = quantity(1.0, "s", "slot length", symbol="tau", source="Table II", ge=1e-6, le=86_400)
+    device_cycles_per_bit: tuple[CyclesPerBit, ...] = quantity(
         (80.0, 160.0), "cycle/bit", "compressed DNN, per service", symbol="eta_{m,c}", source="Table II"
     )
-    server_cycles_per_bit: tuple[float, ...] = quantity(
+    server_cycles_per_bit: tuple[CyclesPerBit, ...] = quantity(
         (200.0, 400.0), "cycle/bit", "full DNN, per service", symbol="eta_{m,u}", source="Table II"
     )
-    rate_accuracy: tuple[float, ...] = quantity(
+    rate_accuracy: tuple[Share, ...] = quantity(
         (0.59, 0.884, 0.950, 0.987), "-", "accuracy at each sampling rate k/K", symbol="g(theta_k)", source="Sec. V-A"
     )
-    device_model_accuracy: tuple[float, ...] = quantity(
+    device_model_accuracy: tuple[Share, ...] = quantity(
         (0.8, 0.8), "-", "accuracy factor of the compressed DNN", symbol="h_{m,c}", source="Table II"
     )
-    server_model_accuracy: tuple[float, ...] = quantity(
+    server_model_accuracy: tuple[Share, ...] = quantity(
         (1.0, 1.0), "-", "accuracy factor of the full DNN", symbol="h_{m,u}", source="Table II"
     )
-    accuracy_target: tuple[float, ...] = quantity(
+    accuracy_target: tuple[Share, ...] = quantity(
         (0.8, 0.9), "-", "long-run mean accuracy to keep", symbol="A_m^th", source="Sec. V-A"
     )
     device_queue_limit_bits: float = quantity(
-        3.84e6, "bit", "buffer of a device", symbol="B^max", source="Table II", ge=0
+        3.84e6, "bit", "buffer of a device", symbol="B^max", source="Table II", ge=0, le=1e18
     )
     server_queue_limit_bits: float = quantity(
-        19.2e6, "bit", "buffer of the server per service", symbol="Q^max", source="Table II", ge=0
+        19.2e6, "bit", "buffer of the server per service", symbol="Q^max", source="Table II", ge=0, le=1e18
     )
     overflow_penalty_s: float = quantity(
-        1.0, "s", "delay charged per overflow (E8)", symbol="w_p", source="Table II", ge=0
+        1.0, "s", "delay charged per overflow (E8)", symbol="w_p", source="Table II", ge=0, le=1e9
     )
     balance_per_s: float = quantity(
-        0.05, "1/s", "weight of delay against accuracy (E8)", symbol="V", source="Table II", gt=0
+        0.05, "1/s", "weight of delay against accuracy (E8)", symbol="V", source="Table II", ge=1e-9, le=1e9
     )
     share_mode: Literal["optimal", "fixed", "action"] = quantity(
         "optimal",
@@ -77,12 +87,16 @@ class SamplingRateConfig:
         source="Theorem 1",
         part="controller",
     )
-    share_logit_scale: float = quantity(3.0, "-", "steepness of the server's softmax", gt=0, part="interface")
+    share_logit_scale: float = quantity(
+        3.0, "-", "steepness of the server's softmax", part="interface", ge=1e-3, le=1e3
+    )
     wait_mode: Literal["literal", "offloaders"] = quantity(
         "literal", "-", "who is charged queue and wait: every device of the service, or those that offload (E2)"
     )
-    horizon_slots: int = quantity(200, "slot", "slots of an episode", symbol="T", source="Table III", ge=1)
-    accuracy_price_s: tuple[float, ...] = quantity(
+    horizon_slots: int = quantity(
+        200, "slot", "slots of an episode", symbol="T", source="Table III", ge=1, le=1_000_000
+    )
+    accuracy_price_s: tuple[Price, ...] = quantity(
         (),
         "s",
         "price mu_m of a unit of missed accuracy in priced_delay_s; () takes `accuracy_prices_s`",
@@ -91,21 +105,22 @@ class SamplingRateConfig:
 
     def __post_init__(self) -> None:
         services = len(self.devices_per_service)
-        if not services or min(self.devices_per_service) < 1:
+        if not services or self.num_devices > DEVICES_MAX:
             raise ValueError(
-                f"devices_per_service = {self.devices_per_service} is not legal: one number >= 1 per service"
+                f"devices_per_service = {quoted(self.devices_per_service)} is not legal: one number >= 1 per service, "
+                f"at most {DEVICES_MAX} devices in all"
             )
-        for name in ("raw_task_bits", "device_cycles_per_bit", "server_cycles_per_bit"):
-            _check_vector(name, getattr(self, name), services, 0.0, math.inf, open_low=True)
-        for name in ("device_model_accuracy", "server_model_accuracy", "accuracy_target"):
-            _check_vector(name, getattr(self, name), services, 0.0, 1.0)
-        _check_vector("rate_accuracy", self.rate_accuracy, None, 0.0, 1.0)
+        for name in _PER_SERVICE + (("accuracy_price_s",) if self.accuracy_price_s else ()):
+            if len(getattr(self, name)) != services:
+                raise ValueError(
+                    f"{name} has {len(getattr(self, name))} entries, must have one per service: {services}"
+                )
+        for name in ("rate_accuracy", "channel_gains"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} = () is not legal: must have one entry or more")
         if any(b < a for a, b in zip(self.rate_accuracy, self.rate_accuracy[1:], strict=False)):
-            raise ValueError(f"rate_accuracy = {self.rate_accuracy} is not legal: must not fall with the rate")
-        _check_vector("channel_gains", self.channel_gains, None, 0.0, math.inf, open_low=True)
-        check_transition(np.asarray(self.channel_transition), len(self.channel_gains))
-        if self.accuracy_price_s:
-            _check_vector("accuracy_price_s", self.accuracy_price_s, services, 0.0, math.inf)
+            raise ValueError(f"rate_accuracy = {quoted(self.rate_accuracy)} is not legal: must not fall with the rate")
+        check_transition(self.channel_transition, len(self.channel_gains))
 
     @property
     def num_devices(self) -> int:
@@ -128,16 +143,11 @@ class SamplingRateConfig:
         return self.arrival_mean + self.arrival_half_width or 1.0
 
 
-def _check_vector(
-    name: str, values: tuple[float, ...], length: int | None, low: float, high: float, open_low: bool = False
-) -> None:
-    if length is not None and len(values) != length:
-        raise ValueError(f"{name} has {len(values)} entries, must have one per service: {length}")
-    legal = all((low < v if open_low else low <= v) and v <= high for v in values) and len(values) > 0
-    if not legal:
-        sign = ">" if open_low else ">="
-        upper = "" if math.isinf(high) else f" and <= {high:g}"
-        raise ValueError(f"{name} = {values} is not legal: entries must be {sign} {low:g}{upper}")
+_PER_SERVICE = (
+    "raw_task_bits", "device_cycles_per_bit", "server_cycles_per_bit", "device_model_accuracy", "server_model_accuracy",
+    "accuracy_target",
+)  # fmt: skip
+"""Fields with an entry for each service."""
 
 
 def default_config() -> SamplingRateConfig:

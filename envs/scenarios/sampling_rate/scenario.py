@@ -26,6 +26,7 @@ from edgemarl.envs.physics.queueing import QueueSlot, finite_queue, virtual_queu
 from edgemarl.envs.physics.radio import shannon_rate_bps
 from edgemarl.envs.scenario import Role, Scenario, Signalling, Step
 from edgemarl.envs.scenarios.sampling_rate.config import SamplingRateConfig, accuracy_prices_s
+from edgemarl.envs.scenarios.sampling_rate.entries import SamplingEntries
 from edgemarl.envs.trace import Trace, drawn
 
 WORK_MAX = 10.0
@@ -64,6 +65,7 @@ class SamplingRateDecisions:
 
 class SamplingRate(
     Scenario[SamplingRateConfig, SamplingRateState, SamplingRateTrace, SamplingRateExogenous, SamplingRateDecisions],
+    SamplingEntries,
     Portrayed,
 ):
     """The scenario; see the module's docstring. The cost of a slot is minus the reward (20)."""

@@ -26,10 +26,11 @@ from edgemarl.envs.physics.processes import (
     rayleigh_power_gain,
     uniform_disc_distance_m,
 )
-from edgemarl.envs.physics.radio import from_db, path_loss_db, spectral_efficiency
+from edgemarl.envs.physics.radio import from_db, passive, path_loss_db, spectral_efficiency
 from edgemarl.envs.scenario import Role, Scenario, Signalling, Step
 from edgemarl.envs.scenarios.sequential_offloading.block import SUMS, BlockConstants, run_block, send_residuals
 from edgemarl.envs.scenarios.sequential_offloading.config import SequentialOffloadingConfig
+from edgemarl.envs.scenarios.sequential_offloading.entries import OffloadingEntries
 from edgemarl.envs.scenarios.sequential_offloading.ledger import block_constants, metric_weights
 from edgemarl.envs.trace import Trace, drawn
 
@@ -81,6 +82,7 @@ class SequentialOffloading(
         SequentialOffloadingExogenous,
         SequentialOffloadingDecisions,
     ],
+    OffloadingEntries,
     Foreseeing,
     Portrayed,
 ):
@@ -162,10 +164,10 @@ class SequentialOffloading(
         distance_m = uniform_disc_distance_m(rng, k, c.distance_m_min, c.cell_radius_m)
         shadowing_db = log_normal_shadowing_db(rng, k, c.shadowing_db_std)
         loss_db = path_loss_db(distance_m, c.pathloss_db_at_1m, c.pathloss_db_per_decade)
-        mean_gain = from_db(shadowing_db - loss_db) / c.noise_w
-        fading = rayleigh_power_gain(rng, (length, k))
+        mean_gain = passive(from_db(shadowing_db - loss_db)) / c.noise_w
+        gain_per_w = np.minimum(mean_gain * rayleigh_power_gain(rng, (length, k)), 1.0 / c.noise_w)  # passive too
         arrivals = bernoulli_arrivals(rng, c.arrival_probability, (length, k, c.slots_per_block))
-        return {"channel_gain_per_w": mean_gain * fading, "task_arrivals": arrivals, "mean_gain_per_w": mean_gain}
+        return {"channel_gain_per_w": gain_per_w, "task_arrivals": arrivals, "mean_gain_per_w": mean_gain}
 
     def derived_trace_fields(self, given: Mapping[str, Array]) -> dict[str, Array]:
         gain = given.get("channel_gain_per_w")

@@ -9,22 +9,28 @@ from edgemarl.envs.config import config_class, quantity
 from edgemarl.marl.algorithms.base import Algorithm, Needs, Run, off_policy_training, set_replay
 from edgemarl.marl.algorithms.ddpg.algorithm import DDPGConfig
 from edgemarl.marl.algorithms.ddpg.module import DDPGModule
-from edgemarl.marl.algorithms.settings import OffPolicySettings
+from edgemarl.marl.algorithms.settings import OffPolicySettings, Width
 
 
 @config_class
 class DDPGSettings(OffPolicySettings):
     """Settings of DDPG."""
 
-    lr: float = quantity(1e-4, "-", "first learning rate of the actor", gt=0)
-    critic_lr: float = quantity(1e-3, "-", "first learning rate of the critic", gt=0)
-    critic_hidden: tuple[int, ...] | None = quantity(None, "-", "widths of the critic's layers; default as the policy")
+    lr: float = quantity(1e-4, "-", "first learning rate of the actor", gt=0, le=1e6)
+    critic_lr: float = quantity(1e-3, "-", "first learning rate of the critic", gt=0, le=1e6)
+    critic_hidden: tuple[Width, ...] | None = quantity(
+        None, "-", "widths of the critic's layers; default as the policy"
+    )
     activation: Literal["tanh", "relu"] = quantity("relu", "-", "of hidden layers")
-    output_gain: float = quantity(0.1, "-", "gain of the actor's last layer at the start", gt=0)
-    random_steps: int = quantity(1000, "-", "cell-slots with random actions, played first", ge=0)
-    noise: float = quantity(0.2, "-", "deviation of the noise on actions in [-1, 1]", ge=0)
-    noise_final: float | None = quantity(None, "-", "the same at the end of the budget, linear; default constant", ge=0)
-    action_penalty: float = quantity(0.0, "-", "weight of the mean squared actor output before tanh in its loss", ge=0)
+    output_gain: float = quantity(0.1, "-", "gain of the actor's last layer at the start", gt=0, le=1e6)
+    random_steps: int = quantity(1000, "-", "cell-slots with random actions, played first", ge=0, le=10**9)
+    noise: float = quantity(0.2, "-", "deviation of the noise on actions in [-1, 1]", ge=0, le=1e6)
+    noise_final: float | None = quantity(
+        None, "-", "the same at the end of the budget, linear; default constant", ge=0, le=1e6
+    )
+    action_penalty: float = quantity(
+        0.0, "-", "weight of the mean squared actor output before tanh in its loss", ge=0, le=1e6
+    )
 
 
 class DDPG(Algorithm):

@@ -1,0 +1,19 @@
+"""The terminal: what is printed is text, whatever it holds."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+WIDTH = 152
+"""Columns that a comparison table needs."""
+
+
+def plain_console(stderr: bool = False) -> Console:
+    """A console that prints `[/b]` and `:cat:` as they stand: paths and names are no markup."""
+    return Console(stderr=stderr, markup=False, emoji=False)
+
+
+def wide_console() -> Console:
+    """The same, wide enough for a table also where the output goes to a file."""
+    console = plain_console()
+    return console if console.width >= WIDTH else Console(width=WIDTH, markup=False, emoji=False)
