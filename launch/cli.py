@@ -20,13 +20,12 @@ from edgemarl.launch.replay_options import replay_command
 from edgemarl.launch.surroundings import harmless_surroundings
 from edgemarl.launch.whole_numbers import whole_number, whole_number_from_0, whole_number_from_1
 
-app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-)  # fmt: skip
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 trace_app = typer.Typer(help="Import measurements, sample a trace to a file, describe a file.", no_args_is_help=True)
 app.add_typer(trace_app, name="trace")
 check_app = typer.Typer(help="Check the learners against results that are known elsewhere.", no_args_is_help=True)
 app.add_typer(check_app, name="check")
+app.command("replay")(replay_command)
 
 EXTRAS = {
     "torch": "train", "ray": "train", "fsspec": "train", "tensorboardX": "train", "onnx": "export",
@@ -229,9 +228,7 @@ def train_command(
     out: Annotated[Path | None, typer.Option(help="Folder of the run; a run that is there goes on.")] = None,
     storage: Storage = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Replace the run that is there.")] = False,
-    wandb: Annotated[
-        str | None, typer.Option(metavar="PROJECT", help="Send the scalars to this project of Weights & Biases too.")
-    ] = None,
+    wandb: Annotated[str | None, typer.Option(metavar="PROJECT", help="Send scalars to Weights & Biases too.")] = None,
     seed: Seed = 0,
 ) -> None:
     """Train a controller with RLlib; its folder is a controller for `compare`, its `tensorboard` holds the scalars.
@@ -247,9 +244,6 @@ def train_command(
     config = runs.run_config(scenario, settings or [], training or [], seed, file, agent_steps=agent_steps, **named)
     folder = out or Path("runs") / f"{config.scenario}-{config.algorithm}-{config.control}-{seed}"
     return runs.train_command(config, folder, storage, fresh, wandb)
-
-
-app.command("replay")(replay_command)
 
 
 @app.command("export")
