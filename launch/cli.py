@@ -28,8 +28,8 @@ app.add_typer(check_app, name="check")
 app.command("replay")(replay_command)
 
 EXTRAS = {
-    "torch": "train", "ray": "train", "fsspec": "train", "tensorboardX": "train", "onnx": "export",
-    "onnxruntime": "export", "optuna": "tune", "cvxpy": "test",
+    **dict.fromkeys(("torch", "ray", "fsspec", "tensorboardX"), "train"), "onnx": "export", "onnxruntime": "export",
+    "optuna": "tune", "cvxpy": "test",
 }  # fmt: skip
 """Packages that the plain installation lacks -> the extra that brings them."""
 
@@ -213,8 +213,7 @@ def train_command(
     train_share: TrainShare = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with this run's folder.")] = None,
     recipe: Annotated[
-        str | None,
-        typer.Option(help="Named settings; default: the best known; none: the algorithm's."),
+        str | None, typer.Option(help="Named settings; default: the best known; none: the algorithm's.")
     ] = None,
     algorithm: Annotated[str | None, typer.Option(help="Learning algorithm, such as ppo.")] = None,
     control: Annotated[str | None, typer.Option(help="decentralized or central.")] = None,
