@@ -17,20 +17,20 @@ from typer.core import TyperGroup
 
 import edgemarl
 from edgemarl.launch import interrupt
+from edgemarl.launch.replay_options import replay_command
 from edgemarl.launch.surroundings import harmless_surroundings
 from edgemarl.launch.whole_numbers import whole_number, whole_number_from_0, whole_number_from_1
 
-app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-)  # fmt: skip
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 trace_app = typer.Typer(help="Import measurements, sample a trace to a file, describe a file.", no_args_is_help=True)
 app.add_typer(trace_app, name="trace")
 check_app = typer.Typer(help="Check the learners against results that are known elsewhere.", no_args_is_help=True)
 app.add_typer(check_app, name="check")
+app.command("replay")(replay_command)
 
 EXTRAS = {
-    "torch": "train", "ray": "train", "fsspec": "train", "onnx": "export", "onnxruntime": "export", "optuna": "tune",
-    "cvxpy": "test",
+    **dict.fromkeys(("torch", "ray", "fsspec", "tensorboardX"), "train"), "onnx": "export", "onnxruntime": "export",
+    "optuna": "tune", "cvxpy": "test",
 }  # fmt: skip
 """Packages that the plain installation lacks -> the extra that brings them."""
 
@@ -219,8 +219,7 @@ def train_command(
     train_share: TrainShare = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with this run's folder.")] = None,
     recipe: Annotated[
-        str | None,
-        typer.Option(help="Named settings; default: the best known; none: the algorithm's."),
+        str | None, typer.Option(help="Named settings; default: the best known; none: the algorithm's.")
     ] = None,
     algorithm: Annotated[str | None, typer.Option(help="Learning algorithm, such as ppo.")] = None,
     control: Annotated[str | None, typer.Option(help="decentralized or central.")] = None,
@@ -234,24 +233,25 @@ def train_command(
     out: Annotated[Path | None, typer.Option(help="Folder of the run; a run that is there goes on.")] = None,
     storage: Storage = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Replace the run that is there.")] = False,
+    wandb: Annotated[str | None, typer.Option(metavar="PROJECT", help="Send scalars to Weights & Biases too.")] = None,
     trust: Annotated[
         bool, typer.Option("--trust", help="Go on with a run of somebody else, whatever code its checkpoint holds.")
     ] = False,
     seed: Seed = 0,
 ) -> int:
-    """Train a controller with RLlib; its folder is a controller for `compare`.
+    """Train a controller with RLlib; its folder is a controller for `compare`, its `tensorboard` holds the scalars.
 
     The same command again goes on from the run's last checkpoint.
     """
     from edgemarl.launch.commands import train as runs
 
     if resume is not None:
-        return runs.train_command(runs.saved_config(resume, agent_steps, trust), resume, trust=trust)
+        return runs.train_command(runs.saved_config(resume, agent_steps, trust), resume, trust=trust, wandb=wandb)
     named = {"recipe": recipe, "algorithm": algorithm, "control": control, "policies": policies, "reward": reward}
     file = _trace_file(trace, ignore, train_share=train_share)
     config = runs.run_config(scenario, settings or [], training or [], seed, file, agent_steps=agent_steps, **named)
     folder = out or Path("runs") / f"{config.scenario}-{config.algorithm}-{config.control}-{seed}"
-    return runs.train_command(config, folder, storage, fresh, trust)
+    return runs.train_command(config, folder, storage, fresh, trust, wandb)
 
 
 @app.command("export")

@@ -21,10 +21,11 @@ class Bars:
     """`with Bars() as bars: bars(text, done, total)`; a finished line stays with its time."""
 
     def __init__(self) -> None:
+        console = plain_console(stderr=True)
+        note = [TextColumn("{task.fields[note]}", markup=False)] if console.is_terminal else []
         self._progress = Progress(
             TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(compact=True), console=plain_console(stderr=True), refresh_per_second=4,
+            TimeElapsedColumn(), TimeRemainingColumn(compact=True), *note, console=console, refresh_per_second=4,
         )  # fmt: skip
         self._tasks: dict[str, TaskID] = {}
 
@@ -48,9 +49,9 @@ class Bars:
         else:
             self._progress.stop()
 
-    def __call__(self, text: str, done: int, total: int) -> None:
-        """Show that `done` of `total` is done; a total of 0 is a line that only moves."""
+    def __call__(self, text: str, done: int, total: int, note: str = "") -> None:
+        """Show that `done` of `total` is done; a total of 0 is a line that only moves; a note stands behind it."""
         self._progress.start()  # not before there is something to show: an error message stands alone
         if text not in self._tasks:
-            self._tasks[text] = self._progress.add_task(text, total=total or None)
-        self._progress.update(self._tasks[text], completed=done, total=total or None)
+            self._tasks[text] = self._progress.add_task(text, total=total or None, note=note)
+        self._progress.update(self._tasks[text], completed=done, total=total or None, note=note)

@@ -20,7 +20,8 @@ THIRD_PARTY = {
         "filelock",
     },
     "launch": {
-        "numpy", "pandas", "pyarrow", "pydantic", "yaml", "typer", "rich", "matplotlib", "jinja2", "torch", "ray",
+        "numpy", "pandas", "pyarrow", "pydantic", "yaml", "typer", "rich",
+        "matplotlib", "jinja2", "PIL", "torch", "ray", "tensorboardX",
     },
 }  # fmt: skip
 """What a layer may import beside the standard library and the layers below it."""
@@ -73,7 +74,12 @@ def test_listed_packages_are_installed_by_the_project() -> None:
     extras = project["optional-dependencies"]
     lines = [*project["dependencies"], *extras["train"], *extras["export"]]
     names = {line.split("[")[0].split(">")[0].split("=")[0].strip().lower() for line in lines}
-    called = {"yaml": "pyyaml", "typing_extensions": "typing-extensions"}
+    called = {
+        "yaml": "pyyaml",
+        "typing_extensions": "typing-extensions",
+        "PIL": "pillow",
+        "tensorboardX": "tensorboardx",
+    }
     listed = {called.get(name, name) for found in THIRD_PARTY.values() for name in found}
     assert listed - {"psutil"} <= names
 

@@ -218,7 +218,7 @@ def test_a_study_writes_everything_and_keeps_what_is_done(
     assert (table["peak_memory_bytes"] > 2**20).all()
     assert (out / "figures" / "1-scaling.png").is_file()
     page = (out / "report.html").read_text()
-    assert "data:image/svg+xml" in page
+    assert "<svg" in page
     assert "edgemarl scale --devices 2,3" in page
     assert 'src="http' not in page
     assert run("scale", *TINY, "--concurrent", "3", "--out", str(tmp_path / "at once")) == 0

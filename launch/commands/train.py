@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shlex
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from edgemarl.envs.config import cut
@@ -76,25 +78,32 @@ def saved_config(folder: Path, agent_steps: int | None, trust: bool = False) -> 
 
 
 def train_command(
-    config: TrainConfig, folder: Path, storage: str | None = None, fresh: bool = False, trust: bool = False
-) -> int:
+    config: TrainConfig, folder: Path, storage: str | None = None, fresh: bool = False, trust: bool = False,
+    wandb: str | None = None,
+) -> int:  # fmt: skip
     """Train, or go on with the run that is there, and say where the run is and how to compare it.
 
     Returns:
         exit code: 1 if training ended with losses or costs that are no numbers.
     """
     from edgemarl.launch.console import plain_console
+    from edgemarl.launch.experiment.tracking import Tracker
     from edgemarl.launch.progress import Bars
-    from edgemarl.marl.training.storage import storage_path, stored_train
+    from edgemarl.marl.training.storage import is_url, storage_path, stored_train
 
     console = plain_console()
-    with Bars() as bars:
-        lines = Lines(config.make_scenario())
+    scenario = config.make_scenario()
+    local = folder if storage is None or is_url(storage) else Path(storage) / folder
+    with (
+        Tracker(scenario, local, config.to_dict(), wandb) as track,
+        Bars() as bars,
+        Lines(scenario, config.seed) as lines,
+    ):
 
         def told(row: Mapping[str, float], share: float) -> None:
-            bars("training", round(share * config.agent_steps), config.agent_steps)
-            if not bars.terminal:
-                lines(row, share)
+            track(row)
+            said = lines(row, share, printed=not bars.terminal)
+            bars("training", round(share * config.agent_steps), config.agent_steps, said)
 
         bars("training", 0, config.agent_steps)
         result = stored_train(config, str(folder), storage, resume=not fresh, progress=told, trust=trust)
@@ -123,25 +132,36 @@ def set_words(fields: Mapping[str, Any]) -> list[str]:
     return words
 
 
-class Lines:
-    """Progress as lines, for the log of a job: the first iteration, then one every few seconds."""
+class Lines(contextlib.AbstractContextManager["Lines"]):
+    """Progress in words: the first iteration, then every few seconds; for the log of a job as lines.
+
+    What `random` and the reference cost is found out meanwhile, in a run that lasts.
+    """
 
     every_s = 10.0
 
-    def __init__(self, scenario: Scenario) -> None:
-        self.scenario, self._next = scenario, 0.0
+    def __init__(self, scenario: Scenario, seed: int = 0) -> None:
+        from edgemarl.launch.experiment.standing import Standing
 
-    def __call__(self, row: Mapping[str, float], share: float) -> None:
+        self.standing, self._next, self._said = Standing(scenario, seed), 0.0, ""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.standing.stop()
+
+    def __call__(self, row: Mapping[str, float], share: float, printed: bool = True) -> str:
+        """The newest words on what the run costs; `printed` with how far it is."""
         if time.monotonic() < self._next:
-            return
+            return self._said
+        if self._next:
+            self.standing.start()
         self._next = time.monotonic() + self.every_s
-        scenario = self.scenario
-        cost = row.get(scenario.cost_metric)  # a cost of whole episodes is not in the row
-        shown, value = "episode_return", row["episode_return"]
-        if cost is not None:  # as the tables of `compare` have it
-            shown, value = scenario.cost_label, cost / scenario.cost_divisor
-        print(
-            f"iteration {row['iteration']:.0f}: {row['agent_steps']:.0f} agent-steps ({share:.0%}), "
-            f"{shown} {value:.6g}, {row['time_s']:.0f} s",
-            flush=True,
-        )
+        self._said = self.standing.said(row)
+        if printed:
+            print(
+                f"iteration {row['iteration']:.0f}: {row['agent_steps']:.0f} agent-steps ({share:.0%}), "
+                f"{self._said}, {row['time_s']:.0f} s",
+                flush=True,
+            )
+        return self._said

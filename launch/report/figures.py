@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,53 +15,39 @@ from edgemarl.envs.files import replacing
 from edgemarl.launch.experiment.calculations import Calculated
 from edgemarl.launch.experiment.plan import FigureSpec, Plan
 from edgemarl.launch.experiment.run import PointResult
+from edgemarl.launch.report import numerals
+from edgemarl.launch.report.looks import MARKERS, PALETTE, looks
+from edgemarl.launch.report.marked import InlineFigure, MarkedFigure, inline
 from edgemarl.launch.report.style import STYLE, own_style
 from edgemarl.launch.report.training_figure import draw_training
 from edgemarl.marl.evaluation.compare import Interval, Row
 
-_LEARNED = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#6A3D9A", "#B15928", "#1B9E9E", "#A6761D")
-_BASELINE = ("#8C8C8C", "#E69F00", "#56B4E9", "#B2A300", "#A0A0D0", "#C49C94", "#9BC995", "#D4A6C8")
-_REFERENCE = ("#000000", "#5A5A5A", "#8A8A8A")
 DECISION, SIGNALLING = "decision per slot [ms]", "signalling [byte/slot]"
 _BOUND: Any = {"color": "black", "ls": ":", "lw": 1.4}
-_MARKERS = "osD^vP*Xhd"
-
-
-@dataclass(frozen=True)
-class Look:
-    colour: str
-    marker: str
-    line: str
-
-
-def looks(rows: Sequence[Row]) -> dict[str, Look]:
-    """Controller -> colour, marker and line: references black and dashed, baselines muted, learners vivid."""
-    palettes = {"learned": _LEARNED, "baseline": _BASELINE, "reference": _REFERENCE}
-    used = dict.fromkeys(palettes, 0)
-    found = {}
-    for i, row in enumerate(rows):
-        palette = palettes[row.kind]
-        line = "--" if row.kind == "reference" else "-"
-        found[row.controller] = Look(palette[used[row.kind] % len(palette)], _MARKERS[i % len(_MARKERS)], line)
-        used[row.kind] += 1
-    return found
 
 
 def draw_all(
     plan: Plan, results: Sequence[PointResult], calculated: Sequence[Calculated], folder: Path
-) -> list[tuple[str, Path]]:
-    """Draw the preset's figures and its calculations' shares as PNG and SVG; returns (caption, path of the SVG)."""
-    drawn = []
+) -> list[tuple[str, InlineFigure]]:
+    """Draw the preset's figures and its calculations' shares as PNG and SVG; returns (caption, what a page holds)."""
+    drawn: list[tuple[str, InlineFigure]] = []
     for i, spec in enumerate(plan.preset.figures):
         if (spec.kind in ("sweep", "scaling", "frontier") and len(results) < 2) or not _shown(results[0], spec):
             continue
         figure, caption = draw(plan, results, spec)
         name = "-".join(part for part in (str(i + 1), spec.kind, spec.metric.replace(" ", "_")) if part)
-        drawn.append((spec.caption or caption, save(figure, folder / name)))
+        drawn.append((spec.caption or caption, _saved(figure, folder / name, len(drawn))))
     for i, found in enumerate(calculated):
         if found.spec.percent:
-            drawn.append((f"{found.spec.title}.", save(_draw_calculated(found), folder / f"calculation-{i + 1}")))
+            path = folder / f"calculation-{i + 1}"
+            drawn.append((f"{found.spec.title}.", _saved(_draw_calculated(found), path, len(drawn))))
     return drawn
+
+
+def _saved(figure: Figure, path: Path, number: int) -> InlineFigure:
+    """Write a figure as files; returns it as the page's figure of this number."""
+    save(figure, path)
+    return inline(figure, f"f{number}")
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -76,13 +61,16 @@ def save(figure: Figure, path: Path) -> Path:
 def _draw_calculated(found: Calculated) -> Figure:
     """The shares of a calculation over its argument."""
     with own_style(STYLE):
-        figure = Figure(layout="constrained", figsize=(7.4, 4.2))
+        figure = MarkedFigure(layout="constrained", figsize=(7.4, 4.2))
         FigureCanvasAgg(figure)
         axes = figure.subplots()
         x = np.array(found.spec.values)
         for i, name in enumerate(found.spec.percent):
             y = [100 * row[name] for row in found.rows]
-            axes.plot(x, y, marker=_MARKERS[i], color=_LEARNED[i], lw=1.6, label=found.spec.columns[name])
+            label = found.spec.columns[name]
+            colour = PALETTE[i % len(PALETTE)]
+            lines = axes.plot(x, y, marker=MARKERS[i % len(MARKERS)], color=colour, lw=1.6, label=label)
+            figure.mark(label, axes, lines, x, y, [f"{v:g}: {share:.3g}%" for v, share in zip(x, y, strict=True)])
         if x.min() > 0 and x.max() / x.min() >= 10:
             axes.set_xscale("log")
         axes.set_xticks(x, [f"{v:g}" for v in x])
@@ -93,14 +81,14 @@ def _draw_calculated(found: Calculated) -> Figure:
     return figure
 
 
-def draw(plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> tuple[Figure, str]:
+def draw(plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> tuple[MarkedFigure, str]:
     """One figure and its caption."""
     painters = {
         "bars": _bars, "curves": _curves, "sweep": _sweep, "tradeoff": _tradeoff, "scaling": _scaling,
         "training": _training, "frontier": _frontier,
     }  # fmt: skip
     with own_style(STYLE):
-        figure = Figure(layout="constrained")
+        figure = MarkedFigure(layout="constrained")
         FigureCanvasAgg(figure)
         caption = painters[spec.kind](figure, plan, results, spec)
     return figure, caption + (f" Left out: {', '.join(spec.without)}." if spec.without else "")
@@ -111,7 +99,9 @@ def _shown(result: PointResult, spec: FigureSpec) -> list[Row]:
     return [row for row in result.comparison.rows if row.controller not in spec.without]
 
 
-def _grid(figure: Figure, results: Sequence[PointResult], width: float, height: float) -> list[tuple[Any, PointResult]]:
+def _grid(
+    figure: MarkedFigure, results: Sequence[PointResult], width: float, height: float
+) -> list[tuple[Any, PointResult]]:
     """One panel per point, at most three in a row."""
     columns = min(len(results), 3)
     rows = -(-len(results) // columns)
@@ -122,7 +112,7 @@ def _grid(figure: Figure, results: Sequence[PointResult], width: float, height: 
     return list(zip(panels, results, strict=False))
 
 
-def _bars(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> str:
+def _bars(figure: MarkedFigure, plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> str:
     names = len(_shown(results[0], spec))
     label = _label(results[0], spec.metric)
     for axes, result in _grid(figure, results, 5.6, 0.34 * names + 1.3):
@@ -131,8 +121,9 @@ def _bars(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: Figu
         values = [_value(row, spec.metric) for row in rows]
         for y, (row, value) in enumerate(zip(rows, values, strict=True)):
             style = look[row.controller]
-            axes.plot([value.low, value.high], [y, y], color=style.colour, lw=2.2, solid_capstyle="butt")
-            axes.plot(value.value, y, style.marker, color=style.colour, ms=7, mec="white", mew=0.8)
+            lines = axes.plot([value.low, value.high], [y, y], color=style.colour, lw=2.2, solid_capstyle="butt")
+            lines += axes.plot(value.value, y, style.marker, color=style.colour, ms=7, mec="white", mew=0.8)
+            figure.mark(row.controller, axes, lines, value.value, y, [numerals.with_interval(value)])
         axes.set_yticks(range(len(rows)), [row.controller for row in rows])
         axes.set_ylim(-0.7, len(rows) - 0.3)
         limit = _limit(result, spec.metric)
@@ -149,7 +140,7 @@ def _bars(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: Figu
     )
 
 
-def _curves(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> str:
+def _curves(figure: MarkedFigure, plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> str:
     window = plan.preset.window
     label = _label(results[0], spec.metric)
     panels = _grid(figure, results, 6.2, 4.2)
@@ -160,8 +151,12 @@ def _curves(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: Fi
             mean, spread = _series(result, row.controller, spec.metric)
             slots = np.arange(len(mean)) * window + window / 2
             style = look[row.controller]
-            axes.plot(slots, mean, style.line, color=style.colour, lw=1.6, label=row.controller)
-            axes.fill_between(slots, mean - spread, mean + spread, color=style.colour, alpha=0.10, lw=0)
+            lines = axes.plot(slots, mean, ls=style.line, color=style.colour, lw=1.6, label=row.controller)
+            band = axes.fill_between(slots, mean - spread, mean + spread, color=style.colour, alpha=0.10, lw=0)
+            words = [
+                _at(f"slot {t:.0f}", Interval(m, m - w, m + w)) for t, m, w in zip(slots, mean, spread, strict=True)
+            ]
+            figure.mark(row.controller, axes, [*lines, band], slots, mean, words)
             heights += list(mean)
         limit = _limit(result, spec.metric)
         if limit is not None:
@@ -191,6 +186,11 @@ def _curves(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: Fi
     return said + _bound_caption(results, spec.metric)
 
 
+def _at(where: str, value: Interval) -> str:
+    """A point in words: where it is, its value and interval."""
+    return f"{where}: {numerals.with_interval(value)}"
+
+
 def _series(result: PointResult, controller: str, metric: str) -> tuple[Array, Array]:
     """Windowed cost, or its excess over the reference in percent, and half its 95% band over networks; (W,) each."""
     cost = result.cost_windows(controller)
@@ -218,16 +218,16 @@ def _percent_scale(axes: Any, heights: Sequence[float]) -> None:
     axes.axhline(0, color="black", lw=0.8)
 
 
-def _sweep(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> str:
+def _sweep(figure: MarkedFigure, plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> str:
     figure.set_size_inches(8.4, 4.6)
     axes = figure.subplots()
-    _draw_sweep(axes, plan, results, spec.metric, _shown(results[0], spec))
+    _draw_sweep(figure, axes, plan, results, spec.metric, _shown(results[0], spec))
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=9)
     said = f"{axes.get_ylabel().capitalize()} against {axes.get_xlabel() or 'the sweep'}, 95% intervals."
     return said + _bound_caption(results, spec.metric)
 
 
-def _scaling(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> str:
+def _scaling(figure: MarkedFigure, plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> str:
     """A panel for the cost, for its excess, for every measured column, for decision time and for signalling."""
     rows = [row for result in results for row in result.comparison.rows]
     names = ["cost", "excess", *results[0].comparison.rows[0].columns, DECISION, SIGNALLING]
@@ -239,7 +239,7 @@ def _scaling(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: F
     for panel in panels[len(shown) :]:
         panel.set_axis_off()
     for axes, name in zip(panels, shown, strict=False):
-        _draw_sweep(axes, plan, results, name, results[0].comparison.rows, always_log=True)
+        _draw_sweep(figure, axes, plan, results, name, results[0].comparison.rows, always_log=True)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=9)
     return (
         f"Cost, speed, memory and signalling against {panels[0].get_xlabel()}, logarithmic axes (the excess over "
@@ -249,8 +249,9 @@ def _scaling(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: F
 
 
 def _draw_sweep(
-    axes: Any, plan: Plan, results: Sequence[PointResult], metric: str, rows: Sequence[Row], always_log: bool = False
-) -> None:
+    figure: MarkedFigure, axes: Any, plan: Plan, results: Sequence[PointResult], metric: str, rows: Sequence[Row],
+    always_log: bool = False,
+) -> None:  # fmt: skip
     values = [result.point.value for result in results]
     numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
     x = np.asarray(values, float) if numeric else np.arange(len(values))
@@ -261,10 +262,12 @@ def _draw_sweep(
         y = np.array([f.value for f in found])
         bars = np.nan_to_num(np.abs(np.array([[f.value - f.low, f.high - f.value] for f in found]).T))
         style = look[row.controller]
-        axes.errorbar(
-            x, y, bars, fmt=style.line, marker=style.marker, color=style.colour, lw=1.6, ms=5.5, capsize=2.5,
+        drawn = axes.errorbar(
+            x, y, bars, ls=style.line, marker=style.marker, color=style.colour, lw=1.6, ms=5.5, capsize=2.5,
             label=row.controller,
         )  # fmt: skip
+        words = [_at(result.point.label, value) for result, value in zip(results, found, strict=True)]
+        figure.mark(row.controller, axes, drawn.get_children(), x, y, words)
         heights += list(y)
     limits = [_limit(result, metric) for result in results]
     if any(limit is not None for limit in limits):
@@ -284,17 +287,19 @@ def _draw_sweep(
     axes.set_ylabel(_label(results[0], metric))
 
 
-def _tradeoff(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> str:
+def _tradeoff(figure: MarkedFigure, plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> str:
     label = results[0].point.scenario.cost_label
     for axes, result in _grid(figure, results, 5.4, 4.0):
         look = looks(result.comparison.rows)
         for row in _shown(result, spec):
             style, value = look[row.controller], row.cost
-            axes.errorbar(
+            drawn = axes.errorbar(
                 row.signalling_bytes, value.value,
                 np.nan_to_num(np.abs([[value.value - value.low], [value.high - value.value]])), fmt=style.marker,
                 color=style.colour, ms=7, capsize=2.5, label=row.controller,
             )  # fmt: skip
+            words = [_at(f"{row.signalling_bytes:,.0f} byte/slot", value)]
+            figure.mark(row.controller, axes, drawn.get_children(), row.signalling_bytes, value.value, words)
         axes.margins(x=0.1)
         sent = [row.signalling_bytes for row in _shown(result, spec)]
         if min(sent) > 0:
@@ -314,7 +319,7 @@ def _tradeoff(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: 
     return f"{label.capitalize()} against signalling." + _bound_caption(results, "")
 
 
-def _frontier(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> str:
+def _frontier(figure: MarkedFigure, plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> str:
     """One metric against another; a line per controller joins the points of the sweep, which are named along it."""
     figure.set_size_inches(8.4, 4.6)
     axes = figure.subplots()
@@ -324,7 +329,11 @@ def _frontier(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: 
         here = [result.comparison.row(row.controller) for result in results]
         x, y = ([_value(r, name).value for r in here] for name in (spec.against, spec.metric))
         style = look[row.controller]
-        axes.plot(x, y, style.line, marker=style.marker, color=style.colour, lw=1.6, ms=5.5, label=row.controller)
+        lines = axes.plot(
+            x, y, ls=style.line, marker=style.marker, color=style.colour, lw=1.6, ms=5.5, label=row.controller
+        )
+        words = [_at(r.point.label, _value(one, spec.metric)) for r, one in zip(results, here, strict=True)]
+        figure.mark(row.controller, axes, lines, x, y, words)
         if row.controller == plan.reference:
             clear = {"fc": "white", "ec": "none", "pad": 0.6}
             for result, a, b in zip(results, x, y, strict=True):
@@ -343,7 +352,7 @@ def _frontier(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: 
     return f"{axes.get_ylabel().capitalize()} against {axes.get_xlabel()}; lines join the points of the sweep."
 
 
-def _training(figure: Figure, plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> str:
+def _training(figure: MarkedFigure, plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> str:
     first = results[0]
     scenario, rows = first.point.scenario, first.comparison.rows
     metric = spec.metric or scenario.cost_metric

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import json
 import math
@@ -22,7 +21,8 @@ from edgemarl.launch.experiment.plan import Plan
 from edgemarl.launch.experiment.played import PlayedTrace
 from edgemarl.launch.experiment.run import Experiment, PointResult
 from edgemarl.launch.experiment.store import versions
-from edgemarl.launch.report import figures, numerals, tables
+from edgemarl.launch.report import answer, figures, numerals, tables
+from edgemarl.launch.report.marked import InlineFigure
 
 
 def write_all(
@@ -45,7 +45,7 @@ def write_all(
         "summary": write_summary(plan, results, calculated, command, folder / "summary.json", experiment.played),
     }
     drawn = figures.draw_all(plan, results, calculated, folder / "figures")  # numbers first: drawing needs more
-    said = [*headline(results), *findings]
+    said = [*answer.answers(results), *headline(results), *findings]
     trace = [] if experiment.played is None else experiment.played.sentences()
     path = folder / "report.html"
     paths["report"] = write_report(plan, results, calculated, drawn, command, path, said, notes, trace)
@@ -105,10 +105,10 @@ def write_summary(
 
 def write_report(
     plan: Plan, results: Sequence[PointResult], calculated: Sequence[Calculated],
-    drawn: Sequence[tuple[str, Path]], command: str, path: Path, said: Sequence[str],
+    drawn: Sequence[tuple[str, InlineFigure]], command: str, path: Path, said: Sequence[str],
     notes: Sequence[tuple[str, str]], trace: Sequence[str] = (),
 ) -> Path:  # fmt: skip
-    """One HTML file that needs nothing else: figures and style are inside."""
+    """One HTML file that needs nothing else: figures, style and the script that works on them are inside."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -123,7 +123,8 @@ def write_report(
         versions=versions(),
         tables=[_table(result) for result in results],
         calculated=calculated,
-        figures=[(caption, _data_url(svg)) for caption, svg in drawn],
+        figures=drawn,
+        points=[{"parts": figure.parts, "points": figure.points} for _, figure in drawn],
         parameters=config_fields(scenario.config),
         sweep_field=plan.preset.sweep.field if plan.preset.sweep else None,
         headline=said,
@@ -160,16 +161,24 @@ def _table(result: PointResult) -> dict[str, Any]:
         "title": result.point.label,
         "headings": tables.headings(comparison, result.point.scenario.cost_label),
         "rows": [
-            *({"kind": row.kind, "cells": tables.cells(row, comparison)} for row in rows),
-            *([{"kind": "bound", "cells": tables.bound_cells(comparison)}] if comparison.bound else []),
+            *(
+                {"kind": row.kind, "cells": _keyed(tables.cells(row, comparison), tables.sort_keys(row, comparison))}
+                for row in rows
+            ),
+            *(
+                [{"kind": "bound", "cells": _keyed(tables.bound_cells(comparison), tables.bound_keys(comparison))}]
+                if comparison.bound
+                else []
+            ),
         ],
         "bound": tables.bound_sentence(comparison),
         "cells": comparison.cells,
     }
 
 
-def _data_url(path: Path) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode()
+def _keyed(cells: Sequence[tuple[str, str]], keys: Sequence[str | float]) -> list[tuple[tuple[str, str], str | float]]:
+    """Cells, each with what it is sorted by."""
+    return list(zip(cells, keys, strict=True))
 
 
 def _finite(value: Any) -> Any:

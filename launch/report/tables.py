@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgemarl.launch.report.numerals import duration, percent, significant, with_interval
-from edgemarl.marl.evaluation.compare import Comparison, Row
+from edgemarl.marl.evaluation.compare import Comparison, Interval, Row
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -44,6 +44,18 @@ def cells(row: Row, comparison: Comparison) -> list[tuple[str, str]]:
     return [(text.partition(" [")[0], text[len(text.partition(" [")[0]) :].strip()) for text in texts]
 
 
+def sort_keys(row: Row, comparison: Comparison) -> list[str | float]:
+    """What the cells of a row are sorted by, in the order of `headings`; NaN where there is nothing."""
+    nothing = Interval(float("nan"), float("nan"), float("nan"))
+    keys: list[str | float] = [row.controller, row.information, row.cost.value]
+    keys += [(row.gap_closed or nothing).value] if comparison.baseline else []
+    keys += [(row.excess or nothing).value] if comparison.reference else []
+    keys += [(row.above_bound or nothing).value] if comparison.bound else []
+    keys += [value.value for value in row.columns.values()]
+    trained_s = row.training_s if row.training_s is not None else row.setup_s if row.kind == "reference" else 0.0
+    return [*keys, row.decision_s, row.signalling_bytes, trained_s]
+
+
 def bound_cells(comparison: Comparison) -> list[tuple[str, str]]:
     """The last row of a comparison table, what no controller can do better than; none without a bound."""
     if comparison.bound is None:
@@ -51,6 +63,14 @@ def bound_cells(comparison: Comparison) -> list[tuple[str, str]]:
     found = with_interval(comparison.bound.cost)
     cost = (found.partition(" [")[0], found[len(found.partition(" [")[0]) :].strip())
     return [("lower bound", ""), ("", ""), cost] + [("", "")] * (len(headings(comparison, "")) - 3)
+
+
+def bound_keys(comparison: Comparison) -> list[str | float]:
+    """What the cells of `bound_cells` are sorted by."""
+    if comparison.bound is None:
+        return []
+    rest = [float("nan")] * (len(headings(comparison, "")) - 3)
+    return ["lower bound", "", comparison.bound.cost.value, *rest]
 
 
 def bound_sentence(comparison: Comparison) -> str:

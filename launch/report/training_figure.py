@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from edgemarl.envs.arrays import Array
+from edgemarl.launch.report.marked import MarkedFigure
 from edgemarl.marl.evaluation.compare import Row
 
 POINTS = 50
@@ -55,7 +55,7 @@ def _binned(episodes: Array, values: Array, edges: Array) -> Array:
 
 
 def draw_training(
-    figure: Figure,
+    figure: MarkedFigure,
     runs: Mapping[str, Sequence[Path]],
     rows: Sequence[Row],
     looks: Mapping[str, Any],
@@ -79,12 +79,19 @@ def draw_training(
         if not all(_has_curve(folder) for folder in folders):
             continue  # its runs were removed, its results are kept
         episodes, mean, low, high = training_curves(folders, metric, horizon)
-        axes.plot(episodes, mean, color=looks[name].colour, lw=1.6, label=name)
-        axes.fill_between(episodes, low, high, color=looks[name].colour, alpha=0.15, lw=0)
+        lines = axes.plot(episodes, mean, color=looks[name].colour, ls=looks[name].line, lw=1.6, label=name)
+        band = axes.fill_between(episodes, low, high, color=looks[name].colour, alpha=0.15, lw=0)
+        words = [
+            f"episode {e:.0f}: {m:.4g} [{a:.4g}, {b:.4g}]" for e, m, a, b in zip(episodes, mean, low, high, strict=True)
+        ]
+        figure.mark(name, axes, [*lines, band], episodes, mean, words)
     for row in rows:
         if row.controller not in runs and label in row.columns:
             style = looks[row.controller]
-            axes.axhline(row.columns[label].value, color=style.colour, ls="--", lw=1.2, label=row.controller)
+            level = axes.axhline(
+                row.columns[label].value, color=style.colour, ls=style.line, lw=1.2, label=row.controller
+            )
+            figure.mark(row.controller, axes, [level])
     axes.set_xlabel("episode of training")
     axes.set_ylabel(label or metric.replace("_", " "))
     axes.set_xlim(left=0)

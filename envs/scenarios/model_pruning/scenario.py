@@ -20,7 +20,7 @@ import numpy as np
 
 from edgemarl.envs.actions import checked_actions
 from edgemarl.envs.arrays import Array
-from edgemarl.envs.capabilities import Counterfactual, HybridActions
+from edgemarl.envs.capabilities import Counterfactual, HybridActions, Portrait, Portrayed
 from edgemarl.envs.physics.airtime import expected_wait_s, reserved_mini_slots, tasks_ahead, transmission_s
 from edgemarl.envs.physics.allocation import softmax_shares
 from edgemarl.envs.physics.inference import pruned_inference_s, repaired_share, shared_inference_s
@@ -98,6 +98,7 @@ class ModelPruning(
     PruningEntries,
     Counterfactual,
     HybridActions,
+    Portrayed,
 ):
     """The scenario; see the module's docstring. The objective is the paper's (21), generalised by two weights."""
 
@@ -267,6 +268,17 @@ class ModelPruning(
     def global_state(self, state: ModelPruningState, exogenous: ModelPruningExogenous) -> Array:
         gain = np.clip(state.channel_gain / max(self.config.channel_gains), 0.0, OBSERVATION_MAX)
         return np.concatenate([gain, self.criticality[state.criticality_level]], axis=1).astype(np.float32)
+
+    def portrait(self, state: ModelPruningState, exogenous: ModelPruningExogenous) -> dict[str, Portrait]:
+        gain = np.clip(state.channel_gain / max(self.config.channel_gains), 0.0, 1.0)
+        tasks = np.broadcast_to(self.blocks.size, gain.shape)
+        return {
+            "device": Portrait(self.criticality[state.criticality_level], "criticality of the task [-]", 1.0),
+            "gateway": Portrait(
+                tasks, "tasks of its devices [task]", float(max(self.blocks.size.max(), 1)), link=gain,
+                link_label="channel gain [of the best]",
+            ),
+        }  # fmt: skip
 
     # --- actions ---------------------------------------------------------------------------------------------------
 
