@@ -11,6 +11,7 @@ from edgemarl.agents.sampling_rate.q_learner import OptionLearner
 from edgemarl.agents.sampling_rate.reference import JointMyopic, ProposedFixed, UnawareJoint, WarmReference
 from edgemarl.agents.sampling_rate.rules import (
     BroadcastPrice,
+    ClosedFormShares,
     ConstantOptions,
     FixedServerShares,
     Myopic,
@@ -21,19 +22,25 @@ from edgemarl.agents.sampling_rate.rules import (
 )
 from edgemarl.agents.sampling_rate.static import static_mixed, static_uniform
 from edgemarl.envs.scenario import Scenario
+from edgemarl.envs.scenarios.sampling_rate import SamplingRate
 from edgemarl.envs.scenarios.sampling_rate.config import at_size
 
 
 def _team(name: str, device: Callable[[], Controller], server: Callable[[], Controller] = FixedServerShares) -> Builder:
-    """A team of devices, and of a server where it decides something."""
+    """A team of devices and a server: the closed form, or `server` where it decides before it hears the loads."""
 
     def build(scenario: Scenario) -> Policy:
         controllers = {"device": device()}
         if "server" in scenario.roles:
-            controllers["server"] = server()
+            controllers["server"] = server() if _hears_nothing(scenario) else ClosedFormShares()
         return Team(name, controllers)
 
     return build
+
+
+def _hears_nothing(scenario: Scenario) -> bool:
+    assert isinstance(scenario, SamplingRate)
+    return scenario.config.share_mode == "action"
 
 
 _CONTROLLERS: dict[str, Entry] = {
@@ -99,17 +106,21 @@ _ROLES: dict[str, dict[str, RoleBuilder]] = {
         "parametric_q": lambda scenario: OptionLearner(),
     },
     "server": {
+        "closed_form": lambda scenario: NominalServerShares() if _hears_nothing(scenario) else ClosedFormShares(),
         "fixed_shares": lambda scenario: FixedServerShares(),
         "nominal_shares": lambda scenario: NominalServerShares(),
     },
 }
-"""Role -> name -> builder of that role's part, for a role that is not learned (`share_mode="action"` has a server)."""
+"""Role -> name -> builder of that role's part, for a role that is not learned.
+
+"closed_form" is Theorem 1 for the loads of the slot, in `share_mode="action"` for those that the server expects.
+"""
 
 PLAYBOOK = Playbook(
     controllers=_CONTROLLERS,
     reference="warm_reference",
     roles=_ROLES,
-    partners={"device": "social_myopic", "server": "nominal_shares"},
+    partners={"device": "social_myopic", "server": "closed_form"},
     pricing=SamplingRatePrices,
     at_size=at_size,
 )

@@ -10,7 +10,9 @@ from pydantic import BeforeValidator
 from edgemarl.envs.config import config_class, quantity, unknown_name
 from edgemarl.envs.dnn.profiles import LayerProfile, profiles_from, shipped_profiles
 
-Rule = Literal["optimal", "equal", "action"]
+Rule = Literal["corrected", "optimal", "equal", "action"]
+"""Who divides a resource: the convex solution as the server's weights correct it, the convex solution alone, equal
+parts, or the server's weights alone."""
 
 
 def _split(value: Any) -> Any:
@@ -73,8 +75,8 @@ class ModelPartitioningConfig:
     local_cpu_rule: Literal["optimal", "action"] = quantity(
         "optimal", "-", "who sets device CPU rates", symbol="P3", part="controller"
     )
-    bandwidth_rule: Rule = quantity("optimal", "-", "who sets bandwidth shares", symbol="P5", part="controller")
-    edge_cpu_rule: Rule = quantity("optimal", "-", "who sets edge CPU shares", symbol="P4", part="controller")
+    bandwidth_rule: Rule = quantity("corrected", "-", "who sets bandwidth shares", symbol="P5", part="controller")
+    edge_cpu_rule: Rule = quantity("corrected", "-", "who sets edge CPU shares", symbol="P4", part="controller")
     mean_arrival_rate_hz: float = quantity(1.5, "1/s", "mean request rate", symbol="lambda", source="Table I", ge=0)
     arrival_process: Literal["constant", "uniform", "surge"] = quantity("uniform", "-", "how rates vary over slots")
     arrival_spread: float = quantity(0.5, "-", "half width of the rates over their mean", ge=0, le=1)
@@ -124,6 +126,16 @@ class ModelPartitioningConfig:
     def rules(self) -> tuple[str, str, str]:
         """Rules of device CPU, bandwidth and edge CPU."""
         return self.local_cpu_rule, self.bandwidth_rule, self.edge_cpu_rule
+
+    @property
+    def server_acts(self) -> bool:
+        """Whether the server is an agent: one of its resources is divided by its weights, alone or as a correction."""
+        return bool({"action", "corrected"} & set(self.rules[1:]))
+
+    @property
+    def solves_shares(self) -> bool:
+        """Whether one of the server's resources is divided by the convex solution, corrected or not."""
+        return bool({"optimal", "corrected"} & set(self.rules[1:]))
 
 
 def at_size(config: ModelPartitioningConfig, num_devices: int) -> ModelPartitioningConfig:
