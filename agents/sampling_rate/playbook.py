@@ -8,6 +8,7 @@ from edgemarl.agents.api import Controller, Policy, Team
 from edgemarl.agents.playbook import Builder, Entry, Playbook, RoleBuilder
 from edgemarl.agents.sampling_rate.prices import SamplingRatePrices
 from edgemarl.agents.sampling_rate.q_learner import OptionLearner
+from edgemarl.agents.sampling_rate.q_priced import PricedOptionLearner, PricingServer
 from edgemarl.agents.sampling_rate.reference import JointMyopic, ProposedFixed, UnawareJoint, WarmReference
 from edgemarl.agents.sampling_rate.rules import (
     BroadcastPrice,
@@ -41,6 +42,14 @@ def _team(name: str, device: Callable[[], Controller], server: Callable[[], Cont
 def _hears_nothing(scenario: Scenario) -> bool:
     assert isinstance(scenario, SamplingRate)
     return scenario.config.share_mode == "action"
+
+
+def _priced(scenario: Scenario) -> Policy:
+    """The server tells its prices before the devices choose; where it is no agent nobody does: as `parametric_q`."""
+    if "server" not in scenario.roles:
+        return Team("parametric_q_priced", {"device": OptionLearner()})
+    members = {"device": PricedOptionLearner(), "server": PricingServer()}
+    return Team("parametric_q_priced", members, order=[["server"], ["device"]])
 
 
 _CONTROLLERS: dict[str, Entry] = {
@@ -80,8 +89,11 @@ _CONTROLLERS: dict[str, Entry] = {
     ),
     "parametric_q": Entry(
         _team("parametric_q", OptionLearner),
-        "each device learns a linear Q-function from its own ledger entry",
+        "each device learns a linear Q-function from its own ledger entry and what it makes others wait",
         "learned",
+    ),
+    "parametric_q_priced": Entry(
+        _priced, "the server learns and tells a price per service, the devices their costs at it", "learned"
     ),
     "joint_myopic": Entry(lambda scenario: JointMyopic(), "exact minimiser of the slot's cost", "baseline"),
     "joint_unaware": Entry(
@@ -108,6 +120,7 @@ _ROLES: dict[str, dict[str, RoleBuilder]] = {
     "server": {
         "closed_form": lambda scenario: NominalServerShares() if _hears_nothing(scenario) else ClosedFormShares(),
         "fixed_shares": lambda scenario: FixedServerShares(),
+        "parametric_q_priced": lambda scenario: PricingServer(),
         "nominal_shares": lambda scenario: NominalServerShares(),
     },
 }

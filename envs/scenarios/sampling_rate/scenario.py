@@ -442,6 +442,7 @@ class SamplingRate(
             "service_accuracy": mean_accuracy,
             "share": share,
             "offloaded_bits": offloaded,
+            "device_sent_bits": sent,
             "device_served_bits": device.served,
             "server_served_bits": server.served,
             "device_dropped_per_device_bits": device.dropped,
