@@ -1,4 +1,4 @@
-"""Q-learning of plans in `model_pruning`: what a gateway needs to know of its cell's Q-function, learned while it works.
+"""Q-learning of plans in `model_pruning`: what a gateway needs to know of its cell's Q-function, learned online.
 
 Slots do not depend on each other's actions, so the Q-value of a plan is the cell's reward in that slot. It is a sum
 over tasks, and what a task earns has two learned parts:
@@ -263,9 +263,8 @@ class LearningServer(PruningRule):
         gain = self.gain(self.gateway_rows(observations)[..., 0])
         share_random = max(self.floor, self.exploration / (1.0 + self.slot / 30.0))
         explores = rng.random(len(gain)) < share_random
-        self.arm = np.where(
-            explores, rng.integers(0, len(FRACTIONS), len(gain)), (self.ratio * FRACTIONS).argmax(axis=1)
-        )
+        drawn, best = rng.integers(0, len(FRACTIONS), len(gain)), (self.ratio * FRACTIONS).argmax(axis=1)
+        self.arm = np.where(explores, drawn, best)
         self.slot += 1
         share = np.empty(gain.shape)
         for arm in np.unique(self.arm):  # at most nine
@@ -314,8 +313,8 @@ def best_plans(
     _best_plans(
         np.ascontiguousarray(tasks.reshape(-1, k), np.int64), np.ascontiguousarray(places.reshape(-1, k), np.int64),
         np.ascontiguousarray(kept_most.reshape(-1, models, k), np.int64),
-        np.ascontiguousarray(sent_value.reshape(-1), float), np.ascontiguousarray(kept_value.reshape(-1, models), float),
-        float(drop_cost), model, sent,
+        np.ascontiguousarray(sent_value.reshape(-1), float),
+        np.ascontiguousarray(kept_value.reshape(-1, models), float), float(drop_cost), model, sent,
     )  # fmt: skip
     return model.reshape(lead), sent.reshape(*lead, k)
 

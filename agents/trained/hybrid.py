@@ -3,8 +3,9 @@
 Two relaxations of the discrete parts. "gaussian" is JOPA's (Niazmand and Ye, 2025): a Gaussian y per entry, relaxed
 sigmoid(y), executed round(sigmoid(y)) or, of V choices, round((V - 1) sigmoid(y)); the end choices get half a bin.
 "concrete" draws exactly from Bernoulli and categorical laws and relaxes the draw at a temperature (Maddison et al.,
-arXiv:1611.00712; Jang et al., arXiv:1611.01144). Shares are the softmax of Gaussians, Box entries their tanh. With `share_logit_scale` c the
-softmax is that of c tanh(y): no share then exceeds another by more than exp(2 c), whatever the Gaussians do.
+arXiv:1611.00712; Jang et al., arXiv:1611.01144). Shares are the softmax of Gaussians, Box entries their tanh.
+With `share_logit_scale` c the softmax is that of c tanh(y): no share then exceeds another by more than exp(2 c),
+whatever the Gaussians do.
 
 Layout of the parameters: logits of discrete parts (concrete only), then means, then log standard deviations.
 """
