@@ -19,7 +19,6 @@ from edgemarl.agents.model_placement.deadlines import split_deadline_s
 from edgemarl.agents.model_placement.learned_prices import PriceLearning, PricingServer
 from edgemarl.agents.model_placement.reference import PRICE_RANGE, STEP_MAX
 from edgemarl.agents.model_placement.rules import (
-    GATEWAY_ROW,
     HEAVY_BIT,
     IMPROVED,
     LOCAL_BIT,
@@ -30,11 +29,12 @@ from edgemarl.agents.model_placement.rules import (
     Prices,
     Rows,
     ServerRule,
-    at_level,
     device_rows,
 )
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.scenario import Scenario
+from edgemarl.envs.scenarios.model_placement import at_level
+from edgemarl.envs.scenarios.model_placement.scenario import GATEWAY_ROW
 
 SERVED_START, SERVED_WEIGHT = 0.97, 20.0
 """First estimate of the part of an option's tasks that is served, and how many samples it counts for."""

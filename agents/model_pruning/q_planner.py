@@ -85,7 +85,7 @@ class Played:
 class LearningGateway(PruningRule):
     """Plans its cell by what it has learned, and tells its devices how many of each level send.
 
-    Its row ends with the server's message (share, index of the fraction) and its devices' reports of the slot before
+    Its row ends with the server's message, its share, and its devices' reports of the slot before
     the last: costs added up by level and place, and tasks sent by level.
 
     Args:
@@ -117,11 +117,13 @@ class LearningGateway(PruningRule):
         network, k = self.network, self.network.config.num_criticality_levels
         rows, heard = observations[..., : 2 + k], observations[..., 2 + k :].astype(np.float64)
         if self._older is not None:
-            self._learn(self._older, heard[..., 2:], -self._own[1])
-        arm = np.clip(np.rint(heard[..., 1]).astype(int), 0, len(FRACTIONS) - 1)
+            self._learn(self._older, heard[..., 1:], -self._own[1])
+        edge_s = network.edge_task_s(heard[..., 0])
+        ratio = edge_s / np.maximum(network.uplink(self.gain(rows[..., 0])).transmission_s, np.finfo(float).tiny)
+        arm = np.abs(ratio[..., None] - FRACTIONS).argmin(axis=-1)
         tasks, channel = self.tasks_per_level(rows), self.channel_state(rows[..., 0])
         b, g = np.indices(channel.shape)
-        edge_value = network.config.utilisation_weight / network.config.slot_s * network.edge_task_s(heard[..., 0])
+        edge_value = network.config.utilisation_weight / network.config.slot_s * edge_s
         model, sent = best_plans(
             tasks, self.sent.believed()[b, g, arm * self.channels + channel], self.local.believed(),
             self.sent_value[b, g, channel] + edge_value, self.local_value, self.drop_cost,
@@ -244,7 +246,7 @@ class LearningServer(PruningRule):
     """
 
     broadcast = False
-    messages: Mapping[str, int] = {"gateway": 2}
+    messages: Mapping[str, int] = {"gateway": 1}
 
     def __init__(self, exploration: float = 0.05, floor: float = 0.001) -> None:
         for name, value in (("exploration", exploration), ("floor", floor)):
@@ -270,8 +272,7 @@ class LearningServer(PruningRule):
         for arm in np.unique(self.arm):  # at most nine
             here = self.arm == arm
             share[here] = static_shares(self.network, gain[here], FRACTIONS[arm])
-        arms = np.broadcast_to(self.arm[:, None], share.shape)
-        return Act(decisions={"edge_share": share}, messages={"gateway": np.stack([share, arms], axis=2)})
+        return Act(decisions={"edge_share": share}, messages={"gateway": share[..., None]})
 
     def feedback(self, costs: Array) -> None:
         cell = np.arange(len(self.arm))
@@ -281,8 +282,8 @@ class LearningServer(PruningRule):
         self.common += COMMON_RATE * (earned - self.common)
 
     def message_bytes(self) -> float:
-        """Every gateway is told share and fraction; tasks per level need not reach the server."""
-        return 2 * COUNT_BYTES * self.network.config.num_gateways - self.counts_bytes()
+        """Every gateway is told its share; tasks per level need not reach the server."""
+        return COUNT_BYTES * self.network.config.num_gateways - self.counts_bytes()
 
     def state_dict(self) -> dict[str, Any]:
         return {
