@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from edgemarl.agents.api import Team
 from edgemarl.agents.registry import make_policy, playbook_of
 from edgemarl.agents.sampling_rate.q_learner import OptionLearner
-from edgemarl.agents.sampling_rate.q_priced import PricedOptionLearner, PricingServer
+from edgemarl.agents.sampling_rate.q_priced import PricedOptionLearner, PriceTellingServer
 from edgemarl.agents.sampling_rate.reference import (
     ConstantPrice,
     JointMyopic,
@@ -393,7 +393,7 @@ def test_the_price_of_a_known_population_is_the_slots_optimum() -> None:
     s = SamplingRate()
     state, exogenous = random_state(s, np.random.default_rng(4), cells=30)
     state = dataclasses.replace(state, device_queue_bits=np.zeros((30, 10)), server_queue_bits=np.zeros((30, 2)))
-    server = PricingServer(memory=5)
+    server = PriceTellingServer(memory=5)
     server.reset(s, 30)
     rows = s.observe(state, exogenous)
     server.reports[:] = rows["device"][..., 1:3].reshape(30, 2, 5, 2)

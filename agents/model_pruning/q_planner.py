@@ -73,7 +73,7 @@ class Bounds:
 
 
 @dataclass
-class Played:
+class PlayedPlan:
     """What a gateway knew and did in a slot; (B, G) or (B, G, K)."""
 
     tasks: Array
@@ -109,8 +109,8 @@ class LearningGateway(PruningRule):
         guess = self.first_value * self.drop_cost
         self.local_value = np.full((cells, g, c.num_models), guess)
         self.sent_value = np.full((cells, g, self.channels), guess)
-        self._newest: Played | None = None
-        self._older: Played | None = None
+        self._newest: PlayedPlan | None = None
+        self._older: PlayedPlan | None = None
         self._own = np.zeros((2, cells, g))  # the own line of the last slot and of the one before
 
     def act(self, observations: Array, rng: np.random.Generator) -> Act:
@@ -128,11 +128,11 @@ class LearningGateway(PruningRule):
             tasks, self.sent.believed()[b, g, arm * self.channels + channel], self.local.believed(),
             self.sent_value[b, g, channel] + edge_value, self.local_value, self.drop_cost,
         )  # fmt: skip
-        self._older, self._newest = self._newest, Played(tasks, channel, arm, model)
+        self._older, self._newest = self._newest, PlayedPlan(tasks, channel, arm, model)
         told = sent / np.maximum(tasks, 1) if network.config.gateway_broadcast != "rank" else sent
         return Act(model, messages={"device": told[:, network.blocks.gateway]})
 
-    def _learn(self, played: Played, report: Array, own: Array) -> None:
+    def _learn(self, played: PlayedPlan, report: Array, own: Array) -> None:
         """Bounds and values from what devices report (B, G, 3 K) and the own line (B, G) of that slot."""
         k = self.network.config.num_criticality_levels
         cost = report[..., : 2 * k].reshape(*report.shape[:2], k, 2)
@@ -180,7 +180,7 @@ class LearningGateway(PruningRule):
         self._own = restored(state, "own", self._own)
         self.local_value = restored(state, "local_value", self.local_value)
         self.sent_value = restored(state, "sent_value", self.sent_value)
-        self._newest, self._older = (None if p is None else Played(**p) for p in state["played"])
+        self._newest, self._older = (None if p is None else PlayedPlan(**p) for p in state["played"])
 
 
 class ReportingDevice(PlanFollower):

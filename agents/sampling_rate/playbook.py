@@ -8,7 +8,7 @@ from edgemarl.agents.api import Controller, Policy, Team
 from edgemarl.agents.playbook import Builder, Entry, Playbook, RoleBuilder
 from edgemarl.agents.sampling_rate.prices import SamplingRatePrices
 from edgemarl.agents.sampling_rate.q_learner import OptionLearner
-from edgemarl.agents.sampling_rate.q_priced import PricedOptionLearner, PricingServer
+from edgemarl.agents.sampling_rate.q_priced import PricedOptionLearner, PriceTellingServer
 from edgemarl.agents.sampling_rate.reference import JointMyopic, ProposedFixed, UnawareJoint, WarmReference
 from edgemarl.agents.sampling_rate.rules import (
     BroadcastPrice,
@@ -48,7 +48,7 @@ def _priced(scenario: Scenario) -> Policy:
     """The server tells its prices before the devices choose; where it is no agent nobody does: as `parametric_q`."""
     if "server" not in scenario.roles:
         return Team("parametric_q_priced", {"device": OptionLearner()})
-    members = {"device": PricedOptionLearner(), "server": PricingServer()}
+    members = {"device": PricedOptionLearner(), "server": PriceTellingServer()}
     return Team("parametric_q_priced", members, order=[["server"], ["device"]])
 
 
@@ -120,7 +120,7 @@ _ROLES: dict[str, dict[str, RoleBuilder]] = {
     "server": {
         "closed_form": lambda scenario: NominalServerShares() if _hears_nothing(scenario) else ClosedFormShares(),
         "fixed_shares": lambda scenario: FixedServerShares(),
-        "parametric_q_priced": lambda scenario: PricingServer(),
+        "parametric_q_priced": lambda scenario: PriceTellingServer(),
         "nominal_shares": lambda scenario: NominalServerShares(),
     },
 }

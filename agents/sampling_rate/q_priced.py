@@ -107,7 +107,7 @@ class PricedOptionLearner(SamplingRateController):
         self._cost = restored(state, "cost", self._cost)
 
 
-class PricingServer(SamplingRateController):
+class PriceTellingServer(SamplingRateController):
     """Learns from reports how the services answer prices and tells every device the price of each service's bits.
 
     The shares stay those of Theorem 1, which it knows once it hears the loads; in `share_mode="action"` it takes the
