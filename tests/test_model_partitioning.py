@@ -22,7 +22,7 @@ from edgemarl.envs.scenarios.model_partitioning.config import scaled_resources
 
 seeds = st.integers(0, 2**32 - 1)
 few = settings(max_examples=30, deadline=None)
-RULES = ("optimal", "equal", "action")
+RULES = ("corrected", "optimal", "equal", "action")
 
 
 def scenario(**fields: Any) -> ModelPartitioning:
@@ -192,6 +192,29 @@ def test_raw_numbers_become_cuts_frequencies_and_weights() -> None:
         np.testing.assert_array_equal(getattr(central, f.name), getattr(decoded, f.name))
 
 
+def test_the_server_is_an_agent_that_corrects_the_convex_solution() -> None:
+    """Even weights are the convex solution to the last bit; others move the shares in proportion."""
+    made, solved = scenario(), scenario(bandwidth_rule="optimal", edge_cpu_rule="optimal")
+    assert list(made.roles) == ["device", "server"] and list(solved.roles) == ["device"]
+    assert made.central_space == solved.central_space
+    assert made.signalling() == solved.signalling()
+    state, exogenous, decisions = random_slot(made, np.random.default_rng(3))
+    cut = decisions.partition_layer
+    cells, n = cut.shape
+    best = solved.step(state, decisions, exogenous).details
+    weights = np.random.default_rng(4).random((cells, 1, 2 * n))
+    for given_weights in (None, np.zeros_like(weights), np.full_like(weights, 0.5)):
+        actions = {"device": cut} if given_weights is None else {"device": cut, "server": given_weights}
+        found = made.step(state, made.decode(state, actions, exogenous), exogenous).details
+        for share in ("bandwidth_share", "edge_cpu_share"):
+            np.testing.assert_array_equal(found[share], best[share])
+    found = made.step(state, made.decode(state, {"device": cut, "server": weights}, exogenous), exogenous).details
+    for share, part in (("bandwidth_share", weights[:, 0, :n]), ("edge_cpu_share", weights[:, 0, n:])):
+        held = best[share] * (0.01 + part)
+        total = np.where(held.sum(axis=1, keepdims=True) > 0, held.sum(axis=1, keepdims=True), 1.0)
+        np.testing.assert_allclose(found[share], held / total, rtol=1e-9)
+
+
 # --- properties ------------------------------------------------------------------------------------------------------
 
 
@@ -249,11 +272,11 @@ def test_budgets_hold_up_to_the_queue_that_is_left(seed: int, load: float) -> No
 def test_optimal_rules_are_never_worse(seed: int) -> None:
     """Property 4: against equal shares, any shares, and any frequency that keeps the queue stable."""
     rng = np.random.default_rng(seed)
-    best = scenario()
+    best = scenario(bandwidth_rule="optimal", edge_cpu_rule="optimal")
     state, exogenous, decisions = random_slot(best, rng)
     least = total_cost(best.step(state, decisions, exogenous)) * (1 - 1e-9)
     for fields in ({"bandwidth_rule": "equal"}, {"edge_cpu_rule": "equal"}, {"bandwidth_rule": "action"},
-                   {"edge_cpu_rule": "action"}):  # fmt: skip
+                   {"edge_cpu_rule": "action"}, {}):  # fmt: skip
         assert (least <= total_cost(scenario(**fields).step(state, decisions, exogenous))).all(), fields
     load = exogenous.arrival_rate_hz * best.cuts.at(decisions.partition_layer).local_cycles
     lowest = np.minimum(np.maximum(load / 0.99, 1.5e7), 1.5e9)

@@ -184,7 +184,7 @@ def test_a_devices_cut_depends_on_its_own_row(name: str) -> None:
         others = rows["device"].copy()
         mask = np.arange(7) != device
         others[:, mask] = rng.uniform(0, 1, others[:, mask].shape)
-        after = team.combine({"device": others}, state, exogenous, rng).partition_layer
+        after = team.combine({**rows, "device": others}, state, exogenous, rng).partition_layer
         np.testing.assert_array_equal(after[:, device], before[:, device])
 
 

@@ -12,6 +12,7 @@ import torch
 
 from edgemarl.agents.api import Team
 from edgemarl.agents.model_partitioning.q_learner import CutLearner
+from edgemarl.agents.model_partitioning.rules import EvenServer
 from edgemarl.agents.registry import make_policy
 from edgemarl.agents.trained.networks import PolicyNetwork
 from edgemarl.agents.trained.policy import CENTRAL, TrainedPolicy
@@ -168,7 +169,10 @@ def test_a_short_sighted_device_that_is_alone_is_optimal() -> None:
     trace = made.sample_trace(np.random.default_rng(0), 4, 60)
     found, best = (
         played(made, policy, trace)
-        for policy in (Team("alone", {"device": CutLearner(discount=0.0)}), make_policy(made, "slot_optimal"))
+        for policy in (
+            Team("alone", {"device": CutLearner(discount=0.0), "server": EvenServer()}),
+            make_policy(made, "slot_optimal"),
+        )
     )
     assert 0.1 < best["offload_ratio"].mean() < 0.9
     np.testing.assert_allclose(found["objective"], best["objective"], rtol=1e-9)

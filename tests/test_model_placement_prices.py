@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from edgemarl.agents.api import Team
+from edgemarl.agents.model_placement.learned_prices import PriceLearning
+from edgemarl.agents.model_placement.q_priced import stepped, worth_it
 from edgemarl.agents.registry import make_policy
 from edgemarl.envs.scenarios.model_placement import ModelPlacement, scaled
 
@@ -86,3 +88,21 @@ def test_learned_prices_relieve_a_server_behind_weak_gateways() -> None:
     weak = ModelPlacement(scaled(4, 10, gateway_cpu_hz=0.15e9))
     constant, learned = (played(weak, name, 14)[1][7:].mean() for name in ("cell_plan", "cell_plan_priced"))
     assert learned > constant + 0.15
+
+
+def test_learners_of_every_role_come_near_the_rule_with_tuned_prices() -> None:
+    """Devices, gateways and server learn online, and end above devices that learn selfishly."""
+    scenario = ModelPlacement(scaled(4, 10))
+    learned, rule, selfish = (
+        played(scenario, name, 60, cells=1)[1][30:].mean()
+        for name in ("parametric_q_priced", "static_level2", "device_q")
+    )
+    assert learned > rule - 0.02 and learned > selfish
+
+
+def test_a_task_that_costs_more_than_it_gains_moves_no_price() -> None:
+    taken = np.array([[[0.1, 0.2], [3.0, 0.0], [0.0, 0.5]]])
+    prices = np.array([[[1.0, 1.0]]])
+    np.testing.assert_array_equal(worth_it(taken, prices), [[[0.1, 0.2], [0.0, 0.0], [0.0, 0.5]]])
+    low = stepped(np.ones(2), np.array([0.5, 1.2]), PriceLearning(target=0.8), 0)
+    assert low[0] < 1.0 < low[1]

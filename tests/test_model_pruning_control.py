@@ -354,7 +354,8 @@ def test_bytes_of_teams() -> None:
     wired = 4 * 100 + 4 * 5 * 7 + 4 * 100
     want = {"all_local": wired, "threshold_static_50": wired + 20, "cell_plan": wired + 120,
             "cell_plan_static_100": wired + 140, "accuracy_rule": wired + 120, "near_optimal": 400 + 820,
-            "random": wired, "parametric_q": wired + 20 + 400, "cell_plan_chosen": wired + 240}  # fmt: skip
+            "random": wired, "bandit_q": wired + 20 + 400, "parametric_q": wired + 20 + 400 + 120,
+            "cell_plan_chosen": wired + 240}  # fmt: skip
     for name, total in want.items():
         policy = make_policy(network, name)
         policy.reset(network, trace)

@@ -32,9 +32,9 @@ def test_every_learner_of_every_preset_can_be_trained(preset: str) -> None:
 def test_own_fields_win_and_config_fields_are_merged_one_by_one() -> None:
     base = fields_of("model_partitioning", "ppo")
     bids = fields_of("model_partitioning", "ppo_bids")
-    assert bids == {**base, "set": {"show_model": True, "share_bids": True}}
+    assert bids == {**base, "set": {**base["set"], "share_bids": True}}
     own = resolved("model_partitioning", {"recipe": "ppo_bids", "lr": 0.5, "set": {"share_bids": False}})
-    assert own == {**base, "lr": 0.5, "set": {"show_model": True, "share_bids": False}}
+    assert own == {**base, "lr": 0.5, "set": {**base["set"], "share_bids": False}}
     assert resolved("model_partitioning", {"lr": 0.5}) == {"lr": 0.5}
     assert recipes("a scenario from outside") == {}
 

@@ -158,6 +158,7 @@ def test_optimal_shares_of_two_services_by_line_search(slot: Slot) -> None:
         f.name: np.repeat(getattr(part, f.name)[:1], len(shares), axis=0)
         for part in (slot.state, slot.exogenous, slot.decisions)
         for f in dataclasses.fields(part)
+        if getattr(part, f.name) is not None
     }
     probe = slot.change(**repeated).change(share_mode="action", share=np.stack([shares, 1 - shares], axis=1))
     found = probe.step().metrics["delay_s"].min()
@@ -280,9 +281,39 @@ def test_trace_follows_its_processes() -> None:
         s.check_trace(dataclasses.replace(trace, channel_gain=trace.channel_gain * (trace.channel_gain > 3e-13)))
 
 
-def test_server_role_exists_in_action_mode_only() -> None:
+@pytest.mark.parametrize(("mode", "roles"), [(None, ["device", "server"]), ("corrected", ["device", "server"]),
+                                             ("optimal", ["device"]), ("fixed", ["device"])])  # fmt: skip
+def test_the_server_is_an_agent_unless_its_shares_are_computed(mode: Any, roles: list[str]) -> None:
+    s = SamplingRate(SamplingRateConfig(share_mode=mode) if mode else SamplingRateConfig())
+    assert list(s.roles) == roles
+    assert s.central_space.shape == (20,)
+
+
+@given(slots(modes=("corrected",)), SEEDS)
+@settings(max_examples=30, deadline=None)
+def test_a_server_corrects_the_closed_form(slot: Slot, seed: int) -> None:
+    """An even action is Theorem 1 to the last bit; another one moves the shares by its exponentials."""
+    s, rng = slot.scenario, np.random.default_rng(seed)
+    m = s.config.num_services
+    theorem = slot.change(share_mode="optimal").step()
+    device = rng.integers(0, 8, (CELLS, s.config.num_devices))
+    level, local = slot.decisions.rate_level, slot.decisions.local
+    for logits in (np.zeros((CELLS, 1, m)), np.full((CELLS, 1, m), rng.uniform(-1, 1))):
+        decoded = s.decode(slot.state, {"device": device, "server": logits}, slot.exogenous)
+        even = s.step(slot.state, dataclasses.replace(decoded, rate_level=level, local=local), slot.exogenous)
+        np.testing.assert_array_equal(even.details["share"], theorem.details["share"])
+    logits = rng.uniform(-1, 1, (CELLS, 1, m))
+    decoded = s.decode(slot.state, {"device": device, "server": logits}, slot.exogenous)
+    moved = s.step(slot.state, dataclasses.replace(decoded, rate_level=level, local=local), slot.exogenous)
+    held = theorem.details["share"] * np.exp(3.0 * logits[:, 0])
+    np.testing.assert_allclose(moved.details["share"], held / held.sum(axis=1, keepdims=True), rtol=1e-12)
+    with pytest.raises(ValueError, match="server"):
+        s.decode(slot.state, {"device": device, "server": logits * np.nan}, slot.exogenous)
+
+
+def test_a_server_that_hears_no_loads() -> None:
     action = SamplingRate(SamplingRateConfig(share_mode="action"))
-    assert list(action.roles) == ["device", "server"] and list(SamplingRate().roles) == ["device"]
+    assert list(action.roles) == ["device", "server"]
     assert action.ledger == SamplingRate().ledger == {"device": 10, "server": 1}
     assert action.signalling().decentralized_bytes == 26 and SamplingRate().signalling().decentralized_bytes == 66
     assert action.signalling().centralized_bytes == 130
@@ -301,7 +332,7 @@ def test_server_role_exists_in_action_mode_only() -> None:
 
 
 def test_an_action_of_the_idle_server_is_checked_and_ignored() -> None:
-    s = SamplingRate()
+    s = SamplingRate(SamplingRateConfig(share_mode="optimal"))
     trace = s.sample_trace(np.random.default_rng(0), 1, 1)
     state, exogenous = s.initial_state(trace), s.exogenous(trace, 0)
     device = np.zeros((1, 10), int)

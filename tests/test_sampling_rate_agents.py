@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from edgemarl.agents.api import Team
 from edgemarl.agents.registry import make_policy, playbook_of
 from edgemarl.agents.sampling_rate.q_learner import OptionLearner
+from edgemarl.agents.sampling_rate.q_priced import PricedOptionLearner, PriceTellingServer
 from edgemarl.agents.sampling_rate.reference import (
     ConstantPrice,
     JointMyopic,
@@ -36,6 +37,7 @@ from edgemarl.envs.scenarios.sampling_rate.config import (
     scaled,
     tight_config,
 )
+from edgemarl.marl.evaluation.rollout import rollout
 
 SEEDS = st.integers(0, 2**32 - 1)
 NAMES = tuple(playbook_of("sampling_rate").controllers)
@@ -378,11 +380,45 @@ def test_parametric_q_starts_as_a_myopic_device() -> None:
     state, exogenous = random_state(s, np.random.default_rng(9), cells=20)
     state = dataclasses.replace(state, device_queue_bits=np.zeros((20, 10)))
     rows = s.observe(state, exogenous)["device"]
-    learner, rule = OptionLearner(exploration=0.0), Myopic(social=False)
-    for controller in (learner, rule):
-        controller.reset(s, 20)
-    found, expected = (c.act(rows, np.random.default_rng(0)).actions for c in (learner, rule))
-    np.testing.assert_array_equal(found, expected)
+    for social in (False, True):
+        learner, rule = OptionLearner(exploration=0.0, social=social), Myopic(social=social)
+        for controller in (learner, rule):
+            controller.reset(s, 20)
+        found, expected = (c.act(rows, np.random.default_rng(0)).actions for c in (learner, rule))
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_the_price_of_a_known_population_is_the_slots_optimum() -> None:
+    """A server that has heard exactly the devices of the slot prices them as the joint optimum divides the CPU."""
+    s = SamplingRate()
+    state, exogenous = random_state(s, np.random.default_rng(4), cells=30)
+    state = dataclasses.replace(state, device_queue_bits=np.zeros((30, 10)), server_queue_bits=np.zeros((30, 2)))
+    server = PriceTellingServer(memory=5)
+    server.reset(s, 30)
+    rows = s.observe(state, exogenous)
+    server.reports[:] = rows["device"][..., 1:3].reshape(30, 2, 5, 2)
+    server.heard = 5
+    silent = np.zeros((30, 1, 4), np.float32)
+    told = server.act(np.concatenate([rows["server"], silent], axis=2), np.random.default_rng(0)).messages["device"]
+    devices = PricedOptionLearner()
+    devices.reset(s, 30)
+    found = devices.act(np.concatenate([rows["device"], told], axis=2), np.random.default_rng(0)).actions
+    problem = slot_problem(s, state, exogenous)
+    best, priced = problem.objective_s(solve_slot(problem)), problem.objective_s(np.asarray(found))
+    excess_s = priced - best
+    assert excess_s.max() < 0.02 and np.median(excess_s) < 1e-6, excess_s  # shares come in steps of 1 %
+
+
+def test_learned_prices_come_up_to_the_rule_that_knows_the_population() -> None:
+    """Online and from nothing: priced delay after 100 slots within 1% of `broadcast_price`, far below no price."""
+    s = SamplingRate()
+    trace = s.sample_trace(np.random.default_rng(7), 4, 200)
+    names = ("parametric_q_priced", "broadcast_price", "parametric_q", "delay_myopic")
+    learned, rule, plain, selfish = (
+        rollout(make_policy(s, name), s, trace, np.random.default_rng(0), warmup=100).means["priced_delay_s"].mean()
+        for name in names
+    )
+    assert learned < 1.01 * rule < plain < 0.95 * selfish
 
 
 def test_parametric_q_is_ridge_regression_towards_its_start() -> None:
@@ -399,7 +435,9 @@ def test_parametric_q_is_ridge_regression_towards_its_start() -> None:
         assert actions is not None
         costs = rng.normal(size=(1, 10))
         learner.feedback(costs)
-        samples.append((learner.features(rows)[0], actions[0], costs[0]))
+        features = learner.features(rows)[0]
+        waiting = learner._caused[np.arange(10), actions[0]] * features[:, 1]
+        samples.append((features, actions[0], costs[0] + waiting))
     learner.act(rows, rng)
     for n, option in ((0, 1), (7, 6)):
         mine = [(phi[n], cost[n]) for phi, actions, cost in samples if actions[n] == option]
@@ -416,7 +454,7 @@ def test_parametric_q_adds_the_discounted_future() -> None:
     rows = s.observe(state, exogenous)["device"]
     learned = []
     for discount in (0.0, 0.5):
-        learner = OptionLearner(discount=discount, exploration=0.0)
+        learner = OptionLearner(discount=discount, exploration=0.0, social=False)
         learner.reset(s, 1)
         start = learner.model.weights.copy()
         best = np.einsum("bnof,bnf->bno", start, learner.features(rows)).min(axis=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def test_the_policy_of_the_scale_experiment_is_trained_once_with_ten_devices() -
     plan = make_plan("scale", preset, overrides={})
     runs = [learned_config("sampling_rate", preset.learned["priced_dqn"], point, 0) for point in plan.points]
     assert all(run == runs[0] for run in runs)
-    assert runs[0].make_scenario().config == default_config()
+    assert runs[0].make_scenario().config == dataclasses.replace(default_config(), share_mode="optimal")
 
 
 def test_a_training_curve_is_the_mean_over_seeds_of_binned_iterations(tmp_path: Path) -> None:

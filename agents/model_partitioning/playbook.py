@@ -13,8 +13,8 @@ from edgemarl.agents.model_partitioning.rules import (
     AllEdge,
     AllLocal,
     CrowdGreedy,
-    EqualServer,
     EqualShareGreedy,
+    EvenServer,
     PriceGreedy,
     RandomCut,
 )
@@ -26,7 +26,7 @@ from edgemarl.envs.scenarios.model_partitioning.config import at_size
 
 def _team(name: str, device: Callable[[], Controller]) -> Callable[[Scenario], Policy]:
     def build(scenario: Scenario) -> Policy:
-        members = {"device": device(), **({"server": EqualServer()} if "server" in scenario.roles else {})}
+        members = {"device": device(), **({"server": EvenServer()} if "server" in scenario.roles else {})}
         return Team(name, members)
 
     return build
@@ -85,9 +85,9 @@ PLAYBOOK = Playbook(
             "price_greedy": _role(PriceGreedy),
             "parametric_q": _role(CutLearner),
         },
-        "server": {"equal": _role(EqualServer)},
+        "server": {"closed_form": _role(EvenServer), "equal": _role(EvenServer)},
     },
-    partners={"device": "price_greedy", "server": "equal"},
+    partners={"device": "price_greedy", "server": "closed_form"},
     at_size=at_size,
     bound=bound,
     bound_devices=15,

@@ -153,8 +153,8 @@ class PriceGreedy(CutController):
         return np.asarray(cost.argmin(axis=2))
 
 
-class EqualServer(Controller):
-    """A server that sets shares gives everyone the same weight."""
+class EvenServer(Controller):
+    """A server that gives everyone the same weight: the convex solution where weights correct it, else equal shares."""
 
     def act(self, observations: Array, rng: np.random.Generator) -> Act:
         space: Any = self.scenario.roles["server"].action_space

@@ -93,7 +93,11 @@ class PricingServer(ServerRule):
         compute_root = np.where(tasks.member, compute_root, 1.0)
         limit = np.where(tasks.member, tasks.rest_s, 1.0)
         x, y = split_deadline_s(limit, np.where(tasks.member, send_root, 1.0), compute_root, limit)
-        return np.stack([(band / x).sum(axis=-1), (cpu / y).sum(axis=-1)], axis=-1)
+        return np.stack(self.counted(band / x, cpu / y), axis=-1)
+
+    def counted(self, band: Array, cpu: Array) -> tuple[Array, Array]:
+        """Loads (B,) of band and CPU from what every task takes, (B, N)."""
+        return band.sum(axis=-1), cpu.sum(axis=-1)
 
     def first_hop(self, told: Array) -> Array:
         """(B, N) as the gateways told it, (B, G)."""

@@ -12,6 +12,7 @@ from edgemarl.agents.model_placement.best_plan import BestPlan
 from edgemarl.agents.model_placement.bound import bound
 from edgemarl.agents.model_placement.gateway_plans import cell_team
 from edgemarl.agents.model_placement.learned_prices import priced_team
+from edgemarl.agents.model_placement.q_priced import learning_team
 from edgemarl.agents.model_placement.reference import PlanController
 from edgemarl.agents.model_placement.rules import (
     HEAVY_BIT,
@@ -110,6 +111,11 @@ _CONTROLLERS: dict[str, Entry] = {
     "device_q": Entry(
         lambda s: rule_team("device_q", BanditDevices(), IMPROVED, "none"),
         "each device learns what its options gain from its own ledger entry, improved shares, nothing cached",
+        "learned",
+    ),
+    "parametric_q_priced": Entry(
+        lambda s: learning_team("parametric_q_priced"),
+        "devices learn how often options are served, gateways and server what their band and CPU are worth",
         "learned",
     ),
     "cell_plan": Entry(

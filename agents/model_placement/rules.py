@@ -7,6 +7,7 @@ scenario's signalling already counts. Everything else that a rule uses stands in
 
 from __future__ import annotations
 
+import dataclasses
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -229,18 +230,19 @@ class PriceDevices(RuleDevices):
 
         A device does not see its gateway's channel: the server's side is valued at a typical one.
         """
-        c, p = self.config, self.prices.shared_by(self.config)
+        c, p = self.config, self.present_prices(observations)
         rows = device_rows(c, observations)
         accuracy = observations[..., 12:14].astype(np.float64)
         deadline_s = rows.deadline_s[..., None]
         with np.errstate(divide="ignore"):
-            first = np.sqrt(p.band * rows.task_bits / (rows.efficiency * c.gateway_band_hz))[..., None]
-        second = np.sqrt(p.relay * rows.task_bits / (self.typical_relay_efficiency * c.relay_bandwidth_hz))[..., None]
+            first = np.sqrt(p[..., 0] * rows.task_bits / (rows.efficiency * c.gateway_band_hz))[..., None]
+        relay_hz = self.typical_relay_efficiency * c.relay_bandwidth_hz
+        second = np.sqrt(p[..., 2] * rows.task_bits / relay_hz)[..., None]
         at_gateway, at_edge = self.fetch_s(rows)
         values = []
         for band, price, cpu_hz, fetch in (
-            (first, p.gateway_cpu, c.gateway_cpu_hz, at_gateway),
-            (first + second, p.edge_cpu, c.edge_cpu_hz, at_edge),
+            (first, p[..., 1:2], c.gateway_cpu_hz, at_gateway),
+            (first + second, p[..., 3:], c.edge_cpu_hz, at_edge),
         ):
             cpu = np.sqrt(price * rows.model_cycles / cpu_hz)
             room_s = deadline_s - fetch
@@ -249,6 +251,10 @@ class PriceDevices(RuleDevices):
             x, y = split_deadline_s(deadline_s, band, cpu, np.where(room_s > 0, room_s, 0.5 * deadline_s))
             values.append(np.where(finite, accuracy - band**2 / x - cpu**2 / y, -np.inf))
         return values[0], values[1]
+
+    def present_prices(self, observations: Array) -> Array:
+        """Prices of the gateway's band and CPU, the relay and the server's CPU, (4,) or (B, N, 4)."""
+        return np.array(dataclasses.astuple(self.prices.shared_by(self.config)))
 
     @cached_property
     def typical_relay_efficiency(self) -> float:

@@ -9,6 +9,7 @@ from typing import Literal
 from edgemarl.agents.api import Controller, Policy, Team
 from edgemarl.agents.model_pruning.bound import bound
 from edgemarl.agents.model_pruning.q_learner import PruningQDevice, PruningQGateway
+from edgemarl.agents.model_pruning.q_planner import LearningGateway, LearningServer, ReportingDevice
 from edgemarl.agents.model_pruning.reference import NearOptimal
 from edgemarl.agents.model_pruning.rules import (
     AccuracyGuaranteedDelayMinimisation,
@@ -41,7 +42,15 @@ def _q_team(scenario: Scenario) -> Policy:
     members: dict[str, Controller] = {
         "server": StaticShares(1.0), "device": PruningQDevice(), "gateway": PruningQGateway(),
     }  # fmt: skip
-    return Team("parametric_q", members, order=[["server"], ["device"], ["gateway"]])
+    return Team("bandit_q", members, order=[["server"], ["device"], ["gateway"]])
+
+
+def _q_planners(scenario: Scenario) -> Policy:
+    """The server tells its shares, gateways their plans, devices follow and report in the next slot."""
+    members: dict[str, Controller] = {
+        "server": LearningServer(), "gateway": LearningGateway(), "device": ReportingDevice(),
+    }  # fmt: skip
+    return Team("parametric_q", members, order=[[role] for role in _ORDER])
 
 
 def _team(name: str, device: RoleBuilder, gateway: RoleBuilder, server: RoleBuilder) -> Callable[[Scenario], Policy]:
@@ -139,8 +148,14 @@ _CONTROLLERS: dict[str, Entry] = {
         _cell_plan("cell_plan_sampled_static_80", 0.8, True), "the same; edge time 0.8 of the transmission time",
         "baseline",
     ),
+    "bandit_q": Entry(
+        _q_team, "every device and gateway learns its own linear Q-values while it works; static(1.0)", "learned"
+    ),
     "parametric_q": Entry(
-        _q_team, "every device and gateway learns its own Q-values while it works; static(1.0)", "learned"
+        _q_planners,
+        "gateways learn what completes and earns, plan by it, and hear their devices' reports; the server learns its "
+        "edge time",
+        "learned",
     ),
     "near_optimal": Entry(lambda _: NearOptimal(), "plans every gateway and the shares jointly", "reference"),
     "near_optimal_one_model": Entry(

@@ -9,9 +9,11 @@ from edgemarl.agents.playbook import Builder, Entry, Playbook, RoleBuilder
 from edgemarl.agents.sampling_rate.bound import bound
 from edgemarl.agents.sampling_rate.prices import SamplingRatePrices
 from edgemarl.agents.sampling_rate.q_learner import OptionLearner
+from edgemarl.agents.sampling_rate.q_priced import PricedOptionLearner, PriceTellingServer
 from edgemarl.agents.sampling_rate.reference import JointMyopic, ProposedFixed, UnawareJoint, WarmReference
 from edgemarl.agents.sampling_rate.rules import (
     BroadcastPrice,
+    ClosedFormShares,
     ConstantOptions,
     FixedServerShares,
     Myopic,
@@ -22,19 +24,33 @@ from edgemarl.agents.sampling_rate.rules import (
 )
 from edgemarl.agents.sampling_rate.static import static_mixed, static_uniform
 from edgemarl.envs.scenario import Scenario
+from edgemarl.envs.scenarios.sampling_rate import SamplingRate
 from edgemarl.envs.scenarios.sampling_rate.config import at_size
 
 
 def _team(name: str, device: Callable[[], Controller], server: Callable[[], Controller] = FixedServerShares) -> Builder:
-    """A team of devices, and of a server where it decides something."""
+    """A team of devices and a server: the closed form, or `server` where it decides before it hears the loads."""
 
     def build(scenario: Scenario) -> Policy:
         controllers = {"device": device()}
         if "server" in scenario.roles:
-            controllers["server"] = server()
+            controllers["server"] = server() if _hears_nothing(scenario) else ClosedFormShares()
         return Team(name, controllers)
 
     return build
+
+
+def _hears_nothing(scenario: Scenario) -> bool:
+    assert isinstance(scenario, SamplingRate)
+    return scenario.config.share_mode == "action"
+
+
+def _priced(scenario: Scenario) -> Policy:
+    """The server tells its prices before the devices choose; where it is no agent nobody does: as `parametric_q`."""
+    if "server" not in scenario.roles:
+        return Team("parametric_q_priced", {"device": OptionLearner()})
+    members = {"device": PricedOptionLearner(), "server": PriceTellingServer()}
+    return Team("parametric_q_priced", members, order=[["server"], ["device"]])
 
 
 _CONTROLLERS: dict[str, Entry] = {
@@ -74,8 +90,11 @@ _CONTROLLERS: dict[str, Entry] = {
     ),
     "parametric_q": Entry(
         _team("parametric_q", OptionLearner),
-        "each device learns a linear Q-function from its own ledger entry",
+        "each device learns a linear Q-function from its own ledger entry and what it makes others wait",
         "learned",
+    ),
+    "parametric_q_priced": Entry(
+        _priced, "the server learns and tells a price per service, the devices their costs at it", "learned"
     ),
     "joint_myopic": Entry(lambda scenario: JointMyopic(), "exact minimiser of the slot's cost", "baseline"),
     "joint_unaware": Entry(
@@ -100,17 +119,22 @@ _ROLES: dict[str, dict[str, RoleBuilder]] = {
         "parametric_q": lambda scenario: OptionLearner(),
     },
     "server": {
+        "closed_form": lambda scenario: NominalServerShares() if _hears_nothing(scenario) else ClosedFormShares(),
         "fixed_shares": lambda scenario: FixedServerShares(),
+        "parametric_q_priced": lambda scenario: PriceTellingServer(),
         "nominal_shares": lambda scenario: NominalServerShares(),
     },
 }
-"""Role -> name -> builder of that role's part, for a role that is not learned (`share_mode="action"` has a server)."""
+"""Role -> name -> builder of that role's part, for a role that is not learned.
+
+"closed_form" is Theorem 1 for the loads of the slot, in `share_mode="action"` for those that the server expects.
+"""
 
 PLAYBOOK = Playbook(
     controllers=_CONTROLLERS,
     reference="warm_reference",
     roles=_ROLES,
-    partners={"device": "social_myopic", "server": "nominal_shares"},
+    partners={"device": "social_myopic", "server": "closed_form"},
     pricing=SamplingRatePrices,
     at_size=at_size,
     bound=bound,

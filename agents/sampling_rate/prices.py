@@ -31,7 +31,7 @@ DEFICIT_SLOTS, QUEUE_SLOTS = 10, 100
 
 
 class SamplingRatePrices:
-    """Candidates and rewards of a network with two services and optimal shares.
+    """Candidates and rewards of a network with two services and the shares of Theorem 1.
 
     Args:
         scenario: the network.
@@ -40,8 +40,10 @@ class SamplingRatePrices:
     def __init__(self, scenario: Scenario) -> None:
         if not isinstance(scenario, SamplingRate) or scenario.config.num_services != 2:
             raise ValueError(f"priced_dqn needs sampling_rate with 2 services, got {scenario.name}")
-        if scenario.config.share_mode != "optimal":
-            raise ValueError(f"priced_dqn needs share_mode = 'optimal', got '{scenario.config.share_mode}'")
+        if not scenario.config.shares_by_theorem:
+            raise ValueError(
+                f"priced_dqn needs share_mode = 'optimal' or 'corrected', got '{scenario.config.share_mode}'"
+            )
         self.scenario = scenario
         per_ten = scenario.config.num_devices / 10.0
         self.balance = max(reference_balance_per_s(scenario), BALANCE_MIN_PER_S / per_ten)

@@ -3,7 +3,8 @@
 The Q-value of each of the 2K options is linear in [1, raw batch, raw batch / rate, Z_m, Q_m] of the device's own
 service. It starts at what a device knows about itself (`delay_myopic`'s price, with the fixed shares as the guess) and
 is corrected by recursive least squares on the device's own ledger entry. That entry does not hold the waiting which a
-device causes to others, so the learners stay as selfish as `delay_myopic`.
+device causes to others; it charges itself for it, (N_m - 1)/2 p y for y offloaded bits at the price p of the fixed
+shares, which needs no message. Without this charge the learners are as selfish as `delay_myopic`.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class OptionLearner(SamplingRateController):
         prior_weight: how strongly the start is believed; the covariance begins at 1 / prior_weight.
         noise: variance of a cost sample around the linear model.
         forgetting: factor per update on the weight of old samples.
+        social: charge itself for the waiting that it causes.
         exploration: probability of a uniformly drawn option in slot t is max(0.02, exploration / (1 + t / 10)).
     """
 
@@ -42,6 +44,7 @@ class OptionLearner(SamplingRateController):
         noise: float = 1.0,
         forgetting: float = 1.0,
         exploration: float = 0.1,
+        social: bool = True,
     ) -> None:
         for name, value, legal in (
             ("discount", discount, 0.0 <= discount < 1.0),
@@ -54,20 +57,31 @@ class OptionLearner(SamplingRateController):
             if value <= 0.0:
                 raise ValueError(f"{name} = {value} is not legal: must be > 0")
         self.discount, self.prior_weight, self.noise = discount, prior_weight, noise
-        self.forgetting, self.exploration = forgetting, exploration
+        self.forgetting, self.exploration, self.social = forgetting, exploration, social
 
     def reset(self, scenario: Scenario, cells: int) -> None:
         super().reset(scenario, cells)
         n, options = self.scenario.config.num_devices, 2 * self.scenario.config.num_rates
         self.model = LeastSquares((cells, n, options), FEATURES, 1.0 / self.prior_weight, self.noise, self.forgetting)
+        self._caused = self._waiting_caused()
         self.model.weights = np.repeat(self._start()[None], cells, axis=0)  # (B, N, 2K, F)
         self.slot = 0
         self._chosen = np.zeros((cells, n), np.int64)
         self._features = np.zeros((cells, n, FEATURES))
         self._cost: Array | None = None
 
+    def _waiting_caused(self) -> Array:
+        """(N, 2K) cost of the waiting that each option causes to others, per Mbit of the whole batch."""
+        s, c = self.scenario, self.scenario.config
+        caused = np.zeros((c.num_devices, 2 * c.num_rates))
+        if self.social:
+            alone, social = (server_price_s_per_bit(s, s.fixed_share, waiting=w)[s.service] for w in (False, True))
+            fraction = np.arange(1, c.num_rates + 1) / c.num_rates
+            caused[:, : c.num_rates] = c.balance_per_s * BATCH_UNIT_BITS * (social - alone)[:, None] * fraction
+        return caused
+
     def _start(self) -> Array:
-        """Weights (N, 2K, F) of the device's own model: its delays and its share of the accuracy deficit."""
+        """Weights (N, 2K, F) of the device's own model: its delays, the waiting it causes, its part of the deficit."""
         s, c = self.scenario, self.scenario.config
         fraction = np.arange(1, c.num_rates + 1) / c.num_rates
         price = server_price_s_per_bit(s, s.fixed_share, waiting=False)[s.service]
@@ -79,6 +93,7 @@ class OptionLearner(SamplingRateController):
         kept[..., 1] = c.balance_per_s * BATCH_UNIT_BITS * local[:, None] * fraction
         missing = s.accuracy_target[:, None] - s.accuracy_of_options
         weights[:, :, 3] = (missing / s.service_size[:, None])[s.service]
+        weights[..., 1] += self._caused
         return weights
 
     def features(self, observations: Array) -> Array:
@@ -110,7 +125,8 @@ class OptionLearner(SamplingRateController):
     def _learn(self, following: Array) -> None:
         """One step of recursive least squares for the option that each device took."""
         assert self._cost is not None
-        target = self._cost
+        caused = np.take_along_axis(self._caused[None], self._chosen[..., None], axis=2)[..., 0]
+        target = self._cost + caused * self._features[..., 1]
         if self.discount:
             target = target + self.discount * np.einsum("bnof,bnf->bno", self.model.weights, following).min(axis=2)
         self.model.update((*np.indices(self._chosen.shape), self._chosen), self._features, target)

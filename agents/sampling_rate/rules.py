@@ -207,8 +207,15 @@ class RandomOption(SamplingRateController):
         return Act(rng.integers(0, 2 * self.scenario.config.num_rates, observations.shape[:2]))
 
 
+class ClosedFormShares(SamplingRateController):
+    """A server that announces the shares of Theorem 1 for the loads of the slot: it corrects nothing."""
+
+    def act(self, observations: Array, rng: np.random.Generator) -> Act:
+        return Act(np.zeros((len(observations), 1, self.scenario.config.num_services)))
+
+
 class FixedServerShares(SamplingRateController):
-    """A server that always takes the fixed shares, for `share_mode="action"`."""
+    """A server that always takes the fixed shares."""
 
     def act(self, observations: Array, rng: np.random.Generator) -> Act:
         share = np.broadcast_to(self.scenario.fixed_share, (len(observations), self.scenario.config.num_services))

@@ -48,7 +48,7 @@ def static_mixed(scenario: SamplingRate) -> Array:
 def _best(scenario: SamplingRate, pattern_max: int) -> Array:
     candidates = [_candidates(scenario, m, pattern_max) for m in range(scenario.config.num_services)]
     delay = reduce(np.add.outer, [c.delay_s for c in candidates])
-    if scenario.config.share_mode == "optimal":
+    if scenario.config.shares_by_theorem:
         server = reduce(np.add.outer, [np.sqrt(c.load_cycles) for c in candidates]) ** 2
     else:
         loads = [c.load_cycles / share for c, share in zip(candidates, scenario.fixed_share, strict=True)]

@@ -4,6 +4,8 @@ Two relaxations of the discrete parts. "gaussian" is JOPA's (Niazmand and Ye, 20
 sigmoid(y), executed round(sigmoid(y)) or, of V choices, round((V - 1) sigmoid(y)); the end choices get half a bin.
 "concrete" draws exactly from Bernoulli and categorical laws and relaxes the draw at a temperature (Maddison et al.,
 arXiv:1611.00712; Jang et al., arXiv:1611.01144). Shares are the softmax of Gaussians, Box entries their tanh.
+With `share_logit_scale` c the softmax is that of c tanh(y): no share then exceeds another by more than exp(2 c),
+whatever the Gaussians do.
 
 Layout of the parameters: logits of discrete parts (concrete only), then means, then log standard deviations.
 """
@@ -58,6 +60,8 @@ class HybridAction:
     parts: tuple[ActionPart, ...]
     relaxation: Relaxation = "concrete"
     temperature: float = 1.0
+    share_logit_scale: float | None = None
+    """Bound of the logits of shares; None: unbounded, as printed."""
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -68,7 +72,7 @@ class HybridAction:
             {name: tuple(v) if isinstance(v, list) else v for name, v in part.items()} for part in values["parts"]
         ]
         parts = tuple(ActionPart(**part) for part in plain)
-        return cls(parts, values["relaxation"], values["temperature"])
+        return cls(parts, values["relaxation"], values["temperature"], values.get("share_logit_scale"))
 
     # --- sizes -------------------------------------------------------------------------------------------------------
 
@@ -143,7 +147,7 @@ class HybridAction:
             elif width:
                 piece = latent[..., j : j + width]
                 j += width
-                found.append(_squashed(piece, part.kind))
+                found.append(_squashed(piece, part.kind, self.share_logit_scale))
         return torch.cat(found, dim=-1)
 
     def execute(self, relaxed: torch.Tensor) -> torch.Tensor:
@@ -192,10 +196,11 @@ class HybridAction:
         return total
 
 
-def _squashed(latent: torch.Tensor, kind: PartKind) -> torch.Tensor:
+def _squashed(latent: torch.Tensor, kind: PartKind, share_logit_scale: float | None) -> torch.Tensor:
     """Gaussian numbers of a part as shares, values in [-1, 1], or relaxed bits and choices in [0, 1]."""
     if kind == "simplex":
-        return latent.softmax(-1)
+        bounded = latent if share_logit_scale is None else share_logit_scale * torch.tanh(latent)
+        return bounded.softmax(-1)
     return torch.tanh(latent) if kind == "box" else torch.sigmoid(latent)
 
 
@@ -204,6 +209,7 @@ def hybrid_action(
     relaxation: Relaxation = "concrete",
     temperature: float = 1.0,
     restrict: Mapping[str, float] | None = None,
+    share_logit_scale: float | None = None,
 ) -> HybridAction:
     """The parts of a Dict or Tuple space.
 
@@ -211,6 +217,7 @@ def hybrid_action(
         space: with parts MultiBinary, Discrete, MultiDiscrete (entries of equal size), Simplex and bounded Box.
         relaxation, temperature: of the discrete parts.
         restrict: part -> value that all its entries keep; it is not learned.
+        share_logit_scale: bound of the logits of shares; None: unbounded.
 
     Raises:
         ValueError: a part of another kind, an unknown name in `restrict`, or nothing left to learn.
@@ -225,7 +232,7 @@ def hybrid_action(
         ActionPart(name, "constant", entries_of(part), value=float(held[name])) if name in held else _part(name, part)
         for name, part in parts.items()
     )
-    return HybridAction(found, relaxation, temperature)
+    return HybridAction(found, relaxation, temperature, share_logit_scale)
 
 
 def _part(name: str, space: gymnasium.Space[Any]) -> ActionPart:

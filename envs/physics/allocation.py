@@ -37,6 +37,20 @@ def softmax_shares(logits: Any, scale: float) -> Array:
     return proportional_shares(np.exp(exponent - exponent.max(axis=-1, keepdims=True)))
 
 
+def corrected_shares(shares: Array, weight: Array | None) -> Array:
+    """Shares of a rule times non-negative weights, over the last axis, with sum 1 again where they had it.
+
+    Even weights, or None, leave the rule's shares to the last bit, so that an agent that corrects nothing is the rule.
+    """
+    if weight is None:
+        return shares
+    held = shares * weight
+    total = held.sum(axis=-1, keepdims=True)
+    even = (weight == weight[..., :1]).all(axis=-1, keepdims=True) | (total == 0.0)
+    scale = np.divide(shares.sum(axis=-1, keepdims=True), total, out=np.ones_like(total), where=~even)
+    return np.where(even, shares, held * scale)
+
+
 def local_cpu_hz(
     work_cycles: Any, arrival_rate_hz: Any, energy_weight: Any, delay_weight: float, hz_min: Any, hz_max: float
 ) -> Array:

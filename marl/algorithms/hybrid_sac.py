@@ -36,6 +36,9 @@ class HybridSACSettings(SACSettings):
     restrict: dict[str, float] = pydantic.Field(
         default_factory=dict, description="part of the action -> value that all its entries keep"
     )
+    share_logit_scale: float | None = quantity(
+        None, "-", "bound c of the logits c tanh(y) of shares; default: unbounded, as printed", gt=0, le=1e6
+    )
     alpha: float | None = quantity(None, "-", "temperature; default: learned from 0.1", gt=0, le=1e6)
     soft_target: bool = quantity(True, "-", "the target holds the next action's entropy")
 
@@ -59,7 +62,10 @@ class HybridSAC(Algorithm):
     @staticmethod
     def action(run: Run) -> HybridAction:
         """The relaxed joint action."""
-        return hybrid_action(hybrid_space(run.scenario), run.settings.relaxation, restrict=run.settings.restrict)
+        s = run.settings
+        return hybrid_action(
+            hybrid_space(run.scenario), s.relaxation, restrict=s.restrict, share_logit_scale=s.share_logit_scale
+        )
 
     def build(self, run: Run) -> HybridSACConfig:
         """SAC's settings; a fixed temperature is one that is not learned, and updates start with a full minibatch."""

@@ -71,8 +71,13 @@ class PricedDQN(Algorithm):
         super().check(run)
         pricing(run.scenario)
         config = run.config
-        if run.independent or run.settings.discount != 0.0 or config.fixed:
-            raise ValueError("priced_dqn is shared and without discount: set discount = 0, fix no role")
+        if run.independent or run.settings.discount != 0.0:
+            raise ValueError("priced_dqn is shared and without discount: set discount = 0")
+        others = {role: "closed_form" for role in run.scenario.roles if role != ROLE}
+        if dict(config.fixed) != others:
+            raise ValueError(
+                f"priced_dqn learns devices beside optimal shares: fixed = {dict(config.fixed)} must be {others}"
+            )
 
     def build(self, run: Run) -> PricedDQNConfig:
         built = PricedDQNConfig().training(

@@ -17,7 +17,6 @@ class TD3Settings(DDPGSettings):
     critic_lr: float = quantity(3e-4, "-", "first learning rate of the critics", gt=0, le=1e6)
     policy_delay: int = quantity(2, "-", "updates of the critics for one of actor and targets", ge=1, le=10**9)
     target_noise: float = quantity(0.2, "-", "deviation of the noise on the target's actions in [-1, 1]", ge=0, le=1e6)
-    target_noise_clip: float = quantity(0.5, "-", "largest such noise", ge=0, le=1e6)
 
 
 class TD3(DDPG):

@@ -13,7 +13,7 @@ from typing import Any
 
 from edgemarl.agents.api import Controller, Policy, Team
 from edgemarl.agents.clients.files import is_policy_file
-from edgemarl.agents.registry import acting_order, announcements, make_controller, make_policy
+from edgemarl.agents.registry import acting_order, announcements, make_controller, make_policy, playbook_of
 from edgemarl.agents.trained.policy import (
     CENTRAL,
     NetworkCentralController,
@@ -189,7 +189,10 @@ def trained_policy(
     prices = announcements(acting, policies, fields.fixed)
     members: dict[str, Controller] = {r: NetworkController(p, greedy, prices.get(r)) for r, p in policies.items()}
     members.update({role: make_controller(acting, role, controller) for role, controller in fields.fixed.items()})
-    order = acting_order(acting, policies, fields.fixed)
+    absent = [role for role in acting.roles if role not in members]
+    if absent:  # no agent when the run was made: it plays as the rule that was computed in its place
+        members.update({role: make_controller(acting, role, playbook_of(acting).partners[role]) for role in absent})
+    order = acting_order(acting, policies, [*fields.fixed, *absent])
     pooled = tuple(policies) if fields.pooled else ()
     return TrainedTeam(fields, name, {role: members[role] for role in acting.roles}, order, pooled=pooled)
 

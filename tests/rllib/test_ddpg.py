@@ -238,7 +238,7 @@ def test_finds_the_best_action_of_a_one_step_task(extras: dict[str, Any]) -> Non
 
 
 SMALL: dict[str, Any] = {
-    "scenario": "sampling_rate", "set": {"devices_per_service": (2, 2)}, "control": "central",
+    "scenario": "sampling_rate", "set": {"devices_per_service": (2, 2), "share_mode": "optimal"}, "control": "central",
     "central_policy": "joint", "cells": 4, "slots": 10, "minibatch": 16, "updates": 6, "random_steps": 60,
     "hidden": (16,), "discount": 0.85, "lr_final": 1.0, "seed": 3,
 }  # fmt: skip

@@ -18,7 +18,7 @@ from edgemarl.envs.arrays import Array
 from edgemarl.envs.central import CentralEnv
 from edgemarl.envs.registry import make_scenario, register_scenario
 from edgemarl.envs.scenarios.model_pruning import ModelPruning, ModelPruningDecisions
-from edgemarl.envs.spaces import Simplex, split_action
+from edgemarl.envs.spaces import Simplex, entries_of, split_action
 from edgemarl.marl.algorithms.hybrid_sac import HybridSACModule
 from edgemarl.marl.training.config import TrainConfig, resolve
 from edgemarl.marl.training.run import train
@@ -101,6 +101,23 @@ def test_gradient_passes_through_every_part_and_not_into_the_critics(relaxation:
     means = module.action.parameters - (module.action.relaxed_size - module.action.logits)
     assert (last[:means] != 0).all()
     assert module.qf_twin(torch.cat([rows, taken], dim=1)).requires_grad
+
+
+def test_bounded_logits_keep_every_share_within_a_factor() -> None:
+    """No Gaussian gives one share more than exp(2 c) times another; near 0 and with c = 1 all is as without a bound."""
+    bounded, free = (hybrid_action(SPACE, "gaussian", share_logit_scale=c) for c in (1.2, None))
+    parameters = torch.tensor(np.random.default_rng(0).normal(0, 50, (200, free.parameters)).astype(np.float32))
+    share, unbounded = (a.relax(parameters, None)[:, -entries_of(SPACE["share"]) :] for a in (bounded, free))
+    ratio, free_ratio = (s.amax(dim=1) / s.amin(dim=1) for s in (share, unbounded))
+    assert ratio.max() <= np.exp(2.4) * (1 + 1e-5) and free_ratio.max() > 1e6
+    torch.testing.assert_close(share.sum(dim=1), torch.ones(200))
+    unit = hybrid_action(SPACE, "gaussian", share_logit_scale=1.0)
+    torch.testing.assert_close(
+        unit.relax(parameters * 1e-4, None), free.relax(parameters * 1e-4, None), atol=1e-6, rtol=0
+    )
+    assert HybridAction.from_dict(bounded.to_dict()) == bounded
+    before = {k: v for k, v in free.to_dict().items() if k != "share_logit_scale"}  # a file from before the setting
+    assert HybridAction.from_dict(before) == free
 
 
 def test_restricted_part_keeps_its_value() -> None:

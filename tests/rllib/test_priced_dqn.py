@@ -23,7 +23,8 @@ from edgemarl.marl.training.trained import load_policy
 
 SETTINGS: dict[str, Any] = {"devices_per_service": (2, 3), "balance_per_s": 0.1}
 RUN: dict[str, Any] = {
-    "scenario": "sampling_rate", "set": SETTINGS, "algorithm": "priced_dqn", "discount": 0.0, "cells": 4, "slots": 10,
+    "scenario": "sampling_rate", "set": SETTINGS, "fixed": {"server": "closed_form"},
+    "algorithm": "priced_dqn", "discount": 0.0, "cells": 4, "slots": 10,
     "minibatch": 50, "updates": 4, "price_updates": 2, "agent_steps": 6 * 200, "hidden": (16,), "lr_final": 1.0,
 }  # fmt: skip
 
@@ -156,8 +157,9 @@ def test_a_run_resumes_and_its_policy_controls_other_populations(local_cluster: 
     [
         ({"discount": 0.9}, "without discount"),
         ({"policies": "independent"}, "shared"),
-        ({"scenario": "model_partitioning", "set": {}}, "has no pricing"),
-        ({"set": {"share_mode": "fixed"}}, "share_mode = 'optimal'"),
+        ({"scenario": "model_partitioning", "set": {}, "fixed": {"server": "closed_form"}}, "has no pricing"),
+        ({"fixed": {"server": "fixed_shares"}}, "closed_form"),
+        ({"set": {"share_mode": "fixed"}, "fixed": {}}, "share_mode = 'optimal'"),
         ({"set": {"share_mode": "action"}, "fixed": {"server": "fixed_shares"}}, "share_mode = 'optimal'"),
     ],
 )

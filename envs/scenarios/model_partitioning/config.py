@@ -12,7 +12,9 @@ from edgemarl.envs.config import config_class, quantity, unknown_name
 from edgemarl.envs.dnn.profiles import LayerProfile, profiles_from, shipped_profiles
 
 Distance = Annotated[float, pydantic.Field(ge=0.1, le=1e6)]
-Rule = Literal["optimal", "equal", "action"]
+Rule = Literal["corrected", "optimal", "equal", "action"]
+"""Who divides a resource: the convex solution as the server's weights correct it, the convex solution alone, equal
+parts, or the server's weights alone."""
 
 
 def _split(value: Any) -> Any:
@@ -93,8 +95,8 @@ class ModelPartitioningConfig:
     local_cpu_rule: Literal["optimal", "action"] = quantity(
         "optimal", "-", "who sets device CPU rates", symbol="P3", part="controller"
     )
-    bandwidth_rule: Rule = quantity("optimal", "-", "who sets bandwidth shares", symbol="P5", part="controller")
-    edge_cpu_rule: Rule = quantity("optimal", "-", "who sets edge CPU shares", symbol="P4", part="controller")
+    bandwidth_rule: Rule = quantity("corrected", "-", "who sets bandwidth shares", symbol="P5", part="controller")
+    edge_cpu_rule: Rule = quantity("corrected", "-", "who sets edge CPU shares", symbol="P4", part="controller")
     mean_arrival_rate_hz: float = quantity(
         1.5, "1/s", "mean request rate", symbol="lambda", source="Table I", ge=0, le=1e9
     )
@@ -148,6 +150,16 @@ class ModelPartitioningConfig:
     def rules(self) -> tuple[str, str, str]:
         """Rules of device CPU, bandwidth and edge CPU."""
         return self.local_cpu_rule, self.bandwidth_rule, self.edge_cpu_rule
+
+    @property
+    def server_acts(self) -> bool:
+        """Whether the server is an agent: one of its resources is divided by its weights, alone or as a correction."""
+        return bool({"action", "corrected"} & set(self.rules[1:]))
+
+    @property
+    def solves_shares(self) -> bool:
+        """Whether one of the server's resources is divided by the convex solution, corrected or not."""
+        return bool({"optimal", "corrected"} & set(self.rules[1:]))
 
 
 def at_size(config: ModelPartitioningConfig, num_devices: int) -> ModelPartitioningConfig:

@@ -65,8 +65,8 @@ class ModelPartitioningExogenous:
 class ModelPartitioningDecisions:
     partition_layer: Array  # (B, N) int cut l; an index above L_n is read as L_n
     device_cpu_hz: Array | None = None  # (B, N) f, read under local_cpu_rule "action"
-    bandwidth_weight: Array | None = None  # (B, N) > 0, read under bandwidth_rule "action"; None: equal
-    edge_cpu_weight: Array | None = None  # (B, N) > 0, read under edge_cpu_rule "action"; None: equal
+    bandwidth_weight: Array | None = None  # (B, N) > 0, read under the rules "action" and "corrected"; None: even
+    edge_cpu_weight: Array | None = None  # (B, N) > 0, the same for edge_cpu_rule
 
 
 @dataclass(frozen=True)
@@ -183,17 +183,13 @@ class ModelPartitioning(
 
     # --- spaces ------------------------------------------------------------------------------------------------------
 
-    @property
-    def _server_decides(self) -> bool:
-        return "action" in self.config.rules[1:]
-
     @cached_property
     def roles(self) -> dict[str, Role]:
         c = self.config
         action = _unit_box(2) if c.local_cpu_rule == "action" else gymnasium.spaces.Discrete(int(self.layers.max()) + 1)
         further = c.share_queues + 2 * BID * c.share_bids + c.show_model * self.model_marks.shape[1]
         roles = {"device": Role("device", c.num_devices, _row_box(4 + SIGNALS + further), action)}
-        if self._server_decides:
+        if c.server_acts:
             roles["server"] = Role(
                 "server", 1, _row_box(5 * c.num_devices), _unit_box(2 * c.num_devices), Parts(c.num_devices, 5)
             )
@@ -205,11 +201,14 @@ class ModelPartitioning(
 
     @cached_property
     def central_space(self) -> gymnasium.Space[Any]:
-        """All rules without "action": the N cuts. Else a Box of blocks of N: cuts, [frequencies], [both weights]."""
+        """No rule is "action": the N cuts. Else a Box of blocks of N: cuts, [frequencies], [both weights].
+
+        Where the server corrects the convex solution, a centralized controller leaves it as it is.
+        """
         c = self.config
         if "action" not in c.rules:
             return gymnasium.spaces.MultiDiscrete(self.layers + 1)
-        blocks = 1 + (c.local_cpu_rule == "action") + 2 * self._server_decides
+        blocks = 1 + (c.local_cpu_rule == "action") + 2 * ("action" in c.rules[1:])
         return _unit_box(blocks * c.num_devices)
 
     @cached_property
@@ -290,7 +289,7 @@ class ModelPartitioning(
         if self.config.show_model:
             row[..., -self.model_marks.shape[1] :] = self.model_marks
         rows = {"device": _clipped(row)}
-        if self._server_decides:
+        if self.config.server_acts:
             parts = [own[0], own[1], state.last_sent_fraction, state.last_edge_fraction, own[2]]
             rows["server"] = _clipped(np.stack(parts, axis=2).reshape(cells, 1, 5 * n))
         return rows
@@ -336,7 +335,7 @@ class ModelPartitioning(
             raise ValueError("actions of role 'device' are missing")
         cells, n = state.energy_queue.shape
         device = checked_actions("device", n, self.roles["device"].action_space, actions["device"], cells)
-        raw = actions.get("server", np.zeros((cells, 1, 2 * n)))  # a missing server asks for equal shares
+        raw = actions.get("server", np.zeros((cells, 1, 2 * n)))  # a missing server gives everyone the same weight
         weights = checked_actions("server", 1, _unit_box(2 * n), raw, cells)[:, 0]
         if self.config.local_cpu_rule == "optimal":
             return self._decisions(np.minimum(device, self.layers), None, weights)
@@ -350,7 +349,7 @@ class ModelPartitioning(
         if "action" not in self.config.rules:
             return self._decisions(joint, None, None)
         fraction = joint[:, n : 2 * n] if self.config.local_cpu_rule == "action" else None
-        weights = joint[:, -2 * n :] if self._server_decides else None
+        weights = joint[:, -2 * n :] if "action" in self.config.rules[1:] else None
         return self._decisions(self._cut_of(joint[:, :n]), fraction, weights)
 
     def _cut_of(self, unit: Array) -> Array:
@@ -363,7 +362,7 @@ class ModelPartitioning(
         cpu_hz = None
         if fraction is not None:
             cpu_hz = np.where(layer > 0, np.maximum(c.cpu_floor_fraction, fraction) * c.device_cpu_hz, 0.0)
-        if weights is None or not self._server_decides:
+        if weights is None or not c.server_acts:
             return ModelPartitioningDecisions(layer, cpu_hz)
         return ModelPartitioningDecisions(layer, cpu_hz, c.share_floor + weights[:, :n], c.share_floor + weights[:, n:])
 
@@ -409,9 +408,9 @@ class ModelPartitioning(
 
     def _shares(self, rule: str, weight: Array | None, taking_part: Array, optimal: Any) -> Array:
         """Shares under a rule, exactly 0 for those that take no part."""
-        if rule == "optimal":
+        if rule in ("optimal", "corrected"):
             shares: Array = optimal()
-            return shares
+            return allocation.corrected_shares(shares, weight) if rule == "corrected" else shares
         held = taking_part * (1.0 if rule == "equal" or weight is None else weight)
         total = held.sum(axis=1, keepdims=True)
         return np.asarray(held / np.where(total > 0.0, total, 1.0))
@@ -539,7 +538,7 @@ class ModelPartitioning(
 
     def _slot_bytes(self, offloading: Any) -> Any:
         """Bytes of decentralized control in a slot in which so many devices offload."""
-        request, grant = (3, 2) if "optimal" in self.config.rules[1:] else (1, 0)
+        request, grant = (3, 2) if self.config.solves_shares else (1, 0)
         count = 0 if grant else 1  # equal shares follow from the number of senders, which is broadcast
         queues = self.config.num_devices + 1 if self.config.share_queues else 0  # reports and their mean
         announced = BID * (self.config.num_devices + 1) if self.config.share_bids else 0  # bids and their sums

@@ -80,10 +80,11 @@ class SamplingRateConfig:
     balance_per_s: float = quantity(
         0.05, "1/s", "weight of delay against accuracy (E8)", symbol="V", source="Table II", ge=1e-9, le=1e9
     )
-    share_mode: Literal["optimal", "fixed", "action"] = quantity(
-        "optimal",
+    share_mode: Literal["corrected", "optimal", "fixed", "action"] = quantity(
+        "corrected",
         "-",
-        "who sets the CPU shares: Theorem 1, constants, or the server's own action",
+        "who sets the CPU shares: Theorem 1 that the server's action corrects, Theorem 1 (no server agent), constants, "
+        "or the server's action alone, before it hears the loads",
         source="Theorem 1",
         part="controller",
     )
@@ -131,6 +132,16 @@ class SamplingRateConfig:
     def num_services(self) -> int:
         """M."""
         return len(self.devices_per_service)
+
+    @property
+    def server_acts(self) -> bool:
+        """Whether the server is an agent."""
+        return self.share_mode in ("corrected", "action")
+
+    @property
+    def shares_by_theorem(self) -> bool:
+        """Whether the shares follow from the slot's loads by Theorem 1, unless the server corrects them."""
+        return self.share_mode in ("corrected", "optimal")
 
     @property
     def num_rates(self) -> int:

@@ -9,7 +9,7 @@ E1..E17 are the errata listed in docs/sampling_rate.md.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -20,7 +20,12 @@ import numpy as np
 from edgemarl.envs.actions import checked_actions
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.capabilities import Portrait, Portrayed
-from edgemarl.envs.physics.allocation import proportional_shares, softmax_shares, square_root_shares
+from edgemarl.envs.physics.allocation import (
+    corrected_shares,
+    proportional_shares,
+    softmax_shares,
+    square_root_shares,
+)
 from edgemarl.envs.physics.processes import markov_channel, uniform_arrivals
 from edgemarl.envs.physics.queueing import QueueSlot, finite_queue, virtual_queue
 from edgemarl.envs.physics.radio import shannon_rate_bps
@@ -60,7 +65,8 @@ class SamplingRateExogenous:
 class SamplingRateDecisions:
     rate_level: Array  # (B, N) int, k = 1..K
     local: Array  # (B, N) int or bool, o: 1 = compute on the device, 0 = offload
-    share: Array | None = None  # (B, M) CPU shares, read only in share_mode="action"
+    share: Array | None = None  # (B, M) CPU shares, read where the server acts; None: Theorem 1, if "corrected"
+    share_weight: Array | None = None  # (B, M) > 0, factors on the shares of Theorem 1, read in share_mode="corrected"
 
 
 class SamplingRate(
@@ -168,7 +174,7 @@ class SamplingRate(
         broadcast = [WORK_MAX] * (2 * c.num_services)
         device = _box([WORK_MAX, RATIO_MAX, RATIO_MAX, *[1.0] * c.num_services, *broadcast])
         roles = {"device": Role("device", c.num_devices, device, gymnasium.spaces.Discrete(2 * c.num_rates))}
-        if c.share_mode == "action":
+        if c.server_acts:
             roles["server"] = Role("server", 1, _box(broadcast), self._share_space)
         return roles
 
@@ -276,18 +282,22 @@ class SamplingRate(
         self, state: SamplingRateState, actions: Mapping[str, Array], exogenous: SamplingRateExogenous
     ) -> SamplingRateDecisions:
         for role in self.roles:
-            if role not in actions:
+            if role not in actions and (role == "device" or self.config.share_mode == "action"):
                 raise ValueError(f"actions of role '{role}' are missing")
         cells, n = state.device_queue_bits.shape
         option = checked_actions("device", n, self.roles["device"].action_space, actions["device"], cells)
-        share = None
-        if "server" in actions:  # checked also where it decides nothing
-            logits = checked_actions("server", 1, self._share_space, actions["server"], cells)
-            share = softmax_shares(logits[:, 0], self.config.share_logit_scale) if "server" in self.roles else None
-        return self.decisions_of(option, share)
+        decisions = self.decisions_of(option)
+        if "server" not in actions:
+            return decisions
+        logits = checked_actions("server", 1, self._share_space, actions["server"], cells)[:, 0]
+        if self.config.share_mode == "action":
+            return replace(decisions, share=softmax_shares(logits, self.config.share_logit_scale))
+        if self.config.share_mode == "corrected":
+            return replace(decisions, share_weight=np.exp(self.config.share_logit_scale * logits))
+        return decisions  # the server decides nothing: its action is checked and ignored
 
     def decisions_of(self, option: Array, share: Array | None = None) -> SamplingRateDecisions:
-        """Decisions of action indices a (B, N): level a mod K + 1, local a div K."""
+        """Decisions of action indices a (B, N): level a mod K + 1, local a div K; shares (B, M) if they are given."""
         rates = self.config.num_rates
         return SamplingRateDecisions(option % rates + 1, option // rates, share)
 
@@ -372,14 +382,22 @@ class SamplingRate(
         result: Array = self.server_cycles_per_bit * ((charged + 1.0) / 2.0 * offloaded_bits + charged * backlog_bits)
         return result
 
-    def shares(self, offloaded_bits: Array, backlog_bits: Array, charged: Array, given: Array | None) -> Array:
+    def shares(
+        self,
+        offloaded_bits: Array,
+        backlog_bits: Array,
+        charged: Array,
+        given: Array | None,
+        weight: Array | None = None,
+    ) -> Array:
         """CPU shares c (B, M) of the slot under `share_mode`.
 
         Args:
             offloaded_bits: a_m (B, M).
             backlog_bits: Q_m (B, M).
             charged: n_m (B, M); at least 1 is used, so that a backlog that nobody adds to is served.
-            given: the server's own shares (B, M), read in mode "action".
+            given: the server's own shares (B, M), read where it acts; in mode "corrected" None means Theorem 1.
+            weight: factors (B, M) on the shares of Theorem 1, read in mode "corrected".
         """
         mode = self.config.share_mode
         if mode == "fixed":
@@ -388,7 +406,10 @@ class SamplingRate(
             if given is None:
                 raise ValueError("decisions carry no share, which share_mode = 'action' needs: (cells, services)")
             return proportional_shares(given)
-        return square_root_shares(self.server_load_cycles(offloaded_bits, backlog_bits, np.maximum(charged, 1.0)))
+        if mode == "corrected" and given is not None:
+            return proportional_shares(given)
+        best = square_root_shares(self.server_load_cycles(offloaded_bits, backlog_bits, np.maximum(charged, 1.0)))
+        return corrected_shares(best, weight) if mode == "corrected" else best
 
     def step(
         self, state: SamplingRateState, decisions: SamplingRateDecisions, exogenous: SamplingRateExogenous
@@ -398,7 +419,9 @@ class SamplingRate(
         batch = self.raw_bits(exogenous.arrival_rate) * decisions.rate_level / c.num_rates
         kept, sent = local * batch, (1.0 - local) * batch
         offloaded = self.per_service(sent)
-        share = self.shares(offloaded, state.server_queue_bits, self.charged_count(local), decisions.share)
+        share = self.shares(
+            offloaded, state.server_queue_bits, self.charged_count(local), decisions.share, decisions.share_weight
+        )
         delays = self._delays(state, exogenous, local, batch, sent, offloaded, share)
         device = finite_queue(state.device_queue_bits, kept, self.device_bits_per_slot, c.device_queue_limit_bits)
         server = finite_queue(
@@ -421,6 +444,7 @@ class SamplingRate(
             "service_accuracy": mean_accuracy,
             "share": share,
             "offloaded_bits": offloaded,
+            "device_sent_bits": sent,
             "device_served_bits": device.served,
             "server_served_bits": server.served,
             "device_dropped_per_device_bits": device.dropped,
@@ -505,9 +529,8 @@ class SamplingRate(
     def signalling(self) -> Signalling:
         c = self.config
         n, m = float(c.num_devices), float(c.num_services)
-        optimal = c.share_mode == "optimal"
         uplink = {"device -> server: action": n}
-        if optimal:
+        if c.shares_by_theorem:
             uplink["device -> server: offloaded bits"] = 4.0 * n
         return Signalling(
             decentralized={**uplink, "server -> device: accuracy deficits, backlogs": 8.0 * m},

@@ -31,6 +31,8 @@ class DDPGSettings(OffPolicySettings):
     action_penalty: float = quantity(
         0.0, "-", "weight of the mean squared actor output before tanh in its loss", ge=0, le=1e6
     )
+    target_noise: float = quantity(0.0, "-", "deviation of the noise on the target's actions in [-1, 1]", ge=0, le=1e6)
+    target_noise_clip: float = quantity(0.5, "-", "largest such noise", ge=0, le=1e6)
 
 
 class DDPG(Algorithm):
@@ -64,4 +66,8 @@ class DDPG(Algorithm):
 
     def critics(self, run: Run) -> dict[str, Any]:
         """What `DDPGModule` needs to know of critics and targets."""
-        return {"twin_q": False, "policy_delay": 1, "target_noise": 0.0, "target_noise_clip": 0.0}
+        s = run.settings
+        return {
+            "twin_q": False, "policy_delay": 1, "target_noise": s.target_noise,
+            "target_noise_clip": s.target_noise_clip,
+        }  # fmt: skip

@@ -6,11 +6,11 @@ from typing import Any
 
 from edgemarl.envs import config_class, quantity
 from edgemarl.marl import Run
-from edgemarl.marl.algorithms.ppo import PPO, ForeseeingSettings
+from edgemarl.marl.algorithms.ppo import PPO, PPOSettings
 
 
 @config_class
-class TimidSettings(ForeseeingSettings):
+class TimidSettings(PPOSettings):
     """Settings of PPO and one more."""
 
     timidity: float = quantity(4.0, "-", "how many times narrower the clip range is", ge=1)
