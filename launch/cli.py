@@ -177,6 +177,7 @@ def scale_command(
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results; finished ones are kept.")] = None,
     concurrent: Concurrent = 1,
+    storage: Storage = None,
     seed: Seed = 0,
     seeds: OldSeeds = None,
 ) -> None:
@@ -187,7 +188,7 @@ def scale_command(
     small = parse_sizes(trained_at, "--trained-at") if trained_at else ()
     options = ScaleOptions(
         scenario, names, small, agent_steps, minutes, training_seeds, networks, within / 100, settings or [], seed,
-        concurrent,
+        concurrent, storage,
     )  # fmt: skip
     scale(devices, options, out, context.obj)
 

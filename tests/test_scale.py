@@ -21,6 +21,7 @@ import pytest
 import torch
 
 import edgemarl.launch.experiment.alone
+import edgemarl.launch.experiment.elsewhere
 from edgemarl.agents.trained.networks import PolicyNetwork
 from edgemarl.agents.trained.policy import TrainedPolicy
 from edgemarl.agents.trained.spec import network_spec
@@ -229,6 +230,26 @@ def test_a_study_writes_everything_and_keeps_what_is_done(
     assert run("scale", *TINY, "--out", str(out)) == 0  # nothing is played again
     assert {path.name: path.stat().st_mtime_ns for path in (out / "parts").iterdir()} == before
     capsys.readouterr()
+
+
+def test_jobs_are_tasks_of_ray_and_results_meet_in_a_storage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Equal to what one process after the other gives; given again, nothing is played again."""
+    assert run("scale", *TINY, "--out", str(tmp_path / "here")) == 0
+    storage = f"file://{tmp_path}/storage"
+    assert run("scale", *TINY, "--storage", storage, "--out", "study") == 0
+    assert f"report: {storage}/study/report.html" in capsys.readouterr().out
+    there = tmp_path / "storage" / "study"
+    assert (there / "report.html").is_file()
+    found, expected = (pd.read_parquet(f / "results.parquet") for f in (there, tmp_path / "here"))
+    pd.testing.assert_series_equal(found["cost"], expected["cost"])
+    before = {path.name: path.stat().st_mtime_ns for path in (there / "parts").glob("*.part")}
+    assert len(before) == 4
+    monkeypatch.setattr(edgemarl.launch.experiment.alone, "_play", other_process.dies)
+    monkeypatch.setattr(edgemarl.launch.experiment.elsewhere, "_play_group", other_process.dies)
+    assert run("scale", *TINY, "--storage", storage, "--out", "study") == 0
+    assert {path.name: path.stat().st_mtime_ns for path in (there / "parts").glob("*.part")} == before
 
 
 @pytest.mark.parametrize("when", ["while the other process starts", "while it works"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -16,6 +17,7 @@ from edgemarl.envs.config import cut
 from edgemarl.envs.registry import make_scenario, scenario_class
 from edgemarl.launch.console import wide_console
 from edgemarl.launch.experiment.alone import AloneExperiment, play_at_once
+from edgemarl.launch.experiment.elsewhere import local_copy, play_on_ray
 from edgemarl.launch.experiment.plan import (
     POINTS_MAX,
     FigureSpec,
@@ -38,6 +40,7 @@ from edgemarl.launch.report import numerals
 from edgemarl.launch.report.numerals import percent
 from edgemarl.launch.report.tables import terminal_table
 from edgemarl.marl.evaluation.compare import Interval, relative_difference
+from edgemarl.marl.training.storage import storage_path
 
 ITERATION_AGENT_STEPS = 10_000
 """Agent-steps of an iteration of a recipe that does not say how many cells it plays."""
@@ -76,6 +79,7 @@ class ScaleOptions:
     Attributes:
         trained_at: sizes at which every learner is trained too, and then played unchanged at all sizes.
         concurrent: processes that train and play at once.
+        storage: a folder that all nodes see, or a URL, below which the results are kept; jobs are tasks of Ray.
     """
 
     scenario: str = "sequential_offloading"
@@ -89,6 +93,7 @@ class ScaleOptions:
     settings: Sequence[str] = ()
     seed: int = 0
     concurrent: int = 1
+    storage: str | None = None
 
 
 def parse_sizes(text: str, option: str = "--devices") -> tuple[int, ...]:
@@ -396,10 +401,17 @@ def scale(devices: str | None, options: ScaleOptions, out: Path | None, command:
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that are started here
     study = make_study(parse_sizes(devices) if devices else (), options)
-    folder = out or Path("results") / "scale" / options.scenario
+    out = out or Path("results") / "scale" / options.scenario
     results: list[PointResult] = []
     paths: dict[str, Path] = {}
-    with working_in(folder), Bars() as bars:
+    place: contextlib.AbstractContextManager[Path] = contextlib.nullcontext(out)
+    where = storage_path(options.storage, str(out))
+    if options.storage is not None:
+        with local_copy(where) as folder, Bars() as bars:
+            experiments = [AloneExperiment(plan, folder) for plan in study.sizes]
+            play_on_ray(experiments, where, None if options.concurrent == 1 else options.concurrent, bars)
+        place = local_copy(where)
+    with place as folder, working_in(folder), Bars() as bars:
         for result in run_study(study, folder, bars, options.concurrent):
             results.append(result)
             paths = write(study, results, folder, command)
@@ -408,7 +420,8 @@ def scale(devices: str | None, options: ScaleOptions, out: Path | None, command:
         console.print(terminal_table(result))
     for line in findings(results):
         console.print(line)
-    console.print(f"report: {paths['report']}", soft_wrap=True)
+    report = paths["report"] if options.storage is None else f"{where}/{paths['report'].name}"
+    console.print(f"report: {report}", soft_wrap=True)
 
 
 def write(study: Study, results: Sequence[PointResult], folder: Path, command: str) -> dict[str, Path]:

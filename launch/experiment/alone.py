@@ -46,9 +46,8 @@ class AloneExperiment(Experiment):
         """
         context = multiprocessing.get_context("spawn")  # nothing of this process is in the other's memory
         receiver, sender = context.Pipe(duplex=False)
-        preset = self.plan.preset.model_copy(update={"controllers": [job.name], "sweep": None})
-        plan = dataclasses.replace(self.plan, preset=preset, points=(job.point,))
-        process = context.Process(target=_play, args=(plan, self.folder, job.seed, label, sender), name=label)
+        arguments = (plan_of_job(self.plan, job), self.folder, job.seed, label, sender)
+        process = context.Process(target=_play, args=arguments, name=label)
         try:
             with held():  # Ctrl-C is for this process, which ends the other one
                 process.start()
@@ -69,6 +68,12 @@ class AloneExperiment(Experiment):
         finally:
             _running.discard(process)
             _end(process)
+
+
+def plan_of_job(plan: Plan, job: Job) -> Plan:
+    """The plan whose only controller and point are a job's."""
+    preset = plan.preset.model_copy(update={"controllers": [job.name], "sweep": None})
+    return dataclasses.replace(plan, preset=preset, points=(job.point,))
 
 
 def play_at_once(experiments: Sequence[AloneExperiment], concurrent: int) -> None:
@@ -133,7 +138,7 @@ def measured_part(experiment: Experiment, job: Job, label: str) -> Part:
         found.append(job.make())
         return found[-1]
 
-    part = experiment.play(dataclasses.replace(job, make=make), label)
+    part = Experiment.play(experiment, dataclasses.replace(job, make=make), label)
     agents = sum(role.count for role in job.point.scenario.roles.values())
     measured: dict[str, float] = {}
     curve: dict[str, list[float]] = {}

@@ -187,21 +187,27 @@ class Experiment:
             "trace": None if self.plan.trace is None else self.plan.trace.digest(),
         }  # fmt: skip
 
+    def finished(self, job: Job) -> Part | None:
+        """What a job gave, if the folder holds it and nothing has changed since."""
+        found = self.store.read(*self._place(job))
+        return found if found is not None and self._up_to_date(job, found) else None
+
     def part(self, job: Job) -> Part:
         """What a job gives, from the folder if it is finished."""
-        path = self.store.path(job.point.label, job.controller, job.seed)
-        mark = digest(self._settings(job))
-        several = (
-            job.controller in self.plan.preset.learned and self.plan.preset.learned[job.controller].training_seeds > 1
-        )
-        label = _label(job.controller, job.point, job.seed if several else None)
-        found = self.store.read(path, mark)
-        if found is not None and self._up_to_date(job, found):
+        found = self.finished(job)
+        if found is not None:
             self.reused += 1
             return found
-        part = self.play(job, label)
+        learned = self.plan.preset.learned.get(job.controller)
+        several = learned is not None and learned.training_seeds > 1
+        part = self.play(job, _label(job.controller, job.point, job.seed if several else None))
+        path, mark = self._place(job)
         self.store.write(path, part, mark)
         return part
+
+    def _place(self, job: Job) -> tuple[Path, str]:
+        """The file of a job's part, and the mark of what it is made from."""
+        return self.store.path(job.point.label, job.controller, job.seed), digest(self._settings(job))
 
     def _up_to_date(self, job: Job, part: Part) -> bool:
         """Whether a result was made from the policies that its run has now; one whose run was removed is kept."""

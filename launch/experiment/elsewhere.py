@@ -1,0 +1,119 @@
+"""Jobs of experiments on the nodes of a Ray cluster, each in a worker process of its own; results meet in one storage.
+
+The storage is a folder that all nodes see, or an fsspec URL. A worker takes from it what is finished, and leaves there
+its result and its training run; what is lost with a node is played again, elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgemarl.launch.experiment.alone import AloneExperiment, measured_part, plan_of_job
+from edgemarl.launch.experiment.plan import Plan
+from edgemarl.launch.experiment.run import Job
+from edgemarl.launch.experiment.store import Part
+from edgemarl.launch.experiment.trained import Notify
+from edgemarl.marl.training.storage import is_url
+
+RESTARTS = 3
+"""How often a job whose node was lost is started again."""
+
+
+class _Here(AloneExperiment):
+    """Plays in this process, which is nobody else's."""
+
+    def play(self, job: Job, label: str) -> Part:
+        with self.ray:
+            return measured_part(self, job, label)
+
+
+@contextlib.contextmanager
+def local_copy(where: str) -> Iterator[Path]:
+    """A folder with what a storage holds; of a URL a copy in a temporary folder, whose new files are sent at the end.
+
+    Raises:
+        ValueError: a URL that cannot be used.
+    """
+    if not is_url(where):
+        yield Path(where)
+        return
+    import fsspec
+
+    with tempfile.TemporaryDirectory(prefix="edgemarl-") as scratch:
+        folder = Path(scratch)
+        try:
+            files, root = fsspec.core.url_to_fs(where)
+            if files.exists(root):
+                files.get(f"{root.rstrip('/')}/", f"{folder}/", recursive=True)
+        except (ImportError, ValueError, OSError) as error:
+            raise ValueError(f"storage {where} cannot be used: {error}") from error
+        before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+        try:
+            yield folder
+        finally:
+            for path in sorted(folder.rglob("*")):
+                new = path.is_file() and before.get(path) != path.stat().st_mtime_ns
+                if new and not any(part.startswith(".") for part in path.relative_to(folder).parts):
+                    target = f"{root.rstrip('/')}/{path.relative_to(folder).as_posix()}"
+                    files.makedirs(os.path.dirname(target), exist_ok=True)
+                    files.put_file(str(path), target)
+
+
+def play_on_ray(experiments: Sequence[AloneExperiment], where: str, concurrent: int | None, notify: Notify) -> None:
+    """Play all jobs of several experiments on the nodes that Ray has; `run` in the storage then finds every result.
+
+    Jobs that share a training run are one task: the first trains it.
+
+    Args:
+        experiments: of one storage.
+        where: the storage, a folder that every node sees or a URL.
+        concurrent: tasks at once; None: as many as the cluster has CPUs for.
+        notify: told how many tasks are done.
+
+    Raises:
+        ValueError: what a task found wrong.
+    """
+    import ray
+
+    from edgemarl.marl.rllib.node import local_ray
+
+    groups: dict[Any, list[tuple[Plan, Job]]] = {}
+    for experiment in experiments:
+        for job in (job for jobs in experiment.jobs_at.values() for job in jobs):
+            if experiment.finished(job) is None:
+                groups.setdefault(job.run or object(), []).append((experiment.plan, job))
+    tasks = [[(plan_of_job(plan, job), job.seed) for plan, job in group] for group in groups.values()]
+    with local_ray((os.cpu_count() or 1) - 1):
+        task = ray.remote(num_cpus=1, max_calls=1, max_retries=RESTARTS)(_play_group)
+        waiting: list[Any] = []
+        rest, done = list(tasks), 0
+        notify("tasks", 0, len(tasks))
+        while rest or waiting:
+            while rest and (concurrent is None or len(waiting) < concurrent):
+                waiting.append(task.remote(rest.pop(0), where))
+            (ended,), waiting = ray.wait(waiting, num_returns=1)
+            wrong = ray.get(ended)
+            if wrong:
+                raise ValueError(wrong)
+            done += 1
+            notify("tasks", done, len(tasks))
+
+
+def _play_group(jobs: Sequence[tuple[Plan, int]], where: str) -> str:
+    """What a task does; what is wrong with its input, or nothing."""
+    import torch
+
+    torch.set_num_threads(1)
+    try:
+        with local_copy(where) as folder:
+            for plan, seed in jobs:
+                experiment = _Here(plan, folder)
+                experiment.part(next(job for job in experiment.jobs_at[plan.points[0].label] if job.seed == seed))
+    except ValueError as error:
+        return str(error)
+    return ""
