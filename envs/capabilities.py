@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-import gymnasium
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.scenario import Scenario
+
+if TYPE_CHECKING:
+    import gymnasium
 
 
 class Masked(ABC):
@@ -118,6 +119,8 @@ def hybrid_space(scenario: Scenario) -> gymnasium.spaces.Dict:
     """The joint action as named parts; the central space as one part where a scenario names none."""
     if isinstance(scenario, HybridActions):
         return scenario.hybrid_space
+    import gymnasium
+
     return gymnasium.spaces.Dict({"action": scenario.central_space})
 
 

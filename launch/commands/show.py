@@ -5,10 +5,7 @@ from __future__ import annotations
 from rich.markup import escape
 from rich.table import Table
 
-from edgemarl.agents.registry import playbook_of
-from edgemarl.envs.config import config_fields
-from edgemarl.envs.registry import scenario_class, scenario_names
-from edgemarl.launch.recipes import recipes
+from edgemarl.envs.registry import scenario_class, scenario_names, scenario_texts
 from edgemarl.launch.report.tables import wide_console
 
 
@@ -16,13 +13,16 @@ def scenarios() -> None:
     """The list of scenarios."""
     table = Table("scenario", "title", "paper")
     for name in scenario_names():
-        cls = scenario_class(name)
-        table.add_row(name, cls.title, cls.paper)
+        table.add_row(name, *scenario_texts(name))
     wide_console().print(table)
 
 
 def scenario(name: str) -> None:
     """One scenario: its parameters, then its controllers."""
+    from edgemarl.agents.registry import playbook_of
+    from edgemarl.envs.config import config_fields
+    from edgemarl.launch.recipes import recipes
+
     cls = scenario_class(name)
     console = wide_console()
     console.print(f"[bold]{cls.title}[/bold]\n{cls.paper}\n")

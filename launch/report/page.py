@@ -53,21 +53,23 @@ def write_all(
 
 def write_results(results: Sequence[PointResult], path: Path) -> Path:
     """One row per point, controller, training seed and cell: the metrics' means after warm-up."""
-    import pandas as pd
+    import pyarrow
+    import pyarrow.parquet
 
-    frames = []
+    found = []
     for result in results:
         for controller, parts in result.parts.items():
             for part in parts:
-                frame = pd.DataFrame(dict(part.means))
-                lead = {
+                rows = len(next(iter(part.means.values())))
+                lead: dict[str, Any] = {
                     "point": result.point.label, "controller": controller, "information": part.about["information"],
-                    "training_seed": part.about["seed"], "cell": np.arange(len(frame)),
+                    "training_seed": part.about["seed"], "cell": np.arange(rows),
                     **part.about.get("measured", {}),
                 }  # fmt: skip
-                frames.append(pd.concat([pd.DataFrame(lead, index=frame.index), frame], axis=1))
+                columns = {**lead, **part.means}
+                found.append(pyarrow.table({name: np.broadcast_to(column, rows) for name, column in columns.items()}))
     with replacing(path) as temporary:
-        pd.concat(frames, ignore_index=True).to_parquet(temporary, index=False)
+        pyarrow.parquet.write_table(pyarrow.concat_tables(found, promote_options="permissive"), temporary)
     return path
 
 

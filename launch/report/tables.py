@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgemarl.launch.report.numerals import duration, percent, significant, with_interval
-from edgemarl.marl.evaluation.compare import Comparison, Row
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -13,6 +12,7 @@ if TYPE_CHECKING:
 
     from edgemarl.launch.experiment.calculations import Calculated
     from edgemarl.launch.experiment.run import PointResult
+    from edgemarl.marl.evaluation.compare import Comparison, Row
 
 WIDTH = 130
 """Columns that a comparison table needs."""

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
 from edgemarl.envs.arrays import Array
@@ -28,6 +27,8 @@ def training_curves(folders: Sequence[Path], metric: str, horizon: int) -> tuple
     Raises:
         ValueError: the curves have no such column.
     """
+    import pandas as pd
+
     found = []
     last = np.inf
     for folder in folders:
