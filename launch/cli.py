@@ -245,11 +245,15 @@ def reproduce_command(
 def bench_command(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers to this file.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="A group of benchmarks; all by default.")] = None,
-) -> None:
+    compare: Annotated[
+        Path | None, typer.Option(metavar="OLD.json", help="Say what became slower; exit code 1 if something did.")
+    ] = None,
+    history: Annotated[Path | None, typer.Option(metavar="FILE.md", help="Put the numbers at this file's end.")] = None,
+) -> int:
     """Measure speed against references in the same run."""
     from edgemarl.launch.commands.bench import bench
 
-    bench(json_file, only or [])
+    return bench(json_file, only or [], compare, history)
 
 
 class _ModuleByDefault(TyperGroup):

@@ -388,7 +388,19 @@ def test_benchmarks_are_numbers_in_a_flat_file(
     monkeypatch.setattr("edgemarl.launch.commands.bench.GROUPS", benchmarks.GROUPS)
     file = tmp_path / "sub" / "bench.json"
     assert run("bench", "--json", str(file), "--only", "count", capsys=capsys)[0] == 0
-    assert json.loads(file.read_text()) == {"steps_per_s": 3.0}
+    found = json.loads(file.read_text())
+    assert found.pop("reference_s_count") > 0.0
+    assert found == {"steps_per_s": 3.0}
+    history, old = tmp_path / "history.md", tmp_path / "old.json"
+    options = ["--only", "count", "--compare", str(old), "--history", str(history)]
+    for before, code, mark in ((3.0, 0, "times: none"), (30.0, 1, "times: steps_per_s")):
+        old.write_text(json.dumps(json.loads(file.read_text()) | {"steps_per_s": before}))
+        found_code, shown, _ = run("bench", *options, capsys=capsys)
+        assert (found_code, mark in shown) == (code, True)
+    assert history.read_text().count("| `steps_per_s` | 3.00 |") == 2
+    old.write_text("[1]")
+    code, _, message = run("bench", *options, capsys=capsys)
+    assert (code, "must hold one flat object of numbers" in message) == (2, True)
 
 
 def counted() -> dict[str, float]:
