@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
 from edgemarl.envs.registry import make_scenario
 from edgemarl.envs.scenarios.model_placement import scaled
-from edgemarl.marl.benchmarks import GROUPS, load_group, model_partitioning, model_pruning, q_updates
+from edgemarl.launch.commands.quality import SIDES, QualityOptions, quality_options, quality_speeds, side_settings
+from edgemarl.marl.benchmarks import GROUPS, load_group, model_partitioning, model_pruning, q_updates, quality
 from edgemarl.marl.benchmarks.changes import changes, kind_of, reference_s
 from edgemarl.marl.benchmarks.model_placement import PlacementSlots, plan_seconds
+from edgemarl.marl.benchmarks.quality import first_times
 from edgemarl.marl.benchmarks.sequential_offloading import TimedBlocks, step_cell_by_loop
+from edgemarl.marl.training.config import TrainConfig, resolve
 
 
 def test_the_loop_and_the_batched_step_agree() -> None:
@@ -108,6 +114,64 @@ def test_bare_gradient_work_is_the_whole_number_of_minibatches(monkeypatch: pyte
         "rllib_train_speedup_20": 4.0, "rllib_train_speedup_limit_20": 8.0, "rllib_train_agent_steps_per_s_20": 50.0,
         "rllib_sample_share_20": 0.25, "rllib_gradient_share_20": 0.5,
     }  # fmt: skip
+
+
+def test_times_to_quality_are_of_the_first_checkpoint_that_is_so_near() -> None:
+    class Ticks:
+        seconds = 0.0
+
+        def now_s(self) -> float:
+            return self.seconds
+
+        def aside(self, run: Callable[[], float]) -> float:
+            return run()
+
+    def times(shares: list[float], limit_s: float = 100.0) -> tuple[list[float | None], float]:
+        clock, left = Ticks(), iter(shares)
+
+        def train() -> None:
+            clock.seconds += 3.0
+
+        found = first_times(train, lambda: next(left), clock, len(shares), limit_s)  # type: ignore[arg-type]
+        return list(found.values()), clock.seconds
+
+    assert times([0.5, 0.019, 0.2, 0.01, 0.0]) == ([6.0, 12.0], 12.0)
+    assert times([0.5, 0.3, 0.015]) == ([9.0, None], 9.0)
+    assert times([0.5, 0.3, 0.0], limit_s=4.0) == ([None, None], 6.0)
+
+
+@pytest.mark.parametrize("devices", [20, 100])
+def test_sides_of_the_quality_benchmark_are_legal_runs(devices: int) -> None:
+    for side in SIDES:
+        runner, settings = side_settings(side, devices)
+        config = TrainConfig.from_dict(settings)
+        resolve(config)
+        assert (runner, config.set["num_devices"]) == (SIDES[side][0], devices)
+    assert side_settings("rllib", devices)[1] == side_settings("plain", devices)[1]  # alike but for the runner
+
+
+def test_times_to_quality_become_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = {"ours": {0.02: 4.0, 0.01: None}, "rllib": {0.02: 10.0, 0.01: 20.0}}
+    monkeypatch.setattr(quality, "seconds_to", lambda settings, runner, minutes: answers[runner])
+    assert quality_speeds(QualityOptions(devices=(20,), sides=("recipe", "rllib"))) == {
+        "quality_2_percent_s_recipe_20": 4.0, "quality_2_percent_s_rllib_20": 10.0, "quality_1_percent_s_rllib_20": 20.0,
+        "quality_2_percent_times_as_soon_20": 2.5,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("20,x", None, None), "--devices = 20,x is not legal"),
+        (("0", None, None), "--devices"),
+        ((None, -1.0, None), "--minutes = -1 is not legal"),
+        ((None, None, "ours"), "'ours' is not legal: must be of recipe, plain, rllib"),
+    ],
+)
+def test_illegal_options_of_the_quality_benchmark(options: tuple[Any, Any, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        quality_options(*options)
+    assert quality_options(None, None, None) is None
 
 
 @pytest.mark.parametrize("group", GROUPS)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -14,13 +15,20 @@ from rich.table import Table
 import edgemarl
 from edgemarl.envs.config import unknown_name
 from edgemarl.envs.files import replacing
+from edgemarl.launch.commands.quality import QualityOptions, quality_speeds
 from edgemarl.launch.progress import Bars
 from edgemarl.launch.report.numerals import significant
 from edgemarl.marl.benchmarks import GROUPS, load_group
 from edgemarl.marl.benchmarks.changes import REFERENCE, SLOWER, Change, changes, reference_s
 
+QUALITY = "quality"
+"""Group that trains until policies are good: minutes, so that it runs only where it is asked for."""
 
-def bench(json_file: Path | None, only: Sequence[str], compare: Path | None = None, history: Path | None = None) -> int:
+
+def bench(
+    json_file: Path | None, only: Sequence[str], compare: Path | None = None, history: Path | None = None,
+    quality: QualityOptions | None = None,
+) -> int:  # fmt: skip
     """Run groups of benchmarks, print their numbers and write them.
 
     Args:
@@ -28,6 +36,7 @@ def bench(json_file: Path | None, only: Sequence[str], compare: Path | None = No
         only: groups; all by default.
         compare: numbers of an earlier run, to say what became slower.
         history: Markdown file at whose end the numbers of this run, and its changes, are put.
+        quality: sizes and patience of the group `quality`.
 
     Returns:
         exit code: 1 if something became slower.
@@ -36,14 +45,19 @@ def bench(json_file: Path | None, only: Sequence[str], compare: Path | None = No
         ValueError: unknown group, a file that cannot be written or holds no numbers.
     """
     for name in only:
-        if name not in GROUPS:
-            raise ValueError(unknown_name("benchmark group", name, GROUPS))
+        if name not in (*GROUPS, QUALITY):
+            raise ValueError(unknown_name("benchmark group", name, [*GROUPS, QUALITY]))
+    if quality is not None and QUALITY not in only:
+        raise ValueError("--devices, --minutes and --sides are of the group quality: give --only quality")
+    timed = partial(quality_speeds, quality or QualityOptions())
     old = None if compare is None else _numbers(compare)
     for file in (json_file, history):
         if file is not None:
             _check_writable(file)
     found = _numbers(json_file) if json_file is not None and only and json_file.is_file() else {}
-    measured, group_of = _measure(list(only) or list(GROUPS), found, json_file)
+    measured, group_of = _measure(
+        {name: timed if name == QUALITY else load_group(name) for name in only or GROUPS}, found, json_file
+    )
     table = Table("benchmark", "value")
     for key, value in (found | measured).items():
         table.add_row(key, significant(value))
@@ -59,16 +73,16 @@ def bench(json_file: Path | None, only: Sequence[str], compare: Path | None = No
 
 
 def _measure(
-    groups: Sequence[str], kept: Mapping[str, float], json_file: Path | None
+    groups: Mapping[str, Callable[[], Mapping[str, float]]], kept: Mapping[str, float], json_file: Path | None
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Numbers of the groups, written after each beside those that are kept; key -> group."""
     measured: dict[str, float] = {}
     group_of: dict[str, str] = {}
     with Bars() as bars:
-        for name in groups:
+        for name, speeds in groups.items():
             bars(name, 0, 1)
             before = reference_s()
-            numbers = {key: float(value) for key, value in load_group(name)().items()}
+            numbers = {key: float(value) for key, value in speeds().items()}
             measured |= numbers | {REFERENCE + name: min(before, reference_s())}
             group_of |= dict.fromkeys(numbers, name)
             bars(name, 1, 1)

@@ -28,6 +28,10 @@ class RunFields:
     fixed: dict[str, str] = pydantic.Field(default_factory=dict, description="role -> controller that is not learned")
     agent_steps: int = quantity(500_000, "-", "budget: agents' decisions (central: of all agents)", ge=1)
     minutes: float | None = quantity(None, "min", "wall-clock time after which training ends below its budget", gt=0)
+    until: float | None = quantity(
+        None, "-", "training ends once the greedy policy's cost is above the scenario's reference by no more than this "
+        "share, looked at 40 times over the budget", ge=0
+    )  # fmt: skip
     cells: int = quantity(8, "-", "cells stepped at once by a runner", ge=1)
     slots: int = quantity(50, "-", "slots per iteration", ge=1)
     seed: int = quantity(0, "-", "seed of weights, traces and exploration", ge=0)
@@ -66,7 +70,8 @@ class RunFields:
     def finished_at(self, row: Any) -> bool:
         """Whether a row of the learning curve uses up the budget of agent-steps or of time."""
         late = self.minutes is not None and row["time_s"] >= 60.0 * self.minutes
-        return bool(row["agent_steps"] >= self.agent_steps or late)
+        good = self.until is not None and row.get("above_reference", float("nan")) <= self.until
+        return bool(row["agent_steps"] >= self.agent_steps or late or good)
 
 
 @config_class

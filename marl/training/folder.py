@@ -21,7 +21,7 @@ from edgemarl.envs.files import write_text
 from edgemarl.marl.algorithms.base import Run
 from edgemarl.marl.training.config import TrainConfig
 
-RESUMABLE = ("agent_steps", "minutes", "checkpoint_s", "num_env_runners", "threads")
+RESUMABLE = ("agent_steps", "minutes", "until", "checkpoint_s", "num_env_runners", "threads")
 """Settings that a resumed run may change: its budget, how often it saves, on how many runners it samples."""
 
 

@@ -16,6 +16,7 @@ from edgemarl.envs.scenario import Scenario
 from edgemarl.marl.algorithms.base import Run
 from edgemarl.marl.training.config import TrainConfig, resolve
 from edgemarl.marl.training.folder import RunFolder
+from edgemarl.marl.training.quality import Watch
 from edgemarl.marl.training.trained import load_policy
 
 Progress = Callable[[Mapping[str, float], float], None]
@@ -65,6 +66,7 @@ class Training(contextlib.AbstractContextManager["Training"]):
         self.folder = RunFolder(Path(out))
         self.folder.prepare(config, resume)
         self._resumes = resume and self.folder.has_checkpoint
+        self._watch = None if config.until is None else Watch(self.run)
         from edgemarl.marl.training.setup import rllib_config  # Ray takes seconds to import: only for training
 
         self.rllib_config: Any = rllib_config(self.run)
@@ -119,6 +121,8 @@ class Training(contextlib.AbstractContextManager["Training"]):
         from edgemarl.marl.training.curve import curve_row
 
         row = curve_row(_iteration(self.algorithm), self.run)
+        if self._watch is not None:
+            row["above_reference"] = self._watch.above(self.algorithm, row)
         row["time_s"] = self._before_s + time.perf_counter() - self._started_s
         self.rows.append(row)
         return row

@@ -36,6 +36,16 @@ def load_policy(path: Path | str, scenario: Scenario, greedy: bool = True) -> Po
     first = next(iter(policies.values()))
     if first.scenario != scenario.name:
         raise ValueError(f"the checkpoint {path} is of scenario '{first.scenario}', not of '{scenario.name}'")
+    return policy_of(policies, scenario, greedy)
+
+
+def policy_of(policies: Mapping[str, TrainedPolicy], scenario: Scenario, greedy: bool = True) -> Policy:
+    """The networks of a run, by role, as a policy of the whole network; see `load_policy`.
+
+    Raises:
+        ValueError: of another observation size or number of agents.
+    """
+    first = next(iter(policies.values()))
     fields = run_fields(first.information["train"])
     acting = with_training_interface(scenario, fields)
     policies = {role: policy.fitted(acting) for role, policy in policies.items()}
