@@ -154,7 +154,8 @@ def test_times_to_quality_become_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = {"ours": {0.02: 4.0, 0.01: None}, "rllib": {0.02: 10.0, 0.01: 20.0}}
     monkeypatch.setattr(quality, "seconds_to", lambda settings, runner, minutes: answers[runner])
     assert quality_speeds(QualityOptions(devices=(20,), sides=("recipe", "rllib"))) == {
-        "quality_2_percent_s_recipe_20": 4.0, "quality_2_percent_s_rllib_20": 10.0, "quality_1_percent_s_rllib_20": 20.0,
+        "quality_2_percent_s_recipe_20": 4.0, "quality_2_percent_s_rllib_20": 10.0,
+        "quality_1_percent_s_rllib_20": 20.0,
         "quality_2_percent_times_as_soon_20": 2.5,
     }  # fmt: skip
 

@@ -21,6 +21,7 @@ from edgemarl.envs.arrays import Array
 from edgemarl.envs.files import replacing
 from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.targets import load_target
+from edgemarl.launch.experiment.columns import column
 
 _KEY = b"edgemarl"
 
@@ -80,9 +81,8 @@ class Store:
         import pyarrow
         import pyarrow.parquet
 
-        columns: dict[str, Any] = dict(part.means)
-        columns["cost_windows"] = list(part.cost_windows)
-        table = pyarrow.table(columns)
+        columns = {**part.means, "cost_windows": part.cost_windows}
+        table = pyarrow.table({name: column(np.asarray(values, np.float64)) for name, values in columns.items()})
         about = {**part.about, "digest": digest}
         table = table.replace_schema_metadata({_KEY: json.dumps(about).encode()})
         with replacing(path) as temporary:

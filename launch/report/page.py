@@ -17,6 +17,7 @@ import numpy as np
 from edgemarl.envs.config import config_fields
 from edgemarl.envs.files import replacing
 from edgemarl.launch.experiment.calculations import Calculated, as_summary
+from edgemarl.launch.experiment.columns import column
 from edgemarl.launch.experiment.plan import Plan
 from edgemarl.launch.experiment.played import PlayedTrace
 from edgemarl.launch.experiment.run import Experiment, PointResult
@@ -67,10 +68,14 @@ def write_results(results: Sequence[PointResult], path: Path) -> Path:
                     **part.about.get("measured", {}),
                 }  # fmt: skip
                 columns = {**lead, **part.means}
-                found.append(pyarrow.table({name: np.broadcast_to(column, rows) for name, column in columns.items()}))
+                found.append(pyarrow.table({name: column(_repeated(value, rows)) for name, value in columns.items()}))
     with replacing(path) as temporary:
         pyarrow.parquet.write_table(pyarrow.concat_tables(found, promote_options="permissive"), temporary)
     return path
+
+
+def _repeated(value: Any, rows: int) -> Any:
+    return [value] * rows if isinstance(value, str) else np.broadcast_to(value, rows)
 
 
 def write_summary(
