@@ -6,13 +6,14 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
-
-import gymnasium
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.config import unknown_name
 from edgemarl.envs.scenario import Scenario
+
+if TYPE_CHECKING:
+    import gymnasium
 
 T = TypeVar("T")
 
@@ -192,6 +193,8 @@ def hybrid_space(scenario: Scenario) -> gymnasium.spaces.Dict:
     """The joint action as named parts; the central space as one part where a scenario names none."""
     if isinstance(scenario, HybridActions):
         return scenario.hybrid_space
+    import gymnasium
+
     return gymnasium.spaces.Dict({"action": scenario.central_space})
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import pkgutil
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import edgemarl.envs.scenarios as scenarios
-from edgemarl.envs.config import unknown_name
-from edgemarl.envs.gym_ids import register_gym_id
-from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.targets import is_target, load_target
+
+if TYPE_CHECKING:
+    from edgemarl.envs.scenario import Scenario
 
 GROUP = "edgemarl.scenarios"
 """Entry points of other packages: name of the scenario = "module:Class"."""
@@ -33,6 +35,8 @@ def _installed() -> dict[str, EntryPoint]:
 
 def register_shipped_ids() -> None:
     """Let Gymnasium know the scenarios of this project; nothing of theirs is imported."""
+    from edgemarl.envs.gym_ids import register_gym_id
+
     for name in _shipped():
         register_gym_id(name)
 
@@ -59,10 +63,45 @@ def scenario_class(name: str) -> type[Scenario]:
         return _checked(load_target(_installed()[name].value, "scenario"), name)
     if is_target(name):
         return _checked(load_target(name, "scenario"), name)
+    from edgemarl.envs.config import unknown_name
+
     raise ValueError(unknown_name("scenario", name, scenario_names()))
 
 
+def scenario_texts(name: str) -> tuple[str, str]:
+    """Title and paper of a scenario; of a shipped one as its source has them, which takes no loading.
+
+    Raises:
+        ValueError: as `scenario_class`.
+    """
+    if name in _shipped() and name not in _registered:
+        texts = _literals(Path(scenarios.__path__[0]) / name / "scenario.py", name)
+        if {"title", "paper"} <= set(texts):
+            return texts["title"], texts["paper"]
+    found = scenario_class(name)
+    return found.title, found.paper
+
+
+def _literals(file: Path, name: str) -> dict[str, str]:
+    """Texts that the class whose `name` is given assigns in its body."""
+    tree = ast.parse(file.read_text(encoding="utf-8")) if file.is_file() else ast.Module([], [])
+    for definition in tree.body:
+        if isinstance(definition, ast.ClassDef):
+            texts = {
+                target.id: line.value.value
+                for line in definition.body
+                if isinstance(line, ast.Assign) and isinstance(line.value, ast.Constant)
+                for target in line.targets
+                if isinstance(target, ast.Name) and isinstance(line.value.value, str)
+            }
+            if texts.get("name") == name:
+                return texts
+    return {}
+
+
 def _checked(found: Any, name: str) -> type[Scenario]:
+    from edgemarl.envs.scenario import Scenario
+
     if not (isinstance(found, type) and issubclass(found, Scenario)):
         raise ValueError(f"scenario '{name}' is no subclass of edgemarl.envs.Scenario")
     return found
@@ -70,6 +109,8 @@ def _checked(found: Any, name: str) -> type[Scenario]:
 
 def _of_package(name: str) -> type[Scenario]:
     """The scenario that a folder of `envs/scenarios` holds: the class whose `name` is the folder's."""
+    from edgemarl.envs.scenario import Scenario
+
     module = import_module(f"{scenarios.__name__}.{name}")
     for value in vars(module).values():
         if isinstance(value, type) and issubclass(value, Scenario) and getattr(value, "name", "") == name:
@@ -96,6 +137,8 @@ def register_scenario(name: str, target: str) -> None:
 
     Gymnasium then knows it too, as `edgemarl.envs.gym_ids.gym_id(name)`.
     """
+    from edgemarl.envs.gym_ids import register_gym_id
+
     _registered[name] = target
     register_gym_id(name)
 

@@ -11,15 +11,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Generic
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
-import gymnasium
 import numpy as np
 from typing_extensions import TypeVar
 
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.config import unknown_name
 from edgemarl.envs.trace import Trace, trace_fields, trace_limits
+
+if TYPE_CHECKING:
+    import gymnasium
 
 Config = TypeVar("Config", default=Any)
 State = TypeVar("State", default=Any)

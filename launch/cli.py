@@ -229,6 +229,9 @@ def train_command(
     agent_steps: Annotated[
         int | None, typer.Option(parser=whole_number, metavar="INTEGER", help="Budget: decisions of learned agents.")
     ] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help="End early: so near the reference, such as 1%.")
+    ] = None,
     training: Training = None,
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; a run that is there goes on.")] = None,
@@ -250,7 +253,9 @@ def train_command(
         return runs.train_command(runs.saved_config(resume, agent_steps, trust), resume, trust=trust, wandb=wandb)
     named = {"recipe": recipe, "algorithm": algorithm, "control": control, "policies": policies, "reward": reward}
     file = _trace_file(trace, ignore, train_share=train_share)
-    config = runs.run_config(scenario, settings or [], training or [], seed, file, agent_steps=agent_steps, **named)
+    early = None if until is None else runs.share_of_percent(until, "--until")
+    budget = {"agent_steps": agent_steps, "until": early}
+    config = runs.run_config(scenario, settings or [], training or [], seed, file, **budget, **named)
     folder = out or Path("runs") / f"{config.scenario}-{config.algorithm}-{config.control}-{seed}"
     return runs.train_command(config, folder, storage, fresh, trust, wandb)
 
@@ -288,11 +293,19 @@ def reproduce_command(
 def bench_command(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers to this file.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="A group of benchmarks; all by default.")] = None,
-) -> None:
+    compare: Annotated[
+        Path | None, typer.Option(metavar="OLD.json", help="Say what became slower; exit code 1 if something did.")
+    ] = None,
+    history: Annotated[Path | None, typer.Option(metavar="FILE.md", help="Put the numbers at this file's end.")] = None,
+    devices: Annotated[str | None, typer.Option(help="Of the group quality: sizes, with commas.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Of the group quality: processor time of a side.")] = None,
+    sides: Annotated[str | None, typer.Option(help="Of the group quality: recipe,plain,rllib.")] = None,
+) -> int:
     """Measure speed against references in the same run."""
     from edgemarl.launch.commands.bench import bench
+    from edgemarl.launch.commands.quality import quality_options
 
-    bench(json_file, only or [])
+    return bench(json_file, only or [], compare, history, quality_options(devices, minutes, sides))
 
 
 class _ModuleByDefault(TyperGroup):

@@ -16,7 +16,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from edgemarl.envs.registry import make_scenario, scenario_names
+from edgemarl.envs import registry as envs_registry
+from edgemarl.envs.registry import make_scenario, scenario_class, scenario_names, scenario_texts
 from edgemarl.launch.cli import main
 from edgemarl.launch.experiment.plan import FigureSpec, load_preset, make_plan, preset_names, scenario_preset
 from edgemarl.launch.report import figures
@@ -166,11 +167,47 @@ def test_a_process_ends_with_code_2_and_without_a_traceback(tmp_path: Path) -> N
     assert found.stderr.count("\n") == 1
 
 
-def test_help_comes_without_heavy_imports() -> None:
-    heavy = {"ray", "torch", "pandas", "numpy", "matplotlib"}
-    code = f"import sys, edgemarl.launch.cli; print(sorted({heavy} & set(sys.modules)))"
-    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+HEAVY = {"gymnasium", "matplotlib", "numba", "numpy", "pandas", "pyarrow", "ray", "scipy", "torch"}
+"""Packages that take a tenth of a second or more to load."""
+
+
+def loaded_by(code: str) -> set[str]:
+    """Heavy packages that a fresh interpreter holds after some code."""
+    ends = "import sys; print(*sys.modules, file=sys.stderr)"
+    words = [sys.executable, "-c", f"{code}\n{ends}"]
+    found = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    return HEAVY & set(found.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("code", "needed"),
+    [
+        ("import edgemarl.launch.cli", set()),
+        ("from edgemarl.launch.cli import app\napp(['--help'], standalone_mode=False)", set()),
+        ("from edgemarl.launch.cli import app\napp(['scenarios'], standalone_mode=False)", set()),
+        ("import edgemarl.envs", set()),
+        ("from edgemarl.envs import Scenario, Trace, quantity, scenario_names\nscenario_names()", {"numpy"}),
+        ("from edgemarl.agents import Controller, Playbook, make_policy", {"numpy"}),
+        ("from edgemarl.envs import make_scenario\nmake_scenario('sampling_rate')", {"numpy", "gymnasium"}),
+        (
+            "from edgemarl.agents import make_policy\nfrom edgemarl.envs import make_scenario\n"
+            "make_policy(make_scenario('sampling_rate'), 'random')",
+            {"numpy", "gymnasium"},
+        ),
+    ],
+)
+def test_a_process_loads_what_it_needs_alone(code: str, needed: set[str]) -> None:
+    assert loaded_by(code) <= needed
+
+
+def test_texts_of_scenarios_are_those_of_their_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in scenario_names():
+        cls = scenario_class(name)
+        assert scenario_texts(name) == (cls.title, cls.paper)
+    source = f"{envs_registry.__name__}._literals"
+    monkeypatch.setattr(source, lambda file, name: {"title": "no paper"})  # as where a class computes its texts
+    cls = scenario_class("sampling_rate")
+    assert scenario_texts("sampling_rate") == (cls.title, cls.paper)
 
 
 def test_comparing_rules_does_not_import_ray() -> None:
@@ -352,7 +389,19 @@ def test_benchmarks_are_numbers_in_a_flat_file(
     monkeypatch.setattr("edgemarl.launch.commands.bench.GROUPS", benchmarks.GROUPS)
     file = tmp_path / "sub" / "bench.json"
     assert run("bench", "--json", str(file), "--only", "count", capsys=capsys)[0] == 0
-    assert json.loads(file.read_text()) == {"steps_per_s": 3.0}
+    found = json.loads(file.read_text())
+    assert found.pop("reference_s_count") > 0.0
+    assert found == {"steps_per_s": 3.0}
+    history, old = tmp_path / "history.md", tmp_path / "old.json"
+    options = ["--only", "count", "--compare", str(old), "--history", str(history)]
+    for before, code, mark in ((3.0, 0, "times: none"), (30.0, 1, "times: steps_per_s")):
+        old.write_text(json.dumps(json.loads(file.read_text()) | {"steps_per_s": before}))
+        found_code, shown, _ = run("bench", *options, capsys=capsys)
+        assert (found_code, mark in shown) == (code, True)
+    assert history.read_text().count("| `steps_per_s` | 3.00 |") == 2
+    old.write_text("[1]")
+    code, _, message = run("bench", *options, capsys=capsys)
+    assert (code, "must hold one flat object of numbers" in message) == (2, True)
 
 
 def counted() -> dict[str, float]:

@@ -28,7 +28,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from edgemarl.agents.playbook import Bound, NoBound
 from edgemarl.agents.sequential_offloading.device_bound import (
@@ -94,6 +93,8 @@ def standing_for(mean_gain_per_w: Array) -> Array:
 
 def best_price(config: SequentialOffloadingConfig, mean_gain_per_w: Array, discount: float = 1.0) -> float:
     """Price at which a coarse copy of the bound of a network with mean gains (K,) is largest."""
+    from scipy.optimize import minimize_scalar
+
     gains = standing_for(mean_gain_per_w)
     start: list[Potential | None] = [None] * len(gains)
     blocks = 1.0 if discount == 1.0 else discount / (1.0 - discount)

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from scipy.stats import binom
+from scipy.special import binom
 
 from edgemarl.agents.api import Act, Controller
 from edgemarl.agents.sequential_offloading.model import (
@@ -50,8 +50,9 @@ def fading_bins(bins: int) -> Array:
 
 def arrival_distribution(config: SequentialOffloadingConfig) -> Array:
     """(n+1,) probabilities of 0..n arrivals in a block."""
-    n = config.slots_per_block
-    return np.asarray(binom.pmf(np.arange(n + 1), n, config.arrival_probability))
+    n, p = config.slots_per_block, config.arrival_probability
+    k = np.arange(n + 1)
+    return np.asarray(binom(n, k) * p**k * (1.0 - p) ** (n - k))
 
 
 def accelerated(

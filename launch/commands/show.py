@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.table import Table
 
-from edgemarl.agents.registry import playbook_of
-from edgemarl.envs.capabilities import action_entries, row_entries
-from edgemarl.envs.config import config_fields
-from edgemarl.envs.registry import scenario_class, scenario_names
-from edgemarl.envs.scenario import Scenario
+from edgemarl.envs.registry import scenario_class, scenario_names, scenario_texts
 from edgemarl.launch.console import wide_console
-from edgemarl.launch.recipes import recipes
+
+if TYPE_CHECKING:
+    from edgemarl.envs.scenario import Scenario
 
 
 def scenarios() -> None:
     """The list of scenarios."""
     table = Table("scenario", "title", "paper")
     for name in scenario_names():
-        cls = scenario_class(name)
-        table.add_row(name, cls.title, cls.paper)
+        table.add_row(name, *scenario_texts(name))
     wide_console().print(table)
 
 
 def scenario(name: str) -> None:
     """One scenario: its parameters, then its controllers."""
+    from edgemarl.agents.registry import playbook_of
+    from edgemarl.envs.config import config_fields
+    from edgemarl.launch.recipes import recipes
+
     cls = scenario_class(name)
     console = wide_console()
     console.print(cls.title, style="bold")
@@ -53,6 +56,8 @@ def scenario(name: str) -> None:
 
 def rows_table(scenario: Scenario) -> Table:
     """What each role sees and decides; like numbers of many agents are one line."""
+    from edgemarl.envs.capabilities import action_entries, row_entries
+
     table = Table(
         "role", "", "entry", "an entry of 1 is", "meaning", title="Rows and raw actions", title_justify="left"
     )

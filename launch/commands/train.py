@@ -61,6 +61,21 @@ def training_fields(training: Sequence[str], **named: Any) -> dict[str, Any]:
     return fields | {name: value for name, value in named.items() if value is not None}
 
 
+def share_of_percent(text: str, option: str) -> float:
+    """0.01 of "1%"; the sign may be left out.
+
+    Raises:
+        ValueError: no number, or a negative one.
+    """
+    try:
+        share = float(text.removesuffix("%")) / 100.0
+    except ValueError:
+        share = -1.0
+    if not 0.0 <= share < float("inf"):
+        raise ValueError(f"{option} = {text} is not legal: must be percent above the reference, >= 0, such as 1%")
+    return share
+
+
 def saved_config(folder: Path, agent_steps: int | None, trust: bool = False) -> TrainConfig:
     """The config of a run to be resumed, with a larger budget if one is given.
 

@@ -24,6 +24,7 @@ from edgemarl.envs.arrays import Array
 from edgemarl.envs.files import remove_temporaries, replacing
 from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.targets import load_target
+from edgemarl.launch.experiment.columns import column
 from edgemarl.marl.lock import locked
 
 logger = logging.getLogger(__name__)
@@ -108,9 +109,8 @@ class Store:
         import pyarrow
         import pyarrow.parquet
 
-        columns: dict[str, Any] = dict(part.means)
-        columns["cost_windows"] = list(part.cost_windows)
-        table = pyarrow.table(columns)
+        columns = {**part.means, "cost_windows": part.cost_windows}
+        table = pyarrow.table({name: column(np.asarray(values, np.float64)) for name, values in columns.items()})
         about = {**part.about, "digest": digest}
         table = table.replace_schema_metadata({_KEY: json.dumps(about).encode()})
         content = io.BytesIO()

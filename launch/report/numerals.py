@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from edgemarl.marl.evaluation.compare import Interval
+if TYPE_CHECKING:
+    from edgemarl.marl.evaluation.compare import Interval
 
 
 def with_interval(value: Interval | None, digits: int = 3) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from edgemarl.envs.config import config_fields
 from edgemarl.envs.files import replacing
 from edgemarl.launch.experiment.calculations import Calculated, as_summary
+from edgemarl.launch.experiment.columns import column
 from edgemarl.launch.experiment.place import experiment_digest
 from edgemarl.launch.experiment.plan import Plan
 from edgemarl.launch.experiment.played import PlayedTrace
@@ -54,22 +55,28 @@ def write_all(
 
 def write_results(results: Sequence[PointResult], path: Path) -> Path:
     """One row per point, controller, training seed and cell: the metrics' means after warm-up."""
-    import pandas as pd
+    import pyarrow
+    import pyarrow.parquet
 
-    frames = []
+    found = []
     for result in results:
         for controller, parts in result.parts.items():
             for part in parts:
-                frame = pd.DataFrame(dict(part.means))
-                lead = {
+                rows = len(next(iter(part.means.values())))
+                lead: dict[str, Any] = {
                     "point": result.point.label, "controller": controller, "information": part.about["information"],
-                    "training_seed": part.about["seed"], "cell": np.arange(len(frame)),
+                    "training_seed": part.about["seed"], "cell": np.arange(rows),
                     **part.about.get("measured", {}),
                 }  # fmt: skip
-                frames.append(pd.concat([pd.DataFrame(lead, index=frame.index), frame], axis=1))
+                columns = {**lead, **part.means}
+                found.append(pyarrow.table({name: column(_repeated(value, rows)) for name, value in columns.items()}))
     with replacing(path) as temporary:
-        pd.concat(frames, ignore_index=True).to_parquet(temporary, index=False)
+        pyarrow.parquet.write_table(pyarrow.concat_tables(found, promote_options="permissive"), temporary)
     return path
+
+
+def _repeated(value: Any, rows: int) -> Any:
+    return [value] * rows if isinstance(value, str) else np.broadcast_to(value, rows)
 
 
 def write_summary(

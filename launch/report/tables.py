@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgemarl.launch.report.numerals import duration, percent, significant, with_interval
-from edgemarl.marl.evaluation.compare import Comparison, Interval, Row
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from edgemarl.launch.experiment.calculations import Calculated
     from edgemarl.launch.experiment.run import PointResult
+    from edgemarl.marl.evaluation.compare import Comparison, Interval, Row
 
 
 def training_time(row: Row) -> str:

@@ -27,6 +27,7 @@ def training_curves(folders: Sequence[Path], metric: str, horizon: int) -> tuple
     Raises:
         ValueError: the curves have no such column.
     """
+
     from edgemarl.marl.training.folder import RunFolder  # needs PyTorch: only where something was trained
 
     found = []

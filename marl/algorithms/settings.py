@@ -33,6 +33,10 @@ class RunFields:
     minutes: float | None = quantity(
         None, "min", "wall-clock time after which training ends below its budget", gt=0, le=1e7
     )
+    until: float | None = quantity(
+        None, "-", "training ends once the greedy policy's cost is above the scenario's reference by no more than this "
+        "share, looked at 40 times over the budget", ge=0, le=1e6
+    )  # fmt: skip
     cells: int = quantity(8, "-", "cells stepped at once by a runner", ge=1, le=100_000)
     slots: int = quantity(50, "-", "slots per iteration", ge=1, le=10_000_000)
     seed: int = quantity(0, "-", "seed of weights, traces and exploration", ge=0, le=2**31 - 1)
@@ -71,7 +75,8 @@ class RunFields:
     def finished_at(self, row: Any) -> bool:
         """Whether a row of the learning curve uses up the budget of agent-steps or of time."""
         late = self.minutes is not None and row["time_s"] >= 60.0 * self.minutes
-        return bool(row["agent_steps"] >= self.agent_steps or late)
+        good = self.until is not None and row.get("above_reference", float("nan")) <= self.until
+        return bool(row["agent_steps"] >= self.agent_steps or late or good)
 
 
 @config_class

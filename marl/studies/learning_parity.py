@@ -51,6 +51,11 @@ def batched_policy(config: TrainConfig) -> TrainedPolicy:
 
 def rllib_policy(config: TrainConfig) -> TrainedPolicy:
     """The device policy of RLlib's PPO with its own runner, connectors and Learner."""
+    return _trained(rllib_algorithm(config), config)
+
+
+def rllib_algorithm(config: TrainConfig) -> Any:
+    """RLlib's PPO with its own runner, connectors and Learner, and the run's settings."""
     scenario = config.make_scenario()
     both = dataclasses.replace(config, fixed={})
     scales = {"device": runner_settings(resolve(config)).scales["device"]}
@@ -59,7 +64,7 @@ def rllib_policy(config: TrainConfig) -> TrainedPolicy:
     built = (
         PPOConfig()
         .environment("learning_parity", disable_env_checking=True)
-        .env_runners(num_env_runners=0, num_envs_per_env_runner=CELLS, rollout_fragment_length=SLOTS)
+        .env_runners(num_env_runners=0, num_envs_per_env_runner=config.cells, rollout_fragment_length=config.slots)
         .multi_agent(
             policies={"device", "server"},
             policy_mapping_fn=lambda agent, *_, **__: agent.split("_")[0],
@@ -72,11 +77,11 @@ def rllib_policy(config: TrainConfig) -> TrainedPolicy:
             vf_clip_param=ours.vf_clip_param, vf_loss_coeff=ours.vf_loss_coeff, entropy_coeff=ours.entropy_coeff,
             use_kl_loss=ours.use_kl_loss, grad_clip=ours.grad_clip, grad_clip_by=ours.grad_clip_by,
             num_epochs=ours.num_epochs, minibatch_size=ours.minibatch_size,
-            train_batch_size_per_learner=CELLS * SLOTS,
+            train_batch_size_per_learner=config.cells * config.slots,
         )
         .experimental(_validate_config=False)  # its check counts env steps against a minibatch of agent-steps
     )  # fmt: skip
-    return _trained(built.build_algo(), config)
+    return built.build_algo()
 
 
 def _trained(algorithm: Any, config: TrainConfig) -> TrainedPolicy:

@@ -38,7 +38,7 @@ from edgemarl.marl.training.saves import (
 )
 from edgemarl.marl.trust import KEY, UntrustedError, check_code
 
-RESUMABLE = ("agent_steps", "minutes", "checkpoint_s", "num_env_runners", "threads")
+RESUMABLE = ("agent_steps", "minutes", "until", "checkpoint_s", "num_env_runners", "threads")
 """Settings that a resumed run may change: its budget, how often it saves, on how many runners it samples."""
 
 

@@ -18,6 +18,7 @@ from edgemarl.marl.lock import FolderLock
 from edgemarl.marl.training.config import TrainConfig, resolve
 from edgemarl.marl.training.folder import RunFolder
 from edgemarl.marl.training.health import Health
+from edgemarl.marl.training.quality import Watch
 from edgemarl.marl.training.saves import last_good
 from edgemarl.marl.training.stop import stop_request
 from edgemarl.marl.training.trained import load_policy
@@ -84,6 +85,7 @@ class Training(contextlib.AbstractContextManager["Training"]):
     def __init__(self, config: TrainConfig, out: Path | str, resume: bool = False, trust: bool = False) -> None:
         self.run: Run = resolve(config)
         self.folder = RunFolder(Path(out))
+        self._watch = None if config.until is None else Watch(self.run)
         self.rows: list[dict[str, float]] = []
         self.health = Health()
         self._algorithm: Any = None
@@ -153,6 +155,8 @@ class Training(contextlib.AbstractContextManager["Training"]):
         from edgemarl.marl.training.curve import curve_row
 
         row = curve_row(_iteration(self.algorithm), self.run)
+        if self._watch is not None:
+            row["above_reference"] = self._watch.above(self.algorithm, row)
         row["time_s"] = self._before_s + time.perf_counter() - self._started_s
         self.rows.append(row)
         self.health.see(row)

@@ -1,0 +1,91 @@
+"""`bench --only quality`: seconds of one core until a policy of `sequential_offloading` is near the reference."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+SIDES = {
+    "recipe": ("ours", "ppo", "ppo_many"),
+    "plain": ("ours", "ppo_plain", "ppo_plain"),
+    "rllib": ("rllib", "ppo_plain", "ppo_plain"),
+}
+"""Side -> runner, recipe up to `MANY` devices, recipe above.
+
+RLlib's own runner can run the plain recipe only: what critics foresee and prices that a server broadcasts need ours.
+"""
+MANY = 40
+AGENT_STEPS = 2_000_000
+"""Budget that the schedules of the learning rate are for."""
+
+
+@dataclass(frozen=True)
+class QualityOptions:
+    """Sizes, minutes of processor time after which a side gives up, and the sides.
+
+    Raises:
+        ValueError: no or unknown sides, sizes below 1, no time.
+    """
+
+    devices: tuple[int, ...] = (20, 100)
+    minutes: float = 10.0
+    sides: tuple[str, ...] = tuple(SIDES)
+
+    def __post_init__(self) -> None:
+        if not self.devices or min(self.devices) < 1:
+            raise ValueError(f"--devices = {self.devices} is not legal: must be integers >= 1 with commas")
+        if not (self.minutes > 0.0 and math.isfinite(self.minutes)):
+            raise ValueError(f"--minutes = {self.minutes:g} is not legal: must be minutes > 0")
+        unknown = [side for side in self.sides if side not in SIDES]
+        if unknown or not self.sides:
+            raise ValueError(f"--sides: '{', '.join(unknown)}' is not legal: must be of {', '.join(SIDES)}")
+
+
+def quality_options(devices: str | None, minutes: float | None, sides: str | None) -> QualityOptions | None:
+    """The options of the command line, or None where none is given."""
+    given: dict[str, Any] = {}
+    if devices is not None:
+        try:
+            given["devices"] = tuple(int(size) for size in devices.split(","))
+        except ValueError:
+            raise ValueError(f"--devices = {devices} is not legal: must be integers >= 1 with commas") from None
+    if minutes is not None:
+        given["minutes"] = minutes
+    if sides is not None:
+        given["sides"] = tuple(side.strip() for side in sides.split(","))
+    return QualityOptions(**given) if given else None
+
+
+def side_settings(side: str, devices: int) -> tuple[str, dict[str, Any]]:
+    """The runner of a side and its run's settings as plain values."""
+    from edgemarl.launch.recipes import resolved
+    from edgemarl.marl.training.config import TrainConfig
+
+    runner, few, many = SIDES[side]
+    name = "sequential_offloading"
+    fields = resolved(name, {"recipe": few if devices <= MANY else many, "set": {"num_devices": devices}})
+    config = TrainConfig(**{"scenario": name, **fields, "agent_steps": AGENT_STEPS})
+    found: dict[str, Any] = json.loads(json.dumps(config.to_dict()))
+    return runner, found
+
+
+def quality_speeds(options: QualityOptions) -> dict[str, float]:
+    """Keys `quality_{1,2}_percent_s_SIDE_DEVICES`, and `quality_{1,2}_percent_times_as_soon_DEVICES`: RLlib's time over
+    the recipe's. A side that was never so near within the minutes has no key.
+    """
+    from edgemarl.marl.benchmarks.quality import seconds_to
+
+    found: dict[str, float] = {}
+    for size in options.devices:
+        for side in options.sides:
+            runner, settings = side_settings(side, size)
+            for share, found_s in seconds_to(settings, runner, options.minutes).items():
+                if found_s is not None:
+                    found[f"quality_{round(100 * share)}_percent_s_{side}_{size}"] = found_s
+        for percent in (1, 2):
+            ours, theirs = (found.get(f"quality_{percent}_percent_s_{side}_{size}") for side in ("recipe", "rllib"))
+            if ours is not None and theirs is not None:
+                found[f"quality_{percent}_percent_times_as_soon_{size}"] = theirs / ours
+    return found
