@@ -97,7 +97,7 @@ def test_a_setting_of_the_server_is_scaled_too() -> None:
 
 def test_budgets_reach_every_training_run() -> None:
     study = make_study((10, 500), ScaleOptions(agent_steps=77, minutes=2.0, training_seeds=3))
-    for plan, cells in zip(study.sizes, (32, 1), strict=True):
+    for plan, cells in zip(study.sizes, (8, 1), strict=True):
         learned = plan.preset.learned["ppo_central"]
         config = learned_config("sequential_offloading", learned, plan.points[0], 0)
         assert learned.training_seeds == 3
