@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from edgemarl.launch.experiment.calculations import Calculated
     from edgemarl.launch.experiment.run import PointResult
-    from edgemarl.marl.evaluation.compare import Comparison, Interval, Row
+    from edgemarl.marl.evaluation.compare import Comparison, Row
 
 
 def training_time(row: Row) -> str:
@@ -46,6 +46,8 @@ def cells(row: Row, comparison: Comparison) -> list[tuple[str, str]]:
 
 def sort_keys(row: Row, comparison: Comparison) -> list[str | float]:
     """What the cells of a row are sorted by, in the order of `headings`; NaN where there is nothing."""
+    from edgemarl.marl.evaluation.compare import Interval
+
     nothing = Interval(float("nan"), float("nan"), float("nan"))
     keys: list[str | float] = [row.controller, row.information, row.cost.value]
     keys += [(row.gap_closed or nothing).value] if comparison.baseline else []

@@ -205,7 +205,15 @@ class RunFolder:
         """
         from edgemarl.marl.training.curve import policy_networks
 
-        algorithm.restore_from_path(str(start.checkpoint.resolve()))
+        try:
+            algorithm.restore_from_path(str(start.checkpoint.resolve()))
+        except RuntimeError as error:  # PyTorch: weights of another shape
+            if "state_dict" not in str(error):
+                raise
+            raise ValueError(
+                f"{start.checkpoint} holds networks that this version builds otherwise, such as MAPPO's critics of 0.1: "
+                "train anew (--fresh); the policies of the run still play"
+            ) from None
         save = start.save
         if save is None:
             return
