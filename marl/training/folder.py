@@ -211,8 +211,8 @@ class RunFolder:
             if "state_dict" not in str(error):
                 raise
             raise ValueError(
-                f"{start.checkpoint} holds networks that this version builds otherwise, such as MAPPO's critics of 0.1: "
-                "train anew (--fresh); the policies of the run still play"
+                f"{start.checkpoint} holds networks that this version builds otherwise, such as MAPPO's critics of "
+                "0.1: train anew (--fresh); the policies of the run still play"
             ) from None
         save = start.save
         if save is None:
