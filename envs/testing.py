@@ -153,12 +153,6 @@ class ScenarioTests:
             for name, mask in masks_of(scenario, state, exogenous).items():
                 assert mask.any(axis=-1).all(), f"role {name} has an agent without a legal choice"
 
-    def test_what_is_asked_before_reset_says_so(self) -> None:
-        env = ScenarioParallelEnv(self.make(), render_mode="rgb_array")
-        for ask in (env.state, env.render, lambda: env.step({}), lambda: CentralEnv(self.make()).step(0)):
-            with refused(r"reset\(\)"):
-                ask()
-
     def test_ledger_sums_to_the_objective(self) -> None:
         scenario = self.make()
         trace = scenario.sample_trace(np.random.default_rng(0), 2, SLOTS)

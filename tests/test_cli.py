@@ -184,10 +184,13 @@ def loaded_by(code: str) -> set[str]:
     [
         ("import edgemarl.launch.cli", set()),
         ("from edgemarl.launch.cli import app\napp(['--help'], standalone_mode=False)", set()),
-        ("from edgemarl.launch.cli import app\napp(['scenarios'], standalone_mode=False)", set()),
-        ("import edgemarl.envs", set()),
-        ("from edgemarl.envs import Scenario, Trace, quantity, scenario_names\nscenario_names()", {"numpy"}),
-        ("from edgemarl.agents import Controller, Playbook, make_policy", {"numpy"}),
+        ("from edgemarl.launch.cli import app\napp(['scenarios'], standalone_mode=False)", {"numpy", "gymnasium"}),
+        ("import edgemarl.envs", {"numpy", "gymnasium"}),
+        (
+            "from edgemarl.envs import Scenario, Trace, quantity, scenario_names\nscenario_names()",
+            {"numpy", "gymnasium"},
+        ),
+        ("from edgemarl.agents import Controller, Playbook, make_policy", {"numpy", "gymnasium"}),
         ("from edgemarl.envs import make_scenario\nmake_scenario('sampling_rate')", {"numpy", "gymnasium"}),
         (
             "from edgemarl.agents import make_policy\nfrom edgemarl.envs import make_scenario\n"

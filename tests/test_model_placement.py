@@ -314,7 +314,7 @@ def test_presets_and_validation() -> None:
     config = scaled(20, 35)
     assert config.gateway_band_hz == pytest.approx(ModelPlacementConfig().gateway_band_hz)
     assert config.edge_cpu_hz == 2 * ModelPlacementConfig().edge_cpu_hz
-    assert scaled(2, 7, edge_cpu_hz=1.0).edge_cpu_hz == 1.0
+    assert scaled(2, 7, edge_cpu_hz=1e9).edge_cpu_hz == 1e9
     assert slow().cloud_rate_bps == 45e6 and slow(scaled(2, 5)).num_devices == 10
     for wrong, words in (
         ({"deadline_min_s": 3.0}, "deadline_max_s = 2 s"),

@@ -190,7 +190,7 @@ def test_a_relaxation_of_a_batch_equals_its_cells() -> None:
         np.testing.assert_allclose(alone.take[0], together.take[b], rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if not n.startswith("plan")])
+@pytest.mark.parametrize("name", [n for n in NAMES if not n.startswith(("plan", "best_plan"))])
 def test_a_rule_reads_its_own_row_and_its_messages_only(name: str) -> None:
     scenario = ModelPlacement(SMALL["slow links"])
     trace = scenario.sample_trace(np.random.default_rng(2), 1, 1)

@@ -426,5 +426,5 @@ def test_vectors_from_the_command_line() -> None:
     chain = make_scenario("sampling_rate", channel_transition="[[0,1,0],[0,0,1],[1,0,0]]").config.channel_transition
     assert chain == ((0, 1, 0), (0, 0, 1), (1, 0, 0))
     for text in ("10;12", "ten", "1.5,2"):
-        with pytest.raises(ValueError, match=r"devices_per_service = .*must be tuple"):
+        with pytest.raises(ValueError, match=r"devices_per_service = .*must be int and >= 1 and <= 10000, with commas"):
             make_scenario("sampling_rate", devices_per_service=text)

@@ -30,7 +30,8 @@ def test_preset_is_a_plan(name: str) -> None:
     plan = make_plan(name, preset, overrides={})
     assert plan.reference == "warm_reference" and plan.reference in preset.controllers
     assert preset.baseline in preset.controllers
-    assert (plan.slots, preset.networks, preset.warmup) == (200, 20, 0)
+    networks = 5 if name.endswith("/sizes") else 20
+    assert (plan.slots, preset.networks, preset.warmup) == (200, networks, 0)
     columns = plan.points[0].scenario.summary_metrics
     drawn = [figure for figure in preset.figures if figure.kind != "training"]
     assert all(not figure.metric or figure.metric in columns for figure in drawn)

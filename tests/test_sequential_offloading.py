@@ -228,7 +228,7 @@ def test_an_idle_device_changes_nothing() -> None:
 @given(seeds)
 @settings(max_examples=30, deadline=None)
 def test_whole_tasks_stay_whole_without_outage(seed: int) -> None:
-    scenario, state, decisions, exogenous = draw_block(seed, transmit_power_w_max=1e9)
+    scenario, state, decisions, exogenous = draw_block(seed, transmit_power_w_max=1e3)
     w = scenario.config.task_cycles
     state = dataclasses.replace(state, device_queue_cycles=np.round(state.device_queue_cycles / w) * w)
     tasks = run((scenario, state, decisions, exogenous)).state.device_queue_cycles / w
@@ -357,7 +357,7 @@ def test_scaled_server_keeps_the_load_per_device() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
-        ("bandwidth_hz", -1.0, "bandwidth_hz = -1.0 Hz is not legal: must be float and > 0"),
+        ("bandwidth_hz", -1.0, "bandwidth_hz = -1.0 Hz is not legal: must be float and >= "),
         ("num_devices", 0, "num_devices = 0 is not legal: must be int and >= 1"),
         ("num_devices", 2.5, "num_devices = 2.5"),
         ("bandwith_hz", 1.0, "did you mean 'bandwidth_hz'"),

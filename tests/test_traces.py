@@ -233,7 +233,7 @@ def test_a_huge_index_is_refused_before_anything_is_drawn(column: str, tmp_path:
 
 def test_what_a_file_says_of_its_network_is_no_bomb(tmp_path: Path) -> None:
     path = save_trace(tmp_path / "t.parquet", SCENARIO, TRACE)
-    huge = make_scenario("sequential_offloading", num_devices=10**9, slots_per_block=2)
+    huge = make_scenario("sequential_offloading", num_devices=10**4, slots_per_block=2)
     trace_table(TRACE).to_parquet(path, index=False)
     with pytest.raises(ValueError, match="given for 3 agents"):
         load_trace(path, huge)

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 import edgemarl
@@ -67,7 +66,7 @@ def bench(
     changed = [] if old is None else changes(old, measured, group_of)
     if old is not None:
         console.print(_change_table(changed))
-        _warn_without_reference(console, changed)
+        _warn_without_reference(changed)
     if history is not None:
         _append_history(history, measured, changed, only, compare)
     return int(any(change.slower for change in changed))
@@ -102,7 +101,8 @@ def _change_table(changed: Sequence[Change]) -> Table:
     return table
 
 
-def _warn_without_reference(console: Console, changed: Sequence[Change]) -> None:
+def _warn_without_reference(changed: Sequence[Change]) -> None:
+    console = plain_console()
     if any(math.isnan(change.factor) for change in changed):
         console.print("-: the earlier run has no reference for this number, which depends on its machine")
     slower = [change.key for change in changed if change.slower]

@@ -17,7 +17,7 @@ from edgemarl.envs.config import cut
 from edgemarl.envs.registry import make_scenario, scenario_class
 from edgemarl.launch.console import wide_console
 from edgemarl.launch.experiment.alone import AloneExperiment, play_at_once
-from edgemarl.launch.experiment.elsewhere import local_copy, play_on_ray
+from edgemarl.launch.experiment.elsewhere import play_on_ray
 from edgemarl.launch.experiment.plan import (
     POINTS_MAX,
     FigureSpec,
@@ -40,7 +40,7 @@ from edgemarl.launch.report import numerals
 from edgemarl.launch.report.numerals import percent
 from edgemarl.launch.report.tables import terminal_table
 from edgemarl.marl.evaluation.compare import Interval, relative_difference
-from edgemarl.marl.training.storage import storage_path
+from edgemarl.marl.training.storage import local_copy, storage_path
 
 ITERATIONS, ITERATION_STEPS = 100, (2_000, 10_000)
 """Iterations of a recipe that does not say how many cells it plays, and the agent-steps that one has at least and at

@@ -6,11 +6,8 @@ its result and its training run; what is lost with a node is played again, elsew
 
 from __future__ import annotations
 
-import contextlib
 import os
-import tempfile
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from edgemarl.launch.experiment.alone import AloneExperiment, measured_part, plan_of_job
@@ -18,7 +15,7 @@ from edgemarl.launch.experiment.plan import Plan
 from edgemarl.launch.experiment.run import Job
 from edgemarl.launch.experiment.store import Part
 from edgemarl.launch.experiment.trained import Notify
-from edgemarl.marl.training.storage import is_url
+from edgemarl.marl.training.storage import local_copy
 
 RESTARTS = 3
 """How often a job whose node was lost is started again."""
@@ -30,38 +27,6 @@ class _Here(AloneExperiment):
     def play(self, job: Job, label: str) -> Part:
         with self.ray:
             return measured_part(self, job, label)
-
-
-@contextlib.contextmanager
-def local_copy(where: str) -> Iterator[Path]:
-    """A folder with what a storage holds; of a URL a copy in a temporary folder, whose new files are sent at the end.
-
-    Raises:
-        ValueError: a URL that cannot be used.
-    """
-    if not is_url(where):
-        yield Path(where)
-        return
-    import fsspec
-
-    with tempfile.TemporaryDirectory(prefix="edgemarl-") as scratch:
-        folder = Path(scratch)
-        try:
-            files, root = fsspec.core.url_to_fs(where)
-            if files.exists(root):
-                files.get(f"{root.rstrip('/')}/", f"{folder}/", recursive=True)
-        except (ImportError, ValueError, OSError) as error:
-            raise ValueError(f"storage {where} cannot be used: {error}") from error
-        before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
-        try:
-            yield folder
-        finally:
-            for path in sorted(folder.rglob("*")):
-                new = path.is_file() and before.get(path) != path.stat().st_mtime_ns
-                if new and not any(part.startswith(".") for part in path.relative_to(folder).parts):
-                    target = f"{root.rstrip('/')}/{path.relative_to(folder).as_posix()}"
-                    files.makedirs(os.path.dirname(target), exist_ok=True)
-                    files.put_file(str(path), target)
 
 
 def play_on_ray(experiments: Sequence[AloneExperiment], where: str, concurrent: int | None, notify: Notify) -> None:

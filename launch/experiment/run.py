@@ -178,7 +178,7 @@ class Experiment:
 
     def _settings(self, job: Job) -> dict[str, Any]:
         preset, scenario = self.plan.preset, job.point.scenario
-        outside = foreign_code(scenario, job.name)
+        outside = foreign_code(scenario, "" if job.run is not None else job.name)  # of a run its digest counts
         return {
             **({"code": outside} if outside else {}),
             "scenario": scenario.name, "config": dataclasses.asdict(scenario.config), "controller": job.controller,

@@ -64,7 +64,7 @@ def saved_policies(path: Path | str) -> SavedPolicies:
 
     found = from_newest(path, take) or _old_policies(path)
     if not found.policies:
-        raise ValueError(f"{path} holds no trained policy (no {POLICY}/*.pt)")
+        raise ValueError(f"{path} holds no trained policy (no {POLICY}/*.pt) and no checkpoint of RLlib")
     return found
 
 

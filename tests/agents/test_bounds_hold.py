@@ -31,7 +31,7 @@ PER_SERVICE = (
 )  # fmt: skip
 CASES = [(name, devices) for name in scenario_names() for devices in (1, 2, None)]
 STANDARD_ERRORS = 3.0
-REFUSED = {("sampling_rate", 1, "broadcast_price")}
+REFUSED = {("sampling_rate", 1, "broadcast_price"), ("sampling_rate", 1, "parametric_q_priced")}
 
 
 @pytest.fixture(autouse=True)

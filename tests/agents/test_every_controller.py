@@ -98,7 +98,7 @@ def test_decisions_depend_on_the_own_row_only(name: str, controller: str) -> Non
     """
     scenario, trace = small(name)
     team = make_policy(scenario, controller)
-    if not isinstance(team, Team) or team.information == "global":
+    if not isinstance(team, Team) or team.information == "global" or controller == "uniform":  # it reads no row
         return
     record = recorded(team, scenario, trace)
     noise = np.random.default_rng(5)

@@ -29,7 +29,7 @@ from edgemarl.envs.scenarios.sequential_offloading import (
 )
 from edgemarl.marl.evaluation.rollout import rollout
 
-LOCAL_ONLY = {"num_devices": 1, "transmit_power_w_max": 1e-12}
+LOCAL_ONLY = {"num_devices": 1, "transmit_power_w_max": 1e-6}
 
 
 def at(h: Potential, queue_tasks: np.ndarray, parts: int) -> np.ndarray:

@@ -38,7 +38,9 @@ def network(role: str, scenario: Any = SCENARIO) -> TrainedPolicy:
     torch.manual_seed(1)
     found = scenario.roles[role]
     spec = network_spec(found.observation_space.shape[0], found.action_space, output_gain=3.0)
-    return TrainedPolicy(PolicyNetwork(spec), scenario.name, role, {"train": {"set": SETTINGS}})
+    return TrainedPolicy(
+        PolicyNetwork(spec), scenario.name, role, {"train": {"scenario": scenario.name, "set": SETTINGS}}
+    )
 
 
 def costs(policy: Any, scenario: Any = SCENARIO) -> Any:
@@ -116,7 +118,7 @@ def test_a_file_is_a_row_of_the_table(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_a_policy_of_other_settings_is_refused(tmp_path: Path) -> None:
     policy = network("device", make_scenario("sequential_offloading", device_action="split", **SETTINGS))
-    policy.information["train"] = {"set": {"device_action": "split", **SETTINGS}}
+    policy.information["train"] = {"scenario": "sequential_offloading", "set": {"device_action": "split", **SETTINGS}}
     policy.save(tmp_path / "device.pt")
     with pytest.raises(ValueError, match="was trained with device_action = 'split', the scenario has"):
         make_controller(SCENARIO, "device", f"{tmp_path}/device.pt")

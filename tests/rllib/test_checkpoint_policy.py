@@ -32,9 +32,10 @@ def test_a_checkpoint_acts_as_its_run(local_cluster: None, tmp_path: Path, contr
     scenario = config.make_scenario()
     trace = scenario.sample_trace(np.random.default_rng(0), 2, 20)
     trial = tmp_path / "trial" / "checkpoint_000001"
-    shutil.copytree(tmp_path / "run" / "checkpoint", trial)
+    (save,) = sorted((tmp_path / "run" / "saves").iterdir())[-1:]
+    shutil.copytree(save / "checkpoint", trial)
     found = []
-    for path in (tmp_path / "run", tmp_path / "run" / "checkpoint", tmp_path / "trial"):
+    for path in (tmp_path / "run", save / "checkpoint", tmp_path / "trial"):
         policy = load_policy(path, scenario)
         found.append(rollout(policy, scenario, trace, np.random.default_rng(1)).means["cost"])
     np.testing.assert_array_equal(found[1], found[0])

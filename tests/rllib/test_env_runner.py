@@ -107,7 +107,8 @@ def test_a_learner_sees_the_price_of_the_slot_before_and_pays_it() -> None:
         np.testing.assert_allclose(rows[..., -1], np.repeat(price[:, None] / 10.0, 2, axis=1), rtol=1e-6)
         step, _, _ = cells.step({"device": np.full((2, 2, 2), 0.4)})
         paid = price[:, None] * step.details["residual_cycles"] / 5e8
-        np.testing.assert_allclose(sampler._rewards(step)["device"], -0.1 * (step.costs["device"] + paid), rtol=1e-5)
+        earned = sampler.rewards(step, cells)["device"]
+        np.testing.assert_allclose(earned, -0.1 * (step.costs["device"] + paid), rtol=1e-5)
         price = server.price.copy()
     assert (price > 0.1).all() and paid.any()
     assert sampler.sample()["device"][Columns.OBS].shape == (4, entries + 1)

@@ -212,13 +212,21 @@ def test_pooled_rows_show_all_agents_in_any_order() -> None:
     np.testing.assert_allclose(pooled["server"][:, 0, 2:5], rows["device"].mean(axis=1), rtol=1e-6)
 
 
+CLOSED_FORM = {"num_devices": 3, "bandwidth_rule": "optimal", "edge_cpu_rule": "optimal"}
+
+
 @pytest.mark.parametrize(
     ("algorithm", "scenario", "settings", "role"),
     [
         ("sac", "sequential_offloading", SMALL, "device"),
         ("dqn", "sequential_offloading", SMALL, "device"),
-        ("dqn", "model_partitioning", {"num_devices": 3}, "device"),
-        ("dqn", "sampling_rate", {"devices_per_service": (2, 2)}, "device"),
+        (
+            "dqn",
+            "model_partitioning",
+            {"num_devices": 3, "bandwidth_rule": "optimal", "edge_cpu_rule": "optimal"},
+            "device",
+        ),
+        ("dqn", "sampling_rate", {"devices_per_service": (2, 2), "share_mode": "optimal"}, "device"),
     ],
 )
 @pytest.mark.parametrize("policies", ["shared", "independent"])

@@ -18,7 +18,7 @@ TINY: dict[str, Any] = {"cells": 2, "slots": 10, "minibatch": 20, "hidden": (8,)
 OFFLOADING = {
     "scenario": "sequential_offloading", "set": {"device_action": "split", "num_devices": 2, "episode_blocks": 10},
 }  # fmt: skip
-SAMPLING = {"scenario": "sampling_rate", "set": {"devices_per_service": (2, 2)}}
+SAMPLING = {"scenario": "sampling_rate", "set": {"devices_per_service": (2, 2), "share_mode": "optimal"}}
 JOINT = {**SAMPLING, "control": "central", "central_policy": "joint", "updates": 2, "random_steps": 10}
 PRUNING = {"scenario": "model_pruning", "set": {"num_devices": 4, "num_gateways": 1}}
 REPLAY = {**OFFLOADING, "updates": 2, "replay": 300}

@@ -36,7 +36,7 @@ class PartitioningEntries(Described, Masked):
         own = self._own()
         devices = range(c.num_devices)
         found = {"device": (*own, *self._told())}
-        if "action" in c.rules[1:]:
+        if self._server_decides:
             last = (
                 RowEntry("last_sent", "-", 1.0, "bits that it sent in the slot before over those of cut 0"),
                 RowEntry("last_edge", "-", 1.0, "its edge work in the slot before over the work of its network"),
@@ -88,11 +88,16 @@ class PartitioningEntries(Described, Masked):
         weights = [RowEntry(f"{what}_weight", "-", 1.0, WEIGHT) for what in ("bandwidth", "edge_cpu")]
         server = _blocks(weights, devices)
         own = (cut, clock) if c.local_cpu_rule == "action" else (RowEntry("cut", "layer", 1.0, CUT),)
+        roles = {"device": own, **({"server": server} if self._server_decides else {})}
         if "action" not in c.rules:
-            return {"device": own, CENTRAL: _blocks(own, devices)}
+            return {**roles, CENTRAL: _blocks(own, devices)}
         joint = [cut, *([clock] if c.local_cpu_rule == "action" else []), *(weights if "action" in c.rules[1:] else [])]
-        found = {"device": own, CENTRAL: _blocks(joint, devices)}
-        return found if "action" not in c.rules[1:] else {**found, "server": server}
+        return {**roles, CENTRAL: _blocks(joint, devices)}
+
+    @property
+    def _server_decides(self) -> bool:
+        """Whether the server is an agent."""
+        return bool({"action", "corrected"} & set(self.config.rules[1:]))
 
     @property
     def constant_masks(self) -> dict[str, Array]:

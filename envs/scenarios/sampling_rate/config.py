@@ -88,9 +88,7 @@ class SamplingRateConfig:
         source="Theorem 1",
         part="controller",
     )
-    share_logit_scale: float = quantity(
-        3.0, "-", "steepness of the server's softmax", part="interface", ge=1e-3, le=1e3
-    )
+    share_logit_scale: float = quantity(3.0, "-", "steepness of the server's softmax", part="interface", ge=1e-3, le=50)
     wait_mode: Literal["literal", "offloaders"] = quantity(
         "literal", "-", "who is charged queue and wait: every device of the service, or those that offload (E2)"
     )

@@ -7,7 +7,10 @@ from abc import abstractmethod
 from edgemarl.envs.capabilities import CENTRAL, Described, RowEntry
 from edgemarl.envs.scenarios.sampling_rate.config import SamplingRateConfig
 
-LOGIT = "the server's share is the softmax of the logits times share_logit_scale"
+LOGIT = (
+    "the server's share is the softmax of the logits times share_logit_scale; where share_mode is corrected, their "
+    "exponential is the factor on its share by Theorem 1"
+)
 
 
 class SamplingEntries(Described):
@@ -33,7 +36,7 @@ class SamplingEntries(Described):
         mark = tuple(RowEntry(f"service_{m}", "-", 1.0, f"1 if the device is of service {m}, else 0") for m in services)
         world = tuple(RowEntry(f"{e.name}_{n}", e.unit, e.scale, e.meaning) for e in own for n in devices)
         found = {"device": (*own, *mark, *deficit, *backlog)}
-        if c.share_mode == "action":
+        if c.server_acts:
             found["server"] = (*deficit, *backlog)
         return {**found, CENTRAL: (*world, *backlog, *deficit)}
 
@@ -60,6 +63,6 @@ class SamplingEntries(Described):
             for n in range(c.num_devices)
         ]
         places = [RowEntry(f"local_{n}", "-", 1.0, "> 0 computes on the device") for n in range(c.num_devices)]
-        if c.share_mode != "action":
-            return {"device": (option,), CENTRAL: (*rates, *places)}
-        return {"device": (option,), "server": logits, CENTRAL: (*rates, *places, *logits)}
+        joint = (*rates, *places, *logits) if c.share_mode == "action" else (*rates, *places)
+        server = {"server": logits} if c.server_acts else {}
+        return {"device": (option,), **server, CENTRAL: joint}

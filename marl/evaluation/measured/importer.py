@@ -109,6 +109,7 @@ def import_trace(request: Request, scenario: Scenario) -> Imported:
     arrays, kept = _joined(arrays, scenario, request)
     lines = [*kept, *samples.notes, *lines]
     length, cells = _extent(arrays, scenario)
+    _check_units(scenario, arrays)
     if request.fit:
         scenario = _fitted(scenario, arrays, request.given)
     arrays = {name: _shaped(name, values, scenario) for name, values in arrays.items()}
@@ -264,8 +265,8 @@ def _shaped(name: str, values: Array, scenario: Scenario) -> Array:
     return values.reshape(*lead, *sizes)
 
 
-def _check(scenario: Scenario, arrays: Mapping[str, Array], cells: int, length: int) -> None:
-    """Whether the scenario takes the values."""
+def _check_units(scenario: Scenario, arrays: Mapping[str, Array]) -> None:
+    """Whether the values are of the size that the fields can have."""
     kinds = trace_fields(scenario.trace_type)
     for name, values in arrays.items():
         low, high = trace_limits(kinds[name], scenario.config)
@@ -275,6 +276,11 @@ def _check(scenario: Scenario, arrays: Mapping[str, Array], cells: int, length: 
                 + " and ".join(f"{s} {v:g}" for s, v in ((">=", low), ("<=", high)) if v is not None)
                 + ": is the unit right?"
             )
+
+
+def _check(scenario: Scenario, arrays: Mapping[str, Array], cells: int, length: int) -> None:
+    """Whether the scenario takes the values."""
+    _check_units(scenario, arrays)
     example = scenario.sample_trace(np.random.default_rng(0), cells, length - 1)
     trace = dataclasses.replace(
         example, **{name: values.astype(getattr(example, name).dtype) for name, values in arrays.items()}
