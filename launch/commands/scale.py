@@ -297,7 +297,7 @@ def target_cost(result: PointResult, within: float, window: int) -> float | None
 
 def _with_time_to(part: Part, goal: float | None, result: PointResult) -> Part:
     curve = part.about.get("curve")
-    if goal is None or not curve:
+    if goal is None or not curve or "cost" not in curve:  # a cost of whole episodes is in no iteration
         return part
     run = part.about.get("training_s") is not None
     slots = result.point.scenario.horizon

@@ -38,9 +38,8 @@ def network(role: str, scenario: Any = SCENARIO) -> TrainedPolicy:
     torch.manual_seed(1)
     found = scenario.roles[role]
     spec = network_spec(found.observation_space.shape[0], found.action_space, output_gain=3.0)
-    return TrainedPolicy(
-        PolicyNetwork(spec), scenario.name, role, {"train": {"scenario": scenario.name, "set": SETTINGS}}
-    )
+    train = {"scenario": scenario.name, "set": SETTINGS}
+    return TrainedPolicy(PolicyNetwork(spec), scenario.name, role, {"train": train})
 
 
 def costs(policy: Any, scenario: Any = SCENARIO) -> Any:
