@@ -28,10 +28,10 @@ class Answer:
     Attributes:
         decentralized, central: the best learned controllers of either kind.
         rule: the best rule that devices follow with what they see themselves.
-        reference: the best that is known, whatever it sees.
+        reference: the best of all that were compared, whatever it sees.
         price: relative cost of learned decentralized above learned central control, paired.
         exchanges: (what is told, relative change of the cost by it).
-        above: controller -> relative cost above the certified bound, or above the reference where there is no bound.
+        above: controller -> relative cost above the certified bound, or above the best of all where there is no bound.
     """
 
     scenario: str
@@ -53,7 +53,7 @@ def answer(result: PointResult, plan: Plan) -> Answer:
 
     Args:
         result: of that size.
-        plan: names the reference and the exchanges.
+        plan: names the exchanges.
 
     Raises:
         ValueError: no learned controller of one of the two kinds.
@@ -71,14 +71,16 @@ def answer(result: PointResult, plan: Plan) -> Answer:
         for pair in plan.preset.exchanges
         if pair.hearing in costs and pair.without in costs
     )
-    reference = result.comparison.row(plan.reference)
+    reference = min(rows, key=lambda row: row.cost.value)
     bounded = result.comparison.bound is not None
+    against = {name: relative_difference(values, costs[reference.controller]) for name, values in costs.items()}
     return Answer(
         scenario=scenario.name, title=scenario.title, size=int(result.point.value),
         agents=sum(role.count for role in scenario.roles.values()),
         decentralized=_side(result, local), central=_side(result, central), rule=_best(rules), reference=reference,
         price=relative_difference(costs[local.controller], costs[central.controller]), exchanges=exchanges,
-        above={row.controller: row.above_bound if bounded else row.excess for row in rows}, bounded=bounded,
+        above={row.controller: row.above_bound if bounded else against[row.controller] for row in rows},
+        bounded=bounded,
     )  # fmt: skip
 
 

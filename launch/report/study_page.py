@@ -21,7 +21,7 @@ _LINES = (
     ("learned, decentralized", "#0072B2", "o", "-"),
     ("learned, central", "#D55E00", "s", "-"),
     ("best rule or online learner of own rows", "#8C8C8C", "^", ":"),
-    ("best that is known, sees all", "#000000", "D", "--"),
+    ("best of all, computed ones included", "#000000", "D", "--"),
 )
 """What a line of a figure is, its colour (told apart by colour-blind readers too), marker and dash."""
 
@@ -67,7 +67,7 @@ def cost_table(answers: Sequence[Answer]) -> Table:
         "learned, decentralized",
         "learned, central",
         "best rule or online learner",
-        "best known",
+        "best of all",
         "price of decentralization",
     ]
     return headings, [
@@ -129,8 +129,8 @@ def _against(group: Sequence[Answer]) -> str:
     if all(a.bounded for a in group):
         return "above the certified bound"
     if any(a.bounded for a in group):
-        return "above the certified bound where there is one, else above the best known"
-    return "above the best known (no bound is proven here)"
+        return "above the certified bound where there is one, else above the best of all"
+    return "above the best of all (no bound was computed)"
 
 
 # --- figures -----------------------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ def _figures(answers: Sequence[Answer]) -> Iterable[tuple[str, str, Figure]]:
     groups = list(_by_scenario(answers).values())
     yield (
         "cost",
-        "Cost above the bound, or above the best known where no bound is proven; bars are 95% intervals.",
+        "Cost above the certified bound, or above the best of all where none was computed; bars are 95% intervals.",
         (_panels(groups, "cost above [%]", _draw_cost)),
     )
     yield "bytes", "Bytes that one slot of one network takes.", _panels(groups, "bytes per slot", _draw_bytes)
