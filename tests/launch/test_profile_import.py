@@ -15,7 +15,7 @@ from edgemarl.envs.dnn.profiles import shipped_profiles
 from edgemarl.envs.registry import make_scenario
 from edgemarl.envs.scenarios.model_partitioning import ModelPartitioningDecisions, ModelPartitioningExogenous
 from edgemarl.launch.dnn.import_profile import told_to_layers
-from tests.test_cli import run
+from tests.launch.test_cli import run
 
 ALEXNET = shipped_profiles()["alexnet"]
 TENSORRT = [

@@ -225,7 +225,18 @@ def test_a_profile_becomes_a_scenario(tmp_path: Path) -> None:
 
 def test_the_command_writes_table_and_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        main(["profile", "tests.test_profiler:Inception", "--input", "3,8,8", "--out", str(tmp_path), "--repeats", "1"])
+        main(
+            [
+                "profile",
+                "tests.launch.test_profiler:Inception",
+                "--input",
+                "3,8,8",
+                "--out",
+                str(tmp_path),
+                "--repeats",
+                "1",
+            ]
+        )
     assert end.value.code == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == [f"Inception.{e}" for e in ("csv", "png", "svg", "yaml")]
     shown = capsys.readouterr().out

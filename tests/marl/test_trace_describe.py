@@ -10,7 +10,7 @@ import pytest
 from edgemarl.envs.registry import make_scenario
 from edgemarl.marl.evaluation.series import autocorrelation_slots, describe
 from edgemarl.marl.evaluation.traces import save_trace, trace_table
-from tests.test_cli import run
+from tests.launch.test_cli import run
 
 
 @pytest.mark.parametrize("memory", [0.0, 0.5, 0.9])

@@ -16,7 +16,7 @@ from edgemarl.launch.cli import main
 from edgemarl.launch.experiment.plan import run_labels
 from edgemarl.marl.training.config import TrainConfig
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_file_that_ends_early_is_no_ctrl_c(

@@ -19,9 +19,9 @@ from edgemarl.marl.evaluation.tables import file_digest
 from edgemarl.marl.evaluation.traces import save_trace, trace_table
 from edgemarl.marl.rllib.measured import Stretches
 from edgemarl.marl.training.config import TrainConfig, resolve
-from tests.rllib.test_env_runner import runner
-from tests.test_cli import run
-from tests.test_cli_training import write_run
+from tests.launch.test_cli import run
+from tests.launch.test_cli_training import write_run
+from tests.marl.rllib.test_env_runner import runner
 
 NETWORK = make_scenario("sequential_offloading", num_devices=2, device_action="split", episode_blocks=6)
 TRACE = NETWORK.sample_trace(np.random.default_rng(0), cells=2, slots=40)

@@ -13,7 +13,7 @@ from ray._private.runtime_env.packaging import create_package
 from edgemarl.launch.cli import main
 from edgemarl.launch.commands.preflight import planned_upload, read_runtime_env
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

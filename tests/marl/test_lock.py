@@ -16,7 +16,7 @@ import pytest
 from edgemarl.marl.lock import FolderLock, InUseError, locked
 from edgemarl.marl.scratch import remove_left, scratch
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 HOLD = """
 import sys, time
 from pathlib import Path

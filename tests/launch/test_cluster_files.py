@@ -16,7 +16,7 @@ from ray.runtime_env import RuntimeEnv
 
 from edgemarl.launch.cli import app
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "launch" / "cluster"
 
 

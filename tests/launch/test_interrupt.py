@@ -12,7 +12,7 @@ import pytest
 
 from edgemarl.launch import interrupt
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CTRL_C = "signal.raise_signal(signal.SIGINT)"
 SIGTERM = "signal.raise_signal(signal.SIGTERM)"
 HEAD = """

@@ -14,7 +14,7 @@ import pytest
 from edgemarl.launch.console import wide_console
 from edgemarl.launch.report.style import own_style
 
-LAUNCH = Path(__file__).parents[1] / "launch"
+LAUNCH = Path(__file__).parents[2] / "launch"
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Trace files with arbitrary damage: read, or refused in one line, in little time and memory.
 
-`EDGEMARL_FUZZ=2000 pytest tests/test_trace_fuzz.py` tries more than the hundred of each kind of the suite.
+`EDGEMARL_FUZZ=2000 pytest tests/marl/test_trace_fuzz.py` tries more than the hundred of each kind of the suite.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from edgemarl.launch.experiment.played import file_network
 from edgemarl.marl.evaluation.measured.importer import Request, import_trace
 from edgemarl.marl.evaluation.measured.mapping import load_mapping
 from edgemarl.marl.evaluation.traces import load_trace, save_trace, trace_table
-from tests.test_trace_import import G_NETTRACK, TASKS
+from tests.marl.test_trace_import import G_NETTRACK, TASKS
 
 EXAMPLES = int(os.environ.get("EDGEMARL_FUZZ", "100"))
 SECONDS_MAX, BYTES_MAX = 20.0, 200e6

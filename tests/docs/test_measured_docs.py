@@ -15,9 +15,9 @@ from edgemarl.envs.measured import measured
 from edgemarl.envs.registry import scenario_class, scenario_names
 from edgemarl.envs.trace import trace_fields
 from edgemarl.marl.evaluation.measured.mapping import form_names
-from tests.test_cli import run
+from tests.launch.test_cli import run
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "measured_data.md").read_text(encoding="utf-8")
 
 

@@ -26,7 +26,7 @@ from edgemarl.marl.training.run import train
 from edgemarl.marl.training.saves import CHECKPOINT, commit, save_folders
 from edgemarl.marl.training.trained import load_policy, saved_policies
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 SET = {"device_action": "split", "num_devices": 3, "episode_blocks": 20}
 FIELDS = {"cells": 4, "slots": 10, "minibatch": 40, "epochs": 1, "lr_final": 1.0}
 OTHER_KEY = "the key of somebody else ............"

@@ -27,7 +27,7 @@ from edgemarl.marl.evaluation.measured.mapping import load_mapping
 from edgemarl.marl.evaluation.measured.stamps import seconds
 from edgemarl.marl.evaluation.tables import read_about
 from edgemarl.marl.evaluation.traces import LoadedTrace, load_trace
-from tests.test_cli import run
+from tests.launch.test_cli import run
 
 G_NETTRACK = """Timestamp,Longitude,Latitude,Speed,Operatorname,CellID,NetworkMode,RSRP,RSRQ,SNR,CQI,RSSI,\
 DL_bitrate,UL_bitrate,State

@@ -23,7 +23,7 @@ from edgemarl.launch.experiment.plan import FigureSpec, load_preset, make_plan, 
 from edgemarl.launch.report import figures
 from edgemarl.marl.evaluation.traces import save_trace
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 TINY = {
     "title": "Tiny",
     "scenario": "sequential_offloading",

@@ -33,7 +33,7 @@ from edgemarl.launch.experiment.run import Experiment
 from edgemarl.launch.experiment.trained import learned_config
 from tests import other_process
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SCENARIOS = ("sequential_offloading", "sampling_rate", "model_partitioning", "model_pruning", "model_placement")
 TINY = ["--devices", "2,3", "--controllers", "parametric_q,vi_priced", "--networks", "2"]
 

@@ -11,7 +11,7 @@ import pytest
 
 from edgemarl.envs.registry import make_scenario
 from edgemarl.marl.evaluation.traces import save_trace, trace_table
-from tests.test_cli import preset_file, run
+from tests.launch.test_cli import preset_file, run
 
 SMALL = make_scenario("model_partitioning", num_devices=2, model_pattern="alexnet", slot_s=0.5)
 TRACE = SMALL.sample_trace(np.random.default_rng(3), cells=2, slots=40)
