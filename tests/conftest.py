@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -47,3 +47,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line("| what | tried | findings |\n|---|---|---|")
     for what, tried, found in rows:
         terminalreporter.write_line(f"| {what} | {tried} | {found} |")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _names_of_scenarios() -> Iterator[None]:
+    """Scenarios that a file's tests name are forgotten at its end: others list what there is."""
+    from edgemarl.envs import registry
+
+    before = dict(registry._registered)
+    yield
+    registry._registered.clear()
+    registry._registered.update(before)

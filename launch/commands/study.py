@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edgemarl.agents.registry import playbook_of
 from edgemarl.envs.registry import scenario_names
 from edgemarl.launch.commands.scale import ScaleOptions, Study, make_study, run_study, sizes_preset
 from edgemarl.launch.commands.scale import write as write_scale
@@ -21,7 +22,7 @@ class StudyOptions:
     """What the command line says.
 
     Attributes:
-        scenarios: names; none: all that are installed.
+        scenarios: names; none: all that are installed and say how they grow.
         quick: the presets' short forms.
         training_seeds, networks, agent_steps: None keeps the presets' and recipes' own.
         concurrent: processes that train and play at once.
@@ -42,7 +43,8 @@ def make_studies(options: StudyOptions) -> dict[str, Study]:
     Raises:
         ValueError: an unknown scenario, a value outside its range.
     """
-    return {name: _study_of(name, options) for name in options.scenarios or scenario_names()}
+    names = options.scenarios or [name for name in scenario_names() if playbook_of(name).at_size is not None]
+    return {name: _study_of(name, options) for name in names}
 
 
 def _study_of(scenario: str, options: StudyOptions) -> Study:
