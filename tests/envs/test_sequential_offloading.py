@@ -228,7 +228,7 @@ def test_an_idle_device_changes_nothing() -> None:
 @given(seeds)
 @settings(max_examples=30, deadline=None)
 def test_whole_tasks_stay_whole_without_outage(seed: int) -> None:
-    scenario, state, decisions, exogenous = draw_block(seed, transmit_power_w_max=1e3)
+    scenario, state, decisions, exogenous = draw_block(seed, transmit_power_w_max=1e3, bandwidth_hz=1e9)
     w = scenario.config.task_cycles
     state = dataclasses.replace(state, device_queue_cycles=np.round(state.device_queue_cycles / w) * w)
     tasks = run((scenario, state, decisions, exogenous)).state.device_queue_cycles / w
