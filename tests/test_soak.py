@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 from damage import flip_bit
-from test_saves import make, part, policy
+from tests.marl.test_saves import make, part, policy
 
 from edgemarl.agents.trained.policy import TrainedPolicy
 from edgemarl.launch.experiment.store import Store
