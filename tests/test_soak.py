@@ -19,12 +19,12 @@ from pathlib import Path
 import pytest
 import yaml
 from damage import flip_bit
-from tests.marl.test_saves import make, part, policy
 
 from edgemarl.agents.trained.policy import TrainedPolicy
 from edgemarl.launch.experiment.store import Store
 from edgemarl.marl.training.saves import DamagedError, Save, save_folders
 from edgemarl.marl.training.trained import saved_policies
+from tests.marl.test_saves import make, part, policy
 
 ROOT = Path(__file__).parent.parent
 SET = ["--set", "num_devices=2", "--set", "device_action=split", "--set", "episode_blocks=20"]
