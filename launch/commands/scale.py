@@ -44,8 +44,8 @@ from edgemarl.marl.training.storage import local_copy, storage_path
 
 ITERATIONS, ITERATION_STEPS = 100, (2_000, 10_000)
 """Iterations of a recipe that does not say how many cells it plays, and the agent-steps that one has at least and at
-most: a short budget in large iterations ends before much is learned (100 devices, 300,000 decisions, one seed: 15% above
-the reference in iterations of 20,000, 2% in iterations of 2,500 with half the minibatch and two thirds of the rate)."""
+most: a short budget in large iterations ends before much is learned (100 devices, 300,000 decisions: 15% above the
+reference in iterations of 20,000, 2% in iterations of 2,500 with half the minibatch and two thirds of the rate)."""
 CELLS_MAX = 32
 """Cells beyond which smaller networks are not given more: their iterations are shorter instead."""
 DIGITS = 9
