@@ -277,6 +277,17 @@ class ValueNetwork(nn.Module):
         else:
             self.body = Perceptron(inputs, hidden, 1, spec.agents)
 
+    @property
+    def per_agent(self) -> bool:
+        """Whether every agent has a network of its own."""
+        return isinstance(self.body, Perceptron) and bool(self.body.agents)
+
+    def shift(self, amount: torch.Tensor) -> None:
+        """Add a constant () to all values, or one per agent's network (n,)."""
+        last = self.body.head if isinstance(self.body, PooledParts) else self.body
+        assert isinstance(last, Perceptron)
+        last.biases[-1] += amount[:, None, None] if self.per_agent else amount
+
     def forward(
         self, rows: torch.Tensor, pool: torch.Tensor | None = None, foreseen: torch.Tensor | None = None
     ) -> torch.Tensor:

@@ -5,7 +5,7 @@ Source of the loss: Schulman et al., arXiv:1707.06347, as RLlib implements it (`
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import gymnasium
 import numpy as np
@@ -39,6 +39,7 @@ from edgemarl.marl.rllib.learner import (
     MiniBatches,
     batch_moments,
     joined,
+    level_critics,
     merge_moments,
     sample_runners,
     standardised,
@@ -56,6 +57,9 @@ class PPOSettings(OnPolicySettings):
     value_weight: float = quantity(0.5, "-", "weight of the value loss", ge=0, le=1e6)
     critic_hidden: tuple[Width, ...] | None = quantity(
         None, "-", "widths of the critic's layers; default as the policy"
+    )
+    critic_start: Literal["rewards", "zero"] = quantity(
+        "rewards", "-", "value of a fresh critic: the one that the first rewards amount to for ever, or 0"
     )
     log_std: float = quantity(-0.7, "-", "start of the log standard deviation of a Box action", ge=-3, le=1)
     first_action: dict[str, tuple[float, ...]] = pydantic.Field(
@@ -105,6 +109,7 @@ class PPO(Algorithm):
         return {
             **super().module_config(run, role),
             "critic_hidden": tuple(run.settings.critic_hidden or run.hidden),
+            "critic_start": run.settings.critic_start,
             "pool": pool_size(scenario) if self.critic_pool else 0,
             "first_action": run.settings.first_action.get(role, ()),
             "foreseen": self._foreseen_entries(run, role),
@@ -175,8 +180,9 @@ class BatchedPPO(PatientRecovery, rllib.PPO):
         return BatchedPPOConfig()
 
     def training_step(self) -> None:
+        fresh = self.iteration == 0
         with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
-            batches = sample_runners(self)
+            batches = sample_runners(self, fresh=fresh)
         if not batches:
             return  # every runner failed; RLlib restarts them before the next step
         batch = joined(batches)
@@ -186,6 +192,8 @@ class BatchedPPO(PatientRecovery, rllib.PPO):
             for module, rows in batch.policy_batches.items()
             if specs[module].model_config["spec"]["normalise"]
         }
+        if fresh:
+            level_critics(self, batch)
         self.prepare(batch)
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
             results = self.learner_group.update(

@@ -168,7 +168,7 @@ class PricedModule(TorchRLModule, QNetAPI, TargetNetworkAPI):
 class PricedRunner(BatchedEnvRunner):
     """Plays whole slots under one candidate per cell; half of the cells have their state drawn anew now and then."""
 
-    def _play(self, cells: Cells, slots: int, explore: bool) -> MultiAgentBatch:
+    def _play(self, cells: Cells, slots: int, explore: bool, fresh: bool) -> MultiAgentBatch:
         game, module = pricing(self.scenario), self.module[ROLE]
         first = self.num_env_steps_sampled_lifetime // cells.count
         columns: dict[str, list[Array]] = {}

@@ -7,6 +7,24 @@ import numpy as np
 from edgemarl.envs.arrays import Array
 
 
+def shortfall(rewards: Array, values: Array, discount: float, per_agent: bool) -> Array:
+    """What a critic lacks to the value of the mean reward for ever, r / (1 - discount): (), or (n,) per agent.
+
+    A critic that starts at 0 has to climb to that level first. Until it is there, the residuals of a window say how
+    many slots are left in it rather than what an action was worth, and a policy saves energy now at the price of queues
+    that it does not see coming. A constant added to all rewards changes no optimum (Naik, Wan, Tomar, Sutton,
+    "Reward Centering", arXiv:2405.09999); here the level is given to the critic, and rewards stay what they are.
+
+    Args:
+        rewards, values: (T, B, n).
+        discount: gamma per slot, below 1.
+        per_agent: a level for each agent, where each has a network of its own.
+    """
+    axes = (0, 1) if per_agent else None
+    level: Array = np.asarray(rewards.mean(axis=axes) / (1.0 - discount) - values.mean(axis=axes))
+    return level
+
+
 def advantages_and_targets(
     rewards: Array, values: Array, next_values: Array, ends: Array, discount: float, lambda_: float
 ) -> tuple[Array, Array]:

@@ -42,7 +42,7 @@ from edgemarl.agents.registry import make_controller, message_entries
 from edgemarl.agents.trained.policy import CENTRAL
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.scenario import total_cost
-from edgemarl.marl.rllib.advantages import advantages_and_targets
+from edgemarl.marl.rllib.advantages import advantages_and_targets, shortfall
 from edgemarl.marl.rllib.cells import Cells, Slot
 from edgemarl.marl.rllib.evaluation import SCENARIO_METRICS, PlayedEpisodes, evaluate
 from edgemarl.marl.rllib.measured import trace_source
@@ -69,6 +69,8 @@ class ModuleSamples:
     actions: list[Array] = field(default_factory=list)  # (B, n, ...) as the network puts them out
     rewards: list[Array] = field(default_factory=list)  # (B, n)
     choice_rewards: list[Array] = field(default_factory=list)  # (B, n, choices)
+    fresh: bool = False
+    """Whether its critic has not learned yet."""
     beside: dict[str, list[Array]] = field(default_factory=dict)
     """What critics see beside the rows: column -> (B, n, ..), T+1 entries."""
 
@@ -165,13 +167,14 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
     # --- sampling ----------------------------------------------------------------------------------------------------
 
     def sample(
-        self, *, num_timesteps: int | None = None, explore: bool | None = None, **asked: Any
+        self, *, num_timesteps: int | None = None, explore: bool | None = None, fresh: bool = False, **asked: Any
     ) -> MultiAgentBatch | list[PlayedEpisodes]:
         """Play T slots of all cells; an evaluation runner plays episodes from their start and hands over counts.
 
         Args:
             num_timesteps: env steps (cell-slots) to play, rounded up to whole slots; default `settings.slots` slots.
             explore: draw actions from the policy's distribution (default: as configured) or take the most likely.
+            fresh: critics have not learned yet: values are taken at the level of the rewards (`critic_start`).
             **asked: RLlib's evaluation asks for `num_episodes`.
 
         Raises:
@@ -186,21 +189,21 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
                 "evaluate() needs runners of its own: config.evaluation(evaluation_interval=N) before build"
             )
         else:
-            samples = self._sample(num_timesteps, explore)
+            samples = self._sample(num_timesteps, explore, fresh)
         self._call_back("on_sample_end", samples=samples)
         return samples
 
-    def _sample(self, num_timesteps: int | None, explore: bool) -> MultiAgentBatch:
+    def _sample(self, num_timesteps: int | None, explore: bool, fresh: bool) -> MultiAgentBatch:
         if self.cells is None:
             self.make_env()
         assert self.cells is not None
         slots = self.settings.slots if num_timesteps is None else -(-num_timesteps // self.settings.cells)
         self.metrics.log_value(WEIGHTS_SEQ_NO, self._weights_seq_no, window=1)
         with self.metrics.log_time(SAMPLE_TIMER):
-            return self._play(self.cells, slots, explore)
+            return self._play(self.cells, slots, explore, fresh)
 
-    def _play(self, cells: Cells, slots: int, explore: bool) -> MultiAgentBatch:
-        rollouts = {role: ModuleSamples() for role in self.settings.roles}
+    def _play(self, cells: Cells, slots: int, explore: bool, fresh: bool) -> MultiAgentBatch:
+        rollouts = {role: ModuleSamples(fresh=fresh) for role in self.settings.roles}
         last_rows: dict[int, Slot] = {}
         ends = np.zeros((slots, cells.count), bool)
         totals: dict[str, Array] = {}
@@ -267,8 +270,12 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         """Columns for PPO's loss; advantages are not standardised here, since other runners' batches join."""
         module = self.module[role]
         values, next_values = self._values(module, role, rollout, ends, last_rows)
+        rewards = np.stack(rollout.rewards)
+        if rollout.fresh and getattr(module, "levelled", False):
+            short = shortfall(rewards, values, self.config.gamma, per_agent=module.critic.per_agent)
+            values, next_values = values + short, next_values + short
         advantages, targets = advantages_and_targets(
-            np.stack(rollout.rewards), values, next_values, ends, self.config.gamma, self.config.lambda_
+            rewards, values, next_values, ends, self.config.gamma, self.config.lambda_
         )
         parameters, actions = np.stack(rollout.parameters), np.stack(rollout.actions)
         distribution = module.get_exploration_action_dist_cls().from_logits(torch.from_numpy(parameters))

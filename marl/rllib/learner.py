@@ -21,12 +21,12 @@ STANDARD_DEVIATION_MIN = 1e-4
 """RLlib's lower limit when it standardises advantages."""
 
 
-def sample_runners(algorithm: Any) -> list[MultiAgentBatch]:
-    """One batch from each healthy runner, with their metrics aggregated."""
+def sample_runners(algorithm: Any, **asked: Any) -> list[MultiAgentBatch]:
+    """One batch from each healthy runner, with their metrics aggregated; `asked` are arguments of `sample`."""
     group = algorithm.env_runner_group
     remote = group.num_remote_workers() > 0
     sampled = group.foreach_env_runner(
-        lambda runner: (runner.sample(), runner.get_metrics()),
+        lambda runner: (runner.sample(**asked), runner.get_metrics()),
         local_env_runner=not remote,
         timeout_seconds=algorithm.config.sample_timeout_s if remote else None,
     )
@@ -60,6 +60,18 @@ def batch_moments(rows: SampleBatch) -> dict[str, tuple[int, Array, Array]]:
         column: (len(rows), rows[column].mean(axis=0, dtype=np.float64), rows[column].var(axis=0, dtype=np.float64))
         for column in inputs
     }
+
+
+def level_critics(algorithm: Any, batch: MultiAgentBatch) -> None:
+    """Give the Learners' fresh critics the mean of their first targets; it reaches the runners with the weights."""
+
+    def level(learner: Any, **_: Any) -> None:
+        for module, rows in batch.policy_batches.items():
+            network = learner.module[module].unwrapped()
+            if getattr(network, "levelled", False):
+                network.level_critic(rows)
+
+    algorithm.learner_group.foreach_learner(level)
 
 
 def merge_moments(algorithm: Any, moments: dict[str, Any]) -> None:

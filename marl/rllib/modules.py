@@ -7,6 +7,7 @@ agents, or a critic of a group.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from ray.rllib.core.distribution.torch.torch_distribution import (
 )
 from ray.rllib.core.rl_module.apis.value_function_api import ValueFunctionAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
+from ray.rllib.evaluation.postprocessing import Postprocessing
 
 from edgemarl.agents.trained.heads import Box
 from edgemarl.agents.trained.networks import PolicyNetwork, ValueNetwork
@@ -33,9 +35,10 @@ FORESEEN = "foreseen"
 class ActorCriticModule(TorchRLModule, ValueFunctionAPI):
     """Policy and separate value network of one role.
 
-    `model_config` entries: `spec` (a `NetworkSpec` as dict), `critic_hidden` (widths), `pool` and `foreseen` (entries
-    of the pooled rows and of the next slots that the critic sees beside a row, else 0), `group_size` (agents that share
-    one value, else 0), `first_action` (raw action that the policy starts from, or nothing).
+    `model_config` entries: `spec` (a `NetworkSpec` as dict), `critic_hidden` (widths), `critic_start` ("rewards" or
+    "zero"), `pool` and `foreseen` (entries of the pooled rows and of the next slots that the critic sees beside a row,
+    else 0), `group_size` (agents that share one value, else 0), `first_action` (raw action that the policy starts from,
+    or nothing).
     """
 
     spec: NetworkSpec
@@ -63,6 +66,18 @@ class ActorCriticModule(TorchRLModule, ValueFunctionAPI):
     def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> torch.Tensor:
         """Values: (M,) of agent-steps, (M, n) with an agent axis."""
         return self.critic(batch[Columns.OBS], batch.get(POOL), batch.get(FORESEEN))
+
+    @property
+    def levelled(self) -> bool:
+        """Whether a fresh critic starts at the level of the first rewards."""
+        return bool(self.model_config.get("critic_start") == "rewards")
+
+    @torch.no_grad()
+    def level_critic(self, rows: Mapping[str, Any]) -> None:
+        """Shift the critic so that its mean over a batch, per network, is that of the batch's value targets."""
+        columns = {name: torch.as_tensor(rows[name]) for name in (Columns.OBS, POOL, FORESEEN) if name in rows}
+        short = torch.as_tensor(rows[Postprocessing.VALUE_TARGETS]) - self.compute_values(columns)
+        self.critic.shift(short.mean(dim=0) if self.critic.per_agent else short.mean())
 
     def merge_moments(self, moments: dict[str, tuple[int, Any, Any]]) -> None:
         """Take (count, mean, variance) of the last batch's rows into the running normalisation, if there is one."""
