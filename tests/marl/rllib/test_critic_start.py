@@ -1,4 +1,4 @@
-"""A fresh critic starts at the level of the first rewards, so that a constant in them changes nothing that is learned."""
+"""A fresh critic starts at the level of the first rewards: a constant in them changes nothing that is learned."""
 
 from __future__ import annotations
 
