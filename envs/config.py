@@ -279,12 +279,12 @@ def bounds_of(annotation: Any) -> dict[str, float]:
     """Bounds `ge`, `le`, `gt`, `lt` of an `Annotated` number, or of the entries of a vector."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        found = {key: getattr(m, key) for part in arguments[1:] for m in _metadata(part) for key in _BOUNDS
+        bounds = {key: getattr(m, key) for part in arguments[1:] for m in _metadata(part) for key in _BOUNDS
                  if getattr(m, key, None) is not None}  # fmt: skip
-        return found or bounds_of(arguments[0])
+        return bounds or bounds_of(arguments[0])
     for part in arguments:
-        if part is not Ellipsis and (found := bounds_of(part)):
-            return found
+        if part is not Ellipsis and (bounds := bounds_of(part)):
+            return bounds
     return {}
 
 

@@ -167,9 +167,9 @@ def load_trace(path: str | Path, scenario: Scenario, seed: int = 0, ignore: Sequ
     frame = _known_columns(path, file.frame, scenario, ignore)
     rows = _Rows(path, scenario, frame, *_extents(path, frame))
     values = {name: rows.field(name, meta) for name, meta in trace_fields(scenario.trace_type).items()}
-    found = {name: array for name, array in values.items() if array is not None}
+    present = {name: array for name, array in values.items() if array is not None}
     example = rows.example(seed)
-    given = {name: rows.typed(name, array, getattr(example, name).dtype) for name, array in found.items()}
+    given = {name: rows.typed(name, array, getattr(example, name).dtype) for name, array in present.items()}
     derived = {n: v for n, v in scenario.derived_trace_fields(given).items() if n not in given}
     trace = dataclasses.replace(example, **given, **derived)
     try:

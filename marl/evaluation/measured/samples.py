@@ -73,8 +73,8 @@ def read_samples(files: Sequence[Path], layout: Layout, without: Sequence[str] =
     parts = [_part(Path(file), layout) for file in files]
     clocks = {part.stamps.clock: file for part, file in zip(parts, files, strict=True)}
     if len(clocks) > 1 and layout.align != STARTS:
-        found = ", ".join(f"{clock} in {Path(file).name}" for clock, file in clocks.items())
-        raise ValueError(f"the files' clocks are of different kinds ({found}): use --align start, or write all alike")
+        listed = ", ".join(f"{clock} in {Path(file).name}" for clock, file in clocks.items())
+        raise ValueError(f"the files' clocks are of different kinds ({listed}): use --align start, or write all alike")
     names = sorted({name for part in parts for name in part.names}, key=_natural)
     for name in without:
         if name not in names:
