@@ -93,7 +93,7 @@ def make_policy(scenario: Scenario, name: str) -> Policy:
         return _team(scenario, name, {role: make_controller(scenario, role, chosen) for role, _, chosen in parts})
     if is_target(name):
         return _policy_of(name, scenario, name.rpartition(":")[2])
-    raise ValueError(unknown_name("controller", name, known))
+    raise ValueError(unknown_name("controller", name, known, f"edgemarl scenarios {scenario.name}"))
 
 
 def is_part_list(name: str) -> bool:

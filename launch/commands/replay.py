@@ -68,7 +68,9 @@ def _policy(scenario: Scenario, name: str) -> Any:
     if is_controller(scenario, name):
         return make_policy(scenario, name)
     if not Path(name).exists():
-        raise ValueError(unknown_name("controller", name, playbook_of(scenario).controllers))
+        raise ValueError(
+            unknown_name("controller", name, playbook_of(scenario).controllers, f"edgemarl scenarios {scenario.name}")
+        )
     policy = loaded_policy(Path(name), scenario).policy
     policy.name = Path(name).name
     return policy

@@ -309,7 +309,9 @@ def _runs(preset: Preset, scenario: Scenario) -> tuple[dict[str, Path], dict[str
         elif exists(name):
             runs[name] = Path(name)
         else:
-            raise ValueError(unknown_name("controller", name, [*known, *preset.learned]))
+            raise ValueError(
+                unknown_name("controller", name, [*known, *preset.learned], f"edgemarl scenarios {scenario.name}")
+            )
     return runs, run_labels(runs, {*known, *preset.learned, *preset.controllers} - {*runs})
 
 

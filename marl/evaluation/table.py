@@ -65,7 +65,8 @@ def _policy(scenario: Scenario, given: Any, name: str) -> Policy:
         except ValueError as error:
             if "no trained policy" not in str(error):
                 raise
-            raise ValueError(unknown_name("controller", given, playbook_of(scenario).controllers)) from None
+            known, listed_by = playbook_of(scenario).controllers, f"edgemarl scenarios {scenario.name}"
+            raise ValueError(unknown_name("controller", given, known, listed_by)) from None
     return policy_of(scenario, given, name)
 
 

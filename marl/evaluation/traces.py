@@ -234,9 +234,7 @@ def _known_columns(path: str | Path, frame: pd.DataFrame, scenario: Scenario, ig
     if stray:
         per_entry = next((label for label in known if label.rpartition("_")[0] == stray[0]), None)
         hint = f" {stray[0]} has one column per entry, such as {per_entry}." if per_entry else ""
-        raise ValueError(
-            f"{path}: {unknown_name('column', stray[0], known[:12])}.{hint} --ignore {stray[0]} leaves it out"
-        )
+        raise ValueError(f"{path}: {unknown_name('column', stray[0], known)}.{hint} --ignore {stray[0]} leaves it out")
     if not fields:
         raise ValueError(f"{path} has no field of a {scenario.name} trace. Known columns: {', '.join(known[:12])}")
     return frame
