@@ -411,7 +411,7 @@ class Team:
         """
         total: dict[str, Array] = {}
         for sender, controller in self.controllers.items():
-            sent = {receiver: found[sender] for receiver, found in shown.items() if sender in found}
+            sent = {receiver: messages[sender] for receiver, messages in shown.items() if sender in messages}
             for receiver, charge in controller.charges(sent, step).items() if sent else ():
                 total[receiver] = total[receiver] + charge if receiver in total else charge
         return total

@@ -23,8 +23,8 @@ def pool_of(rows: Mapping[str, Array], roles: Mapping[str, Role]) -> Array:
     Returns:
         (B, `pool_size`) float32.
     """
-    found = [values for role, own in rows.items() for values in _alike(own, roles[role].parts)]
-    return np.concatenate([p for v in found for p in (v.mean(axis=1), v.max(axis=1))], axis=1).astype(np.float32)
+    alike = [values for role, own in rows.items() for values in _alike(own, roles[role].parts)]
+    return np.concatenate([p for v in alike for p in (v.mean(axis=1), v.max(axis=1))], axis=1).astype(np.float32)
 
 
 def _alike(rows: Array, parts: Parts | None) -> list[Array]:
@@ -33,10 +33,10 @@ def _alike(rows: Array, parts: Parts | None) -> list[Array]:
         return [rows]
     cells, own = len(rows), parts.count * parts.entries
     each, groups, common = np.split(rows, [own, own + parts.groups], axis=2)
-    found = [each.reshape(cells, -1, parts.entries)]
+    arrays = [each.reshape(cells, -1, parts.entries)]
     if parts.groups:
-        found.append(groups.reshape(cells, -1, 1))
-    return [*found, common] if parts.common else found
+        arrays.append(groups.reshape(cells, -1, 1))
+    return [*arrays, common] if parts.common else arrays
 
 
 def pool_size(scenario: Scenario) -> int:

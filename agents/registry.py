@@ -48,23 +48,23 @@ def _playbook(scenario: type[Scenario]) -> Playbook:
     target = scenario.playbook
     if not target and scenario.__module__.startswith(SHIPPED):
         target = f"edgemarl.agents.{scenario.name}.playbook:PLAYBOOK"
-    found = load_target(target, "playbook") if target else Playbook()
-    if not isinstance(found, Playbook):
+    playbook = load_target(target, "playbook") if target else Playbook()
+    if not isinstance(playbook, Playbook):
         raise ValueError(f"playbook '{target}' of scenario '{scenario.name}' is no edgemarl.agents.Playbook")
     further = {name: _installed_entry(entry) for name, entry in _installed(scenario.name).items()}
     uniform = Entry(uniform_team, "raw actions drawn uniformly from the action spaces of all agents", "baseline")
-    first = {name: found.controllers[name] for name in ("random",) if name in found.controllers}
-    return replace(found, controllers={**further, **first, "uniform": uniform, **found.controllers})
+    first = {name: playbook.controllers[name] for name in ("random",) if name in playbook.controllers}
+    return replace(playbook, controllers={**further, **first, "uniform": uniform, **playbook.controllers})
 
 
 def _installed(scenario: str) -> dict[str, EntryPoint]:
     """Name -> controller that another package brings for a scenario."""
-    found = {}
+    entries = {}
     for entry in entry_points(group=GROUP):
         where, slash, name = entry.name.partition("/")
         if slash and where in (scenario, "*"):
-            found[name] = entry
-    return found
+            entries[name] = entry
+    return entries
 
 
 def _installed_entry(entry: EntryPoint) -> Entry:
@@ -93,7 +93,7 @@ def make_policy(scenario: Scenario, name: str) -> Policy:
         return _team(scenario, name, {role: make_controller(scenario, role, chosen) for role, _, chosen in parts})
     if is_target(name):
         return _policy_of(name, scenario, name.rpartition(":")[2])
-    raise ValueError(unknown_name("controller", name, known))
+    raise ValueError(unknown_name("controller", name, known, f"edgemarl scenarios {scenario.name}"))
 
 
 def is_part_list(name: str) -> bool:
@@ -152,10 +152,10 @@ def make_controller(scenario: Scenario, role: str, name: str) -> Controller:
         return made[role]
     if not is_target(name):
         raise ValueError(unknown_name(f"controller of role '{role}'", name, known))
-    found = _made(load_target(name, "controller"), name, scenario)
-    if not isinstance(found, Controller):
-        raise ValueError(f"controller '{name}' of role '{role}' is a {type(found).__name__}, must be a Controller")
-    return found
+    controller = _made(load_target(name, "controller"), name, scenario)
+    if not isinstance(controller, Controller):
+        raise ValueError(f"controller '{name}' of role '{role}' is a {type(controller).__name__}, must be a Controller")
+    return controller
 
 
 def _policy_of(target: str, scenario: Scenario, name: str) -> Policy:
@@ -163,12 +163,12 @@ def _policy_of(target: str, scenario: Scenario, name: str) -> Policy:
     return policy_of(scenario, load_target(target, "controller"), name, target)
 
 
-def policy_of(scenario: Scenario, found: Any, name: str, what: str = "") -> Policy:
+def policy_of(scenario: Scenario, given: Any, name: str, what: str = "") -> Policy:
     """The policy that something given in Python is.
 
     Args:
         scenario: what it plays.
-        found: a name as of `make_policy`; a policy; a `Controller` of one role; role -> controller or its name; a
+        given: a name as of `make_policy`; a policy; a `Controller` of one role; role -> controller or its name; a
             `CentralController`; a model of Stable-Baselines3 or an actor of TorchRL; a function (observations, rng) ->
             actions of the first role; or a class or function that makes one of these from the scenario, or of nothing.
         name: its name in tables.
@@ -177,27 +177,27 @@ def policy_of(scenario: Scenario, found: Any, name: str, what: str = "") -> Poli
     Raises:
         ValueError: it is none of these, or does not fit the scenario.
     """
-    if isinstance(found, str):
-        return make_policy(scenario, found)
+    if isinstance(given, str):
+        return make_policy(scenario, given)
     what = what or name
-    of_library = policy_object(found, scenario, what)
-    found = _made(found, what, scenario) if of_library is None else of_library
-    if isinstance(found, Mapping):
+    of_library = policy_object(given, scenario, what)
+    given = _made(given, what, scenario) if of_library is None else of_library
+    if isinstance(given, Mapping):
         return _team(
-            scenario, name, {r: make_controller(scenario, r, c) if isinstance(c, str) else c for r, c in found.items()}
+            scenario, name, {r: make_controller(scenario, r, c) if isinstance(c, str) else c for r, c in given.items()}
         )
-    if isinstance(found, Controller):
-        role = found.role or next(iter(scenario.roles))
-        return _team(scenario, name, {role: found})
-    if isinstance(found, CentralController) and not hasattr(found, "name"):
-        found.name = name
-    missing = [need for need in ("name", "reset", "decide", "feedback", "message_bytes") if not hasattr(found, need)]
+    if isinstance(given, Controller):
+        role = given.role or next(iter(scenario.roles))
+        return _team(scenario, name, {role: given})
+    if isinstance(given, CentralController) and not hasattr(given, "name"):
+        given.name = name
+    missing = [need for need in ("name", "reset", "decide", "feedback", "message_bytes") if not hasattr(given, need)]
     if missing:
         raise ValueError(
-            f"controller '{what}' is a {type(found).__name__} without '{missing[0]}': must be a Controller of one "
+            f"controller '{what}' is a {type(given).__name__} without '{missing[0]}': must be a Controller of one "
             "role, a mapping of roles to such, or a policy of the whole network (edgemarl.agents.Policy)"
         )
-    policy: Policy = found
+    policy: Policy = given
     return policy
 
 
@@ -208,30 +208,30 @@ class FunctionController(Controller):
         self.function = function
 
     def act(self, observations: Array, rng: np.random.Generator) -> Act:
-        found = self.function(observations, rng)
-        return found if isinstance(found, Act) else Act(np.asarray(found))
+        answer = self.function(observations, rng)
+        return answer if isinstance(answer, Act) else Act(np.asarray(answer))
 
 
-def _made(found: Any, target: str, scenario: Scenario) -> Any:
+def _made(given: Any, target: str, scenario: Scenario) -> Any:
     """What a class or function makes: called with the scenario if it takes an argument, else without.
 
     A function of two arguments is a controller itself.
     """
-    if not callable(found):
-        return found
+    if not callable(given):
+        return given
     try:
-        parameters = inspect.signature(found).parameters.values()
+        parameters = inspect.signature(given).parameters.values()
     except ValueError:  # some compiled classes tell nothing
         parameters = ()  # type: ignore[assignment]
     required = [
         p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
     ]
-    if len(required) == 2 and inspect.isfunction(found):
-        return FunctionController(found)
+    if len(required) == 2 and inspect.isfunction(given):
+        return FunctionController(given)
     if len(required) > 1:
         names = ", ".join(p.name for p in required)
         raise ValueError(f"controller '{target}' needs {names}: must take the scenario or nothing")
-    return found(scenario) if required else found()
+    return given(scenario) if required else given()
 
 
 def _team(scenario: Scenario, name: str, given: Mapping[str, Controller]) -> Team:

@@ -162,7 +162,7 @@ def row_entries(scenario: Scenario, role: str) -> tuple[RowEntry, ...]:
     """
     if isinstance(scenario, Described):
         return _of_role(scenario.row_entries, role)
-    spaces = {name: found.observation_space for name, found in scenario.roles.items()}
+    spaces = {name: declared.observation_space for name, declared in scenario.roles.items()}
     return _numbered(_of_role({**spaces, CENTRAL: scenario.global_state_space}, role), "entry")
 
 
@@ -170,14 +170,14 @@ def action_entries(scenario: Scenario, role: str) -> tuple[RowEntry, ...]:
     """Entries of a role's raw action, or of the joint one (`CENTRAL`); as `row_entries`."""
     if isinstance(scenario, Described):
         return _of_role(scenario.action_entries, role)
-    spaces = {name: found.action_space for name, found in scenario.roles.items()}
+    spaces = {name: declared.action_space for name, declared in scenario.roles.items()}
     return _numbered(_of_role({**spaces, CENTRAL: scenario.central_space}, role), "action")
 
 
-def _of_role(found: Mapping[str, T], role: str) -> T:
-    if role not in found:
-        raise ValueError(unknown_name("role", role, found))
-    return found[role]
+def _of_role(by_role: Mapping[str, T], role: str) -> T:
+    if role not in by_role:
+        raise ValueError(unknown_name("role", role, by_role))
+    return by_role[role]
 
 
 def _numbered(space: gymnasium.Space[Any], name: str) -> tuple[RowEntry, ...]:
@@ -209,8 +209,8 @@ def portrait_of(scenario: Scenario, state: Any, exogenous: Any) -> dict[str, Por
     """`Portrayed.portrait`; by default the first entry of every agent's row."""
     if isinstance(scenario, Portrayed):
         return scenario.portrait(state, exogenous)
-    found = {}
+    portraits = {}
     for role, rows in scenario.observe(state, exogenous).items():
         high = float(scenario.roles[role].observation_space.high.reshape(-1)[0])
-        found[role] = Portrait(rows[..., 0], "first observation entry", high)
-    return found
+        portraits[role] = Portrait(rows[..., 0], "first observation entry", high)
+    return portraits

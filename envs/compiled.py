@@ -96,11 +96,11 @@ class ContentLocator(caching._CacheLocator):  # type: ignore[misc]  # Numba has 
         if py_func.__module__.split(".")[0] != PACKAGE:
             return None
         try:
-            found = cls(py_func)
-            found.ensure_cache_path()
+            locator = cls(py_func)
+            locator.ensure_cache_path()
         except OSError:
             return None
-        return found
+        return locator
 
 
 if ContentLocator not in caching.CacheImpl._locator_classes:

@@ -7,7 +7,7 @@ import difflib
 import json
 import re
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal, InvalidOperation
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, dataclass_transform, get_args, get_origin
@@ -83,7 +83,7 @@ def config_class(cls: type[C]) -> type[C]:
     def __init__(self: Any, **values: Any) -> None:
         unknown = [name for name in values if name not in decorated.__pydantic_fields__]
         if unknown:
-            raise ValueError(unknown_name("field", unknown[0], decorated.__pydantic_fields__))
+            raise ValueError(unknown_name("field", unknown[0], decorated.__pydantic_fields__, _listed_by(decorated)))
         try:
             validated_init(self, **{name: _parsed(value, decorated, name) for name, value in values.items()})
         except ValidationError as error:
@@ -176,13 +176,34 @@ def cut(text: str, limit: int = QUOTED) -> str:
     return f"{line[: limit - 3]}..."
 
 
-def unknown_name(kind: str, name: str, known: Any) -> str:
-    """The message for a name that does not exist: what is near, and all that is known."""
+LISTED = 12
+"""Known names that a message lists at most."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[Any], listed_by: str = "") -> str:
+    """The message for a name that does not exist: what is near, and what is known, the nearest of it where it is much.
+
+    Args:
+        kind: what is named, such as "field".
+        name: the name that does not exist.
+        known: the names that do.
+        listed_by: the command that lists all of them, if there is one.
+    """
     names = [cut(str(k), 80) for k in known]
     short = cut(str(name), 80)
     near = difflib.get_close_matches(short, names, n=1)
     hint = f"; did you mean '{near[0]}'?" if near else "."
-    return f"unknown {kind} '{short}'{hint} Known: {cut(', '.join(names), 20 * QUOTED)}"
+    shown = names
+    if len(names) > LISTED:
+        nearest = difflib.get_close_matches(short, names, n=LISTED, cutoff=0.0)
+        shown = [*nearest, f"... and {len(names) - len(nearest)} more{f' ({listed_by})' if listed_by else ''}"]
+    return f"unknown {kind} '{short}'{hint} Known: {', '.join(shown)}"
+
+
+def _listed_by(config_type: type) -> str:
+    """The command that lists the fields of a shipped scenario's config."""
+    scenario = re.search(r"\.scenarios\.(\w+)", config_type.__module__)
+    return f"edgemarl scenarios {scenario[1]}" if scenario else ""
 
 
 def names_of_part(config_type: Any, *parts: FieldPart) -> tuple[str, ...]:
@@ -279,12 +300,12 @@ def bounds_of(annotation: Any) -> dict[str, float]:
     """Bounds `ge`, `le`, `gt`, `lt` of an `Annotated` number, or of the entries of a vector."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        found = {key: getattr(m, key) for part in arguments[1:] for m in _metadata(part) for key in _BOUNDS
+        bounds = {key: getattr(m, key) for part in arguments[1:] for m in _metadata(part) for key in _BOUNDS
                  if getattr(m, key, None) is not None}  # fmt: skip
-        return found or bounds_of(arguments[0])
+        return bounds or bounds_of(arguments[0])
     for part in arguments:
-        if part is not Ellipsis and (found := bounds_of(part)):
-            return found
+        if part is not Ellipsis and (bounds := bounds_of(part)):
+            return bounds
     return {}
 
 

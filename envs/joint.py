@@ -55,8 +55,8 @@ class JointAction:
             raise ValueError(f"action_masks() is for choices; the joint action of {self.scenario.name} is {self.space}")
         for mask in masks_of(self.scenario, state, exogenous).values():
             if mask.shape[1] == len(sizes) and mask.shape[2] >= sizes.max():
-                found: Array = mask[:, np.arange(mask.shape[2]) < sizes[:, None]]
-                return found
+                choices: Array = mask[:, np.arange(mask.shape[2]) < sizes[:, None]]
+                return choices
         return np.ones((cells, int(sizes.sum())), bool)
 
 

@@ -96,10 +96,10 @@ def measured(scenario: type[Scenario]) -> Measured:
     """
     given = getattr(scenario, "measured", "")
     if given:
-        found = load_target(given, "measured")
-        if not isinstance(found, Measured):
-            raise ValueError(f"measured '{given}' is a {type(found).__name__}, must be a Measured")
-        return found
+        declared = load_target(given, "measured")
+        if not isinstance(declared, Measured):
+            raise ValueError(f"measured '{given}' is a {type(declared).__name__}, must be a Measured")
+        return declared
     for cls in scenario.__mro__:
         package = cls.__module__.rpartition(".")[0]
         if package.startswith(SHIPPED) and importlib.util.find_spec(f"{package}.measured"):

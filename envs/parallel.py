@@ -108,7 +108,7 @@ class ScenarioParallelEnv(ParallelEnv[str, Array, Any]):  # type: ignore[misc] #
     def role_of(self, agent: str) -> str:
         """The role of an agent, by which the scenario, ledgers and controllers know it."""
         if agent not in self._role_of:
-            raise ValueError(unknown_name("agent", agent, self.possible_agents[:8]))
+            raise ValueError(unknown_name("agent", agent, self.possible_agents))
         return self._role_of[agent][0]
 
     def reset(
@@ -198,7 +198,7 @@ class ScenarioParallelEnv(ParallelEnv[str, Array, Any]):  # type: ignore[misc] #
     def _raw(self, actions: Mapping[str, Any]) -> dict[str, Array]:
         for name in actions:
             if name not in self._role_of:
-                raise ValueError(unknown_name("agent", name, self.possible_agents[:8]))
+                raise ValueError(unknown_name("agent", name, self.possible_agents))
         missing = [agent for agent in self.agents if agent not in actions]
         if missing:
             raise ValueError(f"action of agent '{missing[0]}' is missing ({len(missing)} of {len(self.agents)})")

@@ -49,10 +49,10 @@ def read_mapping(path: Path | str, what: str) -> dict[str, Any]:
     Raises:
         ValueError: as `read_yaml`, or it holds something else.
     """
-    found = read_yaml(path, what)
-    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+    content = read_yaml(path, what)
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise ValueError(f"{what} must map names to values, one `name: value` per line")
-    return found
+    return content
 
 
 def parse_yaml(text: str, what: str) -> Any:

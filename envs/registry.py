@@ -25,7 +25,7 @@ _registered: dict[str, str] = {}
 
 @cache
 def _shipped() -> tuple[str, ...]:
-    return tuple(found.name for found in pkgutil.iter_modules(scenarios.__path__) if found.ispkg)
+    return tuple(module.name for module in pkgutil.iter_modules(scenarios.__path__) if module.ispkg)
 
 
 @cache
@@ -78,8 +78,8 @@ def scenario_texts(name: str) -> tuple[str, str]:
         texts = _literals(Path(scenarios.__path__[0]) / name / "scenario.py", name)
         if {"title", "paper"} <= set(texts):
             return texts["title"], texts["paper"]
-    found = scenario_class(name)
-    return found.title, found.paper
+    loaded = scenario_class(name)
+    return loaded.title, loaded.paper
 
 
 def _literals(file: Path, name: str) -> dict[str, str]:
@@ -99,12 +99,12 @@ def _literals(file: Path, name: str) -> dict[str, str]:
     return {}
 
 
-def _checked(found: Any, name: str) -> type[Scenario]:
+def _checked(candidate: Any, name: str) -> type[Scenario]:
     from edgemarl.envs.scenario import Scenario
 
-    if not (isinstance(found, type) and issubclass(found, Scenario)):
+    if not (isinstance(candidate, type) and issubclass(candidate, Scenario)):
         raise ValueError(f"scenario '{name}' is no subclass of edgemarl.envs.Scenario")
-    return found
+    return candidate
 
 
 def _of_package(name: str) -> type[Scenario]:

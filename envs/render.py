@@ -139,11 +139,11 @@ class Canvas:
 
 def _places(portraits: dict[str, Portrait]) -> dict[str, tuple[Array, Array]]:
     """Role -> (n, 2) places of its agents and (n, 2) what their links lead to; gateways stand on an inner ring."""
-    found = {}
+    places = {}
     gateways = None
     if "gateway" in portraits:
         gateways = _ring(portraits["gateway"].level.shape[1], np.full(portraits["gateway"].level.shape[1], 0.5))
-        found["gateway"] = (gateways, np.zeros_like(gateways))
+        places["gateway"] = (gateways, np.zeros_like(gateways))
     if "device" in portraits:
         portrait = portraits["device"]
         n = portrait.level.shape[1]
@@ -152,8 +152,8 @@ def _places(portraits: dict[str, Portrait]) -> dict[str, tuple[Array, Array]]:
         points = _ring(n, inner + (1.08 - inner) * distance)
         # devices belong to gateways in index order, equally many to each
         towards = np.zeros_like(points) if gateways is None else gateways[np.arange(n) * len(gateways) // n]
-        found["device"] = (points, towards)
-    return found
+        places["device"] = (points, towards)
+    return places
 
 
 def _ring(n: int, radius: Array) -> Array:

@@ -49,14 +49,14 @@ def entries_of(part: gymnasium.Space[Any]) -> int:
 
 def split_action(space: gymnasium.Space[Any], flat: Array) -> dict[str, Array]:
     """Name -> (..., *shape) of every part, from one flat row (..., entries); choices become integers."""
-    found: dict[str, Array] = {}
+    parts: dict[str, Array] = {}
     start = 0
     for name, part in parts_of(space).items():
         entries = entries_of(part)
         values = flat[..., start : start + entries].reshape(*flat.shape[:-1], *(part.shape or ()))
-        found[name] = values if isinstance(part, gymnasium.spaces.Box) else np.rint(values).astype(np.int64)
+        parts[name] = values if isinstance(part, gymnasium.spaces.Box) else np.rint(values).astype(np.int64)
         start += entries
-    return found
+    return parts
 
 
 def batched(action: Mapping[str, Any] | tuple[Any, ...]) -> dict[str, Array]:

@@ -34,14 +34,14 @@ def load_target(text: str, what: str) -> Any:
     Raises:
         ValueError: another form, a module or file that is not there or does not load, a name that it does not have.
     """
-    found = _TARGET.fullmatch(text)
-    if found is None:
+    target = _TARGET.fullmatch(text)
+    if target is None:
         raise ValueError(f"{what} '{text}' is not legal: must be module:Name or path/to/file.py:Name")
-    file, name = found["file"], found["name"]
-    module = _file_module(Path(file), text, what) if file else _module(found["module"], text, what)
+    file, name = target["file"], target["name"]
+    module = _file_module(Path(file), text, what) if file else _module(target["module"], text, what)
     if not hasattr(module, name):
         public = ", ".join(n for n in vars(module) if not n.startswith("_"))[:300]
-        raise ValueError(f"{what} '{text}': {file or found['module']} has no '{name}'; it has {public or 'no names'}")
+        raise ValueError(f"{what} '{text}': {file or target['module']} has no '{name}'; it has {public or 'no names'}")
     return getattr(module, name)
 
 

@@ -212,10 +212,10 @@ class ScenarioTests:
         trace = scenario.sample_trace(np.random.default_rng(3), 3, SLOTS)
         outlook = scenario.outlook(trace)
         assert set(outlook) == set(scenario.foreseen_roles)
-        for role, found in outlook.items():
-            assert found.shape[:3] == (SLOTS + 1, 3, scenario.roles[role].count)
-            assert found.dtype == np.float32 and np.isfinite(found).all()
-            np.testing.assert_array_equal(scenario.outlook(trace.select([1]))[role][:, 0], found[:, 1])
+        for role, rows in outlook.items():
+            assert rows.shape[:3] == (SLOTS + 1, 3, scenario.roles[role].count)
+            assert rows.dtype == np.float32 and np.isfinite(rows).all()
+            np.testing.assert_array_equal(scenario.outlook(trace.select([1]))[role][:, 0], rows[:, 1])
 
     def test_constant_masks_are_the_masks_of_every_slot(self) -> None:
         scenario = self.make()
@@ -223,9 +223,9 @@ class ScenarioTests:
             return
         trace = scenario.sample_trace(np.random.default_rng(0), 2, SLOTS)
         for state, exogenous, *_ in play(scenario, trace, 1, SLOTS):
-            found = scenario.action_masks(state, exogenous)
+            masks = scenario.action_masks(state, exogenous)
             for role, mask in scenario.constant_masks.items():
-                np.testing.assert_array_equal(found[role], np.broadcast_to(mask, found[role].shape), err_msg=role)
+                np.testing.assert_array_equal(masks[role], np.broadcast_to(mask, masks[role].shape), err_msg=role)
 
     def test_every_number_of_rows_and_actions_has_a_name(self) -> None:
         scenario = self.make()
@@ -368,8 +368,8 @@ class ScenarioTests:
         env = ScenarioParallelEnv(scenario)
         assert [agent for group in env.group_map.values() for agent in group] == env.possible_agents
         assert "device" not in env.group_map  # means something else in TorchRL
-        for (role, found), group in zip(scenario.roles.items(), env.group_map.values(), strict=True):
-            assert [env.role_of(agent) for agent in group] == [role] * found.count
+        for (role, declared), group in zip(scenario.roles.items(), env.group_map.values(), strict=True):
+            assert [env.role_of(agent) for agent in group] == [role] * declared.count
         assert env.reset(seed=0)[0].keys() == set(env.possible_agents)
         assert env.state_space.contains(env.state())
 
@@ -398,11 +398,11 @@ class ScenarioTests:
             np.testing.assert_array_equal(observations, single)
             for t in range(3):
                 actions = np.stack([draw(many.single_action_space, rng, ()) for _ in ones])
-                found: Any = many.step(actions)
+                stepped: Any = many.step(actions)
                 expected: Any = [env.step(action) for env, action in zip(ones, actions, strict=True)]
                 for part in range(4):
-                    np.testing.assert_allclose(found[part], [one[part] for one in expected], rtol=1e-6)
-                assert found[3].tolist() == [t == 2] * 2
+                    np.testing.assert_allclose(stepped[part], [one[part] for one in expected], rtol=1e-6)
+                assert stepped[3].tolist() == [t == 2] * 2
             observations, rewards, *_ = many.step(actions)  # starts the next episode
             assert not rewards.any()
 

@@ -11,10 +11,10 @@ def whole_number(value: Any) -> int:
     """A whole number, which may be written as 1e6."""
     from edgemarl.envs.config import quoted, whole
 
-    found = whole(value)
-    if not isinstance(found, int):
+    number = whole(value)
+    if not isinstance(number, int):
         raise typer.BadParameter(f"{quoted(value)} is not a whole number of at most 18 digits")
-    return found
+    return number
 
 
 def whole_number_from_0(value: Any) -> int:

@@ -83,10 +83,10 @@ class FolderLock:
 
     def _read(self) -> dict[str, Any]:
         try:
-            found = json.loads(self._holder.read_text(encoding="utf-8"))
+            content = json.loads(self._holder.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}  # it has just come or gone
-        return found if isinstance(found, dict) else {}
+        return content if isinstance(content, dict) else {}
 
     def check(self) -> None:
         """Raise `InUseError` if another took the lock over, as after this process was stopped for a while."""

@@ -54,8 +54,8 @@ def scratch_until_exit() -> Path:
 
 def root() -> Path:
     """Where they lie: the system's temporary folder, or one whose path is short enough for sockets."""
-    found = tempfile.gettempdir()
-    return Path("/tmp") if len(found) > LONGEST and os.access("/tmp", os.W_OK) else Path(found)
+    temporary = tempfile.gettempdir()
+    return Path("/tmp") if len(temporary) > LONGEST and os.access("/tmp", os.W_OK) else Path(temporary)
 
 
 def remove_left() -> list[Path]:

@@ -60,9 +60,9 @@ def shared_key() -> str:
 def code_named(values: Any) -> list[str]:
     """The classes that a run's settings name by module or file, whose code is run where they are made."""
     if isinstance(values, Mapping):
-        return [found for name, value in values.items() if name not in _PATHS for found in code_named(value)]
+        return [target for name, value in values.items() if name not in _PATHS for target in code_named(value)]
     if isinstance(values, list | tuple):
-        return [found for value in values for found in code_named(value)]
+        return [target for value in values for target in code_named(value)]
     return [part for part in re.split("[+=,]", values) if is_target(part)] if isinstance(values, str) else []
 
 
@@ -93,14 +93,14 @@ def _key() -> bytes:
         about = file.stat()
         if about.st_uid != os.getuid() or about.st_mode & 0o077:
             raise ValueError(f"{file} can be read by others: its mode is {about.st_mode & 0o777:04o}, must be 0600")
-        found = file.read_bytes()
+        key = file.read_bytes()
     except (OSError, RuntimeError) as error:  # no home folder
         raise ValueError(f"the key that signs runs cannot be kept: {error}; set {KEY} instead") from None
-    if len(found) < LEAST_BYTES:
-        raise ValueError(f"{file} is damaged: it has {len(found)} B, must have at least {LEAST_BYTES} B; remove it")
-    if not found.isascii():
+    if len(key) < LEAST_BYTES:
+        raise ValueError(f"{file} is damaged: it has {len(key)} B, must have at least {LEAST_BYTES} B; remove it")
+    if not key.isascii():
         raise ValueError(f"{file} is damaged: it holds no text; remove it")
-    return found
+    return key
 
 
 def _make_key(file: Path) -> None:

@@ -54,30 +54,30 @@ def policy_file(path: Path | str, scenario: Scenario, role: str | None = None) -
     return _only(torchrl.controllers_of(torchrl.load_actor(file), scenario, what), role, what)
 
 
-def policy_object(found: Any, scenario: Scenario, what: str, role: str | None = None) -> Found | None:
+def policy_object(model: Any, scenario: Scenario, what: str, role: str | None = None) -> Found | None:
     """Who a model of Stable-Baselines3 or an actor of TorchRL plays; None for anything else."""
     from edgemarl.agents.clients import sb3
 
-    if sb3.is_model(found):
-        return _by_role(sb3.controller_of(found, scenario, what, role))
-    if hasattr(found, "in_keys"):
+    if sb3.is_model(model):
+        return _by_role(sb3.controller_of(model, scenario, what, role))
+    if hasattr(model, "in_keys"):
         from edgemarl.agents.clients import torchrl
 
-        if torchrl.is_actor(found):
-            return _only(torchrl.controllers_of(found, scenario, what), role, what)
+        if torchrl.is_actor(model):
+            return _only(torchrl.controllers_of(model, scenario, what), role, what)
     return None
 
 
-def _by_role(found: Controller | CentralController) -> Found:
-    return found if isinstance(found, CentralController) else {str(found.role): found}
+def _by_role(player: Controller | CentralController) -> Found:
+    return player if isinstance(player, CentralController) else {str(player.role): player}
 
 
-def _only(found: dict[str, Controller], role: str | None, what: str) -> dict[str, Controller]:
+def _only(controllers: dict[str, Controller], role: str | None, what: str) -> dict[str, Controller]:
     if role is None:
-        return found
-    if role not in found:
-        raise ValueError(f"{what} plays {', '.join(found)}, not role '{role}'")
-    return {role: found[role]}
+        return controllers
+    if role not in controllers:
+        raise ValueError(f"{what} plays {', '.join(controllers)}, not role '{role}'")
+    return {role: controllers[role]}
 
 
 def _is_own(file: Path) -> bool:
@@ -109,6 +109,6 @@ def _own(file: Path, scenario: Scenario) -> Controller | CentralController:
     fitted.check(scenario)
     if policy.role == CENTRAL:
         return NetworkCentralController(str(file), fitted)
-    found = NetworkController(fitted)
-    found.role = policy.role
-    return found
+    controller = NetworkController(fitted)
+    controller.role = policy.role
+    return controller

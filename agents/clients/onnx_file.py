@@ -46,15 +46,15 @@ def controller_of(
     """
     size = session.get_inputs()[0].shape[-1]
     stem = Path(what).stem
-    found = role or (stem if stem in scenario.roles else None)
-    if found is None and stem != "central":
-        found = fitting(scenario, (size,) if isinstance(size, int) else None, None, what)
-    if found is None:
+    player = role or (stem if stem in scenario.roles else None)
+    if player is None and stem != "central":
+        player = fitting(scenario, (size,) if isinstance(size, int) else None, None, what)
+    if player is None:
         return PredictCentral(_predict(session), what, "own")
-    entries = scenario.roles[found].observation_space.shape
+    entries = scenario.roles[player].observation_space.shape
     if isinstance(size, int) and entries is not None and size < entries[0]:
-        raise ValueError(f"{what} takes {size} observation entries, role '{found}' has {entries[0]}")
-    return PredictController(_predict(session), what, found, "own")
+        raise ValueError(f"{what} takes {size} observation entries, role '{player}' has {entries[0]}")
+    return PredictController(_predict(session), what, player, "own")
 
 
 def _predict(session: Any) -> Predict:

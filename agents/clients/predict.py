@@ -48,8 +48,8 @@ class PredictController(Announcing):
 
     def _acted(self, observations: Array, mask: Array | None) -> Act:
         rows = np.ascontiguousarray(observations, np.float32)
-        found = called(self.predict, self.what, rows, mask)
-        actions = as_actions(found, self._space, rows.shape[:2], self.what)
+        answer = called(self.predict, self.what, rows, mask)
+        actions = as_actions(answer, self._space, rows.shape[:2], self.what)
         return self._told(from_unit(self._space, actions) if self.units == "unit" else actions)
 
 
@@ -74,8 +74,8 @@ class PredictCentral(CentralController):
         choices = not isinstance(self._joint.space, gymnasium.spaces.Box)
         known = choices and bool(masks_of(self.scenario, state, exogenous))
         mask = self._joint.masks(state, exogenous, len(states)) if known else None
-        found = called(self.predict, self.name, states, mask)
-        actions = as_actions(found, self._joint.space, states.shape[:1], self.name)
+        answer = called(self.predict, self.name, states, mask)
+        actions = as_actions(answer, self._joint.space, states.shape[:1], self.name)
         return self._joint.decode(state, actions, exogenous)
 
 
@@ -90,13 +90,13 @@ def called(predict: Predict, what: str, rows: Array, mask: Array | None) -> Any:
         ) from error
 
 
-def as_actions(found: Any, space: gymnasium.Space[Any], lead: tuple[int, ...], what: str) -> Array:
+def as_actions(answer: Any, space: gymnasium.Space[Any], lead: tuple[int, ...], what: str) -> Array:
     """Actions (*lead, *space.shape) from what a policy gave: also flat, or as one number per choice.
 
     Raises:
         ValueError: another number of entries.
     """
-    values = np.asarray(found)
+    values = np.asarray(answer)
     shape = (*lead, *(space.shape or ()))
     agents = int(np.prod(lead))
     if values.size == int(np.prod(shape)):
@@ -148,9 +148,9 @@ def units_of(action_space: gymnasium.Space[Any] | None, own: gymnasium.Space[Any
     return "own"
 
 
-def role_controller(predict: Predict, what: str, role: str, found: Role, space: Any) -> PredictController:
+def role_controller(predict: Predict, what: str, role: str, played: Role, space: Any) -> PredictController:
     """The controller of a role from a function and the action space that it was trained with."""
-    return PredictController(predict, what, role, units_of(space, found.action_space))
+    return PredictController(predict, what, role, units_of(space, played.action_space))
 
 
 def _fits(given: tuple[int, ...] | None, own: tuple[int, ...] | None) -> bool:

@@ -14,10 +14,10 @@ from edgemarl.envs.arrays import Array
 from edgemarl.envs.scenario import Scenario
 
 
-def is_model(found: Any) -> bool:
+def is_model(value: Any) -> bool:
     """Whether an object is a model or policy of Stable-Baselines3; the library is not imported."""
-    return callable(getattr(found, "predict", None)) and any(
-        cls.__module__.startswith("stable_baselines3.") for cls in type(found).__mro__
+    return callable(getattr(value, "predict", None)) and any(
+        cls.__module__.startswith("stable_baselines3.") for cls in type(value).__mro__
     )
 
 
@@ -60,11 +60,11 @@ def controller_of(model: Any, scenario: Scenario, what: str, role: str | None = 
     space, seen = policy.action_space, policy.observation_space
     if seen.shape is None:
         raise ValueError(f"{what} takes observations {seen}: must be a Box")
-    found = role or fitting(scenario, seen.shape, space, what)
+    player = role or fitting(scenario, seen.shape, space, what)
     predict = _predict(policy)
-    if found is None:
+    if player is None:
         return PredictCentral(predict, what, units_of(space, scenario.central_space))
-    return role_controller(predict, what, found, scenario.roles[found], space)
+    return role_controller(predict, what, player, scenario.roles[player], space)
 
 
 def _predict(policy: Any) -> Predict:

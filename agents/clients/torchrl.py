@@ -23,9 +23,9 @@ from edgemarl.envs.scenario import Scenario
 ACTION, MASK = "action", "action_mask"
 
 
-def is_actor(found: Any) -> bool:
+def is_actor(value: Any) -> bool:
     """Whether an object is a `TensorDictModule`; the library is not imported."""
-    return callable(found) and hasattr(found, "in_keys") and hasattr(found, "out_keys")
+    return callable(value) and hasattr(value, "in_keys") and hasattr(value, "out_keys")
 
 
 def load_actor(path: Path) -> Any:
@@ -39,19 +39,19 @@ def load_actor(path: Path) -> Any:
     except ImportError as error:
         raise ValueError(f"{path} needs TorchRL (pip install 'edgemarl[clients]'): {error}") from error
     try:
-        found = torch.load(path, map_location="cpu", weights_only=False)
+        content = torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:  # a pickle may raise anything
         raise ValueError(
             f"{path} does not load: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
         ) from error
-    if isinstance(found, dict) and (path.resolve().parent.parent / "config.pkl").is_file():
+    if isinstance(content, dict) and (path.resolve().parent.parent / "config.pkl").is_file():
         return _of_experiment(path)
-    if not is_actor(found):
+    if not is_actor(content):
         raise ValueError(
-            f"{path} holds a {type(found).__name__}: must hold an actor (torch.save(policy, path) of a "
+            f"{path} holds a {type(content).__name__}: must hold an actor (torch.save(policy, path) of a "
             "TensorDictModule) or be a checkpoint in the folder of a BenchMARL experiment"
         )
-    return found
+    return content
 
 
 def _of_experiment(path: Path) -> Any:
@@ -78,16 +78,16 @@ def controllers_of(actor: Any, scenario: Scenario, what: str, actions: ActionUni
     """
     words = {WORDS.get(role, role): role for role in scenario.roles}
     known = {**{role: role for role in scenario.roles}, **words}
-    found: dict[str, Controller] = {}
+    controllers: dict[str, Controller] = {}
     for key in _action_keys(actor):
         group = key[0] if len(key) > 1 else next(iter(known))
         if group not in known:
             raise ValueError(unknown_name(f"group of agents in {what}", group, known))
         role = known[group]
-        found[role] = PredictController(_predict(actor, key), what, role, actions)
-    if not found:
+        controllers[role] = PredictController(_predict(actor, key), what, role, actions)
+    if not controllers:
         raise ValueError(f"{what} writes {list(actor.out_keys)}: no action among them")
-    return found
+    return controllers
 
 
 def _action_keys(actor: Any) -> Iterator[tuple[str, ...]]:
@@ -115,7 +115,7 @@ def _predict(actor: Any, key: tuple[str, ...]) -> Predict:
             elif name[: len(group)] == group:
                 given[name] = torch.from_numpy(rows)
         with set_exploration_type(ExplorationType.DETERMINISTIC):
-            found: Array = actor(given)[key].numpy()
-        return found
+            chosen: Array = actor(given)[key].numpy()
+        return chosen
 
     return predict

@@ -118,7 +118,7 @@ def _tangents(sent_bits: Array, snr: Array, band_hz: float, count: int, least: f
 def _next_memory(value: Array, step: float, width: float, lowered: bool) -> Array:
     """(W, E) value after a cut for every memory queue, from values (W, E); lowered by what secants lie above it."""
     points = value.shape[0]
-    found = np.empty(value.shape)
+    memory_values = np.empty(value.shape)
     gap = np.zeros((points, value.shape[1]))  # of the cell above each point
     for j in range(points):
         position = (j * width + step) / width
@@ -127,15 +127,15 @@ def _next_memory(value: Array, step: float, width: float, lowered: bool) -> Arra
         for i in range(value.shape[1]):
             low = value[min(max(below, 0), points - 1), i]
             high = value[min(max(below + 1, 0), points - 1), i]
-            found[j, i] = low + part * (high - low)
+            memory_values[j, i] = low + part * (high - low)
             if lowered:  # the image of the cell above j has a kink at the grid's next point
                 after = value[min(max(below + 2, 0), points - 1), i]
                 gap[j, i] = max(after - 2.0 * high + low, 0.0) * part * (1.0 - part)
     if lowered:
         for j in range(points):
             for i in range(value.shape[1]):
-                found[j, i] -= max(gap[j, i], gap[j - 1, i] if j > 0 else 0.0)
-    return found
+                memory_values[j, i] -= max(gap[j, i], gap[j - 1, i] if j > 0 else 0.0)
+    return memory_values
 
 
 @compiled(cache=True)
@@ -387,7 +387,7 @@ def _curvature(
 def _climb(devices: list[DeviceTrace], cell: CellTrace) -> tuple[Array, Array]:
     """Prices (T,) of band and edge CPU along supergradients of the bound that coarse copies give; the best ones met."""
     band, edge = np.log(cell.band_price), np.log(cell.edge_price)
-    best, found = -np.inf, (cell.band_price, cell.edge_price)
+    best, best_prices = -np.inf, (cell.band_price, cell.edge_price)
     for i in range(STEPS):
         prices = np.exp(band) * cell.counted, np.exp(edge) * cell.counted
         value, used = -prices[0].sum() - prices[1].sum(), np.zeros((2, len(band)))
@@ -396,10 +396,10 @@ def _climb(devices: list[DeviceTrace], cell: CellTrace) -> tuple[Array, Array]:
             value += values[0, 0, 0]
             used += _forward(d, values, *prices)
         if value > best:
-            best, found = value, prices
+            best, best_prices = value, prices
         step = STEP / (1.0 + i / 8.0) * np.clip(used - 1.0, -1.0, 1.5)
         band, edge = band + step[0], edge + step[1]
-    return found
+    return best_prices
 
 
 def cell_bound(network: ModelPartitioning, cell: CellTrace) -> float:

@@ -293,9 +293,9 @@ def make_plan(network: ModelPartitioning) -> ForesightPlan:
 def _with_others(plan: ForesightPlan, share: float) -> ForesightPlan:
     """A plan in which devices expect a share of what the others bring on average."""
     kinds = [replace(kind) for kind in plan.kinds]
-    found = ForesightPlan(kinds, share * plan.others_band, share * plan.others_edge)
-    _solve(found)
-    return found
+    weakened = ForesightPlan(kinds, share * plan.others_band, share * plan.others_edge)
+    _solve(weakened)
+    return weakened
 
 
 def _alike(network: ModelPartitioning) -> list[Array]:

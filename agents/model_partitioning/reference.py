@@ -181,8 +181,8 @@ def price_search(problem: CutProblem, steps: int, keep: bool = False) -> PriceSe
 
 def dual_bound(problem: CutProblem) -> tuple[Array, Array]:
     """Best lower bound (B,) on the slot's objective that prices give, and the cuts (B, N) that they induce."""
-    found = price_search(problem, 60)
-    return found.bound, found.cut
+    search = price_search(problem, 60)
+    return search.bound, search.cut
 
 
 def undominated(problem: CutProblem) -> Array:

@@ -49,8 +49,8 @@ class BanditDevices(RuleDevices):
 
     def values(self, features: Array) -> Array:
         """(B N, options)."""
-        found: Array = np.einsum("aof,af->ao", self.parameters, features)
-        return found
+        estimates: Array = np.einsum("aof,af->ao", self.parameters, features)
+        return estimates
 
     def act(self, observations: Array, rng: np.random.Generator) -> Act:
         self._features = self.features(observations)

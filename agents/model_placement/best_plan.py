@@ -63,12 +63,12 @@ class BestPlan(CentralController):
     def decide(
         self, state: ModelPlacementState, exogenous: ModelPlacementExogenous, rng: np.random.Generator
     ) -> ModelPlacementDecisions:
-        found: ModelPlacementDecisions | None = None
+        joined: ModelPlacementDecisions | None = None
         for name, member in self.members.items():
             decisions = member.decide(state, exogenous, rng)
-            found = decisions if found is None else _merged(self.chosen[name], decisions, found)
-        assert found is not None
-        return found
+            joined = decisions if joined is None else _merged(self.chosen[name], decisions, joined)
+        assert joined is not None
+        return joined
 
     def feedback(self, costs: Mapping[str, Array]) -> None:
         for member in self.members.values():
@@ -128,14 +128,14 @@ def _accuracies(scenario: ModelPlacement, trial: ModelPlacementTrace, policy: Po
     """(T, B) mean accuracy in every slot after the first quarter of a trial."""
     rng, state = np.random.default_rng(TRIAL_SEED), scenario.initial_state(trial)
     policy.reset(scenario, trial)
-    found = []
+    accuracies = []
     for t in range(trial.slots):
         exogenous = scenario.exogenous(trial, t)
         step = scenario.step(state, policy.decide(state, exogenous, rng), exogenous)
         policy.feedback(step.costs)
         state = step.state
-        found.append(step.metrics["mean_accuracy"])
-    return np.stack(found[trial.slots // 4 :])
+        accuracies.append(step.metrics["mean_accuracy"])
+    return np.stack(accuracies[trial.slots // 4 :])
 
 
 def _merged(chosen: Array, new: ModelPlacementDecisions, old: ModelPlacementDecisions) -> ModelPlacementDecisions:

@@ -161,8 +161,8 @@ class TalkingGateways(PlacementController):
         rule, k = self.plan.rule, options.shape[-1]
 
         def pick(values: Array) -> Array:
-            found: Array = np.take_along_axis(np.broadcast_to(values[:, None], (4, *shape)), options[None], axis=0)[0]
-            return found
+            picked: Array = np.take_along_axis(np.broadcast_to(values[:, None], (4, *shape)), options[None], axis=0)[0]
+            return picked
 
         local = options < 2
         deadline, accuracy, cpu_s = pick(p.deadline_s), pick(p.accuracy), pick(p.cpu_s)
@@ -183,8 +183,8 @@ class TalkingGateways(PlacementController):
         chosen = worth.sum(axis=-1).argmax(axis=0)[None, ..., None]
 
         def of_best(values: Array) -> Array:
-            found: Array = np.take_along_axis(values.reshape(many, *shape[1:]), chosen, axis=0)[0]
-            return found
+            picked: Array = np.take_along_axis(values.reshape(many, *shape[1:]), chosen, axis=0)[0]
+            return picked
 
         return of_best(options), of_best(shares.band), of_best(shares.cpu)
 

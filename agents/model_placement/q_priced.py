@@ -84,13 +84,13 @@ class LearningDevices(PriceDevices):
 
     def feedback(self, costs: Array) -> None:
         gained = -np.asarray(costs, np.float64) * self.config.num_devices / self.config.device_ledger_weight
-        found = np.clip(
+        served = np.clip(
             np.divide(gained, self._accuracy, out=np.zeros_like(gained), where=self._accuracy > 0), 0.0, 1.0
         )
         pick = (*np.indices(self._option.shape), self._option)
         self.visits[pick] += 1
         rate = np.maximum(SERVED_RATE_MIN, 1.0 / (SERVED_WEIGHT + self.visits[pick]))
-        self.served[pick] += rate * (found - self.served[pick])
+        self.served[pick] += rate * (served - self.served[pick])
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -301,10 +301,10 @@ def _best_packing(p: Problem, chosen: Array, order: Array, ranking: Array, need:
     best = total.argmax(axis=0) * cells + np.arange(cells)
     wanted = np.take_along_axis(need[:, best], place[:, best, :, None], axis=2)[:, :, 0]
     taken = np.where(served[:, best, None], wanted, 0.0)
-    found, take = np.empty((cells, n), np.int64), np.empty((cells, n, 6))
+    options, take = np.empty((cells, n), np.int64), np.empty((cells, n, 6))
     at = np.arange(cells), order[:, best]
-    found[at], take[at] = option[:, best], taken
-    return Packing(found.reshape(shape), take.reshape(*shape, 6), total.max(axis=0))
+    options[at], take[at] = option[:, best], taken
+    return Packing(options.reshape(shape), take.reshape(*shape, 6), total.max(axis=0))
 
 
 def decisions_of(
@@ -318,8 +318,8 @@ def decisions_of(
 
     def scores(take: Array) -> Array:
         most = take.max(axis=-1, keepdims=True)
-        found: Array = 2.0 * take / np.where(most > 0, most, 1.0) - 1.0
-        return found
+        weights: Array = 2.0 * take / np.where(most > 0, most, 1.0) - 1.0
+        return weights
 
     relay, edge_cpu = (
         scores(plan.take[..., 3 + r].reshape(flat)).reshape(local.shape) for r in (0, 1)

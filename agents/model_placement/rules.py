@@ -359,10 +359,10 @@ class GatewayRule(PlacementController):
         member = ready & (local | c.first_hop_counted_for_relayed)
         burden = self.rule.band_burden * band_s / deadline + np.where(local, cpu_s / deadline, 0.0)
         time_s = np.where(local, deadline, self.rule.first_hop * deadline)
-        found = deadline_shares(*(
+        shares = deadline_shares(*(
             values.reshape(-1, shape[-1]) for values in (band_s, cpu_s, time_s, fetch_s, member, local, burden)
         ))  # fmt: skip
-        return found.band.reshape(shape), found.cpu.reshape(shape)
+        return shares.band.reshape(shape), shares.cpu.reshape(shape)
 
     def _ready(self, rows: Rows, local: Array, heavy: Array) -> tuple[Array, Array]:
         """Tasks that the gateway does not see refused, and the time at which their model is there (0 if relayed).
@@ -444,10 +444,10 @@ class ServerRule(PlacementController):
                 cpu_need * tasks.relayed, cpu_need
             )
         burden = (self.rule.band_burden * tasks.band_s + tasks.cpu_s) / tasks.deadline_s
-        found = deadline_shares(
+        shares = deadline_shares(
             tasks.band_s, tasks.cpu_s, tasks.rest_s, np.zeros(shape), tasks.member, tasks.relayed, burden
         )
-        return self.prior_scores(found.band, band_need), self.prior_scores(found.cpu, cpu_need)
+        return self.prior_scores(shares.band, band_need), self.prior_scores(shares.cpu, cpu_need)
 
 
 class PlacementTeam(Team):

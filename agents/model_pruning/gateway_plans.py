@@ -215,7 +215,7 @@ def _best_split(
     size, states = tasks.sum(), tasks.sum() + 1
     best = (-np.inf, 0, 0, 0, 0)
     for v in models:
-        found = (-np.inf, v, 0, 0, 0)
+        split = (-np.inf, v, 0, 0, 0)
         for t in range(1 if must_send else 0, states):
             batch_s = local_task_s[v] * (size - t)
             q = 0  # levels 0..q-1 are served locally: bounds tighten with the level
@@ -225,10 +225,10 @@ def _best_split(
             earned = local_task_s[v] * p.busy_per_s - batch_s * p.delay_per_s
             for s in range(t + 1):
                 value = above[q, s] + below[q, s, t] + earned * (lower - t + s)
-                if value > found[0]:
-                    found = (value, v, q, t, s)
-        if found[0] > best[0] + TIE:
-            best = found
+                if value > split[0]:
+                    split = (value, v, q, t, s)
+        if split[0] > best[0] + TIE:
+            best = split
     return best
 
 

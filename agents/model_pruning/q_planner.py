@@ -154,9 +154,9 @@ class LearningGateway(PruningRule):
         self._average(self.sent_value, played.channel, earned / np.maximum(done, 1), done > 0)
 
     @staticmethod
-    def _average(values: Array, context: Array, found: Array, seen: Array) -> None:
+    def _average(values: Array, context: Array, samples: Array, seen: Array) -> None:
         b, g = np.nonzero(seen)
-        values[b, g, context[seen]] += 0.5 * (found[seen] - values[b, g, context[seen]])
+        values[b, g, context[seen]] += 0.5 * (samples[seen] - values[b, g, context[seen]])
 
     def feedback(self, costs: Array) -> None:
         self._own = np.stack([np.asarray(costs, float), self._own[0]])
@@ -277,8 +277,8 @@ class LearningServer(PruningRule):
     def feedback(self, costs: Array) -> None:
         cell = np.arange(len(self.arm))
         earned = -np.asarray(costs, float)[:, 0] / np.asarray(FRACTIONS)[self.arm]
-        found = np.clip(earned / np.maximum(self.common, np.finfo(float).tiny), 0.0, 2.0)
-        self.ratio[cell, self.arm] += RATIO_RATE * (found - self.ratio[cell, self.arm])
+        ratio = np.clip(earned / np.maximum(self.common, np.finfo(float).tiny), 0.0, 2.0)
+        self.ratio[cell, self.arm] += RATIO_RATE * (ratio - self.ratio[cell, self.arm])
         self.common += COMMON_RATE * (earned - self.common)
 
     def message_bytes(self) -> float:

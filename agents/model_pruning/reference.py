@@ -62,13 +62,13 @@ class NearOptimal(CentralController):
         )  # (model, sent, share)
         rank = rank_within(network.blocks.class_key(state.criticality_level, c.num_criticality_levels))
         best: ModelPruningDecisions | None = None
-        found = np.full(len(histogram), -np.inf)
+        best_reward = np.full(len(histogram), -np.inf)
         for model, sent, share in candidates:
             bits = offload_bits(network, state.criticality_level, rank, sent)
             decisions = ModelPruningDecisions(bits, model, share)
             reward = network.step(state, decisions, exogenous).metrics["reward"]
-            better = reward > found
-            found = np.where(better, reward, found)
+            better = reward > best_reward
+            best_reward = np.where(better, reward, best_reward)
             best = decisions if best is None else _choose(better, decisions, best)
         assert best is not None
         return best
@@ -101,14 +101,14 @@ class NearOptimal(CentralController):
     ) -> list[tuple[Array, Array, Array]]:
         """Shares proportional to the root of the offloaded tasks, planned anew in every round."""
         share = np.full(histogram.shape[:2], 1.0 / histogram.shape[1])
-        found = []
+        candidates = []
         for _ in range(rounds):
             plans = self.planner.plan(GatewayTasks.of(histogram, uplink, self.network.edge_task_s(share)))
             model, sent = plans.model.reshape(share.shape), plans.sent.reshape(histogram.shape)
-            found.append((model, sent, share))
+            candidates.append((model, sent, share))
             share = square_root_shares(sent.sum(axis=2))
-            found.append((model, sent, share))
-        return found
+            candidates.append((model, sent, share))
+        return candidates
 
 
 class _Table:

@@ -100,12 +100,12 @@ class OptionLearner(SamplingRateController):
         """(B, N, 5): 1, batch in Mbit, upload time of the whole batch in s, Z_m, Q_m in Mbit."""
         rows = DeviceRows.read(self.scenario, observations)
         own = self.scenario.service[None, :, None]
-        found = np.ones((*rows.raw_bits.shape, FEATURES))
-        found[..., 1] = rows.raw_bits / BATCH_UNIT_BITS
-        found[..., 2] = rows.raw_bits / rows.rate_bps
-        found[..., 3] = np.take_along_axis(rows.deficit, own, axis=2)[..., 0]
-        found[..., 4] = np.take_along_axis(rows.server_queue_bits, own, axis=2)[..., 0] / QUEUE_UNIT_BITS
-        return found
+        columns = np.ones((*rows.raw_bits.shape, FEATURES))
+        columns[..., 1] = rows.raw_bits / BATCH_UNIT_BITS
+        columns[..., 2] = rows.raw_bits / rows.rate_bps
+        columns[..., 3] = np.take_along_axis(rows.deficit, own, axis=2)[..., 0]
+        columns[..., 4] = np.take_along_axis(rows.server_queue_bits, own, axis=2)[..., 0] / QUEUE_UNIT_BITS
+        return columns
 
     def act(self, observations: Array, rng: np.random.Generator) -> Act:
         features = self.features(observations)

@@ -204,9 +204,9 @@ def _coordinate_descent(problem: OptionProblem) -> Array:
     c = problem.scenario.config
     cells, n, _ = problem.cost_s.shape
     starts = (max(c.num_rates // 2 - 1, 0), 2 * c.num_rates - 1)
-    found = [_descend(problem, np.full((cells, n), option)) for option in starts]
-    values = [problem.objective_s(options) for options in found]
-    return np.where((values[1] < values[0])[:, None], found[1], found[0])
+    descents = [_descend(problem, np.full((cells, n), option)) for option in starts]
+    values = [problem.objective_s(options) for options in descents]
+    return np.where((values[1] < values[0])[:, None], descents[1], descents[0])
 
 
 def _descend(problem: OptionProblem, options: Array) -> Array:

@@ -166,8 +166,8 @@ class NominalPopulation:
         """`share` for every device's own row, (B, N); computed once for a cell whose rows agree, as broadcasts do."""
         broadcast = np.concatenate([deficit, server_queue_bits], axis=-1)
         if (broadcast == broadcast[:, :1]).all():
-            found = self.share(deficit[:, 0], server_queue_bits[:, 0])[:, None]
-            return np.broadcast_to(found, broadcast.shape[:2])
+            share = self.share(deficit[:, 0], server_queue_bits[:, 0])[:, None]
+            return np.broadcast_to(share, broadcast.shape[:2])
         rows = broadcast.reshape(-1, broadcast.shape[-1])
         return self.share(rows[:, :2], rows[:, 2:]).reshape(broadcast.shape[:2])
 

@@ -102,20 +102,20 @@ def best_price(config: SequentialOffloadingConfig, mean_gain_per_w: Array, disco
     def loss(price: float) -> float:
         total = 0.0
         for i, gain in enumerate(gains):
-            found = device_bound(config, float(gain), price, discount, start[i], COARSE)
-            start[i], total = found.potential, total + found.cost
+            bound = device_bound(config, float(gain), price, discount, start[i], COARSE)
+            start[i], total = bound.potential, total + bound.cost
         return -(total / len(gains) + blocks * server_bound(config, price, discount) / len(mean_gain_per_w))
 
     highest = highest_price(config, discount)
-    found = minimize_scalar(loss, bounds=(0.0, highest), method="bounded", options={"xatol": PRICE_ERROR})
-    return float(found.x)
+    least = minimize_scalar(loss, bounds=(0.0, highest), method="bounded", options={"xatol": PRICE_ERROR})
+    return float(least.x)
 
 
 def _devices_bound(config: SequentialOffloadingConfig, gains: Array, price: float, discount: float) -> float:
     total, start = 0.0, None
     for gain in np.sort(gains):  # each device starts from its neighbour's potential
-        found = device_bound(config, float(gain), price, discount, start)
-        start, total = found.potential, total + found.cost
+        bound = device_bound(config, float(gain), price, discount, start)
+        start, total = bound.potential, total + bound.cost
     return total
 
 
@@ -154,8 +154,8 @@ def still_rising(config: SequentialOffloadingConfig, mean_gain_per_w: Array, pri
 
     An estimate from a few devices that tells where a mean over a window is no long-run mean; no bound.
     """
-    found = [cost_after(config, float(gain), price, warmup) for gain in standing_for(mean_gain_per_w)]
-    after, steady = np.sum(found, axis=0)
+    costs = [cost_after(config, float(gain), price, warmup) for gain in standing_for(mean_gain_per_w)]
+    after, steady = np.sum(costs, axis=0)
     return float(1.0 - after / steady)
 
 

@@ -233,7 +233,7 @@ class Lattice:
     def __init__(self, model: DeviceModel, fractions: Sequence[float]) -> None:
         self.model = model
         works, tol = model.works, model.config.residual_tolerance
-        found: dict[float, int] = {}
+        index_of: dict[float, int] = {}
         self._picks: list[dict[int, list[tuple[int, float, bool]]]] = []
         for fraction in fractions:
             picks: dict[int, list[tuple[int, float, bool]]] = {}
@@ -241,11 +241,11 @@ class Lattice:
                 whole = int(np.floor(fraction - work + tol))
                 residual = fraction - work - whole
                 key = 0.0 if residual < tol else round(float(residual), 9)
-                index = found.setdefault(key, len(found))
+                index = index_of.setdefault(key, len(index_of))
                 picks.setdefault(index, []).append((-whole, float(cost), bool(work == 0.0)))
             self._picks.append(picks)
         self._by_depth = [_grouped_by_depth(picks) for picks in self._picks]
-        self.residual_tasks = np.array(list(found))
+        self.residual_tasks = np.array(list(index_of))
         self.depth = max(d for picks in self._picks for options in picks.values() for d, _, _ in options)
 
     def transmit(self, gain_per_w: Array, price: Array) -> tuple[Array, Array]:

@@ -96,10 +96,10 @@ def trained_actions(policy: TrainedPolicy, interface: Interface, inputs: Inputs)
     return policy.act(inputs["observations"], np.random.default_rng(0), mask=mask)
 
 
-def _agree(found: Array, wanted: Array) -> bool:
-    if found.shape != wanted.shape:
+def _agree(given: Array, wanted: Array) -> bool:
+    if given.shape != wanted.shape:
         return False
-    differs = np.abs(found - wanted).reshape(len(wanted), -1).max(axis=1) > TOLERANCE
+    differs = np.abs(given - wanted).reshape(len(wanted), -1).max(axis=1) > TOLERANCE
     return bool(differs.mean() <= TIES)
 
 

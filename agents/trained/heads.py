@@ -106,8 +106,8 @@ class Box(Head):
     def loss(self, parameters: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         """Mean squared error in units of half the range."""
         mean = parameters[..., : self.outputs]
-        found = torch.tanh(mean) if self.tanh else mean
-        return nn.functional.mse_loss(found, self.from_env(actions.float()))
+        predicted = torch.tanh(mean) if self.tanh else mean
+        return nn.functional.mse_loss(predicted, self.from_env(actions.float()))
 
     def graph(self, parameters: torch.Tensor) -> torch.Tensor:
         mean = parameters[..., : self.outputs]

@@ -134,7 +134,7 @@ class HybridAction:
         if noise is not None:
             logits = logits + noise[..., : self.logits]
             latent = mean + log_std.exp() * noise[..., self.logits :]
-        found = []
+        pieces = []
         i = j = 0
         for part in self.parts:
             width = self._width(part)
@@ -143,21 +143,21 @@ class HybridAction:
                 i += width
                 shape = (*piece.shape[:-1], part.entries, -1)
                 soft = torch.sigmoid(piece) if part.kind == "binary" else piece.reshape(shape).softmax(-1)
-                found.append(soft.reshape(piece.shape))
+                pieces.append(soft.reshape(piece.shape))
             elif width:
                 piece = latent[..., j : j + width]
                 j += width
-                found.append(_squashed(piece, part.kind, self.share_logit_scale))
-        return torch.cat(found, dim=-1)
+                pieces.append(_squashed(piece, part.kind, self.share_logit_scale))
+        return torch.cat(pieces, dim=-1)
 
     def execute(self, relaxed: torch.Tensor) -> torch.Tensor:
         """(..., entries) what the environment gets: bits, indices, shares and values within their bounds."""
-        found, start = [], 0
+        entries, start = [], 0
         for part in self.parts:
             piece = relaxed[..., start : start + self._width(part)]
             start += self._width(part)
-            found.append(self._executed(part, piece))
-        return torch.cat(found, dim=-1)
+            entries.append(self._executed(part, piece))
+        return torch.cat(entries, dim=-1)
 
     def _executed(self, part: ActionPart, piece: torch.Tensor) -> torch.Tensor:
         if part.kind == "constant":
@@ -228,11 +228,11 @@ def hybrid_action(
             raise ValueError(unknown_name("part of the action", name, parts))
     if len(held) == len(parts):
         raise ValueError("restrict names every part: nothing is left to learn")
-    found = tuple(
+    chosen = tuple(
         ActionPart(name, "constant", entries_of(part), value=float(held[name])) if name in held else _part(name, part)
         for name, part in parts.items()
     )
-    return HybridAction(found, relaxation, temperature, share_logit_scale)
+    return HybridAction(chosen, relaxation, temperature, share_logit_scale)
 
 
 def _part(name: str, space: gymnasium.Space[Any]) -> ActionPart:

@@ -105,7 +105,7 @@ class Interface:
             {**dataclasses.asdict(entry), "low": _bound(low), "high": _bound(high)}
             for entry, low, high in zip(self.observations, self.low, self.high, strict=True)
         ]
-        found = {
+        texts = {
             "producer": "edgemarl",
             "scenario": self.scenario,
             "role": self.role,
@@ -118,8 +118,8 @@ class Interface:
             masks = {
                 name: row.astype(int).tolist() for name, row in zip(self.agent_ids, self.mask.of_agents, strict=True)
             }
-            found["masks"] = json.dumps(masks)
-        return found
+            texts["masks"] = json.dumps(masks)
+        return texts
 
 
 def interface_of(policy: TrainedPolicy, scenario: Scenario | None = None) -> Interface:
@@ -162,7 +162,7 @@ def _row(policy: TrainedPolicy, scenario: Scenario) -> tuple[tuple[RowEntry, ...
         space = scenario.global_state_space
         return row_entries(scenario, CENTRAL), space.low, space.high
     parts = list(_parts(policy, scenario))
-    entries = tuple(entry for found, _, _ in parts for entry in found)
+    entries = tuple(entry for own, _, _ in parts for entry in own)
     low, high = (np.concatenate([part[i] for part in parts]) for i in (1, 2))
     return entries, low, high
 
@@ -190,8 +190,8 @@ def _pooled_parts(scenario: Scenario, name: str) -> Iterator[tuple[tuple[RowEntr
     if parts is not None:
         own = parts.count * parts.entries
         common = own + parts.groups
-        found = (range(parts.entries), range(own, min(own + 1, common)), range(common, len(entries)))
-        alike = [columns for columns in found if columns]
+        groups = (range(parts.entries), range(own, min(own + 1, common)), range(common, len(entries)))
+        alike = [columns for columns in groups if columns]
     for columns in alike:
         for what in ("mean", "max"):
             told = tuple(

@@ -157,12 +157,12 @@ class TrainedPolicy:
         """
         whole = _checked(content, path)
         try:
-            found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-            header = json.loads(found["header"])
+            saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            header = json.loads(saved["header"])
             if header["format"] not in (1, FORMAT) or (header["format"] > 1) != whole:
                 raise ValueError(f"format {header['format']}" + (" without its checksum" if not whole else ""))
             network = policy_network(NetworkSpec.from_dict(header["spec"]))
-            network.load_state_dict(found["weights"])
+            network.load_state_dict(saved["weights"])
             return cls(network, header["scenario"], header["role"], header["information"])
         except _UNREADABLE as error:
             raise ValueError(f"{path} is not a policy file: {error}") from error

@@ -189,13 +189,13 @@ def _read(path: Path, what: str) -> str:
     largest = LARGEST_BYTES.get(path.suffix, LARGEST_BYTES[".yaml"])
     try:
         with path.open("rb") as file:
-            found = file.read(largest + 1)
+            content = file.read(largest + 1)
     except OSError as error:
         raise ValueError(f"{what} cannot be read: {error.strerror or error}") from None
-    if len(found) > largest:
+    if len(content) > largest:
         raise ValueError(f"{what} is too large: must have at most {largest} B")
     try:
-        return found.decode("utf-8-sig")  # spreadsheets put a mark before the first column
+        return content.decode("utf-8-sig")  # spreadsheets put a mark before the first column
     except UnicodeDecodeError as error:
         raise ValueError(f"{what} is no text in UTF-8: {error.reason} at byte {error.start}") from None
 
@@ -206,13 +206,13 @@ def _from_csv(what: str, text: str) -> dict[str, Any]:
         rows = list(reader)
     except csv.Error as error:
         raise ValueError(f"{what} is not CSV: {error}") from None
-    found = list(reader.fieldnames or ())
-    missing = [column for column in COLUMNS if column not in found]
+    columns = list(reader.fieldnames or ())
+    missing = [column for column in COLUMNS if column not in columns]
     if missing:
         raise ValueError(f"{what} has no column '{missing[0]}'; needed: {', '.join(COLUMNS)}")
-    numbers = ["macs", "parameters", "output_elements", *(column for column in TIMES if column in found)]
+    numbers = ["macs", "parameters", "output_elements", *(column for column in TIMES if column in columns)]
     for column in (*numbers, "layer", "name"):
-        if found.count(column) > 1:
+        if columns.count(column) > 1:
             raise ValueError(f"{what} has the column '{column}' more than once")
     if not rows or rows[0]["layer"] != "0":
         raise ValueError(f"{what}: the first row must be layer 0, the raw input")
@@ -220,7 +220,7 @@ def _from_csv(what: str, text: str) -> dict[str, Any]:
         if row["layer"] != str(i):
             raise ValueError(f"{what}: row {i} is layer {_shown(row['layer'])}, must be {i}: in order, none left out")
         if None in row or None in row.values():
-            raise ValueError(f"{what}: row {i} must have {len(found)} entries, one per column")
+            raise ValueError(f"{what}: row {i} must have {len(columns)} entries, one per column")
     values: dict[str, Any] = {"names": [row["name"] for row in rows[1:]]}
     for column in numbers:
         try:

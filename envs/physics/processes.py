@@ -84,11 +84,11 @@ def fitted_channel(series: Array, states: int) -> tuple[Array, Array]:
     distinct = np.unique(values)
     inner = distinct[1:] if len(distinct) <= states else np.unique(np.quantile(values, np.arange(1, states) / states))
     state = np.searchsorted(inner, values, side="right")
-    found, state = np.unique(state, return_inverse=True)
+    levels, state = np.unique(state, return_inverse=True)
     state = state.reshape(values.shape)
-    gains = np.array([values[state == i].mean() for i in range(len(found))])
-    pairs = state[:-1] * len(found) + state[1:]
-    counts = np.bincount(pairs.reshape(-1), minlength=len(found) ** 2).reshape(len(found), len(found)).astype(float)
+    gains = np.array([values[state == i].mean() for i in range(len(levels))])
+    pairs = state[:-1] * len(levels) + state[1:]
+    counts = np.bincount(pairs.reshape(-1), minlength=len(levels) ** 2).reshape(len(levels), len(levels)).astype(float)
     counts[counts.sum(axis=1) == 0] = 1.0  # a state that was seen in the last slot only
     return gains, counts / counts.sum(axis=1, keepdims=True)
 

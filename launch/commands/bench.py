@@ -54,12 +54,12 @@ def bench(
     for file in (json_file, history):
         if file is not None:
             _check_writable(file)
-    found = _numbers(json_file) if json_file is not None and only and json_file.is_file() else {}
+    kept = _numbers(json_file) if json_file is not None and only and json_file.is_file() else {}
     measured, group_of = _measure(
-        {name: timed if name == QUALITY else load_group(name) for name in only or GROUPS}, found, json_file
+        {name: timed if name == QUALITY else load_group(name) for name in only or GROUPS}, kept, json_file
     )
     table = Table("benchmark", "value")
-    for key, value in (found | measured).items():
+    for key, value in (kept | measured).items():
         table.add_row(key, significant(value))
     console = plain_console()
     console.print(table)
@@ -132,14 +132,14 @@ def _numbers(path: Path) -> dict[str, float]:
         ValueError: no such file, or one that holds something else.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        numbers = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"benchmark file {path} cannot be read: {error.strerror or error}") from None
     except ValueError:
         raise ValueError(f"benchmark file {path} is no JSON; must be written by bench --json") from None
-    if not isinstance(found, dict) or not all(isinstance(v, int | float) for v in found.values()):
+    if not isinstance(numbers, dict) or not all(isinstance(v, int | float) for v in numbers.values()):
         raise ValueError(f"benchmark file {path} must hold one flat object of numbers, as bench --json writes it")
-    return {key: float(value) for key, value in found.items()}
+    return {key: float(value) for key, value in numbers.items()}
 
 
 def _check_writable(path: Path) -> None:

@@ -59,16 +59,16 @@ def read_runtime_env(path: Path) -> dict[str, Any]:
     """
     from ray.runtime_env import RuntimeEnv
 
-    found = read_yaml(path, f"runtime environment {path}") or {}
-    if not isinstance(found, dict):
+    content = read_yaml(path, f"runtime environment {path}") or {}
+    if not isinstance(content, dict):
         raise ValueError(f"runtime environment {path} is not legal: must map names to values")
     try:
-        RuntimeEnv(**found)
+        RuntimeEnv(**content)
     except Exception as error:  # Ray checks with assertions, attribute errors and whatever its parts raise
         raise ValueError(
             f"runtime environment {path} is not legal: {cut(str(error)) or type(error).__name__}"
         ) from None
-    return found
+    return content
 
 
 def planned_upload(working_dir: Path, runtime_env: dict[str, Any]) -> Upload:
@@ -87,7 +87,7 @@ def planned_upload(working_dir: Path, runtime_env: dict[str, Any]) -> Upload:
     root = working_dir.absolute()
     files: dict[str, int] = {}
 
-    def found(path: Path) -> None:
+    def counted(path: Path) -> None:
         empty = path.is_dir() and next(path.iterdir(), None) is None
         if empty or path.is_file():
             files[str(path.relative_to(root)) + "/" * empty] = 0 if empty else path.stat().st_size
@@ -96,7 +96,7 @@ def planned_upload(working_dir: Path, runtime_env: dict[str, Any]) -> Upload:
     packaging._dir_travel(
         root,
         [packaging._get_excludes(root, excludes)],
-        found,
+        counted,
         include_gitignore=os.environ.get(ray_constants.RAY_RUNTIME_ENV_IGNORE_GITIGNORE, "0") != "1",
         logger=logging.getLogger(__name__),
     )

@@ -67,8 +67,8 @@ def side_settings(side: str, devices: int) -> tuple[str, dict[str, Any]]:
     name = "sequential_offloading"
     fields = resolved(name, {"recipe": few if devices <= MANY else many, "set": {"num_devices": devices}})
     config = TrainConfig(**{"scenario": name, **fields, "agent_steps": AGENT_STEPS})
-    found: dict[str, Any] = json.loads(json.dumps(config.to_dict()))
-    return runner, found
+    settings: dict[str, Any] = json.loads(json.dumps(config.to_dict()))
+    return runner, settings
 
 
 def quality_speeds(options: QualityOptions) -> dict[str, float]:
@@ -77,15 +77,15 @@ def quality_speeds(options: QualityOptions) -> dict[str, float]:
     """
     from edgemarl.marl.benchmarks.quality import seconds_to
 
-    found: dict[str, float] = {}
+    times: dict[str, float] = {}
     for size in options.devices:
         for side in options.sides:
             runner, settings = side_settings(side, size)
             for share, found_s in seconds_to(settings, runner, options.minutes).items():
                 if found_s is not None:
-                    found[f"quality_{round(100 * share)}_percent_s_{side}_{size}"] = found_s
+                    times[f"quality_{round(100 * share)}_percent_s_{side}_{size}"] = found_s
         for percent in (1, 2):
-            ours, theirs = (found.get(f"quality_{percent}_percent_s_{side}_{size}") for side in ("recipe", "rllib"))
+            ours, theirs = (times.get(f"quality_{percent}_percent_s_{side}_{size}") for side in ("recipe", "rllib"))
             if ours is not None and theirs is not None:
-                found[f"quality_{percent}_percent_times_as_soon_{size}"] = theirs / ours
-    return found
+                times[f"quality_{percent}_percent_times_as_soon_{size}"] = theirs / ours
+    return times

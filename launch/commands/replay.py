@@ -50,10 +50,10 @@ def _runs(controllers: Sequence[str]) -> list[dict[str, Any]]:
 def _scenario_of(controllers: Sequence[str], trace: Path | None) -> str:
     """The scenario that a run or a trace file is of."""
     named = [run["scenario"] for run in _runs(controllers)]
-    found = named[0] if named else None if trace is None else file_scenario(trace)
-    if found is None:
+    name = named[0] if named else None if trace is None else file_scenario(trace)
+    if name is None:
         raise ValueError("replay needs --scenario NAME, a training run or a trace file that says of which it is")
-    return str(found)
+    return str(name)
 
 
 def _network_of(controllers: Sequence[str], trace: Path | None, scenario: str) -> dict[str, Any]:
@@ -68,7 +68,9 @@ def _policy(scenario: Scenario, name: str) -> Any:
     if is_controller(scenario, name):
         return make_policy(scenario, name)
     if not Path(name).exists():
-        raise ValueError(unknown_name("controller", name, playbook_of(scenario).controllers))
+        raise ValueError(
+            unknown_name("controller", name, playbook_of(scenario).controllers, f"edgemarl scenarios {scenario.name}")
+        )
     policy = loaded_policy(Path(name), scenario).policy
     policy.name = Path(name).name
     return policy

@@ -190,9 +190,12 @@ def grown_fields(scenario: str, fields: Mapping[str, Any], sizes: Sequence[int])
         ValueError: as `edgemarl.launch.experiment.plan.fields_at_size`.
     """
     changed = {size: fields_at_size(scenario, fields, size) for size in sizes}
-    names = list(dict.fromkeys(name for found in changed.values() for name in found))
+    names = list(dict.fromkeys(name for fields_there in changed.values() for name in fields_there))
     base = make_scenario(scenario, **fields).config
-    return {size: {name: found.get(name, getattr(base, name)) for name in names} for size, found in changed.items()}
+    return {
+        size: {name: fields_there.get(name, getattr(base, name)) for name in names}
+        for size, fields_there in changed.items()
+    }
 
 
 def trained_elsewhere(scenario: str, learned: Learned, size: int, fields: Mapping[str, Any]) -> Learned:
@@ -208,7 +211,7 @@ def _resources(scenario: str, grown: Mapping[int, Mapping[str, Any]]) -> tuple[s
         return "Resources", "There is one size only, that of the default configuration."
     rows = "; ".join(
         f"{name} " + ", ".join(numerals.significant(value) if isinstance(value, float) else str(value) for value in
-                               (found[name] for found in grown.values()))
+                               (fields[name] for fields in grown.values()))
         for name in names
     )  # fmt: skip
     sizes = ", ".join(map(str, grown))
@@ -277,7 +280,7 @@ def run_study(study: Study, folder: Path, notify: Notify | None = None, concurre
 def with_measures(result: PointResult, within: float, window: int) -> PointResult:
     """The result with what was measured as columns of its table, in place of the scenario's own columns."""
     goal = target_cost(result, within, window)
-    parts = {name: [_with_time_to(part, goal, result) for part in found] for name, found in result.parts.items()}
+    parts = {name: [_with_time_to(part, goal, result) for part in measured] for name, measured in result.parts.items()}
     rows = [dataclasses.replace(row, columns=_columns(parts[row.controller], within)) for row in result.comparison.rows]
     return dataclasses.replace(result, comparison=dataclasses.replace(result.comparison, rows=rows), parts=parts)
 
@@ -301,8 +304,8 @@ def _with_time_to(part: Part, goal: float | None, result: PointResult) -> Part:
         return part
     run = part.about.get("training_s") is not None
     slots = result.point.scenario.horizon
-    found = first_below(curve, goal, smooth_slots=slots if run else 0, agents=_agents(result))
-    reached = {"reached_agent_steps": found[0], "reached_s": found[1]}
+    reached_at = first_below(curve, goal, smooth_slots=slots if run else 0, agents=_agents(result))
+    reached = {"reached_agent_steps": reached_at[0], "reached_s": reached_at[1]}
     return dataclasses.replace(part, about={**part.about, "measured": {**part.about["measured"], **reached}})
 
 
@@ -347,7 +350,7 @@ def _columns(parts: Sequence[Part], within: float) -> dict[str, Interval]:
     }
     measured = [part.about.get("measured", {}) for part in parts]
     return {
-        heading: _range([found.get(name, math.nan) / unit for found in measured])
+        heading: _range([numbers.get(name, math.nan) / unit for numbers in measured])
         for heading, (name, unit) in columns.items()
     }
 

@@ -63,7 +63,7 @@ def rows_table(scenario: Scenario) -> Table:
     )
     for role in scenario.roles:
         for what, entries in (("sees", row_entries(scenario, role)), ("decides", action_entries(scenario, role))):
-            found: dict[tuple[str, ...], list[str]] = {}
+            names_of: dict[tuple[str, ...], list[str]] = {}
             for entry in entries:
                 stem, _, number = entry.name.rpartition("_")
                 one = (
@@ -72,8 +72,8 @@ def rows_table(scenario: Scenario) -> Table:
                     else f"{entry.scale:g} {entry.unit.replace('-', '')}".strip()
                 )
                 key = (stem if number.isdigit() else entry.name, one, entry.meaning)
-                found.setdefault(key, []).append(entry.name)
-            for (_, one, meaning), names in found.items():
+                names_of.setdefault(key, []).append(entry.name)
+            for (_, one, meaning), names in names_of.items():
                 name = names[0] if len(names) == 1 else f"{names[0]} .. {names[-1].rpartition('_')[2]}"
                 table.add_row(*(role, what, name, one, meaning))
         table.add_section()

@@ -44,10 +44,10 @@ def chosen_controllers(text: str, scenario: str) -> dict[str, Mapping[str, Any]]
         ValueError: an unknown name, or a file that is not such a mapping.
     """
     if text.endswith((".yaml", ".yml")):
-        found = read_mapping(text, f"controllers {text}")
-        if not found or not all(isinstance(v, dict | None) for v in found.values()):
+        content = read_mapping(text, f"controllers {text}")
+        if not content or not all(isinstance(v, dict | None) for v in content.values()):
             raise ValueError(f"controllers {cut(text)} is not legal: must map names to training settings")
-        return {str(name): resolved(scenario, fields or {}) for name, fields in found.items()}
+        return {str(name): resolved(scenario, fields or {}) for name, fields in content.items()}
     names = [name.strip() for name in text.split(",") if name.strip()]
     known = {**{name: {"recipe": name} for name in recipes(scenario)}, **CONTROLLERS}
     for name in names:
@@ -99,31 +99,31 @@ def sweep(
     folder = contextlib.nullcontext() if "://" in where else locked(Path(where))
     with folder:
         with Bars() as bars:
-            found, errors = run_sweep(
+            rows, errors = run_sweep(
                 trials, str(out), storage, concurrent, lambda done, total: bars("trials", done, total)
             )
         console = plain_console()
-        if len(found):
-            _write(found, f"{where}/sweep.parquet")
-            console.print(results_table(found, list(chosen_sizes(sizes))))
-            console.print(f"{where}/sweep.parquet: {found['trial'].nunique()} runs, {len(found)} rows", soft_wrap=True)
+        if len(rows):
+            _write(rows, f"{where}/sweep.parquet")
+            console.print(results_table(rows, list(chosen_sizes(sizes))))
+            console.print(f"{where}/sweep.parquet: {rows['trial'].nunique()} runs, {len(rows)} rows", soft_wrap=True)
     for name, error in errors.items():
         console.print(f"failed: {name}: {error}", style="red", soft_wrap=True)
     return 1 if errors else 0
 
 
-def _write(found: pd.DataFrame, file: str) -> None:
+def _write(rows: pd.DataFrame, file: str) -> None:
     if "://" in file:
-        found.to_parquet(file, index=False)
+        rows.to_parquet(file, index=False)
         return
     with replacing(Path(file)) as temporary:
-        found.to_parquet(temporary, index=False)
+        rows.to_parquet(temporary, index=False)
 
 
-def results_table(found: pd.DataFrame, sizes: Sequence[str]) -> Table:
+def results_table(rows: pd.DataFrame, sizes: Sequence[str]) -> Table:
     """Controller and size -> the mean cost at the end of training, over seeds, and its spread."""
-    last = found["agent_steps"] >= (1 - LAST_SHARE) * found.groupby("trial")["agent_steps"].transform("max")
-    per_run = found[last].groupby([*sizes, "controller", "seed"], sort=False)["cost"].mean()
+    last = rows["agent_steps"] >= (1 - LAST_SHARE) * rows.groupby("trial")["agent_steps"].transform("max")
+    per_run = rows[last].groupby([*sizes, "controller", "seed"], sort=False)["cost"].mean()
     table = Table(*sizes, "controller", "training seeds", "cost at the end", "standard deviation")
     for key, costs in per_run.groupby([*sizes, "controller"], sort=False):
         labels = key if isinstance(key, tuple) else (key,)

@@ -40,12 +40,12 @@ def described_scenario(file: Path, name: str | None, settings: Sequence[str]) ->
     Raises:
         ValueError: a file that does not say of which scenario it is.
     """
-    found = name or file_scenario(file)
-    if found is None:
+    scenario = name or file_scenario(file)
+    if scenario is None:
         raise ValueError(
             f"{file} does not say of which scenario it is: give --scenario, one of {', '.join(scenario_names())}"
         )
-    return make_scenario(found, **{**file_network(file, found), **parse_overrides(settings)})
+    return make_scenario(scenario, **{**file_network(file, scenario), **parse_overrides(settings)})
 
 
 def describe(file: Path, name: str | None, ignore: Sequence[str], settings: Sequence[str], out: Path | None) -> None:
@@ -73,9 +73,11 @@ def describe(file: Path, name: str | None, ignore: Sequence[str], settings: Sequ
     for line in lines:
         console.print(line, soft_wrap=True)
     origins = {field: field_origin(loaded, field) for field in trace_fields(type(trace))}
-    found = {field: _series(getattr(trace, field), meta) for field, meta in trace_fields(type(trace)).items()}
-    console.print(_table(built, found, origins, step_s))
-    longest = max((s.autocorrelation_slots for s in found.values() if not np.isnan(s.autocorrelation_slots)), default=1)
+    series = {field: _series(getattr(trace, field), meta) for field, meta in trace_fields(type(trace)).items()}
+    console.print(_table(built, series, origins, step_s))
+    longest = max(
+        (s.autocorrelation_slots for s in series.values() if not np.isnan(s.autocorrelation_slots)), default=1
+    )
     stretch = int(min(max(20, 10 * longest), trace.slots))
     networks = trace.cells * (trace.slots // stretch)
     console.print(f"as networks of their own: --cells-from {stretch} gives {networks}", soft_wrap=True)
@@ -94,13 +96,13 @@ def _import_lines(loaded: LoadedTrace) -> Sequence[str]:
     return [str(line)[:300] for line in lines[:20]] if isinstance(lines, list) else []
 
 
-def _table(built: Scenario, found: Mapping[str, Series], origins: Mapping[str, str], step_s: float) -> Table:
+def _table(built: Scenario, series: Mapping[str, Series], origins: Mapping[str, str], step_s: float) -> Table:
     """A row per field, beside what the scenario itself would draw."""
     drawn = built.sample_trace(np.random.default_rng(0), 4, min(built.horizon, 200))
     numbered = ("mean", "deviation", "lowest", "highest", "forgets after", "mean of draws")
     table = Table("field", "unit", "taken", "from", *numbered)
     for field, meta in trace_fields(built.trace_type).items():
-        s = found[field]
+        s = series[field]
         numbers = [f"{number:.4g}" for number in (s.mean, s.deviation, s.low, s.high)]
         usual = f"{getattr(drawn, field).mean():.4g}"
         table.add_row(field, meta["unit"], f"per {meta['kind']}", origins[field], *numbers, _memory(s, step_s), usual)

@@ -65,11 +65,11 @@ def import_command(
         files=tuple(files), layout=layout, radio=radio_of(words), step_s=words.resample, devices=words.devices,
         without=tuple(words.without), given=tuple(overrides), fit=words.fit, add_to=words.add_to,
     )  # fmt: skip
-    found = import_trace(request, make_scenario(scenario, **{**base, **overrides}))
-    path = write_table(out, found.table, found.about)
+    imported = import_trace(request, make_scenario(scenario, **{**base, **overrides}))
+    path = write_table(out, imported.table, imported.about)
     if keep is not None:
         save_mapping(layout, keep)
-    for line in told(path, found):
+    for line in told(path, imported):
         wide_console().print(line, soft_wrap=True)
 
 
@@ -114,23 +114,23 @@ def _pair(option: str, text: str | None) -> tuple[float, float] | None:
     return first, second
 
 
-def told(path: Path, found: Imported) -> list[str]:
+def told(path: Path, imported: Imported) -> list[str]:
     """What is said of an import."""
-    scenario = found.scenario
-    drawn = [name for name in trace_fields(scenario.trace_type) if name not in found.fields]
+    scenario = imported.scenario
+    drawn = [name for name in trace_fields(scenario.trace_type) if name not in imported.fields]
     usual = scenario.config_type()
     network = [
         f"{field.name}={_text(getattr(scenario.config, field.name))}"
         for field in dataclasses.fields(usual)
         if getattr(scenario.config, field.name) != getattr(usual, field.name)
     ]
-    size = f"{found.cells} network{'s' * (found.cells != 1)}, {found.slots} steps of {scenario.name}"
-    lines = [f"{path}: {size}", *found.lines]
+    size = f"{imported.cells} network{'s' * (imported.cells != 1)}, {imported.slots} steps of {scenario.name}"
+    lines = [f"{path}: {size}", *imported.lines]
     lines.append(f"network: {', '.join(network)}" if network else "network: the default one")
     lines.append(f"drawn when it is played: {', '.join(drawn) or 'nothing'}")
     lines.append(f"play it: edgemarl compare --trace {path}")
-    if found.cells == 1 and found.slots >= 40:
-        lines[-1] += f" --cells-from {max(20, found.slots // 10)}"
+    if imported.cells == 1 and imported.slots >= 40:
+        lines[-1] += f" --cells-from {max(20, imported.slots // 10)}"
     return lines
 
 

@@ -61,8 +61,8 @@ class BearingCNN(nn.Module):
         self.head = nn.Sequential(nn.Linear(128, 32), nn.ReLU(), nn.Linear(32, classes))
 
     def forward(self, signals: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = self.head(self.features(signals))
-        return found
+        logits: torch.Tensor = self.head(self.features(signals))
+        return logits
 
 
 def bearing_cnn(epochs: int = 20) -> BearingCNN:

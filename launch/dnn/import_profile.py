@@ -122,13 +122,13 @@ def read_times(files: Sequence[Path]) -> list[Timed] | list[Kernels]:
     Raises:
         ValueError: not there, another form, several files of entries.
     """
-    found = [_read(path) for path in files]
-    kernels = [entry for part in found for entry in part if isinstance(entry, Kernels)]
-    if kernels and len(kernels) == sum(map(len, found)):
+    parts = [_read(path) for path in files]
+    kernels = [entry for part in parts for entry in part if isinstance(entry, Kernels)]
+    if kernels and len(kernels) == sum(map(len, parts)):
         return kernels
-    if len(found) > 1:
+    if len(parts) > 1:
         raise ValueError(f"{files[0]} and {files[1]}: one file holds a network's times; several only tables of kernels")
-    return [entry for entry in found[0] if isinstance(entry, Timed)]
+    return [entry for entry in parts[0] if isinstance(entry, Timed)]
 
 
 def _read(path: Path) -> Sequence[Timed | Kernels]:
@@ -159,12 +159,12 @@ def _from_json(path: Path) -> list[Timed]:
 
 def _tensorrt(path: Path, values: Sequence[Any]) -> list[Timed]:
     runs = next((v["count"] for v in values if isinstance(v, Mapping) and "count" in v), 1)
-    found = []
+    entries = []
     for value in (v for v in values if isinstance(v, Mapping) and "name" in v):
         ms = value.get("medianMs", value.get("averageMs"))
         ms = _number(path, value["name"], value.get("timeMs") if ms is None else ms) / (1 if ms is not None else runs)
-        found.append(Timed(_shown(value["name"]), 1e-3 * ms))
-    return found
+        entries.append(Timed(_shown(value["name"]), 1e-3 * ms))
+    return entries
 
 
 def _torch(path: Path, events: Sequence[Any]) -> list[Timed]:
@@ -212,15 +212,15 @@ def _from_table(path: Path, frame: pd.DataFrame) -> list[Timed]:
     unit = UNIT.search(time)
     factor = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}[next(filter(None, unit.groups())) if unit else "ms"]
     count, size = _column(frame, r"transport_num|elements"), _column(frame, r"size.*\(MB\)|size_mb")
-    found = []
+    entries = []
     for row in frame.to_dict("records"):
         elements = None
         if count is not None:
             elements = _number(path, row[names], row[count])
         elif size is not None:
             elements = _number(path, row[names], row[size]) * 1e6 / BYTES_PER_ELEMENT
-        found.append(Timed(_shown(row[names]), factor * _number(path, row[names], row[time]), elements))
-    return found
+        entries.append(Timed(_shown(row[names]), factor * _number(path, row[names], row[time]), elements))
+    return entries
 
 
 def _column(frame: pd.DataFrame, pattern: str) -> str | None:
@@ -333,8 +333,8 @@ def _by_name(names: Sequence[str], layers: Sequence[str]) -> list[int | None]:
     words = {word: i for word, i in parts if alone[word] == 1} | {layer: i for i, layer in enumerate(layers)}
     owner: list[int | None] = []
     for name in names:
-        found = [words[w] for w in re.split(r"[^A-Za-z0-9_]+", name) if w in words]
-        owner.append(found[0] if found else None)
+        owners = [words[w] for w in re.split(r"[^A-Za-z0-9_]+", name) if w in words]
+        owner.append(owners[0] if owners else None)
     return owner
 
 

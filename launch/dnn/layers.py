@@ -41,7 +41,7 @@ def pieces(tape: Tape) -> list[Piece]:
     constants = _constants_by_user(tape, body)
     crossing = _crossing(tape)
     seen: set[int] = set()
-    found: list[Piece] = []
+    cut: list[Piece] = []
     taken: list[int] = []
     branches = False
     for i in body:
@@ -54,9 +54,9 @@ def pieces(tape: Tape) -> list[Piece]:
             elements, size = _returned(tape)
         owned, weighted = _parameters(tape, taken, seen)
         work = sum(tape.operations[k].macs for k in taken)
-        found.append(Piece(taken, work, owned, elements, size, branches, weighted))
+        cut.append(Piece(taken, work, owned, elements, size, branches, weighted))
         taken, branches = [], False
-    return found
+    return cut
 
 
 def _returned(tape: Tape) -> tuple[int, int]:
@@ -82,10 +82,10 @@ def _constants_by_user(tape: Tape, body: Sequence[int]) -> dict[int, list[int]]:
             home = homes[i] = min((user[s] for s in memory if s in user), default=following)
         for k in operation.reads:
             user[tape.values[k].storage] = home
-    found: dict[int, list[int]] = {}
+    by_user: dict[int, list[int]] = {}
     for i in sorted(homes):
-        found.setdefault(homes[i], []).append(i)
-    return found
+        by_user.setdefault(homes[i], []).append(i)
+    return by_user
 
 
 def _crossing(tape: Tape) -> list[tuple[int, int, int]]:
@@ -108,14 +108,14 @@ def _crossing(tape: Tape) -> list[tuple[int, int, int]]:
     last = len(tape.operations)
     for value in tape.outputs:
         need(value, last)
-    found: list[tuple[int, int, int]] = []
+    crossing: list[tuple[int, int, int]] = []
     for i in range(last - 1, -1, -1):
         elements = size = 0
         if len(needed) == 1:
             ((storage, values),) = needed.items()
             elements = min(sum(tape.values[k].elements for k in values), whole[storage].elements)
             size = min(sum(tape.values[k].bytes for k in values), whole[storage].bytes)
-        found.append((len(needed), elements, size))
+        crossing.append((len(needed), elements, size))
         for storage in begins.get(i, ()):
             needed.pop(storage, None)
         operation = tape.operations[i]
@@ -127,7 +127,7 @@ def _crossing(tape: Tape) -> list[tuple[int, int, int]]:
                     need(view.parent, i)
         for value in () if operation.view else operation.reads:
             need(value, i)
-    return found[::-1]
+    return crossing[::-1]
 
 
 def _parameters(tape: Tape, operations: Sequence[int], seen: set[int]) -> tuple[dict[str, Tensor], list[str]]:
@@ -147,11 +147,11 @@ def _parameters(tape: Tape, operations: Sequence[int], seen: set[int]) -> tuple[
     return owned, weighted
 
 
-def logical_layers(found: Sequence[Piece]) -> list[list[Piece]]:
+def logical_layers(cut: Sequence[Piece]) -> list[list[Piece]]:
     """Join pieces without work to the layer before them, or to the next one where they shrink a block's output."""
     layers: list[list[Piece]] = []
     waiting: list[Piece] = []
-    for piece in found:
+    for piece in cut:
         if piece.macs > 0:
             layers.append([*waiting, piece])
             waiting = []
@@ -179,7 +179,7 @@ def _principal(layer: Sequence[Piece]) -> str:
 def names(layers: Sequence[Sequence[Piece]]) -> list[str]:
     """Path of the largest module around the largest parameter whose parameters serve this layer alone; unique."""
     used = [[path for piece in layer for path in piece.weighted] for layer in layers]
-    found: list[str] = []
+    unique: list[str] = []
     for i, own in enumerate(used):
         others = [path for j, paths in enumerate(used) if j != i for path in paths]
         name = _principal(layers[i]) or (own[0] if own else f"layer{i + 1}")
@@ -188,5 +188,5 @@ def names(layers: Sequence[Sequence[Piece]]) -> list[str]:
             if any(path == parent or path.startswith(f"{parent}.") for path in others):
                 break
             name = parent
-        found.append(name if name not in found else f"{name}#{i + 1}")
-    return found
+        unique.append(name if name not in unique else f"{name}#{i + 1}")
+    return unique

@@ -169,11 +169,11 @@ def pruned_copy(model: nn.Module, rate: float) -> nn.Module:
     """
     name = network_name(model)
     with user_code(f"{name} cannot be copied, so it cannot be pruned"):
-        found = copy.deepcopy(model)
-    for layer in _layers(found):
+        pruned = copy.deepcopy(model)
+    for layer in _layers(pruned):
         with user_code(f"{name}: a weight of {layer} cannot be pruned"):
             _mask(layer, rate)
-    return found
+    return pruned
 
 
 class _Mask(nn.Module):

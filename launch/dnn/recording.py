@@ -90,10 +90,10 @@ class Recorder:
         self.tape.outputs = [self._number(tensor) for tensor in tensors_in(value)]
 
     def _number(self, tensor: Tensor) -> int:
-        found = self._numbers.get(tensor)
-        if found is None or self.tape.values[found].storage != self._storage(tensor, found):
-            found = self._unseen(tensor)
-        return int(found)
+        number = self._numbers.get(tensor)
+        if number is None or self.tape.values[number].storage != self._storage(tensor, number):
+            number = self._unseen(tensor)
+        return int(number)
 
     def _unseen(self, tensor: Tensor) -> int:
         """A tensor that no operator returned: from before the run, or a view made unseen (`data`, `as_subclass`)."""
@@ -104,17 +104,17 @@ class Recorder:
                 self.refuse(
                     "a tensor comes from operators that are not seen, such as those of another thread", IN_TORCH
                 )
-            found = self._new(tensor, None, -1)
-            self.tape.values[found].kept = tensor
-            return found
+            number = self._new(tensor, None, -1)
+            self.tape.values[number].kept = tensor
+            return number
         index = len(self.tape.operations)
-        found = self._new(tensor, base, index)
+        number = self._new(tensor, base, index)
         geometry = (tuple(tensor.shape), tensor.stride(), tensor.storage_offset())
         view = torch.ops.aten.as_strided.default
         self.tape.operations.append(
-            Operation(view, (Ref(base), *geometry), {}, (found,), (base,), (), True, storage in self.tape.since)
+            Operation(view, (Ref(base), *geometry), {}, (number,), (base,), (), True, storage in self.tape.since)
         )
-        return found
+        return number
 
     def _new(self, tensor: Tensor, parent: int | None, made: int) -> int:
         number = len(self.tape.values)

@@ -62,10 +62,10 @@ class Snapshot:
 
     def restore(self) -> None:
         """Put everything back."""
-        for found, kept in self._dicts:
-            if not _same(found, kept):
-                found.clear()
-                found.update(kept)
+        for current, kept in self._dicts:
+            if not _same(current, kept):
+                current.clear()
+                current.update(kept)
         for sequence, entries in self._sequences:
             if len(sequence) != len(entries) or any(a is not b for a, b in zip(sequence, entries, strict=True)):
                 sequence.clear()
@@ -79,5 +79,7 @@ class Snapshot:
                 part.training = training
 
 
-def _same(found: dict[Any, Any], kept: dict[Any, Any]) -> bool:
-    return len(found) == len(kept) and all(a is b and found[a] is kept[b] for a, b in zip(found, kept, strict=True))
+def _same(current: dict[Any, Any], kept: dict[Any, Any]) -> bool:
+    return len(current) == len(kept) and all(
+        a is b and current[a] is kept[b] for a, b in zip(current, kept, strict=True)
+    )

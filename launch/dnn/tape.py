@@ -101,12 +101,12 @@ class Tape:
         """Say what the parameters are called."""
         by_tensor = {id(p): [(name, p)] for name, p in named}
         by_memory: dict[int, list[tuple[str, Tensor]]] = {}
-        for found in by_tensor.values():
-            by_memory.setdefault(_address(found[0][1]), []).extend(found)
+        for owners in by_tensor.values():
+            by_memory.setdefault(_address(owners[0][1]), []).extend(owners)
         for i, value in enumerate(self.values):
             if value.kept is not None:
-                found = by_tensor.get(id(value.kept)) or by_memory.get(_address(value.kept), [])
-                self.parameters[i] = found
+                owners = by_tensor.get(id(value.kept)) or by_memory.get(_address(value.kept), [])
+                self.parameters[i] = owners
 
     def restore(self) -> None:
         """Undo what the run did to memory from before it."""
@@ -168,14 +168,14 @@ def _address(tensor: Tensor) -> int:
 
 def tensors_in(value: Any) -> list[Tensor]:
     """All tensors in a value, in order: in lists, tuples, dicts and the attributes of other objects."""
-    found: list[Tensor] = []
-    _collect(value, found, set())
-    return found
+    tensors: list[Tensor] = []
+    _collect(value, tensors, set())
+    return tensors
 
 
-def _collect(value: Any, found: list[Tensor], seen: set[int]) -> None:
+def _collect(value: Any, tensors: list[Tensor], seen: set[int]) -> None:
     if isinstance(value, Tensor):
-        found.append(value)
+        tensors.append(value)
         return
     if value is None or isinstance(value, str | bytes | int | float | complex | torch.nn.Module) or id(value) in seen:
         return
@@ -188,7 +188,7 @@ def _collect(value: Any, found: list[Tensor], seen: set[int]) -> None:
     else:
         parts = getattr(value, "__dict__", {}).values() if not isinstance(value, type) else ()
     for part in list(parts):
-        _collect(part, found, seen)
+        _collect(part, tensors, seen)
 
 
 def references(value: Any) -> Iterator[Ref]:

@@ -103,16 +103,16 @@ def _initialised(module: nn.Module, inputs: Sequence[Any]) -> nn.Module:
         return module
     name = network_name(module)
     with user_code(f"{name} has lazy layers and cannot be copied to initialise them; call it once before"):
-        found = copy.deepcopy(module)
+        ready = copy.deepcopy(module)
     with user_code(f"{name} cannot run on {described(inputs)}"), _quiet(torch.device("cpu")):
-        _call_module(found.eval(), _changed(inputs, lambda x: x.to(lazy[0].device, copy=True)))
-    return found
+        _call_module(ready.eval(), _changed(inputs, lambda x: x.to(lazy[0].device, copy=True)))
+    return ready
 
 
 def _device(module: nn.Module) -> torch.device:
     """Where the module is, as far as it has tensors."""
-    found = [t.device for t in (*module.parameters(), *module.buffers()) if t.device.type != "meta"]
-    return found[0] if found else torch.device("cpu")
+    devices = [t.device for t in (*module.parameters(), *module.buffers()) if t.device.type != "meta"]
+    return devices[0] if devices else torch.device("cpu")
 
 
 @contextmanager
@@ -144,8 +144,8 @@ def _record(module: nn.Module, inputs: Sequence[Any], tape: Tape, fake: bool, de
             for tensor in tensors_in(request):
                 recorder.input(tensor)
             with recorder.active():
-                found = _call_module(module, request)
-            recorder.output(found)
+                output = _call_module(module, request)
+            recorder.output(output)
             tape.name(module.named_parameters())
     except Refused as error:
         where = script_place(error.__cause__)
@@ -235,9 +235,9 @@ def _check(module: nn.Module, inputs: Sequence[Any], tape: Tape, ready: Snapshot
     else:
         raise refusal
     _seed()
-    found = tape.run(tensors_in(values))
+    replayed = tape.run(tensors_in(values))
     tape.restore()
-    if len(found) != len(expected) or not all(map(_close, found, expected)):
+    if len(replayed) != len(expected) or not all(map(_close, replayed, expected)):
         raise Refused(
             f"{name} cannot be profiled: a second run gives another result than the operators of the first, so values"
             " leave torch on the way (NumPy, threads, state that outlives a call)"

@@ -131,7 +131,7 @@ def _innermost_module(frames: list[tuple[FrameType, int]]) -> str:
     called = [
         f.f_locals["self"] for f, _ in frames if f.f_code.co_name in ("forward", "_call_impl") and "self" in f.f_locals
     ]
-    modules = [found for found in called if isinstance(found, nn.Module)]
+    modules = [module for module in called if isinstance(module, nn.Module)]
     if len(modules) < 2 or modules[0] is modules[-1]:
         return ""
     paths = {id(part): path for path, part in modules[-1].named_modules()}
@@ -151,14 +151,14 @@ def load_factory(target: str, what: str) -> Callable[[], Any]:
     """
     with user_code(f"{what} '{target}' does not load"):
         try:
-            found = load_target(target, what)
+            loaded = load_target(target, what)
         except ValueError as error:
             raise Refused(_short(str(error))) from error
-    if not callable(found):
+    if not callable(loaded):
         raise ValueError(
-            f"{what} '{target}' is a {type(found).__name__}, must be a function or class without arguments"
+            f"{what} '{target}' is a {type(loaded).__name__}, must be a function or class without arguments"
         )
-    factory: Callable[[], Any] = found
+    factory: Callable[[], Any] = loaded
     return factory
 
 

@@ -54,14 +54,14 @@ class AloneExperiment(Experiment):
             _running.add(process)
             sender.close()
             while True:
-                kind, found = receiver.recv()
+                kind, content = receiver.recv()
                 if kind == "part":
-                    part: Part = found
+                    part: Part = content
                     process.join()
                     return part
                 if kind == "error":
-                    raise ValueError(found)
-                self.notify(*found)
+                    raise ValueError(content)
+                self.notify(*content)
         except EOFError:
             process.join()
             raise RuntimeError(f"{label}: the process ended with exit code {process.exitcode}") from None
@@ -132,11 +132,11 @@ def _play(plan: Plan, folder: Path, seed: int, label: str, sender: Connection) -
 
 def measured_part(experiment: Experiment, job: Job, label: str) -> Part:
     """The part that a job gives, with what this process can measure about it."""
-    found: list[Made] = []
+    made: list[Made] = []
 
     def make() -> Made:
-        found.append(job.make())
-        return found[-1]
+        made.append(job.make())
+        return made[-1]
 
     part = Experiment.play(experiment, dataclasses.replace(job, make=make), label)
     agents = sum(role.count for role in job.point.scenario.roles.values())
@@ -149,7 +149,7 @@ def measured_part(experiment: Experiment, job: Job, label: str) -> Part:
         seconds = part.about["decision_batched_s"] + part.about["step_s"]
         measured["agent_steps_per_s"] = agents / seconds
         # of one network: the latency measurement played one last
-        measured["checkpoint_bytes"] = float(len(pickle.dumps(found[0].policy.state_dict())))
+        measured["checkpoint_bytes"] = float(len(pickle.dumps(made[0].policy.state_dict())))
         curve = _online_curve(part, agents, experiment.plan.preset.window, experiment.plan.slots)
     measured["peak_memory_bytes"] = float(peak_memory_bytes())
     return dataclasses.replace(part, about={**part.about, "measured": measured, "curve": curve})
@@ -189,11 +189,11 @@ def _sizes(run: Path) -> dict[str, float]:
     from edgemarl.marl.training.saves import CHECKPOINT, POLICY, save_folders
 
     newest = next(iter(save_folders(run)), run)
-    found = {}
+    sizes = {}
     for name, folder in (("checkpoint_bytes", newest / CHECKPOINT), ("policy_bytes", newest / POLICY)):
         if folder.is_dir():
-            found[name] = float(sum(file.stat().st_size for file in _files(folder)))
-    return found
+            sizes[name] = float(sum(file.stat().st_size for file in _files(folder)))
+    return sizes
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -94,5 +94,5 @@ def _best(rows: Sequence[Row]) -> Row | None:
 
 def _side(result: PointResult, row: Row) -> Side:
     """A controller with the means over its training seeds of what was measured."""
-    found = [part.about.get("measured", {}) for part in result.parts[row.controller]]
-    return Side(row, {name: float(np.mean([f[name] for f in found])) for name in found[0]})
+    measured = [part.about.get("measured", {}) for part in result.parts[row.controller]]
+    return Side(row, {name: float(np.mean([f[name] for f in measured])) for name in measured[0]})

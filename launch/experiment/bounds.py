@@ -44,9 +44,9 @@ def bound_of_point(
     if not path.is_file():
         label = f"bound ({point.label})" if point.label else "bound"
         notify(label, 0, 1)
-        found = _computed(book, scenario, source, covered, plan)
+        computed = _computed(book, scenario, source, covered, plan)
         with replacing(path) as temporary:
-            temporary.write_text(json.dumps(found), encoding="utf-8")
+            temporary.write_text(json.dumps(computed), encoding="utf-8")
         notify(label, 1, 1)
     kept = json.loads(path.read_text(encoding="utf-8"))
     if "no_bound" in kept:

@@ -36,7 +36,7 @@ def calculate(plan: Plan, store: Store, notify: Notify) -> list[Calculated]:
     Raises:
         ValueError: a function that the product does not have, a column that it does not return.
     """
-    found = []
+    calculated = []
     config = plan.points[0].scenario.config
     for spec in plan.preset.calculations:
         function = load(spec)
@@ -45,8 +45,8 @@ def calculate(plan: Plan, store: Store, notify: Notify) -> list[Calculated]:
             notify(spec.title, i, len(spec.values))
             rows.append(_row(function, config, spec, value, store))
         notify(spec.title, len(spec.values), len(spec.values))
-        found.append(Calculated(spec, rows))
-    return found
+        calculated.append(Calculated(spec, rows))
+    return calculated
 
 
 def load(spec: Calculation) -> Callable[..., Mapping[str, float]]:
@@ -80,6 +80,6 @@ def _text(value: float, percent: bool) -> str:
     return f"{100 * value:.2f}%" if percent else significant(value, 4)
 
 
-def as_summary(found: Sequence[Calculated]) -> list[dict[str, Any]]:
+def as_summary(calculations: Sequence[Calculated]) -> list[dict[str, Any]]:
     """Plain values for JSON."""
-    return [{**calculated.spec.model_dump(mode="json"), "rows": calculated.rows} for calculated in found]
+    return [{**calculated.spec.model_dump(mode="json"), "rows": calculated.rows} for calculated in calculations]

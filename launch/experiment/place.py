@@ -24,10 +24,10 @@ def holds_others(folder: Path, plan: Plan) -> bool:
     if not file.is_file():
         return False
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        report = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         return True  # nobody knows of what
-    return not isinstance(found, dict) or found.get("experiment") != experiment_digest(plan)
+    return not isinstance(report, dict) or report.get("experiment") != experiment_digest(plan)
 
 
 def free_folder(default: Path, plan: Plan) -> Path:

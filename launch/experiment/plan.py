@@ -196,13 +196,13 @@ class Plan:
 def preset_names() -> tuple[str, ...]:
     """Presets that ship with the product, such as `quick` or `sequential_offloading/fig6`."""
     root = resources.files("edgemarl.launch") / "presets"
-    found = [p.name.removesuffix(".yaml") for p in root.iterdir() if p.name.endswith(".yaml")]
+    names = [p.name.removesuffix(".yaml") for p in root.iterdir() if p.name.endswith(".yaml")]
     for folder in root.iterdir():
         if folder.is_dir():
-            found += [
+            names += [
                 f"{folder.name}/{p.name.removesuffix('.yaml')}" for p in folder.iterdir() if p.name.endswith(".yaml")
             ]
-    return tuple(sorted(found, key=lambda name: (name.count("/"), name)))
+    return tuple(sorted(names, key=lambda name: (name.count("/"), name)))
 
 
 def load_preset(name: str) -> Preset:
@@ -309,7 +309,9 @@ def _runs(preset: Preset, scenario: Scenario) -> tuple[dict[str, Path], dict[str
         elif exists(name):
             runs[name] = Path(name)
         else:
-            raise ValueError(unknown_name("controller", name, [*known, *preset.learned]))
+            raise ValueError(
+                unknown_name("controller", name, [*known, *preset.learned], f"edgemarl scenarios {scenario.name}")
+            )
     return runs, run_labels(runs, {*known, *preset.learned, *preset.controllers} - {*runs})
 
 
@@ -382,13 +384,13 @@ def fields_at_size(scenario: str, fields: Mapping[str, Any], size: Any) -> dict[
 
 def parse_overrides(settings: Sequence[str], option: str = "--set") -> dict[str, str]:
     """`field=value` texts as a dict; the scenario's config checks names, types and ranges."""
-    found: dict[str, str] = {}
+    overrides: dict[str, str] = {}
     for setting in settings:
         name, sign, value = setting.partition("=")
         if not sign or not name.strip():
             raise ValueError(f"{option} {cut(setting)} is not legal: must be field=value")
-        found[name.strip()] = value.strip()
-    return found
+        overrides[name.strip()] = value.strip()
+    return overrides
 
 
 def _first_problem(error: pydantic.ValidationError) -> str:

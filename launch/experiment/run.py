@@ -133,7 +133,7 @@ class Experiment:
                     runs.setdefault(job.controller, []).append(job.run)
                 parts.setdefault(job.controller, []).append(self.part(job))
                 kinds[job.controller] = job.kind
-            outcomes = [_outcome(name, kinds[name], found) for name, found in parts.items()]
+            outcomes = [_outcome(name, kinds[name], own) for name, own in parts.items()]
             bound, no_bound = bound_of_point(self.plan, point, self.traces(point.scenario), self.store, self.notify)
             table = compare(
                 point.scenario, outcomes, baseline=self.plan.preset.baseline, reference=self.plan.reference,
@@ -189,15 +189,15 @@ class Experiment:
 
     def finished(self, job: Job) -> Part | None:
         """What a job gave, if the folder holds it and nothing has changed since."""
-        found = self.store.read(*self._place(job))
-        return found if found is not None and self._up_to_date(job, found) else None
+        part = self.store.read(*self._place(job))
+        return part if part is not None and self._up_to_date(job, part) else None
 
     def part(self, job: Job) -> Part:
         """What a job gives, from the folder if it is finished."""
-        found = self.finished(job)
-        if found is not None:
+        kept = self.finished(job)
+        if kept is not None:
             self.reused += 1
-            return found
+            return kept
         learned = self.plan.preset.learned.get(job.controller)
         several = learned is not None and learned.training_seeds > 1
         part = self.play(job, _label(job.controller, job.point, job.seed if several else None))
@@ -289,8 +289,8 @@ def _newest_digest(run: Path) -> str:
 
 def _finished_digest(config: Any, folder: Path) -> str | None:
     """Of the policies of a run that is finished, else None."""
-    found = finished(config, folder)
-    return None if found is None else found.digest
+    policies = finished(config, folder)
+    return None if policies is None else policies.digest
 
 
 def _outcome(name: str, kind: str, parts: list[Part]) -> Outcome:

@@ -165,8 +165,8 @@ def foreign_code(scenario: Scenario, controller: str) -> dict[str, str]:
     """
     modules = {type(scenario).__module__}
     for target in targets_in(controller):
-        found = load_target(target, "controller")
-        modules.add(getattr(found, "__module__", type(found).__module__))
+        loaded = load_target(target, "controller")
+        modules.add(getattr(loaded, "__module__", type(loaded).__module__))
     files: set[Path] = set()
     for name in modules:
         if name.split(".")[0] != "edgemarl":
@@ -174,20 +174,20 @@ def foreign_code(scenario: Scenario, controller: str) -> dict[str, str]:
             folders = [Path(folder) for folder in getattr(package, "__path__", ())]
             files.update(path for folder in folders for path in folder.rglob("*.py"))
             files.add(Path(sys.modules[name].__file__ or ""))
-    found = {path.name: path for path in sorted(files) if path.is_file()}
-    found.update({str(path): path for path in files_in(controller)})
-    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in found.items()}
+    sources = {path.name: path for path in sorted(files) if path.is_file()}
+    sources.update({str(path): path for path in files_in(controller)})
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in sources.items()}
 
 
 def versions() -> dict[str, str]:
     """Versions of this product and of what its numbers depend on."""
-    found = {}
+    installed = {}
     for name in ("edgemarl", "numpy", "scipy", "torch", "ray", "gymnasium", "pettingzoo", "pandas"):
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            installed[name] = "not installed"
+    return installed
 
 
 def slug(text: str) -> str:

@@ -25,19 +25,19 @@ def named(scenario: Scenario, row: Mapping[str, float]) -> dict[str, float]:
     `cost/<the table's label>` is the compared number in the table's unit; `training/..` what every run has;
     `<role>/..` losses of a role's learner; `network/..` the scenario's metrics, exploration included.
     """
-    found = {}
+    values = {}
     cost = table_cost(scenario, row)
     if cost is not None:
-        found["cost/" + re.sub(r"\W+", "_", scenario.cost_label).strip("_")] = cost
+        values["cost/" + re.sub(r"\W+", "_", scenario.cost_label).strip("_")] = cost
     for name, value in row.items():
         role = next((role for role in scenario.roles if name.startswith(f"{role}_") and _is_loss(name, role)), None)
         if name in TRAINING:
-            found[f"training/{name}"] = value
+            values[f"training/{name}"] = value
         elif role is not None:
-            found[f"{role}/{name.removeprefix(f'{role}_')}"] = value
+            values[f"{role}/{name.removeprefix(f'{role}_')}"] = value
         elif name != "agent_steps":
-            found[f"network/{name}"] = value
-    return found
+            values[f"network/{name}"] = value
+    return values
 
 
 def _is_loss(name: str, role: str) -> bool:

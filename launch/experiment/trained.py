@@ -109,15 +109,15 @@ def finished(config: TrainConfig, folder: Path) -> SavedPolicies | None:
     if not run.has_curve:
         return None
     try:
-        found, last = saved_policies(folder), run.curve().iloc[-1]
-        settings = run.settings() if found.save is None else found.save.manifest["config"]
+        policies, last = saved_policies(folder), run.curve().iloc[-1]
+        settings = run.settings() if policies.save is None else policies.save.manifest["config"]
     except DamagedError as error:  # training says what it goes on from, or that it cannot
         logger.warning("%s", error)
         return None
     except ValueError:
         return None  # it was stopped before its first policy
     same = TrainConfig.from_dict(settings).flat() == config.flat()
-    return found if same and found.steps == last["agent_steps"] and config.finished_at(last) else None
+    return policies if same and policies.steps == last["agent_steps"] and config.finished_at(last) else None
 
 
 def loaded_policy(path: Path, scenario: Scenario) -> Made:

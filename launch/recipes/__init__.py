@@ -29,8 +29,8 @@ def recipes(scenario: str) -> dict[str, dict[str, Any]]:
 @lru_cache
 def _shipped(scenario: str) -> dict[str, dict[str, Any]]:
     file = resources.files("edgemarl.launch") / "recipes" / f"{scenario}.yaml"
-    found: dict[str, dict[str, Any]] = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return found
+    recipes: dict[str, dict[str, Any]] = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return recipes
 
 
 def fields_of(scenario: str, recipe: str) -> dict[str, Any]:
@@ -92,8 +92,8 @@ def with_default(scenario: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     name = default_recipe(scenario, own)
     if name is None:
         return own
-    given, found = own.get("set", {}), fields_of(scenario, name).get("set", {})
-    contradicted = any(str(given.get(key, value)).lower() != str(value).lower() for key, value in found.items())
+    given, own_set = own.get("set", {}), fields_of(scenario, name).get("set", {})
+    contradicted = any(str(given.get(key, value)).lower() != str(value).lower() for key, value in own_set.items())
     return own if contradicted else {"recipe": name, **own}
 
 
@@ -118,7 +118,7 @@ def merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _file_recipes(path: Path, recipe: str) -> dict[str, Any]:
-    found = read_mapping(path, f"recipe {cut(recipe)}")
-    if not all(isinstance(value, dict) for value in found.values()):
+    recipes = read_mapping(path, f"recipe {cut(recipe)}")
+    if not all(isinstance(value, dict) for value in recipes.values()):
         raise ValueError(f"recipe {cut(recipe)}: {path} must map names to training fields")
-    return found
+    return recipes

@@ -108,7 +108,7 @@ def _messages(policy: Policy) -> dict[tuple[str, str], Array]:
         return {}
     return {
         (sender, receiver): np.array(message[0].mean(axis=0))
-        for receiver, found in policy.inbox.items()
-        for sender, message in found.items()
+        for receiver, by_sender in policy.inbox.items()
+        for sender, message in by_sender.items()
         if message.size
     }

@@ -18,14 +18,14 @@ PRICED = "priced"
 
 def answers(results: Sequence[PointResult]) -> list[str]:
     """A sentence for every point at which it can be given."""
-    found = []
+    sentences = []
     for result in results:
         sentence = _answer(result)
         if sentence:
-            found.append(
+            sentences.append(
                 f"{result.point.label}: {sentence}" if result.point.label else sentence[0].upper() + sentence[1:]
             )
-    return found
+    return sentences
 
 
 def _answer(result: PointResult) -> str:
@@ -82,10 +82,10 @@ def _costs(result: PointResult, row: Row) -> Array:
 
 def _above(result: PointResult, row: Row, against: Row) -> str:
     """The paired difference in words: `0.8% [0.5, 1.1] more`."""
-    found = relative_difference(_costs(result, row), _costs(result, against))
-    if found.value >= 0:
-        return f"{percent(found)} more"
-    return f"{percent(Interval(-found.value, -found.high, -found.low))} less"
+    difference = relative_difference(_costs(result, row), _costs(result, against))
+    if difference.value >= 0:
+        return f"{percent(difference)} more"
+    return f"{percent(Interval(-difference.value, -difference.high, -difference.low))} less"
 
 
 def share(value: float) -> str:

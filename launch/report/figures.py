@@ -37,10 +37,10 @@ def draw_all(
         figure, caption = draw(plan, results, spec)
         name = "-".join(part for part in (str(i + 1), spec.kind, spec.metric.replace(" ", "_")) if part)
         drawn.append((spec.caption or caption, _saved(figure, folder / name, len(drawn))))
-    for i, found in enumerate(calculated):
-        if found.spec.percent:
+    for i, calculation in enumerate(calculated):
+        if calculation.spec.percent:
             path = folder / f"calculation-{i + 1}"
-            drawn.append((f"{found.spec.title}.", _saved(_draw_calculated(found), path, len(drawn))))
+            drawn.append((f"{calculation.spec.title}.", _saved(_draw_calculated(calculation), path, len(drawn))))
     return drawn
 
 
@@ -58,16 +58,16 @@ def save(figure: Figure, path: Path) -> Path:
     return path.with_name(f"{path.name}.svg")
 
 
-def _draw_calculated(found: Calculated) -> Figure:
+def _draw_calculated(calculation: Calculated) -> Figure:
     """The shares of a calculation over its argument."""
     with own_style(STYLE):
         figure = MarkedFigure(layout="constrained", figsize=(7.4, 4.2))
         FigureCanvasAgg(figure)
         axes = figure.subplots()
-        x = np.array(found.spec.values)
-        for i, name in enumerate(found.spec.percent):
-            y = [100 * row[name] for row in found.rows]
-            label = found.spec.columns[name]
+        x = np.array(calculation.spec.values)
+        for i, name in enumerate(calculation.spec.percent):
+            y = [100 * row[name] for row in calculation.rows]
+            label = calculation.spec.columns[name]
             colour = PALETTE[i % len(PALETTE)]
             lines = axes.plot(x, y, marker=MARKERS[i % len(MARKERS)], color=colour, lw=1.6, label=label)
             figure.mark(label, axes, lines, x, y, [f"{v:g}: {share:.3g}%" for v, share in zip(x, y, strict=True)])
@@ -75,7 +75,7 @@ def _draw_calculated(found: Calculated) -> Figure:
             axes.set_xscale("log")
         axes.set_xticks(x, [f"{v:g}" for v in x])
         axes.minorticks_off()
-        axes.set_xlabel(found.spec.columns.get(found.spec.argument, found.spec.argument))
+        axes.set_xlabel(calculation.spec.columns.get(calculation.spec.argument, calculation.spec.argument))
         axes.set_ylabel("%")
         axes.legend()
     return figure
@@ -258,15 +258,15 @@ def _draw_sweep(
     look = looks(results[0].comparison.rows)
     heights = []
     for row in rows:
-        found = [_value(result.comparison.row(row.controller), metric) for result in results]
-        y = np.array([f.value for f in found])
-        bars = np.nan_to_num(np.abs(np.array([[f.value - f.low, f.high - f.value] for f in found]).T))
+        intervals = [_value(result.comparison.row(row.controller), metric) for result in results]
+        y = np.array([f.value for f in intervals])
+        bars = np.nan_to_num(np.abs(np.array([[f.value - f.low, f.high - f.value] for f in intervals]).T))
         style = look[row.controller]
         drawn = axes.errorbar(
             x, y, bars, ls=style.line, marker=style.marker, color=style.colour, lw=1.6, ms=5.5, capsize=2.5,
             label=row.controller,
         )  # fmt: skip
-        words = [_at(result.point.label, value) for result, value in zip(results, found, strict=True)]
+        words = [_at(result.point.label, value) for result, value in zip(results, intervals, strict=True)]
         figure.mark(row.controller, axes, drawn.get_children(), x, y, words)
         heights += list(y)
     limits = [_limit(result, metric) for result in results]

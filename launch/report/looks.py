@@ -30,7 +30,7 @@ class Look:
 
 def looks(rows: Sequence[Row]) -> dict[str, Look]:
     """Controller -> look. References are black; the others share one palette, learned ones first."""
-    found: dict[str, Look] = {}
+    look_of: dict[str, Look] = {}
     used: set[tuple[str, Any]] = set()
     order = sorted(range(len(rows)), key=lambda i: rows[i].kind != "learned")  # stable
     coloured = 0
@@ -43,5 +43,5 @@ def looks(rows: Sequence[Row]) -> dict[str, Look]:
         lines = DASHES[row.kind]
         line = next((line for line in lines if (colour, line) not in used), lines[-1])
         used.add((colour, line))
-        found[row.controller] = Look(colour, MARKERS[i % len(MARKERS)], line)
-    return {row.controller: found[row.controller] for row in rows}
+        look_of[row.controller] = Look(colour, MARKERS[i % len(MARKERS)], line)
+    return {row.controller: look_of[row.controller] for row in rows}

@@ -104,13 +104,13 @@ def inline(figure: Figure, prefix: str) -> InlineFigure:
 
 def _legend(figure: Figure, names: Sequence[str]) -> list[tuple[str, Any]]:
     """Legend entries of marked controllers: handle and words."""
-    found = []
+    entries = []
     for legend in [*figure.legends, *(axes.get_legend() for axes in figure.axes)]:
         if legend is not None:
             for handle, words in zip(legend.legend_handles, legend.get_texts(), strict=True):
                 if words.get_text() in names:
-                    found += [(words.get_text(), words), *((words.get_text(), a) for a in _leaves(handle))]
-    return found
+                    entries += [(words.get_text(), words), *((words.get_text(), a) for a in _leaves(handle))]
+    return entries
 
 
 def _leaves(handle: Any) -> list[Any]:

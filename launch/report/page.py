@@ -58,7 +58,7 @@ def write_results(results: Sequence[PointResult], path: Path) -> Path:
     import pyarrow
     import pyarrow.parquet
 
-    found = []
+    tables = []
     for result in results:
         for controller, parts in result.parts.items():
             for part in parts:
@@ -69,9 +69,9 @@ def write_results(results: Sequence[PointResult], path: Path) -> Path:
                     **part.about.get("measured", {}),
                 }  # fmt: skip
                 columns = {**lead, **part.means}
-                found.append(pyarrow.table({name: column(_repeated(value, rows)) for name, value in columns.items()}))
+                tables.append(pyarrow.table({name: column(_repeated(value, rows)) for name, value in columns.items()}))
     with replacing(path) as temporary:
-        pyarrow.parquet.write_table(pyarrow.concat_tables(found, promote_options="permissive"), temporary)
+        pyarrow.parquet.write_table(pyarrow.concat_tables(tables, promote_options="permissive"), temporary)
     return path
 
 
@@ -145,7 +145,7 @@ def write_report(
 
 def headline(results: Sequence[PointResult]) -> list[str]:
     """What the comparison found, in sentences computed from its numbers."""
-    found = []
+    sentences = []
     for result in results:
         comparison = result.comparison
         learned = [row for row in comparison.rows if row.kind == "learned" and row.information == "local"]
@@ -157,8 +157,8 @@ def headline(results: Sequence[PointResult]) -> list[str]:
         if best.gap_closed is not None:
             ends = f"from {comparison.baseline} to {comparison.reference}"
             text += f"; it closes {numerals.percent(best.gap_closed)} of the gap {ends}"
-        found.append(text + ".")
-    return found
+        sentences.append(text + ".")
+    return sentences
 
 
 def _table(result: PointResult) -> dict[str, Any]:

@@ -119,10 +119,10 @@ def _above(a: Answer, name: str | None) -> str:
 
 
 def _by_scenario(answers: Sequence[Answer]) -> dict[str, list[Answer]]:
-    found: dict[str, list[Answer]] = {}
+    by_scenario: dict[str, list[Answer]] = {}
     for a in answers:
-        found.setdefault(a.scenario, []).append(a)
-    return found
+        by_scenario.setdefault(a.scenario, []).append(a)
+    return by_scenario
 
 
 def _against(group: Sequence[Answer]) -> str:
@@ -167,8 +167,8 @@ def _panels(groups: Sequence[list[Answer]], label: str, draw: object) -> Figure:
 
 def _draw_cost(axes: object, group: Sequence[Answer]) -> None:
     for i, (label, colour, marker, line) in enumerate(_LINES):
-        found = [(a.size, a.above[name]) for a in group if (name := _names(a)[i]) is not None]
-        points = [(size, v) for size, v in found if v is not None]
+        above = [(a.size, a.above[name]) for a in group if (name := _names(a)[i]) is not None]
+        points = [(size, v) for size, v in above if v is not None]
         x = [size for size, _ in points]
         y = [100 * v.value for _, v in points]
         bars = [
@@ -193,7 +193,7 @@ def _draw_bytes(axes: object, group: Sequence[Answer]) -> None:
 
 
 def _parts(group: Sequence[Answer]) -> list[tuple[str, Table]]:
-    found = [
+    tables = [
         (
             f"Cost {_against(group)}; the price of decentralization is the difference of the learned ones, paired",
             cost_table(group),
@@ -201,7 +201,7 @@ def _parts(group: Sequence[Answer]) -> list[tuple[str, Table]]:
         ("What it takes", needs_table(group)),
     ]
     exchanges = exchange_table(group)
-    return [*found, ("What a message buys", exchanges)] if exchanges[1] else found
+    return [*tables, ("What a message buys", exchanges)] if exchanges[1] else tables
 
 
 def _head(command: str) -> str:

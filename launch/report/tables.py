@@ -62,8 +62,8 @@ def bound_cells(comparison: Comparison) -> list[tuple[str, str]]:
     """The last row of a comparison table, what no controller can do better than; none without a bound."""
     if comparison.bound is None:
         return []
-    found = with_interval(comparison.bound.cost)
-    cost = (found.partition(" [")[0], found[len(found.partition(" [")[0]) :].strip())
+    text = with_interval(comparison.bound.cost)
+    cost = (text.partition(" [")[0], text[len(text.partition(" [")[0]) :].strip())
     return [("lower bound", ""), ("", ""), cost] + [("", "")] * (len(headings(comparison, "")) - 3)
 
 

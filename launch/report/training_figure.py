@@ -30,7 +30,7 @@ def training_curves(folders: Sequence[Path], metric: str, horizon: int) -> tuple
 
     from edgemarl.marl.training.folder import RunFolder  # needs PyTorch: only where something was trained
 
-    found = []
+    curves = []
     last = np.inf
     for folder in folders:
         curve = RunFolder(folder).curve()
@@ -38,10 +38,10 @@ def training_curves(folders: Sequence[Path], metric: str, horizon: int) -> tuple
             raise ValueError(
                 f"figure of training: the curves have no column '{metric}', only {', '.join(map(str, curve))}"
             )
-        found.append((curve["env_steps"].to_numpy() / horizon, curve[metric].to_numpy()))
-        last = min(last, found[-1][0][-1])
-    edges = np.linspace(0.0, last, min(POINTS, *(len(episodes) for episodes, _ in found)) + 1)
-    values = np.stack([_binned(episodes, curve, edges) for episodes, curve in found])
+        curves.append((curve["env_steps"].to_numpy() / horizon, curve[metric].to_numpy()))
+        last = min(last, curves[-1][0][-1])
+    edges = np.linspace(0.0, last, min(POINTS, *(len(episodes) for episodes, _ in curves)) + 1)
+    values = np.stack([_binned(episodes, curve, edges) for episodes, curve in curves])
     middles = (edges[1:] + edges[:-1]) / 2.0
     return middles, values.mean(axis=0), values.min(axis=0), values.max(axis=0)
 

@@ -183,9 +183,9 @@ class Algorithm(ABC):
         if run.config.joint:
             size, action_space, agents = scenario.global_state_space.shape[0], scenario.central_space, 1
         else:
-            found = scenario.roles[role]
+            played = scenario.roles[role]
             size = row_size(scenario, role, run.config.pooled) + run.heard.get(role, 0)
-            action_space, agents = found.action_space, found.count
+            action_space, agents = played.action_space, played.count
         parts = None if run.config.joint or settings.network != "parts" else scenario.roles[role].parts
         return network_spec(
             size,
@@ -206,8 +206,8 @@ class Algorithm(ABC):
         """Observation and action space that a role's module is told."""
         if run.config.joint:
             return run.scenario.global_state_space, run.scenario.central_space
-        found = run.scenario.roles[role]
-        return found.observation_space, found.action_space
+        played = run.scenario.roles[role]
+        return played.observation_space, played.action_space
 
     # --- checks ------------------------------------------------------------------------------------------------------
 

@@ -46,6 +46,7 @@ from edgemarl.marl.rllib.learner import (
 )
 from edgemarl.marl.rllib.modules import ActorCriticModule
 from edgemarl.marl.rllib.recovery import PatientRecovery
+from edgemarl.marl.rllib.runner_states import RunnerStates
 
 
 @config_class
@@ -172,7 +173,7 @@ class BatchedPPOConfig(BatchedConfig, rllib.PPOConfig):
         """The runner's window decides."""
 
 
-class BatchedPPO(PatientRecovery, rllib.PPO):
+class BatchedPPO(RunnerStates, PatientRecovery, rllib.PPO):
     """PPO whose runners return `MultiAgentBatch`es with advantages."""
 
     @classmethod

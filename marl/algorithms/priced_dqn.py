@@ -113,8 +113,8 @@ def _with_pool(price: dict[str, Any], run: Run) -> dict[str, Any]:
     devices' rows hold what of it concerns them.
     """
     scale: list[float] = []
-    for role, found in run.scenario.roles.items():
-        entries = pooled_entries(found)
+    for role, played in run.scenario.roles.items():
+        entries = pooled_entries(played)
         scale += 2 * list(price["scale"]) if role == ROLE else [0.0] * (2 * entries)
     own = len(price["scale"])
     broadcast = [own + i for i, factor in enumerate(scale) if factor]
@@ -179,11 +179,11 @@ class PricedRunner(BatchedEnvRunner):
             actions, candidate = module.explored(rows, self._noise)
             rewards = game.rewards(state, actions, exogenous, candidate)
             step, _, ended = cells.step({ROLE: actions})
-            found = {
+            recorded = {
                 Columns.OBS: rows, Columns.ACTIONS: actions, Columns.REWARDS: rewards.astype(np.float32),
                 CANDIDATE: candidate,
             }  # fmt: skip
-            for name, values in found.items():
+            for name, values in recorded.items():
                 columns.setdefault(name, []).append(values)
             for name, values in step.metrics.items():
                 totals[name] = totals.get(name, 0.0) + float(values.mean()) / slots

@@ -27,7 +27,7 @@ def _installed() -> dict[str, EntryPoint]:
 @cache
 def shipped() -> tuple[str, ...]:
     """The algorithms of this folder, each a file or a folder of its name."""
-    return tuple(found.name for found in pkgutil.iter_modules(here.__path__) if found.name not in _OTHER)
+    return tuple(module.name for module in pkgutil.iter_modules(here.__path__) if module.name not in _OTHER)
 
 
 def algorithm_names() -> tuple[str, ...]:
@@ -59,10 +59,10 @@ def _algorithm(name: str) -> type[Algorithm]:
     raise ValueError(unknown_name("algorithm", name, algorithm_names()))
 
 
-def _checked(found: Any, name: str) -> type[Algorithm]:
-    if not (isinstance(found, type) and issubclass(found, Algorithm)):
+def _checked(candidate: Any, name: str) -> type[Algorithm]:
+    if not (isinstance(candidate, type) and issubclass(candidate, Algorithm)):
         raise ValueError(f"algorithm '{name}' is no subclass of edgemarl.marl.Algorithm")
-    return found
+    return candidate
 
 
 def owners(setting: str) -> list[str]:

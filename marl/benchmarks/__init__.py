@@ -22,5 +22,5 @@ GROUPS: dict[str, str] = {
 def load_group(name: str) -> Callable[[], Mapping[str, float]]:
     """The function of a group."""
     module, function = GROUPS[name].split(":")
-    found: Callable[[], Mapping[str, float]] = getattr(import_module(module), function)
-    return found
+    group: Callable[[], Mapping[str, float]] = getattr(import_module(module), function)
+    return group

@@ -70,12 +70,12 @@ def changes(old: Mapping[str, float], new: Mapping[str, float], group_of: Mappin
         new: of this run.
         group_of: key -> group in which it was measured, whose reference counts.
     """
-    found = []
+    listed = []
     for key in new:
         kind = kind_of(key)
         if kind != "other" and key in old:
-            found.append(Change(key, old[key], new[key], _factor(kind, key, old, new, group_of)))
-    return sorted(found, key=lambda change: (math.isnan(change.factor), change.factor))
+            listed.append(Change(key, old[key], new[key], _factor(kind, key, old, new, group_of)))
+    return sorted(listed, key=lambda change: (math.isnan(change.factor), change.factor))
 
 
 def _factor(

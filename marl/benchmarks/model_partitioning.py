@@ -41,14 +41,14 @@ def allocation_speeds() -> dict[str, float]:
         cvxpy.Minimize(cvxpy.sum(cvxpy.multiply(c, cvxpy.inv_pos(nats)))),
         [cvxpy.sum(share) == 1, filled == share + s],
     )
-    found = np.empty(CVXPY_SOLVES)
+    optimum = np.empty(CVXPY_SOLVES)
 
     def solve_all() -> None:
         for i in range(CVXPY_SOLVES):
             scale = weight[i].mean()
             c.value, s.value = weight[i] / scale, snr[i]
             problem.solve(solver=cvxpy.CLARABEL)
-            found[i] = problem.value * scale
+            optimum[i] = problem.value * scale
 
     solve_all()
     ours_s = best_seconds(lambda: fdma_shares(weight, snr), 30) / ALLOCATIONS
@@ -58,7 +58,7 @@ def allocation_speeds() -> dict[str, float]:
     return {
         "bandwidth_allocations_per_s": 1.0 / ours_s,
         "bandwidth_speedup_vs_cvxpy": cvxpy_s / ours_s,
-        "bandwidth_cvxpy_difference": float(np.abs(ours / (found * np.log(2.0)) - 1.0).max()),
+        "bandwidth_cvxpy_difference": float(np.abs(ours / (optimum * np.log(2.0)) - 1.0).max()),
     }
 
 

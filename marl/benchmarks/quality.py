@@ -41,8 +41,8 @@ def seconds_to(settings: Mapping[str, Any], side: str, minutes: float) -> dict[f
     done = subprocess.run(words, input=given, capture_output=True, text=True, check=False, env=environment)
     if done.returncode != 0:
         raise RuntimeError(f"side {side}: {done.stderr[-2000:]}")
-    found = json.loads(done.stdout.splitlines()[-1])
-    return {share: found[str(share)] for share in SHARES}
+    seconds = json.loads(done.stdout.splitlines()[-1])
+    return {share: seconds[str(share)] for share in SHARES}
 
 
 class Clock:
@@ -57,9 +57,9 @@ class Clock:
     def aside(self, run: Callable[[], float]) -> float:
         """What something returns, its time not counted."""
         started_s = time.process_time()
-        found = run()
+        value = run()
         self._aside_s += time.process_time() - started_s
-        return found
+        return value
 
 
 def _processor_s() -> float:
@@ -87,7 +87,7 @@ def first_times(
         iterations: of the budget.
         limit_s: time after which no further iteration begins.
     """
-    found: dict[float, float | None] = dict.fromkeys(SHARES)
+    times: dict[float, float | None] = dict.fromkeys(SHARES)
     looked = 0
     for iteration in range(1, iterations + 1):
         train()
@@ -95,10 +95,10 @@ def first_times(
             looked, now_s = iteration * LOOKS // iterations, clock.now_s()
             share = clock.aside(above)
             print(f"{now_s:.1f} s: {100 * share:.2f}% above", file=sys.stderr, flush=True)
-            found.update({wanted: now_s for wanted in SHARES if share <= wanted and found[wanted] is None})
-        if None not in found.values() or clock.now_s() > limit_s:
+            times.update({wanted: now_s for wanted in SHARES if share <= wanted and times[wanted] is None})
+        if None not in times.values() or clock.now_s() > limit_s:
             break
-    return found
+    return times
 
 
 def measure(settings: Mapping[str, Any], side: str, minutes: float) -> dict[float, float | None]:

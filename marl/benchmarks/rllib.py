@@ -36,13 +36,13 @@ def training_speeds() -> dict[str, float]:
     """
     from edgemarl.marl.rllib.node import local_ray
 
-    found: dict[str, float] = {}
+    speeds: dict[str, float] = {}
     with local_ray(0):
         for devices in (20, 100, 500):
-            found |= _shared_policy(devices)
+            speeds |= _shared_policy(devices)
         for devices in (100, 500):
-            found |= _shared_policy(devices, epochs=1)
-    return found
+            speeds |= _shared_policy(devices, epochs=1)
+    return speeds
 
 
 def _shared_policy(devices: int, epochs: int = EPOCHS) -> dict[str, float]:
@@ -50,11 +50,11 @@ def _shared_policy(devices: int, epochs: int = EPOCHS) -> dict[str, float]:
     name = str(devices) if epochs == EPOCHS else f"{devices}_one_epoch"
     with _ours(devices, epochs=epochs) as ours, _theirs(devices, epochs=epochs) as theirs:
         times = _seconds(theirs.train, ours.train, ours.env_runner.sample, bare_gradient_work(rows, epochs=epochs))
-        found = _named(name, rows, *times)
+        speeds = _named(name, rows, *times)
         if name == "100":
             alone = _seconds(lambda: theirs.env_runner.sample(num_timesteps=ENV_STEPS[devices]), ours.env_runner.sample)
-            found["rllib_sample_speedup_100"] = alone[0] / alone[1]
-    return found
+            speeds["rllib_sample_speedup_100"] = alone[0] / alone[1]
+    return speeds
 
 
 def ddpg_speed() -> dict[str, float]:
@@ -85,16 +85,16 @@ def independent_policies() -> dict[str, float]:
             rows = ENV_STEPS[100] * 100
             bare = bare_gradient_work(rows, agents=100)
             times = _seconds(theirs.train, ours.train, ours.env_runner.sample, bare, rounds=2)
-            found = _named("independent_100", rows, *times)
+            speeds = _named("independent_100", rows, *times)
         with _ours(300, policies="independent") as ours, tempfile.TemporaryDirectory() as folder:
             ours.train()
             ours.save_to_path(str(Path(folder) / "checkpoint"))
-            found["checkpoint_files_independent_300"] = sum(file.is_file() for file in Path(folder).rglob("*"))
+            speeds["checkpoint_files_independent_300"] = sum(file.is_file() for file in Path(folder).rglob("*"))
         # the same agent-steps per iteration: 8 x 50 cells of 20 devices, 8 cells of 1000
         with _ours(20, cells=50 * CELLS, slots=5) as few, _ours(1000, cells=CELLS, slots=5) as many:
             large, small = _seconds(many.train, few.train)
-            found["rllib_growth_20_to_1000"] = large / small
-    return found
+            speeds["rllib_growth_20_to_1000"] = large / small
+    return speeds
 
 
 def _named(name: str, rows: int, theirs: float, ours: float, sampling: float, bare: float) -> dict[str, float]:
@@ -221,9 +221,9 @@ def _theirs(devices: int, independent: bool = False, epochs: int = EPOCHS) -> It
 
 def _seconds(*runs: Callable[[], Any], rounds: int = 3) -> tuple[float, ...]:
     """Least CPU time of each of several things that take turns, after one round that warms up."""
-    found = np.full((rounds + 1, len(runs)), np.inf)
+    taken_s = np.full((rounds + 1, len(runs)), np.inf)
     for i, j in itertools.product(range(rounds + 1), range(len(runs))):
         started = time.process_time()
         runs[j]()
-        found[i, j] = time.process_time() - started
-    return tuple(float(least) for least in found[1:].min(axis=0))
+        taken_s[i, j] = time.process_time() - started
+    return tuple(float(least) for least in taken_s[1:].min(axis=0))

@@ -323,10 +323,10 @@ def _bootstrap(
     for method in ("BCa", "percentile"):  # BCa is undefined where every resample gives the same number
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            found = stats.bootstrap(
+            interval = stats.bootstrap(
                 samples, resampled, n_resamples=resamples, batch=500, vectorized=True, axis=-1,
                 confidence_level=level, method=method, rng=np.random.default_rng(seed),
             ).confidence_interval  # fmt: skip
-        if np.isfinite([found.low, found.high]).all():
+        if np.isfinite([interval.low, interval.high]).all():
             break
-    return Interval(value, float(found.low), float(found.high))
+    return Interval(value, float(interval.low), float(interval.high))

@@ -63,5 +63,5 @@ def autocorrelation_slots(values: Array) -> tuple[float, bool]:
     rho = covariance / covariance[0]
     times = 1.0 + 2.0 * np.cumsum(rho[1:])
     inside = np.flatnonzero(np.arange(1, length) >= WINDOW * times)
-    found = float(max(times[inside[0]], 1.0)) if len(inside) else float(length)
-    return found, length < SHORT * found
+    time_slots = float(max(times[inside[0]], 1.0)) if len(inside) else float(length)
+    return time_slots, length < SHORT * time_slots

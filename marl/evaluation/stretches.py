@@ -26,15 +26,15 @@ def part(trace: T, first: int, slots: int, fields: Collection[str] | None = None
     """
     kinds = trace_fields(type(trace))
     series = {meta["after"]: name for name, meta in kinds.items() if meta["after"]}
-    found: dict[str, Array] = {}
+    fields_there: dict[str, Array] = {}
     for name in kinds if fields is None else fields:
         values = getattr(trace, name)
         if kinds[name]["kind"] == "slot":
             values = values[first : first + slots + 1]
         elif name in series and first > 0:
             values = getattr(trace, series[name])[first - 1]
-        found[name] = values
-    return found
+        fields_there[name] = values
+    return fields_there
 
 
 def stretches(trace: T, slots: int) -> T:
@@ -57,6 +57,6 @@ def stretches(trace: T, slots: int) -> T:
     joined = {}
     for name, meta in kinds.items():
         axis = 1 if meta["kind"] == "slot" else 0
-        side_by_side = np.stack([found[name] for found in parts], axis=axis + 1)  # .., C cells, K stretches, ..
+        side_by_side = np.stack([stretch[name] for stretch in parts], axis=axis + 1)  # .., C cells, K stretches, ..
         joined[name] = side_by_side.reshape(*side_by_side.shape[:axis], -1, *side_by_side.shape[axis + 2 :])
     return dataclasses.replace(trace, **joined)

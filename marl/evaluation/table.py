@@ -52,21 +52,22 @@ def compare_controllers(
             ">= 1, between 0 and slots - 1, >= 0"
         )
     named = controllers if isinstance(controllers, Mapping) else {name: name for name in controllers}
-    policies = {name: _policy(played, found, name) for name, found in named.items()}
+    policies = {name: _policy(played, given, name) for name, given in named.items()}
     source = SampledTraces(played, np.random.SeedSequence([seed, 1]), networks, length)
     outcomes = [_played(played, policy, name, source, left_out, seed) for name, policy in policies.items()]
     return compare(played, outcomes, reference=reference or playbook_of(played).reference, seed=seed)
 
 
-def _policy(scenario: Scenario, found: Any, name: str) -> Policy:
-    if isinstance(found, str) and not is_controller(scenario, found):
+def _policy(scenario: Scenario, given: Any, name: str) -> Policy:
+    if isinstance(given, str) and not is_controller(scenario, given):
         try:
-            return load_policy(found, scenario)
+            return load_policy(given, scenario)
         except ValueError as error:
             if "no trained policy" not in str(error):
                 raise
-            raise ValueError(unknown_name("controller", found, playbook_of(scenario).controllers)) from None
-    return policy_of(scenario, found, name)
+            known, listed_by = playbook_of(scenario).controllers, f"edgemarl scenarios {scenario.name}"
+            raise ValueError(unknown_name("controller", given, known, listed_by)) from None
+    return policy_of(scenario, given, name)
 
 
 def _played(scenario: Scenario, policy: Policy, name: str, source: SampledTraces, warmup: int, seed: int) -> Outcome:

@@ -315,9 +315,9 @@ def _plain_column(path: Path, name: str, column: pyarrow.ChunkedArray) -> pyarro
 
 def _index_columns(frame: pd.DataFrame) -> list[str]:
     """Columns without a name of their own that are empty or number the rows, as data frames write their index."""
-    found = [str(n) for n in frame if str(n).startswith("__index_level_")]
+    columns = [str(n) for n in frame if str(n).startswith("__index_level_")]
     for name in (str(n) for n in frame if n == "" or str(n).startswith("Unnamed:")):
         column = frame[name]
         if column.isna().all() or (column.dtype.kind in "iu" and column.is_unique):
-            found.append(name)
-    return found
+            columns.append(name)
+    return columns

@@ -140,14 +140,14 @@ def _delimiter(lines: Sequence[str]) -> str:
         widths = [len(row) for row in csv.reader(lines, delimiter=sign)]
         return sum(w == widths[0] for w in widths) / len(widths), widths[0]
 
-    found = {sign: score(sign) for sign in DELIMITERS if sign in lines[0]}
-    whole = {sign: width for sign, (share, width) in found.items() if width > 1 and share > 0.5}
+    scores = {sign: score(sign) for sign in DELIMITERS if sign in lines[0]}
+    whole = {sign: width for sign, (share, width) in scores.items() if width > 1 and share > 0.5}
     if whole:
-        return max(whole, key=lambda sign: (found[sign][0] > 0.99, whole[sign]))
+        return max(whole, key=lambda sign: (scores[sign][0] > 0.99, whole[sign]))
     spaced = {len(line.split()) for line in lines}
-    if len(spaced) == 1 and spaced != {1} and not found:
+    if len(spaced) == 1 and spaced != {1} and not scores:
         return " "
-    return max(found, key=found.__getitem__, default=",")
+    return max(scores, key=scores.__getitem__, default=",")
 
 
 def _decimal_sign(path: Path, rows: Sequence[Sequence[str]], delimiter: str) -> str:

@@ -167,9 +167,9 @@ def load_trace(path: str | Path, scenario: Scenario, seed: int = 0, ignore: Sequ
     frame = _known_columns(path, file.frame, scenario, ignore)
     rows = _Rows(path, scenario, frame, *_extents(path, frame))
     values = {name: rows.field(name, meta) for name, meta in trace_fields(scenario.trace_type).items()}
-    found = {name: array for name, array in values.items() if array is not None}
+    present = {name: array for name, array in values.items() if array is not None}
     example = rows.example(seed)
-    given = {name: rows.typed(name, array, getattr(example, name).dtype) for name, array in found.items()}
+    given = {name: rows.typed(name, array, getattr(example, name).dtype) for name, array in present.items()}
     derived = {n: v for n, v in scenario.derived_trace_fields(given).items() if n not in given}
     trace = dataclasses.replace(example, **given, **derived)
     try:
@@ -234,9 +234,7 @@ def _known_columns(path: str | Path, frame: pd.DataFrame, scenario: Scenario, ig
     if stray:
         per_entry = next((label for label in known if label.rpartition("_")[0] == stray[0]), None)
         hint = f" {stray[0]} has one column per entry, such as {per_entry}." if per_entry else ""
-        raise ValueError(
-            f"{path}: {unknown_name('column', stray[0], known[:12])}.{hint} --ignore {stray[0]} leaves it out"
-        )
+        raise ValueError(f"{path}: {unknown_name('column', stray[0], known)}.{hint} --ignore {stray[0]} leaves it out")
     if not fields:
         raise ValueError(f"{path} has no field of a {scenario.name} trace. Known columns: {', '.join(known[:12])}")
     return frame

@@ -265,7 +265,7 @@ class Cells:
             "traces": [_arrays(trace) for trace in self.traces],
             "state": _arrays(self.state),
             "team": {} if self.team is None else self.team.state_dict(),
-            "inbox": {} if self.team is None else {role: dict(found) for role, found in self.team.inbox.items()},
+            "inbox": {} if self.team is None else {role: dict(messages) for role, messages in self.team.inbox.items()},
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -281,7 +281,7 @@ class Cells:
         self._start_team()
         if self.team is not None:
             self.team.load_state_dict(state["team"])
-            self.team.inbox = {role: dict(found) for role, found in state["inbox"].items()}
+            self.team.inbox = {role: dict(messages) for role, messages in state["inbox"].items()}
         self._acted = None
         self._align()
 

@@ -39,8 +39,8 @@ def checkpoint_in(path: Path) -> Path | None:
     """The checkpoint that a folder is, or the newest one in it, as in a trial of Ray Tune; None if there is none."""
     if (path / MODULES).is_dir():
         return path
-    inside = [found.parents[len(MODULES.parts) - 1] for found in path.glob(f"**/{MODULES}") if found.is_dir()]
-    return max(inside, key=lambda found: (found / CONSTRUCTOR).stat().st_mtime, default=None)
+    inside = [folder.parents[len(MODULES.parts) - 1] for folder in path.glob(f"**/{MODULES}") if folder.is_dir()]
+    return max(inside, key=lambda folder: (folder / CONSTRUCTOR).stat().st_mtime, default=None)
 
 
 @dataclass(frozen=True)
@@ -63,19 +63,19 @@ def read_checkpoint(path: Path | str) -> RLlibCheckpoint:
     Raises:
         ValueError: no checkpoint there, or one that does not load here.
     """
-    found = checkpoint_in(Path(path))
-    if found is None:
+    folder = checkpoint_in(Path(path))
+    if folder is None:
         raise ValueError(f"{path} holds no checkpoint of RLlib (no {MODULES})")
     try:
-        with (found / CONSTRUCTOR).open("rb") as file:
+        with (folder / CONSTRUCTOR).open("rb") as file:
             constructor = pickle.load(file)
-        modules = RLModule.from_checkpoint(str((found / MODULES).resolve()))
+        modules = RLModule.from_checkpoint(str((folder / MODULES).resolve()))
         config: Any = constructor["ctor_args_and_kwargs"][0][0]
     except (OSError, KeyError, IndexError, ImportError, AttributeError, pickle.UnpicklingError) as error:
-        raise ValueError(f"checkpoint {found} does not load: {type(error).__name__}: {error}") from error
+        raise ValueError(f"checkpoint {folder} does not load: {type(error).__name__}: {error}") from error
     assert isinstance(modules, MultiRLModule)
     plain = config if isinstance(config, Mapping) else config.to_dict()
-    return RLlibCheckpoint(f"{constructor['class'].__name__} {found.name}", modules, plain)
+    return RLlibCheckpoint(f"{constructor['class'].__name__} {folder.name}", modules, plain)
 
 
 def batched_policies(checkpoint: RLlibCheckpoint) -> tuple[dict[str, TrainedPolicy], RunFields]:
@@ -165,7 +165,7 @@ def module_predict(module: Any, greedy: bool = True) -> Predict:
             return np.asarray(out[Columns.ACTIONS])
         distribution = module.get_inference_action_dist_cls().from_logits(out[Columns.ACTION_DIST_INPUTS])
         chosen = distribution.to_deterministic() if greedy else distribution
-        found: Array = chosen.sample().numpy()
-        return found
+        actions: Array = chosen.sample().numpy()
+        return actions
 
     return predict

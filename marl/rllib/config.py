@@ -39,18 +39,18 @@ class BatchedConfig:
     def role_modules(self, **classes: type) -> Any:
         """Other modules for roles, `config.role_modules(device=Mine)`: subclasses of the algorithm's own."""
         specs: Any = self.rl_module_spec  # type: ignore[attr-defined] # RLlib hands out a copy
-        for role, found in classes.items():
+        for role, module_class in classes.items():
             if role not in specs.rl_module_specs:
                 raise ValueError(unknown_name("learned role", role, specs.rl_module_specs))
-            specs.rl_module_specs[role].module_class = found
+            specs.rl_module_specs[role].module_class = module_class
         return self.rl_module(rl_module_spec=specs)  # type: ignore[attr-defined]
 
     def get_evaluation_config_object(self) -> Any:
-        found = super().get_evaluation_config_object()  # type: ignore[misc]
+        config = super().get_evaluation_config_object()  # type: ignore[misc]
         given: Any = self.evaluation_config  # type: ignore[attr-defined]
-        if found is not None and (given is None or (isinstance(given, dict) and "explore" not in given)):
-            found.explore = False
-        return found
+        if config is not None and (given is None or (isinstance(given, dict) and "explore" not in given)):
+            config.explore = False
+        return config
 
 
 def check_batched(config: Any) -> None:
@@ -85,10 +85,10 @@ def _check_modules(config: Any) -> None:
             f"config.role_modules({roles[0]}=Mine) changes one"
         )
     for role, spec in specs.rl_module_specs.items():
-        found = spec.module_class
-        if base is not None and not (isinstance(found, type) and issubclass(found, base)):
+        module_class = spec.module_class
+        if base is not None and not (isinstance(module_class, type) and issubclass(module_class, base)):
             raise ValueError(
-                f"module of '{role}' is {getattr(found, '__name__', found)}: the batched runner takes "
+                f"module of '{role}' is {getattr(module_class, '__name__', module_class)}: the batched runner takes "
                 f"{base.__name__} and subclasses of it. {OWN_RUNNER}"
             )
 
@@ -99,6 +99,6 @@ def _refused_callbacks(config: Any) -> Iterator[str]:
     for name in EPISODE_CALLBACKS:
         if getattr(config, f"callbacks_{name}", None):
             yield name
-        for found in classes:
-            if getattr(found, name, None) is not getattr(RLlibCallback, name):
-                yield f"{name} of {getattr(found, '__name__', found)}"
+        for callbacks_class in classes:
+            if getattr(callbacks_class, name, None) is not getattr(RLlibCallback, name):
+                yield f"{name} of {getattr(callbacks_class, '__name__', callbacks_class)}"

@@ -297,12 +297,12 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
     ) -> tuple[Array, Array]:
         """Values (T, B, n) of the rows acted on and of the rows that followed, before any reset."""
         seen = {Columns.OBS: rollout.observations, **rollout.beside}
-        values = self._value_of(module, {column: np.stack(found) for column, found in seen.items()})
+        values = self._value_of(module, {column: np.stack(each) for column, each in seen.items()})
         next_values = values[1:].copy()
         for t, rows in last_rows.items():
             last = {Columns.OBS: rows.observations[role], **_beside(role, rows)}
-            found = self._value_of(module, {column: array[None] for column, array in last.items()})
-            next_values[t, ends[t]] = found[0, ends[t]]
+            last_values = self._value_of(module, {column: array[None] for column, array in last.items()})
+            next_values[t, ends[t]] = last_values[0, ends[t]]
         return values[:-1], next_values
 
     @staticmethod

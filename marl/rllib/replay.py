@@ -23,6 +23,7 @@ from edgemarl.envs.arrays import Array
 from edgemarl.marl.rllib.config import BatchedConfig, check_batched
 from edgemarl.marl.rllib.learner import joined, sample_runners
 from edgemarl.marl.rllib.recovery import PatientRecovery
+from edgemarl.marl.rllib.runner_states import RunnerStates
 
 REPLAY = "replay"
 
@@ -68,7 +69,7 @@ class ReplayBuffer:
         return buffer
 
 
-class OffPolicy(PatientRecovery):
+class OffPolicy(RunnerStates, PatientRecovery):
     """`training_step` of an off-policy algorithm: sample, remember, update several times, hand on the weights."""
 
     config: Any
@@ -113,11 +114,11 @@ class OffPolicy(PatientRecovery):
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """RLlib's state and the replayed rows."""
-        state: dict[str, Any] = super().get_state(*args, **kwargs)  # type: ignore[misc]
+        state: dict[str, Any] = super().get_state(*args, **kwargs)
         return {**state, REPLAY: {module: buffer.get_state() for module, buffer in self._buffers.items()}}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        super().set_state(state)  # type: ignore[misc]
+        super().set_state(state)
         if REPLAY in state:
             rows = self.config.replay_rows
             self._buffers = {m: ReplayBuffer.from_state(kept, rows) for m, kept in state[REPLAY].items()}

@@ -34,7 +34,7 @@ def requirements_met(config: ModelPruningConfig, level: float) -> dict[str, floa
         raise ValueError(
             f"level = {level:g} is not legal: must be a whole number in [0, {config.num_criticality_levels - 1}]"
         )
-    found = {
+    measures = {
         "level": level,
         "deadline_s": float(scenario.deadline_s[index]),
         "required_accuracy": float(scenario.required_accuracy[index]),
@@ -43,10 +43,10 @@ def requirements_met(config: ModelPruningConfig, level: float) -> dict[str, floa
         levels, delay_s, accuracy, dropped = obtained(config, name)
         asked = levels == index
         kept = asked & ~dropped
-        found[f"{name}_delay_s"] = float(delay_s[kept].mean()) if kept.any() else np.nan
-        found[f"{name}_accuracy"] = float(accuracy[kept].mean()) if kept.any() else np.nan
-        found[f"{name}_dropped"] = float(dropped[asked].mean()) if asked.any() else np.nan
-    return found
+        measures[f"{name}_delay_s"] = float(delay_s[kept].mean()) if kept.any() else np.nan
+        measures[f"{name}_accuracy"] = float(accuracy[kept].mean()) if kept.any() else np.nan
+        measures[f"{name}_dropped"] = float(dropped[asked].mean()) if asked.any() else np.nan
+    return measures
 
 
 @lru_cache(maxsize=len(CONTROLLERS))

@@ -72,13 +72,13 @@ def _played(scenario: SequentialOffloading) -> tuple[Array, Array, dict[str, Arr
         decisions = dataclasses.replace(scenario.decode(state, raw, exogenous), **act.decisions)
         step = scenario.step(state, decisions, exogenous)
         if t >= WARMUP_BLOCKS:
-            for mode, found in rewards.items():
-                found.append(scenario.rewards(step, mode)["device"].ravel())
+            for mode, series in rewards.items():
+                series.append(scenario.rewards(step, mode)["device"].ravel())
             if len(rows) < SAMPLED_BLOCKS:
                 scores.append(noise.reshape(-1, 2))
                 rows.append(_critic_rows(seen))
         state = step.state
-    return np.concatenate(scores), np.concatenate(rows), {mode: np.stack(found) for mode, found in rewards.items()}
+    return np.concatenate(scores), np.concatenate(rows), {mode: np.stack(series) for mode, series in rewards.items()}
 
 
 def _critic_rows(seen: dict[str, Array]) -> Array:

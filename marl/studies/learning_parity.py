@@ -122,7 +122,7 @@ def study(folder: Path, seeds: int, agent_steps: int, devices: int) -> dict[str,
                 cost = cost_of(TrainedPolicy.load(file), config)
                 costs[side].append(cost)
                 print(f"seed {seed}, {side}: cost {cost.mean():.3f}", flush=True)
-    return {side: np.stack(found) for side, found in costs.items()}
+    return {side: np.stack(per_seed) for side, per_seed in costs.items()}
 
 
 def interval(values: np.ndarray) -> tuple[float, float, float]:

@@ -122,9 +122,9 @@ class RunFolder:
             config = TrainConfig.from_dict(save.manifest["config"])
             return Start(save.checkpoint, read_curve(save.read(CURVE), save.path / CURVE), config, save)
 
-        found = from_newest(self.path, take)
-        if found is not None:
-            return found
+        newest = from_newest(self.path, take)
+        if newest is not None:
+            return newest
         if not self._old.is_dir():
             if self.curve_file.is_file() or self.policies.is_dir():
                 raise DamagedError(
@@ -143,9 +143,9 @@ class RunFolder:
         Raises:
             DamagedError: it cannot be read.
         """
-        found = newest_curve(self.path)
-        if found is not None:
-            return found[0]
+        newest = newest_curve(self.path)
+        if newest is not None:
+            return newest[0]
         own = self._old / CURVE  # of an earlier version: the copy that belongs to its checkpoint
         file = own if own.is_file() else self.curve_file
         try:

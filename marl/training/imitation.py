@@ -67,15 +67,15 @@ def demonstrations(run: Run) -> dict[str, tuple[Array, Array]]:
         before = team.act_before(imitate, observations, noise)
         rows = {role: _seen(team, role, observations, config) for role in seen}
         acts = team.act(observations, noise, before)
-        for role, found in seen.items():
+        for role, pairs in seen.items():
             actions = acts[role].actions
             if actions is None:
                 raise ValueError(f"imitate: controller '{names[role]}' of role '{role}' gives no raw actions")
-            found.append((rows[role], actions))
+            pairs.append((rows[role], actions))
         state = scenario.step(state, team.decisions(acts, observations, state, exogenous), exogenous).state
     return {
-        role: (np.concatenate([row for row, _ in found]), np.concatenate([action for _, action in found]))
-        for role, found in seen.items()
+        role: (np.concatenate([row for row, _ in pairs]), np.concatenate([action for _, action in pairs]))
+        for role, pairs in seen.items()
     }
 
 

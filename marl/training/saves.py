@@ -197,8 +197,8 @@ def commit(run: Path, about: Mapping[str, Any], write: Callable[[Path], None]) -
 
 def save_folders(run: Path) -> list[Path]:
     """Folders of a run's saves, the newest first."""
-    found = [(match, path) for path in (run / "saves").glob("*") if (match := _NAME.fullmatch(path.name))]
-    return [path for _, path in sorted(found, key=lambda f: (int(f[0][1]), int(f[0][2] or 0)), reverse=True)]
+    named = [(match, path) for path in (run / "saves").glob("*") if (match := _NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(named, key=lambda f: (int(f[0][1]), int(f[0][2] or 0)), reverse=True)]
 
 
 def sign(path: Path) -> None:
@@ -243,13 +243,13 @@ def from_newest(run: Path, take: Callable[[Save], T]) -> T | None:
         for path in folders:
             try:
                 save = Save.open(path)
-                found = take(save)
+                taken = take(save)
             except DamagedError as error:
                 damage.append(error)
                 continue
             if damage:
                 logger.warning("%s: the save before is used, of %d agent-steps", damage[-1], save.steps)
-            return found
+            return taken
         if not folders:
             return None
         if set(folders) & set(save_folders(run)):

@@ -148,10 +148,10 @@ class Mirror:
     @staticmethod
     def _content(files: Any, path: str) -> bytes | None:
         try:
-            found: bytes = files.cat_file(path)
+            content: bytes = files.cat_file(path)
         except FileNotFoundError:
             return None
-        return found
+        return content
 
     @staticmethod
     def _send(files: Any, local: Path, target: str) -> None:

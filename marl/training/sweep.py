@@ -110,10 +110,10 @@ def run_sweep(
 def finished_curve(trial: Trial, where: str) -> pd.DataFrame | None:
     """The learning curve of a finished trial: of its newest save that is whole, if it is one of these settings."""
     run = f"{where}/{trial.name}"
-    found = Mirror(run).curve() if is_url(where) else _curve_here(RunFolder(Path(run)))
-    if found is None:
+    newest = Mirror(run).curve() if is_url(where) else _curve_here(RunFolder(Path(run)))
+    if newest is None:
         return None
-    curve, settings = found
+    curve, settings = newest
     return curve if same_settings(settings, trial.config) and trial.config.finished_at(curve.iloc[-1]) else None
 
 

@@ -62,21 +62,22 @@ def saved_policies(path: Path | str) -> SavedPolicies:
         policies = {role: _policy(files[role], save.path / save.policies[role]) for role in files}
         return SavedPolicies(policies, save.manifest["policies"], save.steps, save)
 
-    found = from_newest(path, take) or _old_policies(path)
-    if not found.policies:
+    saved = from_newest(path, take) or _old_policies(path)
+    if not saved.policies:
         raise ValueError(f"{path} holds no trained policy (no {POLICY}/*.pt) and no checkpoint of RLlib")
-    return found
+    return saved
 
 
 def _old_policies(path: Path) -> SavedPolicies:
     """The policies of a run of an earlier version, which wrote them one after the other."""
     content = {file: file.read_bytes() for file in sorted((path / POLICY).glob("*.pt"))}
-    policies = {file.stem: _policy(found, file) for file, found in content.items()}
+    policies = {file.stem: _policy(weights, file) for file, weights in content.items()}
     steps = {role: int(policy.information.get("agent_steps", 0)) for role, policy in policies.items()}
     if len({*steps.values()}) > 1:
         raise DamagedError(f"the policies of {path} are of different saves ({steps} agent-steps): go on with the run")
     files = {
-        f"{POLICY}/{file.name}": [len(found), hashlib.sha256(found).hexdigest()] for file, found in content.items()
+        f"{POLICY}/{file.name}": [len(weights), hashlib.sha256(weights).hexdigest()]
+        for file, weights in content.items()
     }
     digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
     return SavedPolicies(policies, digest, max(steps.values(), default=0), None)

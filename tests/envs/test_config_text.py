@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from edgemarl.envs.config import QUOTED, cut, quoted, unknown_name, vector, whole
-from edgemarl.envs.registry import make_scenario
+from edgemarl.envs.config import LISTED, QUOTED, cut, quoted, unknown_name, vector, whole
+from edgemarl.envs.registry import make_scenario, scenario_class, scenario_names
 from edgemarl.launch.cli import app
 from edgemarl.launch.commands.train import run_config, set_words
 from edgemarl.launch.experiment.plan import parse_overrides
@@ -67,9 +68,28 @@ HUGE = ("x" * 10**6, 10**10_000, [10**10_000], [[[[[1]]]]] * 1000, {"a": "b" * 1
 def test_messages_repeat_little(value: Any) -> None:
     assert len(quoted(value)) <= QUOTED
     assert "\n" not in quoted(value)
-    assert len(unknown_name("field", quoted(value) * 20, ["x" * 1000] * 100)) < 6000
+    assert len(unknown_name("field", quoted(value) * 20, ["x" * 1000] * 100)) < 1500
 
 
 def test_cut_keeps_short_texts() -> None:
     assert cut("a  b\nc") == "a b c"
     assert cut("x" * 300, 10) == "xxxxxxx..."
+
+
+def test_of_many_known_names_the_nearest_are_shown() -> None:
+    few = unknown_name("field", "b0", [f"a{i}" for i in range(LISTED)], "show all")
+    assert few.endswith("Known: " + ", ".join(f"a{i}" for i in range(LISTED)))
+    many = unknown_name("field", "speed_900", [f"speed_{i}" for i in range(1000)] + ["speed_900x"], "show all")
+    shown = many.partition("Known: ")[2].split(", ")
+    assert shown[0] == "speed_900" and "speed_900x" in shown
+    assert len(shown) == LISTED + 1 and shown[-1] == f"... and {1001 - LISTED} more (show all)"
+
+
+@pytest.mark.parametrize("scenario", scenario_names())
+def test_an_unknown_config_field_says_what_is_near_and_what_lists_the_rest(scenario: str) -> None:
+    fields = [f.name for f in dataclasses.fields(scenario_class(scenario).config_type())]
+    with pytest.raises(ValueError) as refused:
+        make_scenario(scenario, **{f"{fields[0]}x": 1})
+    message = str(refused.value)
+    assert f"did you mean '{fields[0]}'" in message and len(message) < 800
+    assert message.endswith(f"... and {len(fields) - LISTED} more (edgemarl scenarios {scenario})")

@@ -84,7 +84,7 @@ def test_what_goes_wrong_is_one_line(
         main(["profile", *arguments, "--input", "4", "--repeats", "0"])
     error = capsys.readouterr().err
     assert end.value.code == 2 and error.count("\n") == 1 and words in error
-    assert len(error) < 1000
+    assert len(error) < 800
     if "fails" in arguments[0]:
         assert "nets.py, line 23" in error
 

@@ -35,15 +35,15 @@ class PartitioningEntries(Described, Masked):
         c = self.config
         own = self._own()
         devices = range(c.num_devices)
-        found = {"device": (*own, *self._told())}
+        rows = {"device": (*own, *self._told())}
         if self._server_decides:
             last = (
                 RowEntry("last_sent", "-", 1.0, "bits that it sent in the slot before over those of cut 0"),
                 RowEntry("last_edge", "-", 1.0, "its edge work in the slot before over the work of its network"),
             )
-            found["server"] = _of_each((own[0], own[1], *last, own[2]), devices)
+            rows["server"] = _of_each((own[0], own[1], *last, own[2]), devices)
         world = tuple(RowEntry(f"{e.name}_{n}", e.unit, e.scale, e.meaning) for e in own for n in devices)
-        return {**found, CENTRAL: world}
+        return {**rows, CENTRAL: world}
 
     @staticmethod
     def _own() -> tuple[RowEntry, ...]:
@@ -108,8 +108,8 @@ class PartitioningEntries(Described, Masked):
 
 
 def _of_each(entries: Iterable[RowEntry], devices: range) -> tuple[RowEntry, ...]:
-    found = list(entries)
-    return tuple(RowEntry(f"{e.name}_{n}", e.unit, e.scale, e.meaning) for n in devices for e in found)
+    listed = list(entries)
+    return tuple(RowEntry(f"{e.name}_{n}", e.unit, e.scale, e.meaning) for n in devices for e in listed)
 
 
 def _blocks(entries: Iterable[RowEntry], devices: range) -> tuple[RowEntry, ...]:

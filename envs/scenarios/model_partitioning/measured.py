@@ -20,14 +20,14 @@ def _link(config: ModelPartitioningConfig) -> Link:
 
 
 def _fitted(config: ModelPartitioningConfig, given: Mapping[str, Array]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     if "channel_gain" in given and (given["channel_gain"].mean(axis=(0, 1)) > 0.0).all():
         law = (config.antenna_gain, config.carrier_hz, config.path_loss_exponent)
         distance_m = antenna_path_distance_m(given["channel_gain"].mean(axis=(0, 1)), *law)
-        found["distance_m"] = tuple(float(d) for d in distance_m)  # at which the mean gain is the measured one
+        fields["distance_m"] = tuple(float(d) for d in distance_m)  # at which the mean gain is the measured one
     if "arrival_rate_hz" in given:
-        found["mean_arrival_rate_hz"] = float(given["arrival_rate_hz"].mean())
-    return found
+        fields["mean_arrival_rate_hz"] = float(given["arrival_rate_hz"].mean())
+    return fields
 
 
 MEASURED = Measured(

@@ -75,9 +75,9 @@ class PlacementEntries(Described):
 
     @staticmethod
     def _of_each(entries: Iterable[RowEntry], devices: range) -> list[RowEntry]:
-        found = list(entries)
+        listed = list(entries)
         return [
-            RowEntry(f"{entry.name}_{n}", entry.unit, entry.scale, entry.meaning) for n in devices for entry in found
+            RowEntry(f"{entry.name}_{n}", entry.unit, entry.scale, entry.meaning) for n in devices for entry in listed
         ]
 
     @property

@@ -35,10 +35,10 @@ class SamplingEntries(Described):
         own = self._own_row()
         mark = tuple(RowEntry(f"service_{m}", "-", 1.0, f"1 if the device is of service {m}, else 0") for m in services)
         world = tuple(RowEntry(f"{e.name}_{n}", e.unit, e.scale, e.meaning) for e in own for n in devices)
-        found = {"device": (*own, *mark, *deficit, *backlog)}
+        rows = {"device": (*own, *mark, *deficit, *backlog)}
         if c.server_acts:
-            found["server"] = (*deficit, *backlog)
-        return {**found, CENTRAL: (*world, *backlog, *deficit)}
+            rows["server"] = (*deficit, *backlog)
+        return {**rows, CENTRAL: (*world, *backlog, *deficit)}
 
     def _own_row(self) -> tuple[RowEntry, ...]:
         return (

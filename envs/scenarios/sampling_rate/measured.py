@@ -26,16 +26,16 @@ def _population(config: SamplingRateConfig, axis: str, count: int) -> dict[str, 
 
 
 def _fitted(config: SamplingRateConfig, given: Mapping[str, Array]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     if "channel_gain" in given:
         gains, transition = fitted_channel(given["channel_gain"], len(config.channel_gains))
-        found["channel_gains"] = tuple(float(g) for g in gains[::-1])  # the best state first, as in the paper
-        found["channel_transition"] = tuple(tuple(float(p) for p in row) for row in transition[::-1, ::-1])
+        fields["channel_gains"] = tuple(float(g) for g in gains[::-1])  # the best state first, as in the paper
+        fields["channel_transition"] = tuple(tuple(float(p) for p in row) for row in transition[::-1, ::-1])
     if "arrival_rate" in given:
         rate = given["arrival_rate"]
-        found["arrival_mean"] = float(rate.mean())
-        found["arrival_half_width"] = float(max(rate.max() - rate.mean(), rate.mean() - rate.min()))
-    return found
+        fields["arrival_mean"] = float(rate.mean())
+        fields["arrival_half_width"] = float(max(rate.max() - rate.mean(), rate.mean() - rate.min()))
+    return fields
 
 
 MEASURED = Measured(

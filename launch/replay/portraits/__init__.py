@@ -33,12 +33,12 @@ def portrait_for(scenario: Scenario) -> Portraying:
     """
     own = getattr(scenario, "replay_portrait", "")
     if own:
-        found = load_target(own, "portrait")
-        if not callable(getattr(found, "draw", None)) or not isinstance(getattr(found, "CAPTION", None), str):
+        module = load_target(own, "portrait")
+        if not callable(getattr(module, "draw", None)) or not isinstance(getattr(module, "CAPTION", None), str):
             raise ValueError(
                 f"portrait '{own}' of scenario '{scenario.name}' has no draw(axes, moment, scenario) or CAPTION"
             )
-        return cast(Portraying, found)
+        return cast(Portraying, module)
     name = f"{__name__}.{scenario.name}"
     shipped = scenario.name.isidentifier() and find_spec(name) is not None
     return cast(Portraying, import_module(name if shipped else f"{__name__}.ledger"))

@@ -46,17 +46,17 @@ class FieldReader:
             return self._counted()
         meta = trace_fields(self.scenario.trace_type)[self.field]
         aggregate: Aggregate = self.layout.aggregate or ("last" if meta["integer"] else "mean")
-        found, kinds, said = [], set(), []
+        series, kinds, said = [], set(), []
         for agent in range(self.agents):
             times_s, values, kind, concluded, missing = self._series(agent)
             self._check_gaps(agent, missing)
             said.append((missing, concluded))
             kinds.add(kind)
-            found.append(per_slot(times_s, values, self.grid, aggregate, self.layout.fill))
+            series.append(per_slot(times_s, values, self.grid, aggregate, self.layout.fill))
         if len(kinds) > 1:
             raise ValueError(f"{self.field}: some agents' decibels look like an SNR, others' like a path gain: name it")
         link = self.what.links.get(self.field)
-        stacked = np.stack(found, axis=1)
+        stacked = np.stack(series, axis=1)
         notes: tuple[str, ...] = ()
         if link is None:
             result = units.field_values(self.field, kinds.pop(), stacked, meta)
@@ -88,11 +88,11 @@ class FieldReader:
     def _name(self, agent: int) -> str:
         return self.column.columns[agent] if len(self.column.columns) > 1 else self.samples.agents[agent]
 
-    def _check_gaps(self, agent: int, found: Gaps) -> None:
-        if found.missing > MISSING_MAX:
+    def _check_gaps(self, agent: int, gaps: Gaps) -> None:
+        if gaps.missing > MISSING_MAX:
             raise ValueError(
-                f"{self.field}: {self._name(agent)} is missing {found.missing:.0%} of the time ({found.count} gaps, "
-                f"the longest {found.longest_s:g} s): leave it out (--without), or cut the file to where it was there"
+                f"{self.field}: {self._name(agent)} is missing {gaps.missing:.0%} of the time ({gaps.count} gaps, "
+                f"the longest {gaps.longest_s:g} s): leave it out (--without), or cut the file to where it was there"
             )
 
     def _distances(self, kind: str, positions: Array) -> Array:
@@ -144,17 +144,17 @@ class FieldReader:
         return counts(times_s, np.nan_to_num(weights), grid)
 
     def _said(self, each: Sequence[tuple[Gaps, str]], notes: Sequence[str]) -> list[str]:
-        found = [gap for gap, _ in each]
+        gaps = [gap for gap, _ in each]
         concluded = [text for text in dict.fromkeys(text for _, text in each) if text]
         unit = ", ".join([self.column.unit, *concluded])
-        interval = float(np.median([gap.interval_s for gap in found]))
+        interval = float(np.median([gap.interval_s for gap in gaps]))
         source = ", ".join(self.column.columns[:4]) + (" .." if len(self.column.columns) > 4 else "")
-        samples = sum(gap.samples for gap in found)
+        samples = sum(gap.samples for gap in gaps)
         text = f"{self.field} from {source} [{unit}]: {samples} samples, one every {interval:.3g} s"
-        repeated, count = sum(g.repeated for g in found), sum(g.count for g in found)
+        repeated, count = sum(g.repeated for g in gaps), sum(g.count for g in gaps)
         text += f"; {repeated} bear the stamp of another one" if repeated else ""
-        longest = max(g.longest_s for g in found)
+        longest = max(g.longest_s for g in gaps)
         text += f"; {count} gap{'s' * (count > 1)}, the longest {longest:g} s" if count else "; no gaps"
-        empty = float(np.mean([g.empty for g in found]))
+        empty = float(np.mean([g.empty for g in gaps]))
         text += f"; {empty:.1%} of the slots hold no sample ({self.layout.fill})" if empty > 0.0 else ""
         return [text, *notes]

@@ -88,7 +88,7 @@ def per_slot(times_s: Array, values: Array, grid: SlotGrid, aggregate: Aggregate
     inside = (slot >= 0) & (slot < grid.slots)
     at, columns = slot[inside], values.reshape(len(values), -1)[inside]
     count = np.bincount(at, minlength=grid.slots)
-    found = np.stack([_aggregated(at, column, count, aggregate) for column in columns.T], axis=-1)
+    slots = np.stack([_aggregated(at, column, count, aggregate) for column in columns.T], axis=-1)
     empty = np.flatnonzero(count == 0)
     if len(empty) and aggregate != "sum":
         if fill == "none":
@@ -100,11 +100,11 @@ def per_slot(times_s: Array, values: Array, grid: SlotGrid, aggregate: Aggregate
         whole = values.reshape(len(values), -1)
         if fill == "hold":
             ends = grid.start_s + (empty + 1) * grid.step_s
-            found[empty] = whole[np.maximum(np.searchsorted(times_s, ends, side="left") - 1, 0)]
+            slots[empty] = whole[np.maximum(np.searchsorted(times_s, ends, side="left") - 1, 0)]
         else:
             middles = grid.start_s + (empty + 0.5) * grid.step_s
-            found[empty] = np.stack([np.interp(middles, times_s, column) for column in whole.T], axis=-1)
-    return found.reshape(grid.slots, *values.shape[1:])
+            slots[empty] = np.stack([np.interp(middles, times_s, column) for column in whole.T], axis=-1)
+    return slots.reshape(grid.slots, *values.shape[1:])
 
 
 def _aggregated(slot: Array, values: Array, count: Array, aggregate: Aggregate) -> Array:
@@ -112,13 +112,13 @@ def _aggregated(slot: Array, values: Array, count: Array, aggregate: Aggregate) 
     if aggregate in ("mean", "sum"):
         total = np.bincount(slot, weights=values, minlength=slots)
         return total if aggregate == "sum" else total / np.maximum(count, 1)
-    found = np.zeros(slots)
+    aggregated = np.zeros(slots)
     if aggregate == "last":
-        found[slot] = values  # in order of time: the last one stays
-        return found
-    found[:] = -np.inf if aggregate == "max" else np.inf
-    (np.maximum if aggregate == "max" else np.minimum).at(found, slot, values)
-    return np.where(count > 0, found, 0.0)
+        aggregated[slot] = values  # in order of time: the last one stays
+        return aggregated
+    aggregated[:] = -np.inf if aggregate == "max" else np.inf
+    (np.maximum if aggregate == "max" else np.minimum).at(aggregated, slot, values)
+    return np.where(count > 0, aggregated, 0.0)
 
 
 def counts(times_s: Array, weights: Array, grid: SlotGrid) -> Array:

@@ -100,8 +100,10 @@ def import_trace(request: Request, scenario: Scenario) -> Imported:
     lines: list[str] = []
     for field, column in columns.items():
         reader = FieldReader(field, column, samples, request.layout, request.radio, grid, scenario, what, agents)
-        found, said = reader.values()
-        arrays[field] = found[:, : agents // size * size].reshape(len(found), agents // size, size, *found.shape[2:])
+        per_slot_values, said = reader.values()
+        arrays[field] = per_slot_values[:, : agents // size * size].reshape(
+            len(per_slot_values), agents // size, size, *per_slot_values.shape[2:]
+        )
         lines += said
     if agents % size:
         lines.append(f"{agents % size} agents beyond {agents // size} networks of {size} left out")
@@ -132,7 +134,7 @@ def _fields(layout: Layout, scenario: Scenario) -> dict[str, Column]:
     what, kinds = measured(type(scenario)), trace_fields(scenario.trace_type)
     if not layout.fields:
         raise ValueError("nothing says what was measured: give --map FIELD=COLUMN, or --form NAME")
-    found: dict[str, Column] = {}
+    columns: dict[str, Column] = {}
     for name, column in layout.fields.items():
         field = {CHANNEL: next(iter(what.links), ""), ARRIVALS: what.arrivals}.get(name, name)
         if not field:
@@ -145,8 +147,8 @@ def _fields(layout: Layout, scenario: Scenario) -> dict[str, Column]:
             raise ValueError(f"{field} is drawn once, so that no series gives it; write it into a trace file")
         if layout.tasks and field != what.arrivals:
             raise ValueError(f"a task list gives {what.arrivals or 'no field'} of {scenario.name}, not {field}")
-        found[field] = column
-    return found
+        columns[field] = column
+    return columns
 
 
 def _sized(scenario: Scenario, request: Request, columns: Mapping[str, Column], size: int) -> Scenario:
@@ -210,14 +212,14 @@ def _common_time(samples: Samples) -> tuple[float, float]:
 
 def _with_first_slots(arrays: Mapping[str, Array], scenario: Scenario) -> dict[str, Array]:
     """Series of fields that hold the next slot's value: the first value is a field of its own."""
-    kinds, found = trace_fields(scenario.trace_type), {}
+    kinds, split = trace_fields(scenario.trace_type), {}
     for name, values in arrays.items():
         first = kinds[name]["after"]
         if first:
-            found[first], found[name] = values[0], values[1:]
+            split[first], split[name] = values[0], values[1:]
         else:
-            found[name] = values
-    return found
+            split[name] = values
+    return split
 
 
 def _joined(arrays: Mapping[str, Array], scenario: Scenario, request: Request) -> tuple[dict[str, Array], list[str]]:
@@ -247,8 +249,8 @@ def _extent(arrays: Mapping[str, Array], scenario: Scenario) -> tuple[int, int]:
 
 def _fitted(scenario: Scenario, arrays: Mapping[str, Array], given: Sequence[str]) -> Scenario:
     """The network with the config fields that follow from what was measured, unless the caller set them."""
-    found = measured(type(scenario)).fitted(scenario.config, arrays)
-    return _changed(scenario, {name: value for name, value in found.items() if name not in given})
+    fitted = measured(type(scenario)).fitted(scenario.config, arrays)
+    return _changed(scenario, {name: value for name, value in fitted.items() if name not in given})
 
 
 def _shaped(name: str, values: Array, scenario: Scenario) -> Array:

@@ -73,12 +73,12 @@ def read_samples(files: Sequence[Path], layout: Layout, without: Sequence[str] =
     parts = [_part(Path(file), layout) for file in files]
     clocks = {part.stamps.clock: file for part, file in zip(parts, files, strict=True)}
     if len(clocks) > 1 and layout.align != STARTS:
-        found = ", ".join(f"{clock} in {Path(file).name}" for clock, file in clocks.items())
-        raise ValueError(f"the files' clocks are of different kinds ({found}): use --align start, or write all alike")
+        listed = ", ".join(f"{clock} in {Path(file).name}" for clock, file in clocks.items())
+        raise ValueError(f"the files' clocks are of different kinds ({listed}): use --align start, or write all alike")
     names = sorted({name for part in parts for name in part.names}, key=_natural)
     for name in without:
         if name not in names:
-            raise ValueError(f"--without {name}: " + unknown_name("agent", name, names[:20]))
+            raise ValueError(f"--without {name}: " + unknown_name("agent", name, names))
     chosen = {name: i for i, name in enumerate(name for name in names if name not in without)}
     agent = np.concatenate([np.array([chosen.get(n, -1) for n in part.names])[part.owner] for part in parts])
     times_s = np.concatenate([part.stamps.seconds for part in parts])
@@ -119,7 +119,7 @@ def _part(path: Path, layout: Layout) -> _Part:
         known = list(read_table(path, dataclasses.replace(form, columns=None)).frame.columns)
         if not table.headed:
             raise ValueError(f"{path} has no column names; its columns are called {', '.join(known[:12])}")
-        raise ValueError(f"{path}: {unknown_name('column', name, known[:30])}")
+        raise ValueError(f"{path}: {unknown_name('column', name, known)}")
     try:
         stamps = seconds(frame[layout.time], layout.time_unit, layout.time_format)
         values = {n: _values(path, frame[n], layout) for n in _value_columns(layout)}

@@ -70,8 +70,8 @@ def seconds(column: pd.Series, unit: str = "s", form: str = "") -> Stamps:
 
 def _epoch(column: pd.Series) -> Array:
     values = column.to_numpy("datetime64[ns]")
-    found = values.astype(np.int64) * 1e-9
-    return np.where(np.isnat(values), np.nan, found)
+    seconds = values.astype(np.int64) * 1e-9
+    return np.where(np.isnat(values), np.nan, seconds)
 
 
 def _texts(column: pd.Series, form: str) -> Stamps:

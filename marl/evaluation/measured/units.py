@@ -79,10 +79,10 @@ def unit(name: str) -> Unit:
     Raises:
         ValueError: an unknown one.
     """
-    found = UNITS.get(ALIASES.get(name, name))
-    if found is None:
+    known = UNITS.get(ALIASES.get(name, name))
+    if known is None:
         raise ValueError(unknown_name("unit", name, UNITS))
-    return found
+    return known
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,8 @@ def natural(name: str, field: str, values: Array, missing: Array) -> tuple[str, 
     Raises:
         ValueError: decibels that may be either an SNR or a path gain.
     """
-    found = unit(name)
-    kind, said = found.kind, ""
+    given = unit(name)
+    kind, said = given.kind, ""
     if kind == "decibel":
         known = values[~missing]
         low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
@@ -134,7 +134,7 @@ def natural(name: str, field: str, values: Array, missing: Array) -> tuple[str, 
                 f"path gain ({GAIN_DB[0]:g} to {GAIN_DB[1]:g}): name it, snr_dB, gain_dB or loss_dB"
             )
     with np.errstate(over="ignore", invalid="ignore"):
-        return kind, found.to_si(values), said
+        return kind, given.to_si(values), said
 
 
 def distances_m(kind: str, positions: Array, base: tuple[float, float]) -> Array:

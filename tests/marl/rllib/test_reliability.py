@@ -19,10 +19,11 @@ import pytest
 from edgemarl.envs.registry import make_scenario
 from edgemarl.launch.cli import main
 from edgemarl.marl import trust
+from edgemarl.marl.lock import LOCK
 from edgemarl.marl.training import curve
 from edgemarl.marl.training.config import TrainConfig
 from edgemarl.marl.training.folder import RunFolder
-from edgemarl.marl.training.run import train
+from edgemarl.marl.training.run import Training, train
 from edgemarl.marl.training.saves import CHECKPOINT, commit, save_folders
 from edgemarl.marl.training.trained import load_policy, saved_policies
 
@@ -76,10 +77,39 @@ def test_sigterm_saves_what_was_trained_and_ray_is_bound_to_this_machine(local_c
     assert iterations >= 1
     before = RunFolder(out).curve()["cost"]
     given = {name: str(value) for name, value in SET.items()}  # as the command line has them
-    # with a remote runner a stop alone, without a signal, is not bit-equal either; with runners in process it is
-    train(small(set=given, agent_steps=(iterations + 2) * 160, num_env_runners=1), out, resume=True)
+    goal = small(set=given, agent_steps=(iterations + 2) * 160, num_env_runners=1)
+    train(goal, out, resume=True)
     assert saved_policies(out).steps == (iterations + 2) * 160
     pd.testing.assert_series_equal(RunFolder(out).curve()["cost"][: len(before)], before)
+    train(goal, tmp_path / "whole")
+    assert weights(out) == weights(tmp_path / "whole"), "the run that was stopped has learned something else"
+
+
+def weights(run: Path) -> dict[str, dict[str, Any]]:
+    """Role -> name -> numbers of the saved networks."""
+    policies = saved_policies(run).policies
+    return {role: {n: w.tolist() for n, w in policy.network.state_dict().items()} for role, policy in policies.items()}
+
+
+def test_two_runners_go_on_where_each_of_them_stopped(
+    local_cluster: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Cells, traces and random streams of both; another number of runners cannot be the same run, and is said."""
+    whole = small(agent_steps=960, num_env_runners=2)
+    with Training(whole, tmp_path / "whole") as training:
+        training.step()
+        training.save()
+        for copy in ("stopped", "in-process"):
+            shutil.copytree(tmp_path / "whole", tmp_path / copy, ignore=shutil.ignore_patterns(f"{LOCK}*"))
+        while not training.finished:
+            training.step()
+        training.save()
+    train(whole, tmp_path / "stopped", resume=True)
+    assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
+    assert not caplog.messages
+    train(small(agent_steps=480, num_env_runners=0), tmp_path / "in-process", resume=True)
+    (line,) = caplog.messages
+    assert "holds 2 remote runners, 0 sample now" in line
 
 
 def session(process: psutil.Process) -> str:
