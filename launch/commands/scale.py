@@ -230,13 +230,14 @@ def _budgeted(scenario: str, learned: Learned, options: ScaleOptions) -> Learned
 def sized(scenario: str, learned: Learned, size: int) -> Learned:
     """Training settings at one size and budget: fewer cells in larger networks, so that an iteration stays as short.
 
-    The number of cells that a recipe gives is of the scenario's default size.
+    An iteration is no longer than a hundredth of the budget, and a minibatch no more than a quarter of it. The number
+    of cells that a recipe gives is of the scenario's default size.
     """
     train = dict(learned.train)
-    slots, given = int(train.get("slots", 50)), train.get("cells")
+    given, longest = train.get("cells"), train.get("iteration_steps")
     if given is None:
         steps = int(np.clip(train.get("agent_steps", 500_000) // ITERATIONS, *ITERATION_STEPS))
-        train["cells"] = int(np.clip(steps // (slots * size), 1, CELLS_MAX))
+        train["iteration_steps"] = steps if longest is None else min(steps, int(longest))
         train["minibatch"] = max(1, min(int(train.get("minibatch", 1000)), steps // 4))
     else:
         default = max(role.count for role in scenario_class(scenario)().roles.values())

@@ -114,6 +114,9 @@ def merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(fields.get("set", {}), Mapping):
             raise ValueError(f"set = {quoted(fields['set'])} is not legal: must map config fields to values")
     sets = {**base.get("set", {}), **own.get("set", {})}
+    for one, other in (("cells", "iteration_steps"), ("iteration_steps", "cells")):  # two ways to say the same
+        if one in own and other not in own:
+            base = {name: value for name, value in base.items() if name != other}
     return {**base, **own, **({"set": sets} if sets else {})}
 
 

@@ -39,6 +39,10 @@ class RunFields:
     )  # fmt: skip
     cells: int = quantity(8, "-", "cells stepped at once by a runner", ge=1, le=100_000)
     slots: int = quantity(50, "-", "slots per iteration", ge=1, le=10_000_000)
+    iteration_steps: int | None = quantity(
+        None, "-", "agent-steps of an iteration: as many cells, 1 to 64, as come nearest; none: cells as given",
+        ge=1, le=10**12,
+    )  # fmt: skip
     seed: int = quantity(0, "-", "seed of weights, traces and exploration", ge=0, le=2**31 - 1)
     threads: int = quantity(1, "-", "threads of the learning process; more pay for large networks only", ge=1, le=4096)
     num_env_runners: int = quantity(0, "-", "remote runners; 0 samples in this process", ge=0, le=100_000)

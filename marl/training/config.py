@@ -47,6 +47,20 @@ class TrainConfig(_Config):
                     raise ValueError(f"{algorithm.name} has no setting '{name}'; it is one of {', '.join(where)}")
                 raise ValueError(unknown_name("training field", name, [*RUN_FIELDS, *known]))
         super().__init__(**own, settings=algorithm.Settings(**given))
+        if self.iteration_steps is not None:
+            cells = self._cells_of_an_iteration()
+            if own.get("cells", cells) != cells:
+                raise ValueError(
+                    f"cells = {self.cells} and iteration_steps = {self.iteration_steps} are not legal together: an "
+                    f"iteration of as many agent-steps has {cells} cells of {self.slots} slots; give one of them"
+                )
+            object.__setattr__(self, "cells", cells)
+
+    def _cells_of_an_iteration(self) -> int:
+        scenario = self.make_scenario()
+        agents = 1 if self.joint else sum(r.count for name, r in scenario.roles.items() if name not in self.fixed)
+        nearest = round((self.iteration_steps or 0) / (self.slots * max(agents, 1)))
+        return min(max(nearest, 1), CELLS_MAX)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, from which `from_dict` makes the same run."""
@@ -76,6 +90,8 @@ class TrainConfig(_Config):
         return cls(**kept)
 
 
+CELLS_MAX = 64
+"""Largest number of cells that `iteration_steps` leads to."""
 RENAMED_REWARDS = {"cell": "group"}
 """Reward modes of runs before 0.2 -> what they are called now."""
 RUN_FIELDS = tuple(field.name for field in dataclasses.fields(RunFields))

@@ -52,3 +52,10 @@ def test_recipes_of_a_users_own_file(tmp_path: Path) -> None:
     file.write_text("- 1")
     with pytest.raises(ValueError, match="must map names"):
         fields_of("any", f"{file}:a")
+
+
+def test_cells_and_the_agent_steps_of_an_iteration_say_the_same_and_the_own_one_counts(tmp_path: Path) -> None:
+    path = tmp_path / "recipes.yaml"
+    path.write_text("short: {iteration_steps: 4000}\nwide: {cells: 16}\n", encoding="utf-8")
+    assert resolved("sequential_offloading", {"recipe": f"{path}:short", "cells": 3}) == {"cells": 3}
+    assert resolved("sequential_offloading", {"recipe": f"{path}:wide", "iteration_steps": 9}) == {"iteration_steps": 9}

@@ -79,3 +79,18 @@ def test_an_algorithm_of_a_users_file_trains(local_cluster: None, tmp_path: Path
     assert load_policy(result.path, config.make_scenario()).name.endswith("shared")
     with pytest.raises(ValueError, match=r"is no subclass of edgemarl\.marl\.Algorithm"):
         TrainConfig(algorithm="pathlib:Path")
+
+
+@pytest.mark.parametrize(("devices", "cells"), [(1, 64), (5, 16), (20, 4), (100, 1), (500, 1)])
+def test_cells_follow_from_the_agent_steps_of_an_iteration(devices: int, cells: int) -> None:
+    """4,000 decisions in 50 slots are 80 agents; one that is fixed does not count; a larger network has one cell."""
+    config = TrainConfig(set={"num_devices": devices}, fixed={"server": "parametric_q"}, iteration_steps=4000)
+    assert config.cells == cells
+    again = TrainConfig.from_dict(config.to_dict())
+    assert again == config
+    assert dataclasses.replace(config, agent_steps=7).cells == cells
+
+
+def test_cells_that_contradict_an_iteration_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"cells = 3 and iteration_steps = 4000 are not legal together.*4 cells of 50"):
+        TrainConfig(iteration_steps=4000, cells=3)
