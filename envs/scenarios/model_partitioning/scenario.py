@@ -109,7 +109,11 @@ class ModelPartitioning(
         "energy queue": ("mean_energy_queue",),
         "memory [B]": ("mean_memory_bytes",),
         "offload ratio": ("offload_ratio",),
+        "memory queue": ("mean_memory_queue",),
     }
+    backlog_metrics: ClassVar[Mapping[str, str]] = {
+        "energy queue [-]": "mean_energy_queue", "memory queue [-]": "mean_memory_queue",
+    }  # fmt: skip
 
     config: ModelPartitioningConfig
 
@@ -520,6 +524,8 @@ class ModelPartitioning(
         }
         metrics = {
             "objective": cost.sum(axis=1),
+            "energy_queue_cost": (state.energy_queue * details["energy_j"]).sum(axis=1),
+            "memory_queue_cost": (state.memory_queue * details["memory_bytes"]).sum(axis=1) / c.memory_unit_bytes,
             "mean_device_delay_s": details["device_delay_s"].mean(axis=1),
             "mean_transmission_delay_s": details["transmission_delay_s"].mean(axis=1),
             "mean_edge_delay_s": details["edge_delay_s"].mean(axis=1),
@@ -543,6 +549,17 @@ class ModelPartitioning(
         queues = self.config.num_devices + 1 if self.config.share_queues else 0  # reports and their mean
         announced = BID * (self.config.num_devices + 1) if self.config.share_bids else 0  # bids and their sums
         return FLOAT_BYTES * (offloading * (request + grant) + count + SIGNALS + queues + announced)
+
+    def cost_parts(self, means: Mapping[str, Array]) -> dict[str, Array]:
+        """Drift plus penalty: delays at V, energy and memory at the prices that their virtual queues are."""
+        at_price = self.config.delay_weight * self.config.num_devices
+        return {
+            "computing on devices": at_price * means["mean_device_delay_s"],
+            "sending": at_price * means["mean_transmission_delay_s"],
+            "computing on the server": at_price * means["mean_edge_delay_s"],
+            "energy at its price": means["energy_queue_cost"],
+            "memory at its price": means["memory_queue_cost"],
+        }
 
     def signalling(self) -> Signalling:
         """Bytes per slot if every device offloads; the metric `signalling_bytes` counts those that do."""
