@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from rich.console import Console
 
-WIDTH = 152
-"""Columns that a comparison table needs."""
+TABLE_WIDTH = 120
+"""Columns of the terminal that a comparison table takes at most."""
+WIDTH = 120
+"""Columns of what is printed to a file."""
 
 
 def plain_console(stderr: bool = False) -> Console:

@@ -14,6 +14,7 @@ from edgemarl.launch.experiment.played import TraceFile, file_scenario
 from edgemarl.launch.experiment.run import Experiment
 from edgemarl.launch.experiment.store import working_in
 from edgemarl.launch.progress import Bars
+from edgemarl.launch.report.stationary import growth_sentences
 from edgemarl.launch.report.tables import calculation_table, terminal_table
 
 
@@ -58,6 +59,8 @@ def compare(
     console = wide_console()
     for result in results:
         console.print(terminal_table(result))
+        for line in growth_sentences(result.comparison):
+            console.print(line, soft_wrap=True)
     for table in calculated:
         console.print(calculation_table(table))
     if experiment.played is not None and trace is not None:

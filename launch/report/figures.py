@@ -15,7 +15,7 @@ from edgemarl.envs.files import replacing
 from edgemarl.launch.experiment.calculations import Calculated
 from edgemarl.launch.experiment.plan import FigureSpec, Plan
 from edgemarl.launch.experiment.run import PointResult
-from edgemarl.launch.report import numerals
+from edgemarl.launch.report import numerals, parts
 from edgemarl.launch.report.looks import MARKERS, PALETTE, looks
 from edgemarl.launch.report.marked import InlineFigure, MarkedFigure, inline
 from edgemarl.launch.report.style import STYLE, own_style
@@ -37,6 +37,9 @@ def draw_all(
         figure, caption = draw(plan, results, spec)
         name = "-".join(part for part in (str(i + 1), spec.kind, spec.metric.replace(" ", "_")) if part)
         drawn.append((spec.caption or caption, _saved(figure, folder / name, len(drawn))))
+    if plan.preset.figures and parts.terms(results[0]):
+        figure, caption = draw_cost_parts(results)
+        drawn.append((caption, _saved(figure, folder / "cost-parts", len(drawn))))
     for i, found in enumerate(calculated):
         if found.spec.percent:
             path = folder / f"calculation-{i + 1}"
@@ -92,6 +95,17 @@ def draw(plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> tuple[
         FigureCanvasAgg(figure)
         caption = painters[spec.kind](figure, plan, results, spec)
     return figure, caption + (f" Left out: {', '.join(spec.without)}." if spec.without else "")
+
+
+def draw_cost_parts(results: Sequence[PointResult]) -> tuple[MarkedFigure, str]:
+    """The parts of the cost, stacked, and the caption."""
+    with own_style(STYLE):
+        figure = MarkedFigure(layout="constrained")
+        FigureCanvasAgg(figure)
+        rows = min(len(results[0].comparison.rows), parts.ROWS_MAX)
+        grid = _grid(figure, results, 6.4, 0.34 * rows + 1.3)
+        caption = parts.draw_parts(figure, results, [axes for axes, _ in grid])
+    return figure, caption
 
 
 def _shown(result: PointResult, spec: FigureSpec) -> list[Row]:

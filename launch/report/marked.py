@@ -124,6 +124,8 @@ def _colour(mark: Mark) -> str:
     for artist in mark.artists:
         if hasattr(artist, "get_color") and isinstance(artist.get_color(), str):
             return to_hex(artist.get_color())
+        if hasattr(artist, "get_facecolor") and not hasattr(artist, "get_segments"):
+            return to_hex(artist.get_facecolor())
     return "#000000"
 
 

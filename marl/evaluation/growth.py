@@ -12,7 +12,7 @@ import numpy as np
 
 from edgemarl.envs.arrays import Array
 
-ALPHA = 1e-4
+ALPHA = 1e-3
 """False alarms of the test for each backlog and controller, where networks differ normally."""
 GROWTH_MIN = 0.1
 """Growth over the second half, as a share of the mean backlog, below which it does not matter to the means."""
