@@ -8,7 +8,7 @@ from pathlib import Path
 from edgemarl.envs.registry import scenario_class
 from edgemarl.launch.console import wide_console
 from edgemarl.launch.experiment.calculations import calculate
-from edgemarl.launch.experiment.place import free_folder, holds_others
+from edgemarl.launch.experiment.place import default_folder, free_folder, holds_others
 from edgemarl.launch.experiment.plan import load_preset, make_plan, parse_overrides, preset_names, scenario_preset
 from edgemarl.launch.experiment.played import TraceFile, file_scenario
 from edgemarl.launch.experiment.run import Experiment
@@ -38,7 +38,7 @@ def compare(
         named, chosen, overrides=parse_overrides(settings), seed=seed, networks=networks, chosen=names, trace=trace,
         slots=slots, warmup=warmup, quarter_warmup=preset is None,
     )  # fmt: skip
-    default = Path("results") / named.removesuffix(".yaml")
+    default = default_folder(named)
     folder = out or free_folder(default, plan)
     remarks = []
     if folder != (out or default):

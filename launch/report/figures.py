@@ -17,7 +17,8 @@ from edgemarl.launch.experiment.plan import FigureSpec, Plan
 from edgemarl.launch.experiment.run import PointResult
 from edgemarl.launch.report import numerals, parts
 from edgemarl.launch.report.looks import MARKERS, PALETTE, looks
-from edgemarl.launch.report.marked import InlineFigure, MarkedFigure, inline
+from edgemarl.launch.report.marked import InlineFigure, MarkedFigure, inline, name_lines
+from edgemarl.launch.report.names import short_names
 from edgemarl.launch.report.style import STYLE, own_style
 from edgemarl.launch.report.training_figure import draw_training
 from edgemarl.marl.evaluation.compare import Interval, Row
@@ -138,7 +139,8 @@ def _bars(figure: MarkedFigure, plan: Plan, results: Sequence[PointResult], spec
             lines = axes.plot([value.low, value.high], [y, y], color=style.colour, lw=2.2, solid_capstyle="butt")
             lines += axes.plot(value.value, y, style.marker, color=style.colour, ms=7, mec="white", mew=0.8)
             figure.mark(row.controller, axes, lines, value.value, y, [numerals.with_interval(value)])
-        axes.set_yticks(range(len(rows)), [row.controller for row in rows])
+        names_shown = short_names([row.controller for row in rows])
+        axes.set_yticks(range(len(rows)), [names_shown[row.controller] for row in rows])
         axes.set_ylim(-0.7, len(rows) - 0.3)
         limit = _limit(result, spec.metric)
         if limit is not None:
@@ -194,7 +196,7 @@ def _curves(figure: MarkedFigure, plan: Plan, results: Sequence[PointResult], sp
         axes.set_ylabel(label)
         axes.set_title(result.point.label, loc="left")
     handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", fontsize=9)
+    name_lines(figure, handles, labels)
     shaded = "; the shaded slots are left out of the means" if plan.preset.warmup else ""
     said = f"{label.capitalize()} over time, means over windows of {window} slots with 95% bands{shaded}."
     return said + _bound_caption(results, spec.metric)
@@ -236,7 +238,7 @@ def _sweep(figure: MarkedFigure, plan: Plan, results: Sequence[PointResult], spe
     figure.set_size_inches(8.4, 4.6)
     axes = figure.subplots()
     _draw_sweep(figure, axes, plan, results, spec.metric, _shown(results[0], spec))
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=9)
+    name_lines(figure, *axes.get_legend_handles_labels())
     said = f"{axes.get_ylabel().capitalize()} against {axes.get_xlabel() or 'the sweep'}, 95% intervals."
     return said + _bound_caption(results, spec.metric)
 
@@ -254,7 +256,7 @@ def _scaling(figure: MarkedFigure, plan: Plan, results: Sequence[PointResult], s
         panel.set_axis_off()
     for axes, name in zip(panels, shown, strict=False):
         _draw_sweep(figure, axes, plan, results, name, results[0].comparison.rows, always_log=True)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=9)
+    name_lines(figure, *panels[0].get_legend_handles_labels())
     return (
         f"Cost, speed, memory and signalling against {panels[0].get_xlabel()}, logarithmic axes (the excess over "
         f"{results[0].comparison.reference} is linear up to 1%). Bars: 95% intervals of costs, range over seeds "
@@ -329,7 +331,7 @@ def _tradeoff(figure: MarkedFigure, plan: Plan, results: Sequence[PointResult], 
         axes.set_ylabel(label)
         axes.set_title(result.point.label, loc="left")
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", fontsize=9)
+    name_lines(figure, handles, labels)
     return f"{label.capitalize()} against signalling." + _bound_caption(results, "")
 
 
@@ -362,7 +364,7 @@ def _frontier(figure: MarkedFigure, plan: Plan, results: Sequence[PointResult], 
         _scale(axes, name, values)
     axes.set_xlabel(_label(results[0], spec.against))
     axes.set_ylabel(_label(results[0], spec.metric))
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=9)
+    name_lines(figure, *axes.get_legend_handles_labels())
     return f"{axes.get_ylabel().capitalize()} against {axes.get_xlabel()}; lines join the points of the sweep."
 
 

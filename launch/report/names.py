@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-WIDTH = 26
+WIDTH = 28
 """Characters of a controller's name in a terminal's table and beside a figure."""
 
 

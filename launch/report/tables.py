@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 GAP_LEAST = -1.0
 """Share of the gap below which a number says no more than that it is far below."""
 _LESS = "<-100%"
+MAIN_COLUMNS = 5
+"""Columns of a scenario that a terminal shows before those that every scenario has."""
 GUTTER = 2
 """Columns of the terminal between two columns of a table."""
 
@@ -124,7 +126,7 @@ def terminal_table(result: PointResult) -> Table:
     comparison = result.comparison
     where = f", {result.point.label}" if result.point.label else ""
     table = Table(
-        title=f"{comparison.scenario}{where}: {comparison.cells} networks, paired",
+        title=f"{comparison.scenario}{where}: {result.point.scenario.cost_label}, {comparison.cells} networks, paired",
         title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, collapse_padding=True,
     )  # fmt: skip
     rows = sorted(comparison.rows, key=lambda r: -r.cost.value)
@@ -180,13 +182,13 @@ def _columns(rows: Sequence[Row], comparison: Comparison) -> list[_Column]:
     for i, label in enumerate(rows[0].columns):
         values = [significant(row.columns[label].value) for row in rows]
         if any(value not in ("0", "-") for value in values):  # such as drops: a column where there are some
-            found.append(_Column(label.partition(" [")[0], _stacked(label), values, 2 if i < 4 else 4 + i))
+            found.append(_Column(label.partition(" [")[0], _stacked(label), values, 2 if i < MAIN_COLUMNS else 4 + i))
     sent = [f"{row.signalling_bytes:,.0f}" for row in rows]
     return [
         *found,
         _Column("signalling", "sent\n[B/slot]", sent, 1),
         _Column("training", "training\ntime", [training_time(row) for row in rows], 3),
-        _Column("decision per slot", "decision\nper slot", [duration(row.decision_s) for row in rows], 4),
+        _Column("decision per slot", "decision\nper slot", [duration(row.decision_s) for row in rows], 5),
     ]
 
 
