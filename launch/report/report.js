@@ -1,5 +1,5 @@
 "use strict";
-// What the report page does beside being read; without it the page shows all the same.
+// What a page of results does beside being read; without it the page shows all the same.
 
 // tables: a click on a heading sorts, another one turns the order round
 function keyOf(row, column) {
@@ -38,7 +38,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
 
 // parameters: only rows that hold all words that are searched for
 const search = document.getElementById("search"), parameters = document.getElementById("parameters");
-search.oninput = () => {
+if (search) search.oninput = () => {
   const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
   let shown = 0;
   for (const row of parameters.tBodies[0].rows) {
