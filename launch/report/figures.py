@@ -147,7 +147,7 @@ def _bars(figure: MarkedFigure, plan: Plan, results: Sequence[PointResult], spec
             axes.axvline(limit, **_BOUND)
         axes.grid(axis="y", visible=False)
         ends = [end for v in values for end in (v.low, v.value, v.high)]
-        _scale(axes, "x", ends if limit is None else [*ends, limit])
+        log_scale(axes, "x", ends if limit is None else [*ends, limit])
         axes.set_xlabel(label)
         axes.set_title(result.point.label, loc="left")
     return (
@@ -184,7 +184,7 @@ def _curves(figure: MarkedFigure, plan: Plan, results: Sequence[PointResult], sp
         if spec.metric == "excess":
             _percent_scale(axes, heights)
         else:
-            _scale(axes, "y", heights)
+            log_scale(axes, "y", heights)
             low, high = min(heights), max(heights)  # of the means: a wide band may leave the panel
             if low == high:
                 pass  # a single window: matplotlib leaves room by itself
@@ -297,7 +297,7 @@ def _draw_sweep(
     if always_log and metric == "excess":
         _percent_scale(axes, [height for height in heights if np.isfinite(height)])
     else:
-        _scale(axes, "y", heights, 1.0 if always_log else 4.0)
+        log_scale(axes, "y", heights, 1.0 if always_log else 4.0)
     sweep = plan.preset.sweep
     axes.set_xlabel((sweep.label or sweep.field) if sweep else "")
     axes.set_ylabel(_label(results[0], metric))
@@ -319,14 +319,14 @@ def _tradeoff(figure: MarkedFigure, plan: Plan, results: Sequence[PointResult], 
         axes.margins(x=0.1)
         sent = [row.signalling_bytes for row in _shown(result, spec)]
         if min(sent) > 0:
-            _scale(axes, "x", sent)
+            log_scale(axes, "x", sent)
         else:
             axes.set_xscale("symlog", linthresh=1)
             axes.set_xlim(-0.3, 2.0 * max(1.0, *sent))
         limit = _limit(result, "")
         if limit is not None:
             axes.axhline(limit, label="lower bound", **_BOUND)
-        _scale(axes, "y", [row.cost.value for row in _shown(result, spec)] + ([] if limit is None else [limit]))
+        log_scale(axes, "y", [row.cost.value for row in _shown(result, spec)] + ([] if limit is None else [limit]))
         axes.set_xlabel("signalling [byte/slot]")
         axes.set_ylabel(label)
         axes.set_title(result.point.label, loc="left")
@@ -361,7 +361,7 @@ def _frontier(figure: MarkedFigure, plan: Plan, results: Sequence[PointResult], 
         reached["x"] += x
         reached["y"] += y
     for name, values in reached.items():
-        _scale(axes, name, values)
+        log_scale(axes, name, values)
     axes.set_xlabel(_label(results[0], spec.against))
     axes.set_ylabel(_label(results[0], spec.metric))
     name_lines(figure, *axes.get_legend_handles_labels())
@@ -376,7 +376,7 @@ def _training(figure: MarkedFigure, plan: Plan, results: Sequence[PointResult], 
     known = [label for label in rows[0].columns if labels and label.startswith(labels[0])]
     caption = draw_training(figure, first.runs, rows, looks(rows), metric, known[0] if known else "", scenario.horizon)
     axes = figure.axes[0]
-    _scale(axes, "y", [float(v) for line in axes.lines for v in np.asarray(line.get_ydata())])
+    log_scale(axes, "y", [float(v) for line in axes.lines for v in np.asarray(line.get_ydata())])
     return caption
 
 
@@ -435,7 +435,7 @@ def _label(result: PointResult, metric: str) -> str:
     return next((label for label in result.comparison.rows[0].columns if label.startswith(metric)), metric)
 
 
-def _scale(axes: Any, which: str, values: Sequence[float], factor: float = 4.0) -> None:
+def log_scale(axes: Any, which: str, values: Sequence[float], factor: float = 4.0) -> None:
     """A logarithmic axis with plain numbers where positive values spread over at least a factor."""
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 

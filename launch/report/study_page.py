@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from edgemarl.envs.files import replacing
 from edgemarl.launch.experiment.answers import Answer
 from edgemarl.launch.experiment.store import versions
-from edgemarl.launch.report.figures import save
+from edgemarl.launch.report.figures import log_scale, save
 from edgemarl.launch.report.marked import InlineFigure, MarkedFigure, inline
 from edgemarl.launch.report.numerals import duration, percent, significant, with_interval
 from edgemarl.marl.evaluation.compare import Interval
@@ -27,6 +27,8 @@ _LINES = (
 )
 """What a line of a figure is, its colour (told apart by colour-blind readers too), marker and dash."""
 
+WIDE = 3
+"""Panels beside each other below which a legend takes two lines."""
 Table = tuple[list[str], list[list[str]]]
 Draw = Callable[[MarkedFigure, Any, Sequence[Answer]], None]
 
@@ -167,7 +169,8 @@ def _panels(groups: Sequence[list[Answer]], label: str, draw: Draw) -> MarkedFig
         if i == 0:
             axes.set_ylabel(label)
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    columns = len(labels) if len(groups) > WIDE else 2  # a narrow figure has no room for all beside each other
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
     return figure
 
 
@@ -198,7 +201,8 @@ def _draw_bytes(figure: MarkedFigure, axes: Any, group: Sequence[Answer]) -> Non
         lines = axes.plot(x, y, color=colour, marker=marker, linestyle=line, label=label)
         words = [f"{a.size} devices: {sent:,.0f} byte/slot" for a, sent in zip(group, y, strict=True)]
         figure.mark(label, axes, lines, x, y, words)
-    axes.set_yscale("log")
+    sent = [side.row.signalling_bytes for a in group for side in (a.decentralized, a.central)]
+    log_scale(axes, "y", sent, 1.0)
 
 
 # --- pages -------------------------------------------------------------------------------------------------------
