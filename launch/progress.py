@@ -17,7 +17,6 @@ from rich.progress import (
 )
 
 from edgemarl.launch.console import plain_console
-from edgemarl.launch.surroundings import in_notebook
 
 PLAIN_FIRST_S, PLAIN_MOST_S = 10.0, 600.0
 """Seconds until something is said of what is not finished, and at most between two lines of it."""
@@ -28,7 +27,7 @@ class Bars:
 
     def __init__(self) -> None:
         console = plain_console(stderr=True)
-        self.terminal = console.is_terminal and not in_notebook()
+        self.terminal = console.is_terminal
         """Whether a person sees bars; a job's log and a notebook do not show them."""
         self._lines = PlainLines()
         note = [TextColumn("{task.fields[note]}", markup=False)] if console.is_terminal else []

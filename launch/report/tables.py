@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 GAP_LEAST = -1.0
 """Share of the gap below which a number says no more than that it is far below."""
 _LESS = "<-100%"
-MAIN_COLUMNS = 5
+MAIN_COLUMNS = 6
 """Columns of a scenario that a terminal shows before those that every scenario has."""
 GUTTER = 2
 """Columns of the terminal between two columns of a table."""

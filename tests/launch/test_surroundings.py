@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from edgemarl.launch import progress
 from edgemarl.launch.console import wide_console
@@ -107,7 +106,8 @@ def test_a_log_and_a_notebook_get_few_plain_lines(
 def test_a_notebook_has_a_terminal_and_no_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("JPY_PARENT_PID", "COLAB_RELEASE_TAG"):
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setattr(progress, "plain_console", lambda stderr: Console(file=io.StringIO(), force_terminal=True))
-    assert progress.Bars().terminal
+    monkeypatch.setenv("FORCE_COLOR", "1")  # to rich a terminal
+    monkeypatch.delenv("TTY_INTERACTIVE", raising=False)
+    assert progress.Bars().terminal and wide_console().is_terminal
     monkeypatch.setenv("JPY_PARENT_PID", "1")
-    assert not progress.Bars().terminal
+    assert not progress.Bars().terminal and not wide_console().is_terminal

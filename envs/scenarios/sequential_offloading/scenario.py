@@ -105,8 +105,8 @@ class SequentialOffloading(
             "device energy [J/block]": ("local_energy_j", "transmit_energy_j"),
             "server energy [J/block]": ("server_energy_j",),
             "server load [-]": ("server_utilisation",),
-            "delay [s]": ("delay_s",),
             "dropped [-]": ("drop_ratio",),
+            "delay [s]": ("delay_s",),
             "energy [J/block]": ("local_energy_j", "transmit_energy_j", "server_energy_j"),
         }
     )
