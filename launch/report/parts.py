@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from edgemarl.launch.experiment.run import PointResult
 from edgemarl.launch.report.marked import MarkedFigure
 from edgemarl.launch.report.names import short_names
@@ -16,6 +18,8 @@ COLOURS = ("#0072B2", "#E69F00", "#332288", "#56B4E9", "#882255", "#5C4B00", "#D
 HATCHES = ("", "//", "", "..", "", "xx", "")
 ROWS_MAX = 40
 """Controllers of a panel, the cheapest ones."""
+LONG = 4.0
+"""Times the median length at which a bar is cut."""
 _EDGE: Mapping[str, Any] = {"edgecolor": "white", "linewidth": 0.6}
 _SUM = "cost, their sum"
 
@@ -52,15 +56,18 @@ def draw_parts(figure: MarkedFigure, results: Sequence[PointResult], panels: Seq
     handles += [line for line in panels[0].lines if line.get_label() == _SUM]
     figure.legend(handles=handles, loc="outside right center", fontsize=9)
     label = results[0].point.scenario.cost_label
-    earned = " What is left of 0 is earned; the diamond is the cost, the sum of both sides."
-    return f"What the {label} is made of, each part at its weight: {', '.join(shown)}." + (
-        earned if len(handles) > len(shown) else ""
-    )
+    caption = f"What the {label} is made of, each part at its weight: {', '.join(shown)}."
+    if len(handles) > len(shown):
+        caption += " What is left of 0 is earned; the diamond is the cost, the sum of both sides."
+    if any(axes.texts for axes in panels):
+        caption += " A number with an arrow: where a bar ends that is cut."
+    return caption
 
 
 def _stack(figure: MarkedFigure, axes: Any, result: PointResult, looks: Mapping[str, Mapping[str, Any]]) -> None:
     """One panel: costs to the right of 0, what is earned to its left."""
     rows = _sorted(result.comparison.rows)[-ROWS_MAX:]
+    reached = []
     for y, row in enumerate(rows):
         ends = [0.0, 0.0]  # where the next earned part and the next cost begin
         for term, look in looks.items():
@@ -70,6 +77,8 @@ def _stack(figure: MarkedFigure, axes: Any, result: PointResult, looks: Mapping[
             ends[side] += value
             words = [f"{significant(value)} of {significant(row.cost.value)} ({row.controller})"] if value else [""]
             figure.mark(term, axes, bar, ends[side] - value / 2 if value else float("nan"), y, words)
+        reached.append(ends[1])
+    _cut_long_bars(axes, reached)
     if any(value < 0.0 for row in rows for value in row.parts.values()):
         axes.axvline(0.0, color="black", lw=0.8)
         costs = [row.cost.value for row in rows]
@@ -80,6 +89,19 @@ def _stack(figure: MarkedFigure, axes: Any, result: PointResult, looks: Mapping[
     axes.grid(axis="y", visible=False)
     axes.set_xlabel(result.point.scenario.cost_label)
     axes.set_title(result.point.label, loc="left")
+
+
+def _cut_long_bars(axes: Any, reached: Sequence[float]) -> None:
+    """End the axis where a few bars dwarf all others, and write there where they end."""
+    limit = LONG * float(np.median(reached))
+    if not 0.0 < limit < max(reached):
+        return
+    low = axes.get_xlim()[0]
+    axes.set_xlim(max(low, -limit), limit)
+    for y, end in enumerate(reached):
+        if end > limit:
+            box = {"fc": "white", "ec": "none", "pad": 1.5}
+            axes.text(0.985 * limit, y, f"{significant(end)} →", ha="right", va="center", fontsize=8.5, bbox=box)
 
 
 def _sorted(rows: Sequence[Row]) -> list[Row]:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from edgemarl.agents.registry import make_policy
 from edgemarl.envs.registry import make_scenario, scenario_names
 from edgemarl.launch.experiment.place import default_folder
+from edgemarl.launch.report.figures import draw_cost_parts
 from edgemarl.launch.report.names import elided, short_names
 from edgemarl.launch.report.parts import COLOURS, HATCHES, parts_table, terms
 from edgemarl.launch.report.stationary import growth_sentences
@@ -96,6 +97,20 @@ def test_parts_are_divided_as_the_cost_is() -> None:
         *parts, total = [key for _, key in row["cells"][1:]]
         assert sum(parts) == pytest.approx(total)
     assert result.comparison.as_dict()["rows"][0]["parts"] == {"a": 3.75, "never": 0.0, "b": 1.25}
+
+
+def test_bars_add_up_and_a_long_one_is_cut() -> None:
+    """What a bar is stacked from ends at the cost; one that dwarfs the others ends outside, with its number."""
+    costs = {"random": 10.0, "awful": 300.0, "vi": 8.0, "other": 9.0}
+    figure, caption = draw_cost_parts([table_of(costs)])
+    (axes,) = figure.axes
+    ends: dict[float, float] = {}
+    for bar in axes.patches:
+        ends[bar.get_y()] = max(ends.get(bar.get_y(), 0.0), bar.get_x() + bar.get_width())
+    assert sorted(ends.values()) == pytest.approx(sorted(cost / 2.0 for cost in costs.values()))
+    assert axes.get_xlim()[1] < 150.0 and [text.get_text() for text in axes.texts] == ["150 →"]
+    assert "made of, each part at its weight: a, b." in caption and "cut" in caption
+    assert not draw_cost_parts([table_of({"random": 10.0, "vi": 8.0})])[0].axes[0].texts
 
 
 def test_a_gap_far_below_zero_is_explained() -> None:
