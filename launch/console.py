@@ -8,8 +8,8 @@ from edgemarl.launch.surroundings import in_notebook
 
 TABLE_WIDTH = 120
 """Columns of the terminal that a comparison table takes at most."""
-WIDTH = 120
-"""Columns of what is printed to a file."""
+WIDTH = 152
+"""Columns that other tables need."""
 
 
 def plain_console(stderr: bool = False) -> Console:

@@ -166,7 +166,8 @@ def test_a_long_name_keeps_both_ends() -> None:
     assert elided("runs/of_a_long_name/ppo_seed_7", 20) == "runs/of_…/ppo_seed_7"
     short = short_names(["x" * 30 + "_seed_1", "x" * 30 + "_seed_2"])
     assert [s[-7:] for s in short.values()] == ["_seed_1", "_seed_2"] and max(map(len, short.values())) == 28
-    assert len(short_names(["a" * 40 + "1" + "b" * 40, "a" * 40 + "2" + "b" * 40])) == 2
+    inside = short_names(["a" * 40 + "1" + "b" * 40, "a" * 40 + "2" + "b" * 40])
+    assert len(set(inside.values())) == 2
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from edgemarl.envs.scenario import Parts, Role, Scenario, Signalling, Step, tota
 from edgemarl.envs.scenarios.model_partitioning.bids import BID, bids
 from edgemarl.envs.scenarios.model_partitioning.config import ModelPartitioningConfig
 from edgemarl.envs.scenarios.model_partitioning.entries import PartitioningEntries
+from edgemarl.envs.scenarios.model_partitioning.parts import BACKLOGS, cost_parts, queue_costs
 from edgemarl.envs.trace import Trace, drawn
 
 OBSERVATION_MAX = 10.0
@@ -111,10 +112,7 @@ class ModelPartitioning(
         "offload ratio": ("offload_ratio",),
         "memory queue": ("mean_memory_queue",),
     }
-    backlog_metrics: ClassVar[Mapping[str, str]] = {
-        "energy queue [-]": "mean_energy_queue", "memory queue [-]": "mean_memory_queue",
-    }  # fmt: skip
-
+    backlog_metrics: ClassVar[Mapping[str, str]] = BACKLOGS
     config: ModelPartitioningConfig
 
     # --- constants of the devices ------------------------------------------------------------------------------------
@@ -524,8 +522,7 @@ class ModelPartitioning(
         }
         metrics = {
             "objective": cost.sum(axis=1),
-            "energy_queue_cost": (state.energy_queue * details["energy_j"]).sum(axis=1),
-            "memory_queue_cost": (state.memory_queue * details["memory_bytes"]).sum(axis=1) / c.memory_unit_bytes,
+            **queue_costs(c, state, details),
             "mean_device_delay_s": details["device_delay_s"].mean(axis=1),
             "mean_transmission_delay_s": details["transmission_delay_s"].mean(axis=1),
             "mean_edge_delay_s": details["edge_delay_s"].mean(axis=1),
@@ -551,15 +548,7 @@ class ModelPartitioning(
         return FLOAT_BYTES * (offloading * (request + grant) + count + SIGNALS + queues + announced)
 
     def cost_parts(self, means: Mapping[str, Array]) -> dict[str, Array]:
-        """Drift plus penalty: delays at V, energy and memory at the prices that their virtual queues are."""
-        at_price = self.config.delay_weight * self.config.num_devices
-        return {
-            "computing on devices": at_price * means["mean_device_delay_s"],
-            "sending": at_price * means["mean_transmission_delay_s"],
-            "computing on the server": at_price * means["mean_edge_delay_s"],
-            "energy at its price": means["energy_queue_cost"],
-            "memory at its price": means["memory_queue_cost"],
-        }
+        return cost_parts(self.config, means)
 
     def signalling(self) -> Signalling:
         """Bytes per slot if every device offloads; the metric `signalling_bytes` counts those that do."""
