@@ -132,7 +132,10 @@ class Scenario(ABC, Generic[Config, State, T, Exogenous, Decisions]):
     cost_label: ClassVar[str] = "cost per slot"
     """The compared number in words, for tables and figures; after division by `cost_divisor`."""
     summary_metrics: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    """Further columns of comparison tables: label with its unit -> metrics that are added up."""
+    """Further columns of comparison tables: label with its unit -> metrics that are added up; a terminal shows the
+    first ones."""
+    backlog_metrics: ClassVar[Mapping[str, str]] = {}
+    """What waits, real and virtual queues that the cost depends on: label with its unit -> metric."""
     playbook: ClassVar[str] = ""
     """Who can play it, as "module:OBJECT" of a `edgemarl.agents.playbook.Playbook`; scenarios of this project have it
     in `agents/<name>/playbook.py`."""
@@ -293,6 +296,17 @@ class Scenario(ABC, Generic[Config, State, T, Exogenous, Decisions]):
 
         Returns:
             name -> (B,); `cost_metric` may name one of them.
+        """
+        return {}
+
+    def cost_parts(self, means: Mapping[str, Array]) -> dict[str, Array]:
+        """The weighted terms of the compared cost in words; they add up to `cost_metric`, before `cost_divisor`.
+
+        Args:
+            means: metric of `Step.metrics` and `episode_metrics` -> its mean over an episode's slots, any shape.
+
+        Returns:
+            term -> array of that shape, negative where the term is earned; none where the cost is a single term.
         """
         return {}
 

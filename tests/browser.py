@@ -23,8 +23,8 @@ FLAGS = (
 )  # fmt: skip
 
 
-def looked_at(page: Path, script: str, scratch: Path) -> tuple[Any, list[str]]:
-    """Open a copy of a page in which `script`, the body of a function, runs last.
+def looked_at(page: Path, script: str, scratch: Path, *, beside: bool = False) -> tuple[Any, list[str]]:
+    """Open a copy of a page in which `script`, the body of a function, runs last; `beside` it where it needs its files.
 
     Returns:
         what the script returns, with `requests`, the addresses that were asked for, beside it; the console's lines.
@@ -36,7 +36,7 @@ def looked_at(page: Path, script: str, scratch: Path) -> tuple[Any, list[str]]:
         "const out = document.createElement('pre'); out.id = 'probe'; out.textContent = JSON.stringify(found);"
         "document.body.append(out); }, 100));</script>"
     )
-    copy = scratch / "looked_at.html"
+    copy = (page.parent if beside else scratch) / "looked_at.html"
     text = page.read_text(encoding="utf-8")
     copy.write_text(text.replace("</body>", probe + "</body>"), encoding="utf-8")
     done = subprocess.run(

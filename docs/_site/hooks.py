@@ -71,6 +71,14 @@ FILES = {"include": included, "code": code, "notebook": notebook}
 """Word after `<!-- made:` -> what a file of the checkout becomes in a page."""
 
 
+def on_files(files: Any, config: Any, **_: Any) -> Any:
+    """Tables of the site sort as those of a report do."""
+    from mkdocs.structure.files import File
+
+    files.append(File.generated(config, "tables.js", abs_src_path=str(ROOT / "launch" / "report" / "tables.js")))
+    return files
+
+
 def on_page_markdown(markdown: str, **_: Any) -> str:
     return filled(markdown)
 

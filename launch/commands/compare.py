@@ -8,12 +8,13 @@ from pathlib import Path
 from edgemarl.envs.registry import scenario_class
 from edgemarl.launch.console import wide_console
 from edgemarl.launch.experiment.calculations import calculate
-from edgemarl.launch.experiment.place import free_folder, holds_others
+from edgemarl.launch.experiment.place import default_folder, free_folder, holds_others
 from edgemarl.launch.experiment.plan import load_preset, make_plan, parse_overrides, preset_names, scenario_preset
 from edgemarl.launch.experiment.played import TraceFile, file_scenario
 from edgemarl.launch.experiment.run import Experiment
 from edgemarl.launch.experiment.store import working_in
 from edgemarl.launch.progress import Bars
+from edgemarl.launch.report.stationary import growth_sentences
 from edgemarl.launch.report.tables import calculation_table, terminal_table
 
 
@@ -37,7 +38,7 @@ def compare(
         named, chosen, overrides=parse_overrides(settings), seed=seed, networks=networks, chosen=names, trace=trace,
         slots=slots, warmup=warmup, quarter_warmup=preset is None,
     )  # fmt: skip
-    default = Path("results") / named.removesuffix(".yaml")
+    default = default_folder(named)
     folder = out or free_folder(default, plan)
     remarks = []
     if folder != (out or default):
@@ -58,6 +59,8 @@ def compare(
     console = wide_console()
     for result in results:
         console.print(terminal_table(result))
+        for line in growth_sentences(result.comparison):
+            console.print(line, soft_wrap=True)
     for table in calculated:
         console.print(calculation_table(table))
     if experiment.played is not None and trace is not None:

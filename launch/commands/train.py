@@ -148,7 +148,7 @@ def set_words(fields: Mapping[str, Any]) -> list[str]:
 
 
 class Lines(contextlib.AbstractContextManager["Lines"]):
-    """Progress in words: the first iteration, then every few seconds; for the log of a job as lines.
+    """Progress in words: the first iteration, then every few seconds; for the log of a job as lines, ever fewer.
 
     What `random` and the reference cost is found out meanwhile, in a run that lasts.
     """
@@ -158,7 +158,7 @@ class Lines(contextlib.AbstractContextManager["Lines"]):
     def __init__(self, scenario: Scenario, seed: int = 0) -> None:
         from edgemarl.launch.experiment.standing import Standing
 
-        self.standing, self._next, self._said = Standing(scenario, seed), 0.0, ""
+        self.standing, self._next, self._began, self._said = Standing(scenario, seed), 0.0, 0.0, ""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -171,7 +171,9 @@ class Lines(contextlib.AbstractContextManager["Lines"]):
             return self._said
         if self._next:
             self.standing.start()
-        self._next = time.monotonic() + self.every_s
+        now = time.monotonic()
+        self._began = self._began or now
+        self._next = now + (max(self.every_s, (now - self._began) / 4) if printed else self.every_s)
         self._said = self.standing.said(row)
         if printed:
             print(

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from edgemarl.launch.experiment.plan import Plan
-from edgemarl.launch.experiment.store import digest_of
+from edgemarl.launch.experiment.store import digest_of, slug
 from edgemarl.marl.evaluation.tables import file_digest
 
 
@@ -28,6 +28,21 @@ def holds_others(folder: Path, plan: Plan) -> bool:
     except (ValueError, RecursionError):
         return True  # nobody knows of what
     return not isinstance(report, dict) or report.get("experiment") != experiment_digest(plan)
+
+
+def default_folder(named: str) -> Path:
+    """`results/NAME`, below the working folder whatever the name: of a file's preset or class the file's and its own.
+
+    Args:
+        named: a preset, a scenario, a preset's file, `module:Class` or `path/to/file.py:Class`.
+    """
+    path, _, target = named.partition(":")
+    if target or path.endswith((".yaml", ".yml", ".py")):
+        stem = Path(path).name
+        for ending in (".yaml", ".yml", ".py"):
+            stem = stem.removesuffix(ending)
+        named = slug(f"{stem}-{target}" if target else stem)
+    return Path("results") / named
 
 
 def free_folder(default: Path, plan: Plan) -> Path:

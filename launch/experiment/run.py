@@ -34,6 +34,9 @@ from edgemarl.marl.evaluation.rollout import GivenTraces, SampledTraces, TraceSo
 
 logger = logging.getLogger(__name__)
 
+GROWTH = "_growth_per_slot"
+"""Ends the name of a result's column that says how a backlog grew over the second half of the run."""
+
 
 @dataclass(frozen=True)
 class PointResult:
@@ -133,7 +136,7 @@ class Experiment:
                     runs.setdefault(job.controller, []).append(job.run)
                 parts.setdefault(job.controller, []).append(self.part(job))
                 kinds[job.controller] = job.kind
-            outcomes = [_outcome(name, kinds[name], own) for name, own in parts.items()]
+            outcomes = [_outcome(name, kinds[name], own, self.plan.slots) for name, own in parts.items()]
             bound, no_bound = bound_of_point(self.plan, point, self.traces(point.scenario), self.store, self.notify)
             table = compare(
                 point.scenario, outcomes, baseline=self.plan.preset.baseline, reference=self.plan.reference,
@@ -249,6 +252,7 @@ class Experiment:
         means = dict(result.means)
         if result.discounted_cost is not None:
             means["discounted_cost"] = result.discounted_cost
+        means |= {name + GROWTH: values for name, values in result.growth.items()}
         about = {
             "controller": job.controller, "seed": job.seed, "information": result.information,
             "message_bytes": result.message_bytes, "decision_s": latency, "decision_batched_s": result.decide_s,
@@ -293,10 +297,11 @@ def _finished_digest(config: Any, folder: Path) -> str | None:
     return None if policies is None else policies.digest
 
 
-def _outcome(name: str, kind: str, parts: list[Part]) -> Outcome:
+def _outcome(name: str, kind: str, parts: list[Part], slots: int) -> Outcome:
     """One controller's parts, a row per training seed."""
     metrics = {metric: np.stack([part.means[metric] for part in parts]) for metric in parts[0].means}
     discounted = metrics.pop("discounted_cost", None)
+    growth = {key.removesuffix(GROWTH): metrics.pop(key) for key in [*metrics] if key.endswith(GROWTH)}
     first = parts[0].about
     trained = [part.about["training_s"] for part in parts if part.about["training_s"] is not None]
     return Outcome(
@@ -309,4 +314,6 @@ def _outcome(name: str, kind: str, parts: list[Part]) -> Outcome:
         message_bytes=first["message_bytes"],
         setup_s=first["setup_s"],
         training_s=float(np.mean(trained)) if trained else None,
+        growth=growth,
+        slots=slots,
     )

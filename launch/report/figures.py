@@ -15,9 +15,10 @@ from edgemarl.envs.files import replacing
 from edgemarl.launch.experiment.calculations import Calculated
 from edgemarl.launch.experiment.plan import FigureSpec, Plan
 from edgemarl.launch.experiment.run import PointResult
-from edgemarl.launch.report import numerals
+from edgemarl.launch.report import numerals, parts
 from edgemarl.launch.report.looks import MARKERS, PALETTE, looks
-from edgemarl.launch.report.marked import InlineFigure, MarkedFigure, inline
+from edgemarl.launch.report.marked import InlineFigure, MarkedFigure, inline, name_lines
+from edgemarl.launch.report.names import short_names
 from edgemarl.launch.report.style import STYLE, own_style
 from edgemarl.launch.report.training_figure import draw_training
 from edgemarl.marl.evaluation.compare import Interval, Row
@@ -37,6 +38,9 @@ def draw_all(
         figure, caption = draw(plan, results, spec)
         name = "-".join(part for part in (str(i + 1), spec.kind, spec.metric.replace(" ", "_")) if part)
         drawn.append((spec.caption or caption, _saved(figure, folder / name, len(drawn))))
+    if plan.preset.figures and parts.terms(results[0]):
+        figure, caption = draw_cost_parts(results)
+        drawn.append((caption, _saved(figure, folder / "cost-parts", len(drawn))))
     for i, calculation in enumerate(calculated):
         if calculation.spec.percent:
             path = folder / f"calculation-{i + 1}"
@@ -94,6 +98,17 @@ def draw(plan: Plan, results: Sequence[PointResult], spec: FigureSpec) -> tuple[
     return figure, caption + (f" Left out: {', '.join(spec.without)}." if spec.without else "")
 
 
+def draw_cost_parts(results: Sequence[PointResult]) -> tuple[MarkedFigure, str]:
+    """The parts of the cost, stacked, and the caption."""
+    with own_style(STYLE):
+        figure = MarkedFigure(layout="constrained")
+        FigureCanvasAgg(figure)
+        rows = min(len(results[0].comparison.rows), parts.ROWS_MAX)
+        grid = _grid(figure, results, 6.4, 0.34 * rows + 1.3)
+        caption = parts.draw_parts(figure, results, [axes for axes, _ in grid])
+    return figure, caption
+
+
 def _shown(result: PointResult, spec: FigureSpec) -> list[Row]:
     """Rows that a figure shows."""
     return [row for row in result.comparison.rows if row.controller not in spec.without]
@@ -124,14 +139,15 @@ def _bars(figure: MarkedFigure, plan: Plan, results: Sequence[PointResult], spec
             lines = axes.plot([value.low, value.high], [y, y], color=style.colour, lw=2.2, solid_capstyle="butt")
             lines += axes.plot(value.value, y, style.marker, color=style.colour, ms=7, mec="white", mew=0.8)
             figure.mark(row.controller, axes, lines, value.value, y, [numerals.with_interval(value)])
-        axes.set_yticks(range(len(rows)), [row.controller for row in rows])
+        names_shown = short_names([row.controller for row in rows])
+        axes.set_yticks(range(len(rows)), [names_shown[row.controller] for row in rows])
         axes.set_ylim(-0.7, len(rows) - 0.3)
         limit = _limit(result, spec.metric)
         if limit is not None:
             axes.axvline(limit, **_BOUND)
         axes.grid(axis="y", visible=False)
         ends = [end for v in values for end in (v.low, v.value, v.high)]
-        _scale(axes, "x", ends if limit is None else [*ends, limit])
+        log_scale(axes, "x", ends if limit is None else [*ends, limit])
         axes.set_xlabel(label)
         axes.set_title(result.point.label, loc="left")
     return (
@@ -168,7 +184,7 @@ def _curves(figure: MarkedFigure, plan: Plan, results: Sequence[PointResult], sp
         if spec.metric == "excess":
             _percent_scale(axes, heights)
         else:
-            _scale(axes, "y", heights)
+            log_scale(axes, "y", heights)
             low, high = min(heights), max(heights)  # of the means: a wide band may leave the panel
             if low == high:
                 pass  # a single window: matplotlib leaves room by itself
@@ -180,7 +196,7 @@ def _curves(figure: MarkedFigure, plan: Plan, results: Sequence[PointResult], sp
         axes.set_ylabel(label)
         axes.set_title(result.point.label, loc="left")
     handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", fontsize=9)
+    name_lines(figure, handles, labels)
     shaded = "; the shaded slots are left out of the means" if plan.preset.warmup else ""
     said = f"{label.capitalize()} over time, means over windows of {window} slots with 95% bands{shaded}."
     return said + _bound_caption(results, spec.metric)
@@ -222,7 +238,7 @@ def _sweep(figure: MarkedFigure, plan: Plan, results: Sequence[PointResult], spe
     figure.set_size_inches(8.4, 4.6)
     axes = figure.subplots()
     _draw_sweep(figure, axes, plan, results, spec.metric, _shown(results[0], spec))
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=9)
+    name_lines(figure, *axes.get_legend_handles_labels())
     said = f"{axes.get_ylabel().capitalize()} against {axes.get_xlabel() or 'the sweep'}, 95% intervals."
     return said + _bound_caption(results, spec.metric)
 
@@ -240,7 +256,7 @@ def _scaling(figure: MarkedFigure, plan: Plan, results: Sequence[PointResult], s
         panel.set_axis_off()
     for axes, name in zip(panels, shown, strict=False):
         _draw_sweep(figure, axes, plan, results, name, results[0].comparison.rows, always_log=True)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=9)
+    name_lines(figure, *panels[0].get_legend_handles_labels())
     return (
         f"Cost, speed, memory and signalling against {panels[0].get_xlabel()}, logarithmic axes (the excess over "
         f"{results[0].comparison.reference} is linear up to 1%). Bars: 95% intervals of costs, range over seeds "
@@ -281,7 +297,7 @@ def _draw_sweep(
     if always_log and metric == "excess":
         _percent_scale(axes, [height for height in heights if np.isfinite(height)])
     else:
-        _scale(axes, "y", heights, 1.0 if always_log else 4.0)
+        log_scale(axes, "y", heights, 1.0 if always_log else 4.0)
     sweep = plan.preset.sweep
     axes.set_xlabel((sweep.label or sweep.field) if sweep else "")
     axes.set_ylabel(_label(results[0], metric))
@@ -303,19 +319,19 @@ def _tradeoff(figure: MarkedFigure, plan: Plan, results: Sequence[PointResult], 
         axes.margins(x=0.1)
         sent = [row.signalling_bytes for row in _shown(result, spec)]
         if min(sent) > 0:
-            _scale(axes, "x", sent)
+            log_scale(axes, "x", sent)
         else:
             axes.set_xscale("symlog", linthresh=1)
             axes.set_xlim(-0.3, 2.0 * max(1.0, *sent))
         limit = _limit(result, "")
         if limit is not None:
             axes.axhline(limit, label="lower bound", **_BOUND)
-        _scale(axes, "y", [row.cost.value for row in _shown(result, spec)] + ([] if limit is None else [limit]))
+        log_scale(axes, "y", [row.cost.value for row in _shown(result, spec)] + ([] if limit is None else [limit]))
         axes.set_xlabel("signalling [byte/slot]")
         axes.set_ylabel(label)
         axes.set_title(result.point.label, loc="left")
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", fontsize=9)
+    name_lines(figure, handles, labels)
     return f"{label.capitalize()} against signalling." + _bound_caption(results, "")
 
 
@@ -345,10 +361,10 @@ def _frontier(figure: MarkedFigure, plan: Plan, results: Sequence[PointResult], 
         reached["x"] += x
         reached["y"] += y
     for name, values in reached.items():
-        _scale(axes, name, values)
+        log_scale(axes, name, values)
     axes.set_xlabel(_label(results[0], spec.against))
     axes.set_ylabel(_label(results[0], spec.metric))
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=9)
+    name_lines(figure, *axes.get_legend_handles_labels())
     return f"{axes.get_ylabel().capitalize()} against {axes.get_xlabel()}; lines join the points of the sweep."
 
 
@@ -360,7 +376,7 @@ def _training(figure: MarkedFigure, plan: Plan, results: Sequence[PointResult], 
     known = [label for label in rows[0].columns if labels and label.startswith(labels[0])]
     caption = draw_training(figure, first.runs, rows, looks(rows), metric, known[0] if known else "", scenario.horizon)
     axes = figure.axes[0]
-    _scale(axes, "y", [float(v) for line in axes.lines for v in np.asarray(line.get_ydata())])
+    log_scale(axes, "y", [float(v) for line in axes.lines for v in np.asarray(line.get_ydata())])
     return caption
 
 
@@ -419,7 +435,7 @@ def _label(result: PointResult, metric: str) -> str:
     return next((label for label in result.comparison.rows[0].columns if label.startswith(metric)), metric)
 
 
-def _scale(axes: Any, which: str, values: Sequence[float], factor: float = 4.0) -> None:
+def log_scale(axes: Any, which: str, values: Sequence[float], factor: float = 4.0) -> None:
     """A logarithmic axis with plain numbers where positive values spread over at least a factor."""
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 

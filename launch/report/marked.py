@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from edgemarl.launch.report.names import short_names
 from edgemarl.launch.report.style import STYLE, own_style
 
 
@@ -40,6 +41,7 @@ class MarkedFigure(Figure):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.marks: list[Mark] = []
+        self.shortened: dict[str, str] = {}  # what a legend says -> the name that it stands for
 
     def mark(
         self, name: str, axes: Any, artists: Iterable[Any], x: Any = (), y: Any = (), words: Sequence[str] = ()
@@ -52,6 +54,14 @@ class MarkedFigure(Figure):
         ]
         places = tuple(zip(*there, strict=True)) or ((), (), ())
         self.marks.append(Mark(name, axes, tuple(artists), *places))
+
+
+def name_lines(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> None:
+    """The legend beside a figure, with names that leave room for it."""
+    short = short_names(list(dict.fromkeys(names)))
+    if isinstance(figure, MarkedFigure):
+        figure.shortened.update({word: name for name, word in short.items()})
+    figure.legend(handles, [short[name] for name in names], loc="outside right center", fontsize=9)
 
 
 @dataclass(frozen=True)
@@ -81,7 +91,9 @@ def inline(figure: Figure, prefix: str) -> InlineFigure:
     marks = figure.marks if isinstance(figure, MarkedFigure) else []
     parts: dict[str, list[str]] = {}
     names = list(dict.fromkeys(mark.name for mark in marks))
-    labelled = [(mark.name, artist) for mark in marks for artist in mark.artists] + _legend(figure, names)
+    labelled = [(mark.name, artist) for mark in marks for artist in mark.artists]
+    if isinstance(figure, MarkedFigure):
+        labelled += _legend(figure, names)
     for i, (name, artist) in enumerate(labelled):
         artist.set_gid(f"part-{i}")
         parts.setdefault(name, []).append(f"{prefix}-part-{i}")
@@ -102,14 +114,15 @@ def inline(figure: Figure, prefix: str) -> InlineFigure:
     return InlineFigure(_own_ids(data.getvalue(), prefix), parts, points, swatches)
 
 
-def _legend(figure: Figure, names: Sequence[str]) -> list[tuple[str, Any]]:
+def _legend(figure: MarkedFigure, names: Sequence[str]) -> list[tuple[str, Any]]:
     """Legend entries of marked controllers: handle and words."""
     entries = []
     for legend in [*figure.legends, *(axes.get_legend() for axes in figure.axes)]:
         if legend is not None:
             for handle, words in zip(legend.legend_handles, legend.get_texts(), strict=True):
-                if words.get_text() in names:
-                    entries += [(words.get_text(), words), *((words.get_text(), a) for a in _leaves(handle))]
+                name = figure.shortened.get(words.get_text(), words.get_text())
+                if name in names:
+                    entries += [(name, words), *((name, artist) for artist in _leaves(handle))]
     return entries
 
 
@@ -124,6 +137,8 @@ def _colour(mark: Mark) -> str:
     for artist in mark.artists:
         if hasattr(artist, "get_color") and isinstance(artist.get_color(), str):
             return to_hex(artist.get_color())
+        if hasattr(artist, "get_facecolor") and not hasattr(artist, "get_segments"):
+            return to_hex(artist.get_facecolor())
     return "#000000"
 
 

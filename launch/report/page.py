@@ -24,6 +24,8 @@ from edgemarl.launch.experiment.run import Experiment, PointResult
 from edgemarl.launch.experiment.store import versions
 from edgemarl.launch.report import answer, figures, numerals, tables
 from edgemarl.launch.report.marked import InlineFigure
+from edgemarl.launch.report.parts import parts_table
+from edgemarl.launch.report.stationary import growth_sentences
 
 
 def write_all(
@@ -99,6 +101,7 @@ def write_summary(
                 "value": result.point.value,
                 "config": dataclasses.asdict(result.point.scenario.config),
                 "comparison": result.comparison.as_dict(),
+                "not_stationary": growth_sentences(result.comparison),
                 "timing": {name: [dict(p.about) for p in parts] for name, parts in result.parts.items()},
             }
             for result in results
@@ -129,6 +132,7 @@ def write_report(
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         versions=versions(),
         tables=[_table(result) for result in results],
+        parts=[table for table in map(parts_table, results) if table],
         calculated=calculated,
         figures=drawn,
         points=[{"parts": figure.parts, "points": figure.points} for _, figure in drawn],
@@ -179,6 +183,8 @@ def _table(result: PointResult) -> dict[str, Any]:
             ),
         ],
         "bound": tables.bound_sentence(comparison),
+        "gap": tables.gap_sentence(comparison),
+        "growth": growth_sentences(comparison),
         "cells": comparison.cells,
     }
 

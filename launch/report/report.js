@@ -1,44 +1,9 @@
 "use strict";
-// What the report page does beside being read; without it the page shows all the same.
-
-// tables: a click on a heading sorts, another one turns the order round
-function keyOf(row, column) {
-  const cell = row.cells[column];
-  const text = cell.dataset.key === undefined ? cell.textContent.trim() : cell.dataset.key;
-  const number = text === "" ? NaN : Number(text.replace(/[,%]/g, ""));
-  return Number.isNaN(number) ? text.toLowerCase() : number;
-}
-function compareKeys(a, b) {
-  const last = key => key === "nan" || key === "-" || key === "";  // nothing to compare: at the end
-  if (last(a) !== last(b)) return last(a) ? "last-a" : "last-b";
-  if (typeof a === "number" && typeof b === "number") return a - b;
-  return String(a).localeCompare(String(b), "en", { numeric: true });
-}
-function sortBy(table, column, heading) {
-  const sign = heading.getAttribute("aria-sort") === "ascending" ? -1 : 1;
-  for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
-  heading.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
-  const body = table.tBodies[0];
-  const rows = [...body.rows].map(row => [keyOf(row, column), row]);
-  rows.sort(([a], [b]) => {
-    const found = compareKeys(a, b);
-    return found === "last-a" ? 1 : found === "last-b" ? -1 : sign * found;
-  });
-  body.append(...rows.map(([, row]) => row));
-}
-for (const table of document.querySelectorAll("table.sortable")) {
-  [...table.tHead.rows[0].cells].forEach((heading, column) => {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.textContent = heading.textContent;
-    button.onclick = () => sortBy(table, column, heading);
-    heading.replaceChildren(button);
-  });
-}
+// What a page of results does beside being read; without it the page shows all the same.
 
 // parameters: only rows that hold all words that are searched for
 const search = document.getElementById("search"), parameters = document.getElementById("parameters");
-search.oninput = () => {
+if (search) search.oninput = () => {
   const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
   let shown = 0;
   for (const row of parameters.tBodies[0].rows) {

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from matplotlib.figure import Figure
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from edgemarl.envs.files import replacing
 from edgemarl.launch.experiment.answers import Answer
 from edgemarl.launch.experiment.store import versions
-from edgemarl.launch.report.figures import save
+from edgemarl.launch.report.figures import log_scale, save
+from edgemarl.launch.report.marked import InlineFigure, MarkedFigure, inline
 from edgemarl.launch.report.numerals import duration, percent, significant, with_interval
 from edgemarl.marl.evaluation.compare import Interval
 
@@ -25,7 +27,10 @@ _LINES = (
 )
 """What a line of a figure is, its colour (told apart by colour-blind readers too), marker and dash."""
 
+WIDE = 3
+"""Panels beside each other below which a legend takes two lines."""
 Table = tuple[list[str], list[list[str]]]
+Draw = Callable[[MarkedFigure, Any, Sequence[Answer]], None]
 
 
 def said(answers: Sequence[Answer]) -> list[str]:
@@ -50,12 +55,14 @@ def said(answers: Sequence[Answer]) -> list[str]:
 
 def write(answers: Sequence[Answer], folder: Path, command: str) -> Path:
     """Write `study.md` and `study.html` with their figures; returns the path of the first."""
-    figures = [(caption, save(figure, folder / "figures" / name)) for name, caption, figure in _figures(answers)]
-    text = _markdown(answers, figures, command)
+    drawn = list(_figures(answers))
+    files = [(caption, save(figure, folder / "figures" / name)) for name, caption, figure in drawn]
+    text = _markdown(answers, files, command)
     page = folder / "study.md"
     with replacing(page) as temporary:
         temporary.write_text(text, encoding="utf-8")
     with replacing(page.with_suffix(".html")) as temporary:
+        figures = [(caption, inline(figure, f"f{i}")) for i, (_, caption, figure) in enumerate(drawn)]
         temporary.write_text(_html(answers, figures, command), encoding="utf-8")
     return page
 
@@ -136,7 +143,7 @@ def _against(group: Sequence[Answer]) -> str:
 # --- figures -----------------------------------------------------------------------------------------------------
 
 
-def _figures(answers: Sequence[Answer]) -> Iterable[tuple[str, str, Figure]]:
+def _figures(answers: Sequence[Answer]) -> Iterable[tuple[str, str, MarkedFigure]]:
     groups = list(_by_scenario(answers).values())
     yield (
         "cost",
@@ -146,11 +153,12 @@ def _figures(answers: Sequence[Answer]) -> Iterable[tuple[str, str, Figure]]:
     yield "bytes", "Bytes that one slot of one network takes.", _panels(groups, "bytes per slot", _draw_bytes)
 
 
-def _panels(groups: Sequence[list[Answer]], label: str, draw: object) -> Figure:
-    figure = Figure(figsize=(max(9.0, 3.2 * len(groups)), 3.6), layout="constrained")
+def _panels(groups: Sequence[list[Answer]], label: str, draw: Draw) -> MarkedFigure:
+    figure = MarkedFigure(figsize=(max(9.0, 3.2 * len(groups)), 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
     for i, group in enumerate(groups):
         axes = figure.add_subplot(1, len(groups), i + 1)
-        draw(axes, group)  # type: ignore[operator]
+        draw(figure, axes, group)
         axes.set_title(group[0].scenario.replace("_", " "), fontsize=10)
         axes.set_xlabel("devices")
         axes.set_xscale("log")
@@ -161,11 +169,12 @@ def _panels(groups: Sequence[list[Answer]], label: str, draw: object) -> Figure:
         if i == 0:
             axes.set_ylabel(label)
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    columns = len(labels) if len(groups) > WIDE else 2  # a narrow figure has no room for all beside each other
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
     return figure
 
 
-def _draw_cost(axes: object, group: Sequence[Answer]) -> None:
+def _draw_cost(figure: MarkedFigure, axes: Any, group: Sequence[Answer]) -> None:
     for i, (label, colour, marker, line) in enumerate(_LINES):
         above = [(a.size, a.above[name]) for a in group if (name := _names(a)[i]) is not None]
         points = [(size, v) for size, v in above if v is not None]
@@ -175,18 +184,25 @@ def _draw_cost(axes: object, group: Sequence[Answer]) -> None:
             [100 * _half(v, v.value - v.low) for _, v in points],
             [100 * _half(v, v.high - v.value) for _, v in points],
         ]
-        axes.errorbar(x, y, bars, color=colour, marker=marker, linestyle=line, label=label, capsize=2)  # type: ignore[attr-defined]
+        drawn = axes.errorbar(x, y, bars, color=colour, marker=marker, linestyle=line, label=label, capsize=2)
+        named = {a.size: _names(a)[i] for a in group}
+        words = [f"{size} devices, {named[size]}: {percent(v)}" for size, v in points]
+        figure.mark(label, axes, drawn.get_children(), x, y, words)
 
 
 def _half(interval: Interval, width: float) -> float:
     return max(width, 0.0) if width == width else 0.0
 
 
-def _draw_bytes(axes: object, group: Sequence[Answer]) -> None:
+def _draw_bytes(figure: MarkedFigure, axes: Any, group: Sequence[Answer]) -> None:
     for (label, colour, marker, line), side in zip(_LINES[:2], ("decentralized", "central"), strict=True):
         y = [getattr(a, side).row.signalling_bytes for a in group]
-        axes.plot([a.size for a in group], y, color=colour, marker=marker, linestyle=line, label=label)  # type: ignore[attr-defined]
-    axes.set_yscale("log")  # type: ignore[attr-defined]
+        x = [a.size for a in group]
+        lines = axes.plot(x, y, color=colour, marker=marker, linestyle=line, label=label)
+        words = [f"{a.size} devices: {sent:,.0f} byte/slot" for a, sent in zip(group, y, strict=True)]
+        figure.mark(label, axes, lines, x, y, words)
+    sent = [side.row.signalling_bytes for a in group for side in (a.decentralized, a.central)]
+    log_scale(axes, "y", sent, 1.0)
 
 
 # --- pages -------------------------------------------------------------------------------------------------------
@@ -225,17 +241,32 @@ def _markdown(answers: Sequence[Answer], figures: Sequence[tuple[str, Path]], co
     return "\n".join(lines)
 
 
-def _html(answers: Sequence[Answer], figures: Sequence[tuple[str, Path]], command: str) -> str:
+def sort_key(text: str) -> str | float:
+    """What a cell is sorted by: the number that it begins with, times in seconds, else its words."""
+    found = re.match(r"(-?[\d,]*\.?\d+)(%|\s*(?:µs|ms|s)\b)?", text)
+    if found is None:
+        return text.replace("`", "")
+    unit = {"µs": 1e-6, "ms": 1e-3}.get((found[2] or "").strip(), 1.0)
+    return float(found[1].replace(",", "")) * unit
+
+
+def _html(answers: Sequence[Answer], figures: Sequence[tuple[str, InlineFigure]], command: str) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("edgemarl.launch", "report"), autoescape=True, undefined=StrictUndefined
     )
-    groups = [(group[0].title, _parts(group)) for group in _by_scenario(answers).values()]
-    images = [
-        (caption, "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode())
-        for caption, path in figures
+    groups = [
+        (
+            group[0].title,
+            [
+                (title, headings, [[(cell.replace("`", ""), sort_key(cell)) for cell in row] for row in rows])
+                for title, (headings, rows) in _parts(group)
+            ],
+        )
+        for group in _by_scenario(answers).values()
     ]
     return environment.get_template("study.html.j2").render(
-        question=QUESTION, said=said(answers), figures=images, groups=groups, head=_head(command)
-    )
+        question=QUESTION, said=said(answers), figures=figures, groups=groups, head=_head(command),
+        points=[{"parts": figure.parts, "points": figure.points} for _, figure in figures],
+    )  # fmt: skip

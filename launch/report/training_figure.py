@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgemarl.envs.arrays import Array
-from edgemarl.launch.report.marked import MarkedFigure
+from edgemarl.launch.report.marked import MarkedFigure, name_lines
 from edgemarl.marl.evaluation.compare import Row
 
 POINTS = 50
@@ -96,7 +96,7 @@ def draw_training(
     axes.set_xlabel("episode of training")
     axes.set_ylabel(label or metric.replace("_", " "))
     axes.set_xlim(left=0)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=9)
+    name_lines(figure, *axes.get_legend_handles_labels())
     what = label or metric.replace("_", " ")
     return f"{what.capitalize()} while training, exploration included: mean and range over training seeds."
 

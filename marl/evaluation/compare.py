@@ -20,6 +20,7 @@ from edgemarl.agents.playbook import Bound
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.config import unknown_name
 from edgemarl.envs.scenario import Scenario
+from edgemarl.marl.evaluation.growth import Growth, growth_of
 
 LEVEL = 0.95
 RESAMPLES = 4000
@@ -56,6 +57,8 @@ class Outcome:
         message_bytes: bytes per slot beside the scenario's signalling.
         setup_s: planning time before the first slot, seconds.
         training_s: training time of one seed beforehand, seconds; None if nothing is trained beforehand.
+        growth: metric of `Scenario.backlog_metrics` -> (S, B) growth per slot over the second half of the run.
+        slots: of the run.
     """
 
     controller: str
@@ -67,6 +70,8 @@ class Outcome:
     message_bytes: float = 0.0
     setup_s: float = 0.0
     training_s: float | None = None
+    growth: Mapping[str, Array] = field(default_factory=dict)
+    slots: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,8 @@ class Row:
         above_bound: relative cost above the lower bound on the cells that it covers, paired; None without one.
         columns: the scenario's further columns (`Scenario.summary_metrics`).
         signalling_bytes: bytes per slot and cell.
+        parts: the cost's weighted terms (`Scenario.cost_parts`), which add up to it; none where it is a single term.
+        growth: how every backlog moved over the second half of the run.
     """
 
     controller: str
@@ -113,6 +120,8 @@ class Row:
     signalling_bytes: float
     setup_s: float
     training_s: float | None
+    parts: dict[str, float] = field(default_factory=dict)
+    growth: list[Growth] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -238,7 +247,19 @@ def _row(
         signalling_bytes=signalling_bytes(scenario, outcome),
         setup_s=outcome.setup_s,
         training_s=outcome.training_s,
+        parts=_parts(scenario, outcome),
+        growth=[
+            growth_of(label, outcome.growth[name], np.atleast_2d(outcome.metrics[name]), outcome.slots)
+            for label, name in scenario.backlog_metrics.items()
+            if name in outcome.growth
+        ],
     )
+
+
+def _parts(scenario: Scenario, outcome: Outcome) -> dict[str, float]:
+    """Means over seeds and cells of the cost's terms, divided as the cost is."""
+    means = {name: np.atleast_2d(values) for name, values in outcome.metrics.items()}
+    return {term: float(np.mean(v)) / scenario.cost_divisor for term, v in scenario.cost_parts(means).items()}
 
 
 def _against(name: str, best: str, costs: Mapping[str, Array], seed: int, resamples: int) -> Interval:

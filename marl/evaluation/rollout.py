@@ -20,6 +20,10 @@ CHUNK_CELLS = 64
 """Cells that are played at once: large enough to hide call overhead, small enough to stay in the cache."""
 
 
+QUARTER_MIN = 10
+"""Fewest slots of a quarter of a run from which the growth of a backlog is told."""
+
+
 class TraceSource(Protocol):
     """Traces of B cells that are handed out in chunks."""
 
@@ -126,6 +130,7 @@ class Rollout:
         decide_s: wall time of `decide` and `feedback` per slot and cell, seconds.
         step_s: wall time of the scenario's step per slot and cell, seconds.
         message_bytes: bytes per slot and cell that the policy's messages take.
+        growth: metric of `Scenario.backlog_metrics` -> (B,) growth per slot over the second half; none in short runs.
         records: metric -> (L, B), the full series of the metrics asked for.
     """
 
@@ -139,6 +144,7 @@ class Rollout:
     decide_s: float
     step_s: float
     message_bytes: float
+    growth: dict[str, Array] = field(default_factory=dict)
     records: dict[str, Array] = field(default_factory=dict)
 
 
@@ -198,6 +204,7 @@ def rollout(
         decide_s=sum(c.decide_s for c in chunks) / cell_slots,
         step_s=sum(c.step_s for c in chunks) / cell_slots,
         message_bytes=policy.message_bytes() + _further_bytes(policy, scenario),
+        growth=_joined([c.growth() for c in chunks]),
         records=_joined([c.records for c in chunks], axis=1),
     )
 
@@ -241,6 +248,8 @@ class _Sums:
         self._totals: dict[str, Array] = {}
         self._windows: dict[str, Array] = {}
         self.discounted: Array | None = None
+        self.quarter = self.slots // 4
+        self._quarters: dict[str, Array] = {}
         self.records = {name: np.empty((self.slots, self.cells)) for name in record}
         self.setup_s = self.decide_s = self.step_s = 0.0
 
@@ -271,6 +280,12 @@ class _Sums:
         episodes = [self.scenario.episode_metrics({n: m[:, w] for n, m in means.items()}) for w in range(len(counts))]
         return {**means, **{name: np.stack([e[name] for e in episodes], axis=1) for name in episodes[0]}}
 
+    def growth(self) -> dict[str, Array]:
+        """Growth per slot of the backlogs: the difference of the means of the third and of the fourth quarter."""
+        if self.quarter < QUARTER_MIN:
+            return {}
+        return {name: (sums[1] - sums[0]) / self.quarter**2 for name, sums in self._quarters.items()}
+
     def _start(self, metrics: Mapping[str, Array]) -> None:
         for name in self.records:
             if name not in metrics:
@@ -278,6 +293,7 @@ class _Sums:
         windows = -(-self.slots // self.window_slots)
         self._totals = {name: np.zeros(self.cells) for name in metrics}
         self._windows = {name: np.zeros((self.cells, windows)) for name in metrics}
+        self._quarters = {name: np.zeros((2, self.cells)) for name in self.scenario.backlog_metrics.values()}
         if self.discount is not None and self.scenario.cost_metric in metrics:
             self.discounted = np.zeros(self.cells)
 
@@ -286,6 +302,10 @@ class _Sums:
             if t >= self.warmup:
                 self._totals[name] += values
             self._windows[name][:, t // self.window_slots] += values
+        back = (self.slots - 1 - t) // self.quarter if self.quarter else 2  # quarters before the last one
+        if back < 2:
+            for name, sums in self._quarters.items():
+                sums[1 - back] += metrics[name]
         for name, series in self.records.items():
             series[t] = metrics[name]
         if self.discounted is not None and self.discount is not None:

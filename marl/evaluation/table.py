@@ -85,4 +85,6 @@ def _played(scenario: Scenario, policy: Policy, name: str, source: SampledTraces
         decision_s=latency,
         message_bytes=result.message_bytes,
         setup_s=result.setup_s,
+        growth={metric: values[None] for metric, values in result.growth.items()},
+        slots=source.slots,
     )

@@ -245,7 +245,7 @@ def test_a_comparison_writes_numbers_and_figures(finished: Path) -> None:
     cost = rows.query("controller == 'fixed_power'")["cost"].mean() / 2
     assert row["cost"]["value"] == pytest.approx(cost)
     assert row["cost"]["low"] < cost < row["cost"]["high"]
-    names = ("1-bars", "2-curves", "3-curves-excess", "4-tradeoff")
+    names = ("1-bars", "2-curves", "3-curves-excess", "4-tradeoff", "cost-parts")
     drawn = {f"{name}.{ending}" for name in names for ending in ("png", "svg")}
     assert {p.name for p in (finished / "figures").iterdir()} == drawn
     assert not list(finished.rglob(".*"))
@@ -256,7 +256,7 @@ def test_the_page_needs_nothing_else(finished: Path) -> None:
     assert re.findall(r"""(?:src|href)\s*=\s*["'](?!data:|#)[^"']*""", page) == []
     assert "@import" not in page
     drawings = re.findall(r"<figure.*?</figure>", page, re.DOTALL)
-    assert len(drawings) == 4
+    assert len(drawings) == 5
     assert all("<svg" in drawing for drawing in drawings)
     assert "edgemarl compare --preset" in page
     assert "cost per device and block" in page
@@ -290,7 +290,7 @@ def test_curves_fill_their_panel(costs: tuple[float, ...]) -> None:
 def test_finished_results_are_taken_from_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, preset = str(tmp_path / "out"), preset_file(tmp_path, figures=[])
     _, table, _ = run("compare", "--preset", preset, "--out", out, capsys=capsys)
-    for text in ("random", "fixed_power", "parametric_q", "cost [95% CI]", "gap closed", "signalling", "[task/device]"):
+    for text in ("random", "fixed_power", "parametric_q", "cost [95% CI]", "sent", "device", "[task/device]"):
         assert text in table
     parts = tmp_path / "out" / "parts"
     ages = {path.name: path.stat().st_mtime_ns for path in parts.glob("*__0.part")}

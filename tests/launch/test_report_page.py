@@ -81,7 +81,7 @@ def test_the_page_works_in_a_browser_and_asks_nobody(report: Path, tmp_path: Pat
     assert found["up"] == sorted(found["up"])
     assert found["down"] == found["up"][::-1]
     assert found["names"] == sorted(found["names"])
-    assert len(found["drawn"]) == len(PRESET["figures"])  # type: ignore[arg-type]
+    assert len(found["drawn"]) == len(PRESET["figures"]) + 1  # type: ignore[arg-type] # and the cost's parts
     assert min(found["drawn"]) > 1e4
     assert found["hidden"] < found["before"] == found["after"]
     assert found["tipped"]
@@ -106,7 +106,9 @@ def test_the_page_is_small_and_whole(report: Path) -> None:
     page = report.read_text()
     assert len(page) < 3e6
     assert 'class="answer">num_devices = 2: with a price (parametric_q_priced) the devices cost' in page
-    assert page.count("<svg") == len(PRESET["figures"])  # type: ignore[arg-type]
+    assert page.count("<svg") == len(PRESET["figures"]) + 1  # type: ignore[arg-type]
+    assert page.count('<th scope="col">device computing</th>') == 2 and "their sum</th>" in page
+    assert "Gap closed: from random (0%) to parametric_q (100%)" in page
     assert "nan [" not in page
     assert page.count("lower bound</td>") == 2
 
@@ -114,7 +116,8 @@ def test_the_page_is_small_and_whole(report: Path) -> None:
 def point_result(costs: dict[str, tuple[str, str, float, float]]) -> Any:
     """A comparison of controllers: name -> kind, information, mean cost, message bytes."""
     scenario: Any = SimpleNamespace(
-        name="s", cost_metric="cost", cost_divisor=1.0, summary_metrics={}, cost_label="cost",
+        name="s", cost_metric="cost", cost_divisor=1.0, summary_metrics={}, cost_label="cost", backlog_metrics={},
+        cost_parts=lambda means: {},
         signalling=lambda: SimpleNamespace(centralized_bytes=240.0, decentralized_bytes=80.0),
     )  # fmt: skip
     noise = np.linspace(0.9, 1.1, 8)

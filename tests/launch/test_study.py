@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from browser import looked_at, needs_browser
 
 from edgemarl.agents.trained.networks import PolicyNetwork
 from edgemarl.agents.trained.policy import TrainedPolicy
@@ -19,7 +20,7 @@ from edgemarl.launch.experiment.alone import measured_part
 from edgemarl.launch.experiment.answers import answer
 from edgemarl.launch.experiment.run import Experiment, PointResult
 from edgemarl.launch.experiment.trained import learned_config
-from edgemarl.launch.report.study_page import cost_table, exchange_table, needs_table, said, write
+from edgemarl.launch.report.study_page import cost_table, exchange_table, needs_table, said, sort_key, write
 from edgemarl.marl.algorithms.base import Run
 from edgemarl.marl.training.config import resolve
 
@@ -104,7 +105,46 @@ def test_the_page_says_it_in_words_tables_and_pictures(
     assert f"| {' | '.join(cost_table(answers)[1][0])} |" in text
     for picture in ("cost", "bytes"):
         assert f"figures/{picture}.svg" in text and (tmp_path / "figures" / f"{picture}.svg").is_file()
-    assert html.count("data:image/svg+xml") == 2 and 'src="http' not in html
+    assert html.count("<svg") == 2 and 'src="http' not in html and len(html) < 3e6
+
+
+LOOK = """
+const table = document.querySelector("table.sortable"), button = i => table.tHead.rows[0].cells[i].firstChild;
+const keys = column => [...table.tBodies[0].rows].map(r => Number(r.cells[column].dataset.key));
+button(1).click(); const up = keys(1); button(1).click(); const down = keys(1);
+const figures = [...document.querySelectorAll("figure")];
+const drawn = figures.map(f => { const b = f.querySelector("svg").getBBox(); return b.width * b.height; });
+const first = figures[0], toggle = first.querySelector(".choices button");
+const visible = () => [...first.querySelectorAll("svg [id*=part]")].filter(p => p.style.display !== "none").length;
+const before = visible(); toggle.click(); const hidden = visible(); toggle.click(); const after = visible();
+const point = JSON.parse(document.getElementById("points").textContent)[0].points[0], svg = first.querySelector("svg");
+first.scrollIntoView();
+const at = new DOMPoint(point[1], point[2]).matrixTransform(svg.getScreenCTM());
+svg.dispatchEvent(new PointerEvent("pointermove", {clientX: at.x, clientY: at.y, pointerType: "mouse", bubbles: true}));
+const ids = [...document.querySelectorAll("[id]")].map(e => e.id);
+return {up, down, drawn, before, hidden, after, point, tip: document.getElementById("tip").textContent,
+  unnamed: [...document.querySelectorAll("[role=img]")].filter(e => !e.getAttribute("aria-label")).length,
+  twice: ids.filter((id, i) => ids.indexOf(id) !== i), wide: document.documentElement.scrollWidth - innerWidth};
+"""
+
+
+@needs_browser
+def test_the_page_works_in_a_browser_as_a_report_does(studied: tuple[Study, list[PointResult]], tmp_path: Path) -> None:
+    study, results = studied
+    page = write([answer(result, study.plan) for result in results], tmp_path, "edgemarl study").with_suffix(".html")
+    found, console = looked_at(page, LOOK, tmp_path)
+    assert console == [] and found["requests"] == []
+    assert found["up"] == sorted(found["up"]) and found["down"] == found["up"][::-1]
+    assert len(found["drawn"]) == 2 and min(found["drawn"]) > 1e4
+    assert found["hidden"] < found["before"] == found["after"]
+    assert found["tip"] == f"{found['point'][0]}: {found['point'][3]}"
+    assert found["twice"] == [] and found["unnamed"] == 0 and found["wide"] <= 0
+
+
+def test_cells_sort_by_what_they_say() -> None:
+    cells = ["1.4 ms", "2.0 s", "90 µs", "12 s"]
+    assert sorted(cells, key=lambda cell: float(sort_key(cell))) == ["90 µs", "1.4 ms", "2.0 s", "12 s"]
+    assert [sort_key(text) for text in ("-0.5% [-1.0, 0.1] `ppo`", "1,234", "`ppo`", "-")] == [-0.5, 1234.0, "ppo", "-"]
 
 
 def test_the_short_form_asks_for_less() -> None:

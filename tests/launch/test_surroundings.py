@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from edgemarl.launch import progress
 from edgemarl.launch.console import wide_console
 from edgemarl.launch.report.style import own_style
 
@@ -78,3 +79,35 @@ def test_figures_have_a_style_of_their_own() -> None:
             assert not mpl.rcParams["text.usetex"]
             assert mpl.rcParams["font.size"] == 10
         assert mpl.rcParams["text.usetex"]
+
+
+def test_a_log_and_a_notebook_get_few_plain_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line for what is done; of what takes long one after 10 s, 20 s, 40 s; no carriage return, no escape."""
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    with progress.Bars() as bars:
+        assert not bars.terminal
+        for second in range(100):
+            clock[0] = float(second)
+            bars("long", second, 100)
+            bars("noted", second, 100, note="said elsewhere")
+        bars("long", 100, 100)
+        bars("long", 100, 100)
+    said = capsys.readouterr().err
+    assert said.splitlines() == [
+        "long: 10 of 100, 10 s", "long: 20 of 100, 20 s", "long: 40 of 100, 40 s", "long: 80 of 100, 80 s",
+        "long: 100 of 100, 99 s",
+    ]  # fmt: skip
+    assert "\r" not in said and "\x1b" not in said
+
+
+def test_a_notebook_has_a_terminal_and_no_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("JPY_PARENT_PID", "COLAB_RELEASE_TAG"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # to rich a terminal
+    monkeypatch.delenv("TTY_INTERACTIVE", raising=False)
+    assert progress.Bars().terminal and wide_console().is_terminal
+    monkeypatch.setenv("JPY_PARENT_PID", "1")
+    assert not progress.Bars().terminal and not wide_console().is_terminal

@@ -29,7 +29,10 @@ SCENARIO = make_scenario("sequential_offloading", num_devices=4)
 def outcome(
     name: str, cost: np.ndarray, kind: str = "learned", information: Information = "local", messages: float = 0.0
 ) -> Outcome:
-    others = ("device_queue_tasks", "local_energy_j", "transmit_energy_j", "server_energy_j", "delay_s")
+    others = (
+        "device_queue_tasks", "server_queue_tasks", "local_energy_j", "transmit_energy_j", "server_energy_j", "delay_s",
+        "drop_ratio", "device_dropped_tasks", "server_dropped_cycles", "server_utilisation",
+    )  # fmt: skip
     metrics = {"cost": cost, **{other: np.ones_like(cost) for other in others}}
     return Outcome(name, kind, information, metrics, discounted_cost=20 * cost, message_bytes=messages)
 

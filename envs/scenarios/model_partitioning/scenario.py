@@ -30,6 +30,7 @@ from edgemarl.envs.scenario import Parts, Role, Scenario, Signalling, Step, tota
 from edgemarl.envs.scenarios.model_partitioning.bids import BID, bids
 from edgemarl.envs.scenarios.model_partitioning.config import ModelPartitioningConfig
 from edgemarl.envs.scenarios.model_partitioning.entries import PartitioningEntries
+from edgemarl.envs.scenarios.model_partitioning.parts import BACKLOGS, cost_parts, queue_costs
 from edgemarl.envs.trace import Trace, drawn
 
 OBSERVATION_MAX = 10.0
@@ -109,8 +110,9 @@ class ModelPartitioning(
         "energy queue": ("mean_energy_queue",),
         "memory [B]": ("mean_memory_bytes",),
         "offload ratio": ("offload_ratio",),
+        "memory queue": ("mean_memory_queue",),
     }
-
+    backlog_metrics: ClassVar[Mapping[str, str]] = BACKLOGS
     config: ModelPartitioningConfig
 
     # --- constants of the devices ------------------------------------------------------------------------------------
@@ -520,6 +522,7 @@ class ModelPartitioning(
         }
         metrics = {
             "objective": cost.sum(axis=1),
+            **queue_costs(c, state, details),
             "mean_device_delay_s": details["device_delay_s"].mean(axis=1),
             "mean_transmission_delay_s": details["transmission_delay_s"].mean(axis=1),
             "mean_edge_delay_s": details["edge_delay_s"].mean(axis=1),
@@ -543,6 +546,9 @@ class ModelPartitioning(
         queues = self.config.num_devices + 1 if self.config.share_queues else 0  # reports and their mean
         announced = BID * (self.config.num_devices + 1) if self.config.share_bids else 0  # bids and their sums
         return FLOAT_BYTES * (offloading * (request + grant) + count + SIGNALS + queues + announced)
+
+    def cost_parts(self, means: Mapping[str, Array]) -> dict[str, Array]:
+        return cost_parts(self.config, means)
 
     def signalling(self) -> Signalling:
         """Bytes per slot if every device offloads; the metric `signalling_bytes` counts those that do."""

@@ -114,11 +114,12 @@ class ModelPruning(
     counterfactual_roles = ("device", "gateway")
     cost_label = "minus reward per slot"
     summary_metrics: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "reward": ("reward",),
         "dropped": ("drop_ratio",),
         "utilisation": ("utilisation",),
         "delay s": ("mean_delay_s",),
         "accuracy": ("mean_accuracy",),
+        "server load": ("edge_utilisation",),
+        "reward": ("reward",),
     }
 
     config: ModelPruningConfig
@@ -528,6 +529,17 @@ class ModelPruning(
         return {
             "mean_delay_s": means["delay_per_task_s"] / completed,
             "mean_accuracy": means["accuracy_per_task"] / completed,
+        }
+
+    def cost_parts(self, means: Mapping[str, Array]) -> dict[str, Array]:
+        """What drops and waiting cost, and what the use of devices, band and server earns (negative)."""
+        c = self.config
+        return {
+            "drops": c.drop_penalty * means["drop_ratio"],
+            "delay": c.delay_weight / c.slot_s * means["delay_per_task_s"],
+            "gateways in use": -c.utilisation_weight * means["local_utilisation"],
+            "band in use": -c.utilisation_weight * means["bandwidth_utilisation"],
+            "server in use": -c.utilisation_weight * means["edge_utilisation"],
         }
 
     def rewards(self, step: Step[ModelPruningState], mode: str = "local") -> dict[str, Array]:

@@ -94,6 +94,14 @@ class SamplingRate(
             "accuracy error probability [-]": ("accuracy_error",),
             "delay per device [s]": ("delay_per_device_s",),
             "edge backlog [bit]": ("server_queue_bits_total",),
+            "server load [-]": ("server_utilisation",),
+            "overflows [1/slot]": ("device_overflow_count", "server_overflow_count"),
+        }
+    )
+    backlog_metrics = MappingProxyType(
+        {
+            "queues of the devices [bit/device]": "device_queue_bits_mean",
+            "queues of the server [bit]": "server_queue_bits_total",
         }
     )
 
@@ -524,6 +532,19 @@ class SamplingRate(
             **{f"accuracy_shortfall_{m}": shortfall[..., m] for m in range(self.config.num_services)},
             "accuracy_shortfall": shortfall.max(axis=-1),
             "accuracy_error": (shortfall > SHORTFALL_TOLERANCE).any(axis=-1).astype(np.float64),
+        }
+
+    def cost_parts(self, means: Mapping[str, Array]) -> dict[str, Array]:
+        """The five delays, the overflows and what is missed of the accuracy, each at its price, in seconds."""
+        overflows = means["device_overflow_count"] + means["server_overflow_count"]
+        return {
+            "computing on devices": means["local_delay_s"],
+            "sending": means["offload_delay_s"],
+            "computing on the server": means["process_delay_s"],
+            "backlog of the server": means["queue_delay_s"],
+            "tasks ahead in the slot": means["wait_delay_s"],
+            "overflows": self.config.overflow_penalty_s * overflows,
+            "missed accuracy": means["priced_delay_s"] - means["service_delay_s"],
         }
 
     def signalling(self) -> Signalling:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from edgemarl.envs.arrays import Array
@@ -40,6 +42,20 @@ def metric_weights(c: SequentialOffloadingConfig) -> tuple[tuple[str, ...], Arra
     return tuple(metrics), weights
 
 
+def cost_parts(c: SequentialOffloadingConfig, means: Mapping[str, Array]) -> dict[str, Array]:
+    """The weighted terms of eqs. (8) and (13) from the metrics' means, any shape."""
+    k, w = c.num_devices, c.task_cycles
+    lost_tasks = means["device_dropped_tasks"] + means["server_dropped_cycles"] / w
+    return {
+        "device queues": c.device_queue_weight * k * w * means["device_queue_tasks"],
+        "device computing": c.device_energy_weight * means["local_energy_j"],
+        "sending": c.device_energy_weight * means["transmit_energy_j"],
+        "server queue": c.server_queue_weight * w * means["server_queue_tasks"],
+        "server computing": c.server_energy_weight * means["server_energy_j"],
+        "drops": c.drop_cost_per_task * lost_tasks,
+    }
+
+
 def _linear_metrics(c: SequentialOffloadingConfig) -> dict[str, dict[str, float]]:
     """Metric -> the sums that it is made of and their factors; costs are eqs. (8) and (13)."""
     k, w = c.num_devices, c.task_cycles
@@ -72,6 +88,7 @@ def _linear_metrics(c: SequentialOffloadingConfig) -> dict[str, dict[str, float]
         "offload_ratio": {"offload_ratio": 1.0},
         "outage_ratio": {"outages": 1.0 / k},
         "drop_ratio": {"drop_ratio": 1.0},
+        "device_dropped_tasks": {"dropped": 1.0},
         "server_dropped_cycles": {"lost": 1.0},
         "device_utilisation": {"work": 1.0 / (k * c.device_work_cycles_max)},
         "server_utilisation": {"served": 1.0 / (c.block_s * c.server_cpu_hz_max)},

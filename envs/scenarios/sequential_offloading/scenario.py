@@ -31,7 +31,7 @@ from edgemarl.envs.scenario import Role, Scenario, Signalling, Step
 from edgemarl.envs.scenarios.sequential_offloading.block import SUMS, BlockConstants, run_block, send_residuals
 from edgemarl.envs.scenarios.sequential_offloading.config import SequentialOffloadingConfig
 from edgemarl.envs.scenarios.sequential_offloading.entries import OffloadingEntries
-from edgemarl.envs.scenarios.sequential_offloading.ledger import block_constants, metric_weights
+from edgemarl.envs.scenarios.sequential_offloading.ledger import block_constants, cost_parts, metric_weights
 from edgemarl.envs.trace import Trace, drawn
 
 SLIVER_TASKS = 1e-3
@@ -102,9 +102,16 @@ class SequentialOffloading(
     summary_metrics = MappingProxyType(
         {
             "mean queue [task/device]": ("device_queue_tasks",),
-            "energy [J/block]": ("local_energy_j", "transmit_energy_j", "server_energy_j"),
+            "device energy [J/block]": ("local_energy_j", "transmit_energy_j"),
+            "server energy [J/block]": ("server_energy_j",),
+            "server load [-]": ("server_utilisation",),
+            "dropped [-]": ("drop_ratio",),
             "delay [s]": ("delay_s",),
+            "energy [J/block]": ("local_energy_j", "transmit_energy_j", "server_energy_j"),
         }
+    )
+    backlog_metrics = MappingProxyType(
+        {"queue of the devices [task/device]": "device_queue_tasks", "queue of the server [task]": "server_queue_tasks"}
     )
 
     config: SequentialOffloadingConfig
@@ -377,6 +384,9 @@ class SequentialOffloading(
             next_queue, next_server_queue, metrics["offloaded_cycles"], exogenous.task_arrivals
         )
         return Step(next_state, {"device": cost, "server": metrics["server_cost"][:, None]}, metrics, details)
+
+    def cost_parts(self, means: Mapping[str, Array]) -> dict[str, Array]:
+        return cost_parts(self.config, means)
 
     @cached_property
     def _constants(self) -> BlockConstants:
