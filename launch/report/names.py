@@ -16,9 +16,9 @@ def short_names(names: Sequence[str], width: int = WIDTH) -> dict[str, str]:
         width: at least 5.
     """
     for wide in range(width, max(map(len, names), default=0)):
-        found = {name: elided(name, wide) for name in names}
-        if len(set(found.values())) == len(found):
-            return found
+        shortened = {name: elided(name, wide) for name in names}
+        if len(set(shortened.values())) == len(shortened):
+            return shortened
     return {name: name for name in names}
 
 

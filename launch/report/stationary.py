@@ -8,12 +8,12 @@ from edgemarl.marl.evaluation.compare import Comparison
 
 def growth_sentences(comparison: Comparison) -> list[str]:
     """A sentence per backlog that grew clearly, with the controllers under which it did."""
-    found: dict[str, list[tuple[str, float]]] = {}
+    growing: dict[str, list[tuple[str, float]]] = {}
     for row in comparison.rows:
         for growth in row.growth:
             if growth.not_stationary:
-                found.setdefault(growth.backlog, []).append((row.controller, growth.per_slot))
-    return [_sentence(backlog, grown) for backlog, grown in found.items()]
+                growing.setdefault(growth.backlog, []).append((row.controller, growth.per_slot))
+    return [_sentence(backlog, grown) for backlog, grown in growing.items()]
 
 
 def _sentence(backlog: str, grown: list[tuple[str, float]]) -> str:

@@ -243,11 +243,11 @@ def _markdown(answers: Sequence[Answer], figures: Sequence[tuple[str, Path]], co
 
 def sort_key(text: str) -> str | float:
     """What a cell is sorted by: the number that it begins with, times in seconds, else its words."""
-    found = re.match(r"(-?[\d,]*\.?\d+)(%|\s*(?:µs|ms|s)\b)?", text)
-    if found is None:
+    number = re.match(r"(-?[\d,]*\.?\d+)(%|\s*(?:µs|ms|s)\b)?", text)
+    if number is None:
         return text.replace("`", "")
-    unit = {"µs": 1e-6, "ms": 1e-3}.get((found[2] or "").strip(), 1.0)
-    return float(found[1].replace(",", "")) * unit
+    unit = {"µs": 1e-6, "ms": 1e-3}.get((number[2] or "").strip(), 1.0)
+    return float(number[1].replace(",", "")) * unit
 
 
 def _html(answers: Sequence[Answer], figures: Sequence[tuple[str, InlineFigure]], command: str) -> str:

@@ -168,24 +168,24 @@ class _Column:
 def _columns(rows: Sequence[Row], comparison: Comparison) -> list[_Column]:
     """All columns in their order."""
     names = short_names([row.controller for row in rows])
-    found = [
+    columns = [
         _Column("controller", "controller", [names[row.controller] for row in rows], 0, left=True),
         _Column("information", "infor-\nmation", [row.information for row in rows], 1, left=True),
         _Column("cost", "cost [95% CI]", [with_interval(row.cost) for row in rows], 0),
     ]
     if comparison.baseline and comparison.reference:
         gaps = [gap_cell(row.gap_closed).partition(" [")[0] for row in rows]
-        found.append(_Column("gap closed", "gap\nclosed", gaps, 0))
+        columns.append(_Column("gap closed", "gap\nclosed", gaps, 0))
     if comparison.bound is not None:
         above = ["-" if row.above_bound is None else f"{100 * row.above_bound.value:.1f}%" for row in rows]
-        found.append(_Column("above the bound", "above\nbound", above, 3))
+        columns.append(_Column("above the bound", "above\nbound", above, 3))
     for i, label in enumerate(rows[0].columns):
         values = [significant(row.columns[label].value) for row in rows]
         if any(value not in ("0", "-") for value in values):  # such as drops: a column where there are some
-            found.append(_Column(label.partition(" [")[0], _stacked(label), values, 2 if i < MAIN_COLUMNS else 4 + i))
+            columns.append(_Column(label.partition(" [")[0], _stacked(label), values, 2 if i < MAIN_COLUMNS else 4 + i))
     sent = [f"{row.signalling_bytes:,.0f}" for row in rows]
     return [
-        *found,
+        *columns,
         _Column("signalling", "sent\n[B/slot]", sent, 1),
         _Column("training", "training\ntime", [training_time(row) for row in rows], 3),
         _Column("decision per slot", "decision\nper slot", [duration(row.decision_s) for row in rows], 5),
