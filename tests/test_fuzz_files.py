@@ -302,6 +302,14 @@ READERS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any, Path], None]]] =
 }
 
 
+@pytest.mark.parametrize("size", [10**6, 10**9, 2**63])
+@pytest.mark.parametrize("field", ["observation_size", "hidden", "agents", "choices", "pool"])
+def test_a_policy_that_is_larger_than_its_file_is_refused_before_it_is_built(field: str, size: int) -> None:
+    spec = {**HEADER["spec"], field: [size] if field in ("hidden", "choices") else size}
+    with pytest.raises(ValueError, match="the file has"):
+        TrainedPolicy.from_bytes(policy_bytes({**HEADER, "spec": spec}), "a.pt")
+
+
 @pytest.mark.parametrize("reader", READERS)
 def test_any_file_is_read_or_refused_in_one_line(reader: str, tmp_path: Path) -> None:
     hold(READERS[reader], tmp_path, SHORT)

@@ -15,7 +15,7 @@ import math
 import pickle
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,8 @@ FORMAT = 2
 """Files of format 1, before 0.2, have no checksum."""
 CHECKSUM = b"sha256:"
 UNREADABLE = (
-    pickle.UnpicklingError, LookupError, TypeError, AttributeError, RuntimeError, ValueError, OSError, EOFError
+    pickle.UnpicklingError, LookupError, TypeError, AttributeError, RuntimeError, ValueError, OSError, EOFError,
+    struct.error, AssertionError, ArithmeticError,
 )  # fmt: skip
 """What PyTorch raises for files that it does not read."""
 
@@ -193,11 +194,23 @@ def _check_names(header: Mapping[str, Any]) -> None:
 
 def _check_size(spec: NetworkSpec, content_bytes: int) -> None:
     """Whether the network of a spec is no larger than the file that should hold its weights."""
+    largest = max(_whole_numbers(spec.to_dict()), default=0)
+    if largest > content_bytes:  # a width or a number of choices takes a weight each, and time to draw it
+        raise ValueError(f"its network has a size of {largest}, the file has {content_bytes} B")
     with torch.device("meta"):  # shapes alone, no memory
         network = policy_network(spec)
     weights_bytes = sum(weight.nbytes for weight in network.state_dict().values())
     if weights_bytes > content_bytes:
         raise ValueError(f"its network has weights of {weights_bytes} B, the file has {content_bytes} B")
+
+
+def _whole_numbers(value: Any) -> Iterator[int]:
+    """All whole numbers in plain values."""
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    if isinstance(value, int):
+        yield value
+    for part in parts:
+        yield from _whole_numbers(part)
 
 
 def _with_checksum(archive: bytes) -> bytes:

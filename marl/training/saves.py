@@ -105,6 +105,8 @@ class Save:
         return content
 
     def _compare(self, name: str, size: int, sha256: str) -> None:
+        if name not in self.manifest["files"]:
+            raise DamagedError(f"{self.path / MANIFEST} is damaged: it lists no {name}")
         expected, digest = self.manifest["files"][name]
         if size != expected:
             raise DamagedError(f"{self.path / name} is damaged: it has {size} B, not {expected} B")
