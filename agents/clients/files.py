@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +83,11 @@ def _is_own(file: Path) -> bool:
     """Whether a file is one of `TrainedPolicy.save`; nothing of it is run."""
     import torch
 
+    from edgemarl.agents.trained.policy import UNREADABLE
+
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError):
+    except UNREADABLE:
         return False
     return isinstance(content, dict) and "header" in content
 

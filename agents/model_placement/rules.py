@@ -234,10 +234,10 @@ class PriceDevices(RuleDevices):
         rows = device_rows(c, observations)
         accuracy = observations[..., 12:14].astype(np.float64)
         deadline_s = rows.deadline_s[..., None]
-        with np.errstate(divide="ignore"):
+        relay_hz = np.float64(self.typical_relay_efficiency * c.relay_bandwidth_hz)
+        with np.errstate(divide="ignore"):  # a link that carries nothing is infinitely late
             first = np.sqrt(p[..., 0] * rows.task_bits / (rows.efficiency * c.gateway_band_hz))[..., None]
-        relay_hz = self.typical_relay_efficiency * c.relay_bandwidth_hz
-        second = np.sqrt(p[..., 2] * rows.task_bits / relay_hz)[..., None]
+            second = np.sqrt(p[..., 2] * rows.task_bits / relay_hz)[..., None]
         at_gateway, at_edge = self.fetch_s(rows)
         values = []
         for band, price, cpu_hz, fetch in (

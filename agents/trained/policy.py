@@ -11,9 +11,11 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
 import pickle
 import struct
 import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from edgemarl.agents.trained.spec import NetworkSpec, network_spec
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.capabilities import CENTRAL as CENTRAL
 from edgemarl.envs.capabilities import decode_hybrid, hybrid_space
+from edgemarl.envs.config import cut, quoted
 from edgemarl.envs.files import replacing
 from edgemarl.envs.scenario import Parts, Scenario
 from edgemarl.envs.spaces import split_action
@@ -36,8 +39,9 @@ from edgemarl.envs.spaces import split_action
 FORMAT = 2
 """Files of format 1, before 0.2, have no checksum."""
 CHECKSUM = b"sha256:"
-_UNREADABLE = (
-    pickle.UnpicklingError, LookupError, TypeError, AttributeError, RuntimeError, ValueError, OSError, EOFError
+UNREADABLE = (
+    pickle.UnpicklingError, LookupError, TypeError, AttributeError, RuntimeError, ValueError, OSError, EOFError,
+    struct.error, AssertionError, ArithmeticError,
 )  # fmt: skip
 """What PyTorch raises for files that it does not read."""
 
@@ -160,12 +164,53 @@ class TrainedPolicy:
             saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             header = json.loads(saved["header"])
             if header["format"] not in (1, FORMAT) or (header["format"] > 1) != whole:
-                raise ValueError(f"format {header['format']}" + (" without its checksum" if not whole else ""))
-            network = policy_network(NetworkSpec.from_dict(header["spec"]))
+                raise ValueError(f"format {quoted(header['format'])}" + (" without its checksum" if not whole else ""))
+            _check_names(header)
+            spec = NetworkSpec.from_dict(header["spec"])
+            _check_size(spec, len(content))
+            network = policy_network(spec)
             network.load_state_dict(saved["weights"])
             return cls(network, header["scenario"], header["role"], header["information"])
-        except _UNREADABLE as error:
-            raise ValueError(f"{path} is not a policy file: {error}") from error
+        except UNREADABLE as error:
+            raise ValueError(f"{path} is not a policy file: {cut(str(error))}") from error
+
+
+def _check_names(header: Mapping[str, Any]) -> None:
+    """Whether a header says whose policy it is, with plain values of the right kinds."""
+    for name in ("scenario", "role"):
+        if not isinstance(header[name], str):
+            raise ValueError(f"{name} = {quoted(header[name])}, must be a name")
+    information = header["information"]
+    if not isinstance(information, dict):
+        raise ValueError(f"information = {quoted(information)}, must map names to values")
+    train, entries = information.get("train", {}), information.get("message_entries", {})
+    if not (isinstance(train, dict) and isinstance(train.get("set", {}), dict)):
+        raise ValueError(f"train = {quoted(train)}, must hold the settings of its training")
+    if not (isinstance(entries, dict) and all(isinstance(n, int) and n >= 0 for n in entries.values())):
+        raise ValueError(f"message_entries = {quoted(entries)}, must map roles to numbers of entries")
+    if not isinstance(steps := information.get("agent_steps", 0), int | float) or not math.isfinite(steps):
+        raise ValueError(f"agent_steps = {quoted(steps)}, must be a number of agent-steps")
+
+
+def _check_size(spec: NetworkSpec, content_bytes: int) -> None:
+    """Whether the network of a spec is no larger than the file that should hold its weights."""
+    largest = max(_whole_numbers(spec.to_dict()), default=0)
+    if largest > content_bytes:  # a width or a number of choices takes a weight each, and time to draw it
+        raise ValueError(f"its network has a size of {largest}, the file has {content_bytes} B")
+    with torch.device("meta"):  # shapes alone, no memory
+        network = policy_network(spec)
+    weights_bytes = sum(weight.nbytes for weight in network.state_dict().values())
+    if weights_bytes > content_bytes:
+        raise ValueError(f"its network has weights of {weights_bytes} B, the file has {content_bytes} B")
+
+
+def _whole_numbers(value: Any) -> Iterator[int]:
+    """All whole numbers in plain values."""
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    if isinstance(value, int):
+        yield value
+    for part in parts:
+        yield from _whole_numbers(part)
 
 
 def _with_checksum(archive: bytes) -> bytes:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgemarl.agents.registry import is_controller, make_policy, playbook_of
 from edgemarl.envs.config import unknown_name
@@ -15,6 +14,9 @@ from edgemarl.launch.experiment.plan import parse_overrides
 from edgemarl.launch.experiment.played import TraceFile, check_apart, file_network, file_scenario, played_trace
 from edgemarl.launch.experiment.trained import loaded_policy
 from edgemarl.launch.progress import Bars
+
+if TYPE_CHECKING:
+    from edgemarl.marl.algorithms.settings import RunFields
 
 
 def replay_command(
@@ -41,15 +43,18 @@ def replay_command(
     print(f"{out}: slots {first} to {first + slots - 1}, {out.stat().st_size / 1e6:.2f} MB")
 
 
-def _runs(controllers: Sequence[str]) -> list[dict[str, Any]]:
-    """Training configs of those controllers that are folders of runs."""
-    files = [Path(name) / "config.json" for name in controllers]
-    return [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
+def _runs(controllers: Sequence[str]) -> list[RunFields]:
+    """Settings of those controllers that are folders of runs."""
+    from edgemarl.marl.training.folder import RunFolder
+    from edgemarl.marl.training.trained import run_fields
+
+    runs = [RunFolder(Path(name)) for name in controllers]
+    return [run_fields(run.settings(), run.config) for run in runs if run.config.is_file()]
 
 
 def _scenario_of(controllers: Sequence[str], trace: Path | None) -> str:
     """The scenario that a run or a trace file is of."""
-    named = [run["scenario"] for run in _runs(controllers)]
+    named = [run.scenario for run in _runs(controllers)]
     name = named[0] if named else None if trace is None else file_scenario(trace)
     if name is None:
         raise ValueError("replay needs --scenario NAME, a training run or a trace file that says of which it is")
@@ -61,7 +66,7 @@ def _network_of(controllers: Sequence[str], trace: Path | None, scenario: str) -
     if trace is not None:
         return file_network(trace, scenario)
     name = scenario_class(scenario).name
-    return next((dict(run.get("set", {})) for run in _runs(controllers) if run["scenario"] in (scenario, name)), {})
+    return next((dict(run.set) for run in _runs(controllers) if run.scenario in (scenario, name)), {})
 
 
 def _policy(scenario: Scenario, name: str) -> Any:

@@ -88,7 +88,11 @@ def saved_config(folder: Path, agent_steps: int | None, trust: bool = False) -> 
     run = RunFolder(folder)
     if not run.config.is_file():
         raise ValueError(f"{folder} holds no training run (no {run.config.name})")
-    config = TrainConfig.from_dict(run.settings(trust))
+    settings = run.settings(trust)
+    try:
+        config = TrainConfig.from_dict(settings)
+    except ValueError as error:
+        raise ValueError(f"the settings in {run.config} are not legal: {error}") from None
     return config if agent_steps is None else dataclasses.replace(config, agent_steps=agent_steps)
 
 

@@ -80,6 +80,10 @@ class TrainConfig(_Config):
         Raises:
             ValueError: as the constructor.
         """
+        if not isinstance(values.get("algorithm"), str):
+            raise ValueError(f"algorithm = {quoted(values.get('algorithm'))} is not legal: must be a name")
+        if not isinstance(values.get("settings", {}), Mapping):
+            raise ValueError(f"settings = {quoted(values['settings'])} is not legal: must map names to values")
         values = {**values, "reward": RENAMED_REWARDS.get(str(values.get("reward")), values.get("reward"))}
         if "settings" in values:
             return cls(**values)

@@ -18,9 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from edgemarl.agents.trained.policy import TrainedPolicy
+from edgemarl.envs.config import quoted
 from edgemarl.envs.files import remove_folder, remove_temporaries, replacing, write_text
 from edgemarl.marl.algorithms.base import Run
 from edgemarl.marl.training.config import TrainConfig
@@ -298,6 +300,13 @@ def read_curve(content: bytes, file: Path) -> pd.DataFrame:
         raise DamagedError(f"{file} is no learning curve: {' '.join(str(error).split())[:200]}") from None
     if not len(curve) or not {"agent_steps", "time_s"} <= {*curve}:
         raise DamagedError(f"{file} is no learning curve: it has no rows, or not the columns of one")
+    for name in curve:
+        if not pd.api.types.is_numeric_dtype(curve[name]) or pd.api.types.is_complex_dtype(curve[name]):
+            raise DamagedError(
+                f"{file} is no learning curve: its column {quoted(name)} holds other things than numbers"
+            )
+    if not np.isfinite(curve[["agent_steps", "time_s"]].to_numpy(float)).all():
+        raise DamagedError(f"{file} is no learning curve: its steps or times are no numbers")
     return curve
 
 

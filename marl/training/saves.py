@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
+from edgemarl.envs.config import quoted
 from edgemarl.envs.files import new_folder, remove_folder, write_text
 from edgemarl.marl.trust import check_code, code_named, is_signed, signature
 
@@ -103,6 +105,8 @@ class Save:
         return content
 
     def _compare(self, name: str, size: int, sha256: str) -> None:
+        if name not in self.manifest["files"]:
+            raise DamagedError(f"{self.path / MANIFEST} is damaged: it lists no {name}")
         expected, digest = self.manifest["files"][name]
         if size != expected:
             raise DamagedError(f"{self.path / name} is damaged: it has {size} B, not {expected} B")
@@ -160,8 +164,38 @@ def verified_manifest(content: bytes, file: Path | str) -> dict[str, Any]:
     if not whole:
         raise DamagedError(f"{file} is damaged: its digest is another")
     if manifest.get("format") != FORMAT:
-        raise ValueError(f"{file} has format {manifest.get('format')}; this version of edgemarl reads {FORMAT}")
+        raise ValueError(f"{file} has format {quoted(manifest.get('format'))}; this version of edgemarl reads {FORMAT}")
+    for name, legal in _ENTRIES.items():
+        if not legal(manifest.get(name)):
+            raise DamagedError(f"{file} is damaged: {name} = {quoted(manifest.get(name))}")
     return manifest
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def _are_files(value: Any) -> bool:
+    """Whether these are files within a save, name -> size and SHA-256."""
+    return isinstance(value, dict) and all(
+        not PurePosixPath(name).is_absolute()
+        and ".." not in PurePosixPath(name).parts
+        and isinstance(entry, list)
+        and [type(part) for part in entry] == [int, str]
+        for name, entry in value.items()
+    )
+
+
+_ENTRIES: dict[str, Callable[[Any], bool]] = {
+    "iteration": _is_number,
+    "agent_steps": _is_number,
+    "time_s": _is_number,
+    "config": lambda value: isinstance(value, dict),
+    "policies": lambda value: isinstance(value, str),
+    "files": _are_files,
+    "problem": lambda value: value is None or isinstance(value, str),  # runs before there was one have none
+}
+"""Entries of a manifest -> whether a value can be one."""
 
 
 def commit(run: Path, about: Mapping[str, Any], write: Callable[[Path], None]) -> Save:

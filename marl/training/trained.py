@@ -161,10 +161,10 @@ def playing(saved: SavedPolicies, path: Path | str, scenario: Scenario, greedy: 
     first = next(iter(policies.values()))
     if first.scenario != scenario.name:
         raise ValueError(f"the checkpoint {path} is of scenario '{first.scenario}', not of '{scenario.name}'")
-    told = first.information["train"]
+    told = first.information.get("train", {})
     if code_named(told) and not (saved.save is not None and saved.save.trusted):
         check_code(told, path)
-    fields = run_fields(told)
+    fields = run_fields(told, path)
     name = f"{fields.algorithm}_{'central' if fields.control == 'central' else fields.policies}"
     return trained_policy(policies, fields, scenario, greedy, name)
 
@@ -198,10 +198,21 @@ def trained_policy(
     return TrainedTeam(fields, name, {role: members[role] for role in acting.roles}, order, pooled=pooled)
 
 
-def run_fields(values: Mapping[str, Any]) -> RunFields:
-    """The fields of a run from what a policy file says of its training; settings of the algorithm are left out."""
+def run_fields(values: Mapping[str, Any], where: Path | str) -> RunFields:
+    """The fields of a run from what a policy file says of its training; settings of the algorithm are left out.
+
+    Args:
+        values: name -> value.
+        where: the file or folder that says so, for messages.
+
+    Raises:
+        ValueError: a value that is not legal.
+    """
     names = {field.name for field in dataclasses.fields(RunFields)}
-    return RunFields(**{name: value for name, value in values.items() if name in names})
+    try:
+        return RunFields(**{name: value for name, value in values.items() if name in names})
+    except ValueError as error:
+        raise ValueError(f"what {where} says of its training is not legal: {error}") from None
 
 
 def with_training_interface(scenario: Scenario, fields: RunFields) -> Scenario:

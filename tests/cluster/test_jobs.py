@@ -128,8 +128,9 @@ def test_run_that_lost_a_node_ends_with_a_sane_policy(
         rollout(policy, scenario, traces, np.random.default_rng(0)).means["cost"].mean()
         for policy in (load_policy(killed.folder, scenario), make_policy(scenario, "random"))
     )
-    # without a lost node eight seeds end at 20.7 to 22.4, `random` costs 27.2; a policy that is broken, twice as much
-    assert trained < 1.4 * random
+    # `random` costs 27.2; without a lost node seeds 0 to 19 end at 20.5 to 22.4, and 0 to 10 with one runner from the
+    # start, that is half the rows in every update, at 20.8 to 22.1; a policy that is broken costs twice as much
+    assert trained < random
 
 
 def test_checkpoint_of_two_runners_is_restored_with_one(cluster: LocalCluster, finished: pd.DataFrame) -> None:

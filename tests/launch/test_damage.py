@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import subprocess
@@ -13,6 +14,8 @@ from test_cli_training import TINY, preset, rows_of, run, write_run
 
 import edgemarl.launch.commands.compare as command
 from edgemarl.launch.cli import main
+from edgemarl.launch.commands.replay import replay_command
+from edgemarl.launch.commands.train import saved_config
 from edgemarl.launch.experiment.plan import run_labels
 from edgemarl.marl.training.config import TrainConfig
 
@@ -37,6 +40,23 @@ def test_settings_that_are_cut_short_name_their_file(tmp_path: Path, capsys: pyt
     file.write_text(file.read_text()[:-20])
     assert run("train", "--resume", str(tmp_path / "mine")) == 2
     assert f"{file} cannot be read" in capsys.readouterr().err
+
+
+def test_settings_with_any_damage_name_their_file(tmp_path: Path) -> None:
+    """Cut at any place, and values that are no settings: for `train --resume` and for `replay`."""
+    run = write_run(tmp_path / "mine", TrainConfig(set=TINY))
+    file, whole = run / "config.json", (run / "config.json").read_text()
+    wrong = [{"algorithm": "ppo", "cells": -1}, {"algorithm": "pop"}, {"algorithm": "ppo", "settings": [1]}, {}, []]
+    texts = [whole[:n] for n in range(0, len(whole), 7)] + [json.dumps(values) for values in wrong]
+    for text in texts:
+        file.write_text(text)
+        with pytest.raises(ValueError) as refused:
+            saved_config(run, None)
+        assert str(file) in str(refused.value) and "\n" not in str(refused.value), text
+    for text in (whole[:-9], json.dumps({"algorithm": "ppo", "cells": -1})):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=f"{file}"):
+            replay_command([str(run)], None, tmp_path / "a.gif", 2, 0, None, [], 0, 5.0)
 
 
 def test_a_damaged_result_is_computed_again_and_said(
