@@ -17,7 +17,7 @@ from edgemarl.envs.physics.cpu_rate import best_cpu_hz
 from edgemarl.envs.physics.elementary import log_terms, pairwise_sum
 from edgemarl.envs.physics.fdma import divide_band, log_excess
 
-AT_ONCE = 2048
+AT_ONCE = 1024
 """Devices of a group of cells; a larger cell is a group by itself."""
 PARTS = (
     *("device_cpu_hz", "bandwidth_share", "edge_cpu_share", "delay_s", "device_delay_s", "transmission_delay_s"),
@@ -76,13 +76,11 @@ class SlotConstants(NamedTuple):
 class CutTables(NamedTuple):
     """Constants of the devices (N,), and of every cut of theirs."""
 
-    cuts: Array  # (N, M+1, 4): local cycles, edge cycles, bits sent, memory in bytes
+    cuts: Array  # (N, M+1, 6): local and edge cycles, bits sent, memory in bytes; bits and edge cycles over cut 0's
     layers: Array  # int
     gain_floor: Array
     energy_budget: Array  # nu_e e
     memory_budget: Array  # nu_c C
-    raw_bits: Array  # of cut 0, 1 where there are none
-    whole_edge_cycles: Array  # of cut 0
     by_network: Array  # int, devices in order of their networks
     network_ends: Array  # int (networks + 1,), 0 and where each network ends in that order
 
@@ -103,13 +101,13 @@ class Devices(NamedTuple):
 _NUMBERS, _COUNTS = (types.Array(of, 1, "C", readonly=True) for of in (types.float64, types.int64))
 _CONSTANTS = types.NamedUniTuple(types.float64, len(SlotConstants._fields), SlotConstants)
 _TABLES = types.NamedTuple(
-    [types.float64[:, :, ::1], types.int64[::1], *[types.float64[::1]] * 5, *[types.int64[::1]] * 2], CutTables
+    [types.float64[:, :, ::1], types.int64[::1], *[types.float64[::1]] * 3, *[types.int64[::1]] * 2], CutTables
 )
 
 
 @compiled(error_model="numpy")
 def _look_up(given: Devices, tables: CutTables, lo: int, hi: int, layer: Array, cut: Array, parts: Array) -> None:
-    """Cut of each device, its local work, edge work and bits (out: layer, cut), memory and floored gain (eq. 6)."""
+    """Cut of each device, its local work, edge work and bits (out: layer, cut), memory (eq. 6) and floored gain."""
     n = len(tables.layers)
     for start in range(lo, hi, n):
         for j in range(n):
@@ -118,6 +116,7 @@ def _look_up(given: Devices, tables: CutTables, lo: int, hi: int, layer: Array, 
             layer[i] = at
             cut[WORK, k], cut[EDGE_WORK, k] = tables.cuts[j, at, 0], tables.cuts[j, at, 1]
             cut[BITS, k], parts[MEMORY, i] = tables.cuts[j, at, 2], tables.cuts[j, at, 3]
+            parts[SENT_FRACTION, i], parts[EDGE_FRACTION, i] = tables.cuts[j, at, 4], tables.cuts[j, at, 5]
             parts[SNR, i] = max(given.channel_gain[i], tables.gain_floor[j])
 
 
@@ -255,17 +254,15 @@ def _send(given: Devices, c: SlotConstants, lo: int, hi: int, cut: Array, parts:
 
 
 @compiled(error_model="numpy")
-def _advance(given: Devices, tables: CutTables, c: SlotConstants, lo: int, hi: int, cut: Array, parts: Array) -> None:
-    """Virtual queues of the budgets (eqs. 8, 9), and what the next observation shows of the cut."""
+def _advance(given: Devices, tables: CutTables, c: SlotConstants, lo: int, hi: int, parts: Array) -> None:
+    """Virtual queues of the budgets (eqs. 8, 9)."""
     n = len(tables.layers)
     for start in range(lo, hi, n):
         for j in range(n):
-            i, k = np.uintp(start + j), np.uintp(start - lo + j)
+            i = np.uintp(start + j)
             spent_j, held = c.energy_queue_scale * parts[ENERGY, i], c.memory_queue_scale * parts[MEMORY, i]
             parts[NEXT_ENERGY, i] = max(given.energy_queue[i] + spent_j - tables.energy_budget[j], 0.0)
             parts[NEXT_MEMORY, i] = max(given.memory_queue[i] + held - tables.memory_budget[j], 0.0)
-            parts[SENT_FRACTION, i] = cut[BITS, k] / tables.raw_bits[j]
-            parts[EDGE_FRACTION, i] = cut[EDGE_WORK, k] / tables.whole_edge_cycles[j]
 
 
 @compiled(error_model="numpy")
@@ -374,7 +371,7 @@ def run_slot(
         _work_alone(given, c, lo, hi, cut, parts)
         _divide(given, rules, lo, hi, n, cut, parts)
         _send(given, c, lo, hi, cut, parts)
-        _advance(given, tables, c, lo, hi, cut, parts)
+        _advance(given, tables, c, lo, hi, parts)
         _sums(tables, c, lo, hi, layer, cut, parts, metrics)
         _means(given, tables, lo, hi, cut, parts, metrics)
     _smooth(signals, metrics, c.signal_smoothing, len(tables.network_ends) - 1, following)
