@@ -53,7 +53,7 @@ def _newton_terms(root: Array, snr: Array, share: Array, target: Array, held: Ar
 
 @compiled(inline="always", error_model="numpy")
 def _newton_step(target: Array, held: Array, first: int, last: int, share: Array) -> bool:
-    """alpha <- alpha + (t/r - alpha)/(1 - g) with the r that keeps the sum; whether that changed nothing to speak of."""
+    """alpha <- alpha + (t/r - alpha)/(1 - g) with the r that keeps the sum; whether all are near."""
     scale = pairwise_sum(held, first, last - first) / pairwise_sum(target, first, last - first)
     far = 0
     for k in range(last - first):

@@ -10,28 +10,26 @@ from edgemarl.envs.physics.elementary import pairwise_sum
 
 
 @compiled(error_model="numpy")
-def divide_pool(
-    weights: Array, members: Array, first: int, count: int, shares: Array, at: int, scratch: Array
-) -> None:
+def divide_pool(weight: Array, member: Array, first: int, count: int, shares: Array, at: int) -> None:
     """Shares of a pool: weight over the members' sum; equal shares if all members' weights are 0; 0 for others.
 
     Args:
-        weights: (n,) >= 0.
-        members: (n,) bool.
+        weight: (n,) >= 0; those of others become 0.
+        member: (n,) bool.
         first, count: the entries that are the pool.
         shares: out, (m,), written from `at` on; sums to 1 or, without members, to 0.
-        scratch: (n,).
     """
     for k in range(count):
         i = np.uintp(first + k)
-        scratch[i] = weights[i] if members[i] else 0.0
-    total = pairwise_sum(scratch, first, count)
+        own = weight[i]
+        weight[i] = own if member[i] else 0.0
+    total = pairwise_sum(weight, first, count)
     if total <= 0.0:
-        total = 0.0
+        members = 0
         for k in range(count):
             i = np.uintp(first + k)
-            scratch[i] = 1.0 if members[i] else 0.0
-            total += scratch[i]
-        total = max(total, 1.0)
+            weight[i] = 1.0 if member[i] else 0.0
+            members += 1 if member[i] else 0
+        total = float(max(members, 1))
     for k in range(count):
-        shares[np.uintp(at + k)] = scratch[np.uintp(first + k)] / total
+        shares[np.uintp(at + k)] = weight[np.uintp(first + k)] / total

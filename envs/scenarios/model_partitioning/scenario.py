@@ -496,9 +496,14 @@ class ModelPartitioning(
         constants, cuts = self._constants, self.cuts
         network = np.array([self._network_names.index(model) for model in self.config.device_models])
         raw_bits = cuts.sent_bits[:, :1]
-        sent, edge = cuts.sent_bits / np.where(raw_bits > 0.0, raw_bits, 1.0), cuts.edge_cycles / cuts.edge_cycles[:, :1]
+        sent, edge = (
+            cuts.sent_bits / np.where(raw_bits > 0.0, raw_bits, 1.0),
+            cuts.edge_cycles / cuts.edge_cycles[:, :1],
+        )
         return CutTables(
-            cuts=np.stack([cuts.local_cycles, cuts.edge_cycles, cuts.sent_bits, cuts.memory_bytes, sent, edge], axis=-1),
+            cuts=np.stack(
+                [cuts.local_cycles, cuts.edge_cycles, cuts.sent_bits, cuts.memory_bytes, sent, edge], axis=-1
+            ),
             layers=self.layers.astype(np.int64),
             gain_floor=self.config.fading_floor * self.mean_gain,
             energy_budget=constants.energy_queue_scale * self.energy_budget_j,

@@ -439,7 +439,7 @@ class ModelPlacement(
             edge_cache_bits=c.edge_cache_bits,
             edge_rate_bps=c.edge_rate_bps,
             cloud_rate_bps=c.cloud_rate_bps,
-            edge_miss_bps=c.edge_rate_bps if c.literal_edge_miss_delay else c.cloud_rate_bps,
+            edge_miss_as_printed=float(c.literal_edge_miss_delay),
             shared_by_need=float(c.share_prior == "need"),
             first_hop_counted=float(c.first_hop_counted_for_relayed),
             all_or_nothing=float(c.reward_rule == "all_or_nothing"),
