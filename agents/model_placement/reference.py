@@ -194,13 +194,14 @@ def relax(p: Problem, iterations: int = ITERATIONS) -> Relaxation:
     price, capacity = np.full((3, cells, g + 1), PRICE_START), np.ones((3, cells, g + 1))
     price[2], capacity[2, :, :-1], capacity[2, :, -1] = CACHE_PRICE_START, p.free_gateway, p.free_edge
     roots = np.sqrt(p.first_s), np.sqrt(p.second_s), np.sqrt(p.cpu_s)
-    one = (cells, -1)
-    first, second, *hop_roots = (a.reshape(one) for a in (p.first_s, p.second_s, *roots[:2]))
-    options = tuple(a.reshape(4, *one) for a in (p.cpu_s, p.cache, p.deadline_s, p.room_s, p.accuracy))
-    given = first, second, tuple(hop_roots), roots[2].reshape(4, *one), options, p.hops
+    first, second, root_first, root_second = (a.reshape(cells, -1) for a in (p.first_s, p.second_s, *roots[:2]))
+    root_cpu, cpu, cache, deadline, room, accuracy = (
+        a.reshape(4, cells, -1) for a in (roots[2], p.cpu_s, p.cache, p.deadline_s, p.room_s, p.accuracy)
+    )
+    options = cpu, cache, deadline, room, accuracy
     bound, kept, value, use = np.full(cells, np.inf), [], np.empty(cells), np.empty_like(price)
     for t in range(iterations):
-        respond(*given, price, value, use)
+        respond(first, second, (root_first, root_second), root_cpu, options, p.hops, price, value, use)
         bound = np.minimum(bound, value + np.add.reduce(price * capacity, axis=(0, 2)))
         if t >= iterations // 3 and t % PLAN_EVERY == 0:
             kept.append(TaskOptions(p, roots, price))

@@ -29,7 +29,8 @@ def best_cpu_hz(
         value, slope = f * p2 - 0.5 * ratio * (f2 + gap2), p2 * p + ratio * (f2 * f + gap2 * gap)
         bend = -3.0 * ratio * (f2 * f2 + gap2 * gap2)
         gap -= 2.0 * value * slope * p / (2.0 * slope * slope - value * bend)
-    return min(max((a + gap) * hz_max, hz_min), hz_max)
+    best: float = min(max((a + gap) * hz_max, hz_min), hz_max)
+    return best
 
 
 @vectorized(["float64(float64, float64, float64, float64, float64, float64)"], cache=True)

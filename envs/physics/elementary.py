@@ -9,26 +9,27 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.compiled import compiled
 
-_INTEGER, _FLOAT = ir.IntType(64), ir.DoubleType()
-
 
 @intrinsic  # type: ignore[untyped-decorator]  # Numba has no types
-def _bits(context: Any, number: Any) -> Any:
+def _bits(typing: Any, number: Any) -> Any:
     """The 64 bits of a float as an integer."""
-    return types.int64(types.float64), lambda _, builder, __, given: builder.bitcast(given[0], _INTEGER)
+    return types.int64(types.float64), _reinterpreted
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _float(context: Any, bits: Any) -> Any:
+def _float(typing: Any, bits: Any) -> Any:
     """The float of 64 bits."""
-    return types.float64(types.int64), lambda _, builder, __, given: builder.bitcast(given[0], _FLOAT)
+    return types.float64(types.int64), _reinterpreted
+
+
+def _reinterpreted(target: Any, builder: Any, signature: Any, given: Any) -> Any:
+    return builder.bitcast(given[0], target.get_value_type(signature.return_type))
 
 
 _ROOT_HALF = 0x3FE6A09E00000000  # bits of sqrt(1/2), less rounding
@@ -73,7 +74,8 @@ def near_cube_root(x: float) -> float:
     """
     root = _float((((_bits(x) >> 32) * 0x55555556) >> 32 << 32) + _CUBE_ROOT_BITS)
     cube = root * root * root
-    return root * (cube + 2.0 * x) / (2.0 * cube + x)
+    better: float = root * (cube + 2.0 * x) / (2.0 * cube + x)
+    return better
 
 
 _BLOCK = 128
@@ -83,7 +85,8 @@ _U1, _U2, _U3, _U4, _U5, _U6, _U7 = (np.uintp(i) for i in range(1, 8))
 @compiled(error_model="numpy")
 def _block_sum(values: Array, first: int, count: int) -> float:
     """Sum of at most `_BLOCK` numbers: eight running sums, then what is left over."""
-    total, at = 0.0, np.uintp(first)  # unsigned: an index from the end would cost a test of each number
+    total: float = 0.0
+    at = np.uintp(first)  # unsigned: an index from the end would cost a test of each number
     if count < 8:
         for i in range(count):
             total += values[at + np.uintp(i)]

@@ -83,7 +83,7 @@ def step_speeds() -> dict[str, float]:
     runs = {(name, what): step_run(name, *size) for name in SCENARIOS for what, size in sizes.items()}
     each = {(name, what): seconds / (SLOTS * math.prod(sizes[what])) for (name, what), seconds in
             least_seconds(runs, ROUNDS).items()}  # fmt: skip
-    found = {}
+    found: dict[str, float] = {}
     for name in SCENARIOS:
         found |= {
             f"steps_per_s_{name}": 1.0 / each[name, "all"],
@@ -95,7 +95,7 @@ def step_speeds() -> dict[str, float]:
 
 
 def trace_shares() -> dict[str, float]:
-    """What share of a rollout is spent on drawing its trace, of every scenario NAME (64 cells x 100 devices x 50 slots).
+    """What share of a rollout is spent on drawing its trace, of every scenario NAME (64 cells x 100 devices, 50 slots).
 
     Keys: `trace_share_of_rollout_NAME` (of a rollout of the controller `random`), `trace_share_of_steps_NAME` (of
     drawing and stepping alone), `trace_draws_per_s_NAME` (device-slots drawn per second).
@@ -110,7 +110,7 @@ def trace_shares() -> dict[str, float]:
         )
         runs[name, "step"] = step_run(name, CELLS, DEVICES)
     best = least_seconds(runs, max(1, ROUNDS // 10))
-    found = {}
+    found: dict[str, float] = {}
     for name in SCENARIOS:
         drawing, stepping = best[name, "draw"], best[name, "step"] * TRACE_SLOTS / SLOTS
         found |= {

@@ -37,6 +37,7 @@ from edgemarl.envs.scenarios.model_partitioning.slot import (
     PARTS,
     SUMS,
     CutTables,
+    Devices,
     SlotConstants,
     rule,
     run_slot,
@@ -432,7 +433,13 @@ class ModelPartitioning(
         run_slot(*given, before, self._tables, self._constants, rules, layer, parts, metrics, signals)
         part = dict(zip(PARTS, parts.reshape(-1, cells, n), strict=True))
         next_state = ModelPartitioningState(
-            part["energy_queue"], part["memory_queue"], *signals, part["last_sent_fraction"], part["last_edge_fraction"]
+            part["energy_queue"],
+            part["memory_queue"],
+            signals[0],
+            signals[1],
+            signals[2],
+            part["last_sent_fraction"],
+            part["last_edge_fraction"],
         )
         costs = {"device": part["cost"], "server": np.zeros((cells, 1))}
         details = {"partition_layer": layer.reshape(shape), **{name: part[name] for name in DETAILS}}
@@ -443,19 +450,21 @@ class ModelPartitioning(
         state: ModelPartitioningState,
         decisions: ModelPartitioningDecisions,
         exogenous: ModelPartitioningExogenous,
-    ) -> tuple[tuple[int, int], tuple[Array, ...]]:
-        """Rules of band and edge CPU, and the fields of `slot.Devices`."""
+    ) -> tuple[tuple[int, int], Devices]:
+        """Rules of band and edge CPU, and what is known of the devices."""
         c, none = self.config, np.empty(0)
         given_hz = decisions.device_cpu_hz if c.local_cpu_rule == "action" else None
         band, edge = decisions.bandwidth_weight, decisions.edge_cpu_weight
         rules = rule(c.bandwidth_rule, band is not None), rule(c.edge_cpu_rule, edge is not None)
-        return rules, (
-            _flat(state.energy_queue),
-            _flat(state.memory_queue),
-            _flat(exogenous.arrival_rate_hz),
-            _flat(exogenous.channel_gain),
-            np.ascontiguousarray(decisions.partition_layer, np.int64).reshape(-1),
-            *(none if values is None else _flat(values) for values in (given_hz, band, edge)),
+        return rules, Devices(
+            energy_queue=_flat(state.energy_queue),
+            memory_queue=_flat(state.memory_queue),
+            arrival_rate_hz=_flat(exogenous.arrival_rate_hz),
+            channel_gain=_flat(exogenous.channel_gain),
+            partition_layer=np.ascontiguousarray(decisions.partition_layer, np.int64).reshape(-1),
+            device_cpu_hz=none if given_hz is None else _flat(given_hz),
+            bandwidth_weight=none if band is None else _flat(band),
+            edge_cpu_weight=none if edge is None else _flat(edge),
         )
 
     @cached_property

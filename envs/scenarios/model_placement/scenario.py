@@ -33,6 +33,7 @@ from edgemarl.envs.scenarios.model_placement.slot import (
     SUMS,
     Found,
     SlotConstants,
+    Tasks,
     run_slot,
 )
 from edgemarl.envs.trace import Trace, drawn
@@ -407,23 +408,26 @@ class ModelPlacement(
 
     def _given(
         self, state: ModelPlacementState, decisions: ModelPlacementDecisions, exogenous: ModelPlacementExogenous
-    ) -> tuple[Array, ...]:
-        """The fields of `slot.Tasks`."""
-        numbers = (exogenous.model_bits, exogenous.model_cycles)
-        flags = (state.cached_gateway, state.cached_edge, decisions.keep_gateway, decisions.keep_edge)
-        scores = (
-            decisions.band_score, decisions.gateway_cpu_score, decisions.relay_score, decisions.edge_cpu_score,
-        )  # fmt: skip
-        return (
-            _floats(exogenous.task_bits).reshape(-1),
-            _floats(exogenous.deadline_s).reshape(-1),
-            _floats(self.device_efficiency(exogenous)).reshape(-1),
-            _floats(self.gateway_efficiency(exogenous)).reshape(-1),
-            _floats(exogenous.model_accuracy).reshape(-1, 4),
-            *(_floats(values).reshape(-1, 2) for values in numbers),
-            *(_flags(values).reshape(-1) for values in (exogenous.noisy, decisions.local, decisions.heavy)),
-            *(_flags(values).reshape(-1, 2) for values in flags),
-            *(_floats(values).reshape(-1) for values in scores),
+    ) -> Tasks:
+        return Tasks(
+            task_bits=_floats(exogenous.task_bits).reshape(-1),
+            deadline_s=_floats(exogenous.deadline_s).reshape(-1),
+            efficiency=_floats(self.device_efficiency(exogenous)).reshape(-1),
+            relay_efficiency=_floats(self.gateway_efficiency(exogenous)).reshape(-1),
+            accuracy=_floats(exogenous.model_accuracy).reshape(-1, 4),
+            model_bits=_floats(exogenous.model_bits).reshape(-1, 2),
+            model_cycles=_floats(exogenous.model_cycles).reshape(-1, 2),
+            noisy=_flags(exogenous.noisy).reshape(-1),
+            local=_flags(decisions.local).reshape(-1),
+            heavy=_flags(decisions.heavy).reshape(-1),
+            cached_gateway=_flags(state.cached_gateway).reshape(-1, 2),
+            cached_edge=_flags(state.cached_edge).reshape(-1, 2),
+            keep_gateway=_flags(decisions.keep_gateway).reshape(-1, 2),
+            keep_edge=_flags(decisions.keep_edge).reshape(-1, 2),
+            band_score=_floats(decisions.band_score).reshape(-1),
+            gateway_cpu_score=_floats(decisions.gateway_cpu_score).reshape(-1),
+            relay_score=_floats(decisions.relay_score).reshape(-1),
+            edge_cpu_score=_floats(decisions.edge_cpu_score).reshape(-1),
         )
 
     @cached_property

@@ -83,7 +83,8 @@ _SERVICES = types.NamedTuple([types.int64[::1], *[types.float64[::1]] * 7, types
 @compiled(inline="always", error_model="numpy")
 def _sum(values: Array, first: int, count: int) -> float:
     """Sum over a service's devices, in the order of `np.add.reduceat`."""
-    return values[first] + pairwise_sum(values, first + 1, count - 1) if count > 1 else values[first]
+    total: float = values[first] + pairwise_sum(values, first + 1, count - 1) if count > 1 else values[first]
+    return total
 
 
 @compiled(error_model="numpy")
