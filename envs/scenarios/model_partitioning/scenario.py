@@ -38,7 +38,7 @@ from edgemarl.envs.scenarios.model_partitioning.slot import (
     SUMS,
     CutTables,
     Devices,
-    SlotConstants,
+    PartitioningConstants,
     rule,
     run_slot,
 )
@@ -468,9 +468,9 @@ class ModelPartitioning(
         )
 
     @cached_property
-    def _constants(self) -> SlotConstants:
+    def _constants(self) -> PartitioningConstants:
         c = self.config
-        return SlotConstants(
+        return PartitioningConstants(
             delay_weight=c.delay_weight,
             slot_s=c.slot_s,
             transmit_power_w=c.transmit_power_w,

@@ -52,7 +52,7 @@ def rule(name: str, weighted: bool) -> int:
     return {"optimal": OPTIMAL, "equal": EQUAL, "action": WEIGHTS if weighted else EQUAL}[name]
 
 
-class SlotConstants(NamedTuple):
+class PartitioningConstants(NamedTuple):
     """What a slot needs of a config."""
 
     delay_weight: float  # V, 1/s
@@ -99,7 +99,7 @@ class Devices(NamedTuple):
 
 
 _NUMBERS, _COUNTS = (types.Array(of, 1, "C", readonly=True) for of in (types.float64, types.int64))
-_CONSTANTS = types.NamedUniTuple(types.float64, len(SlotConstants._fields), SlotConstants)
+_CONSTANTS = types.NamedUniTuple(types.float64, len(PartitioningConstants._fields), PartitioningConstants)
 _TABLES = types.NamedTuple(
     [types.float64[:, :, ::1], types.int64[::1], *[types.float64[::1]] * 3, *[types.int64[::1]] * 2], CutTables
 )
@@ -121,7 +121,7 @@ def _look_up(given: Devices, tables: CutTables, lo: int, hi: int, layer: Array, 
 
 
 @compiled(error_model="numpy")
-def _work_alone(given: Devices, c: SlotConstants, lo: int, hi: int, cut: Array, parts: Array) -> None:
+def _work_alone(given: Devices, c: PartitioningConstants, lo: int, hi: int, cut: Array, parts: Array) -> None:
     """CPU rates (P3), device delay (eq. 2), energy (eq. 5) and their cost; bands' signal-to-noise ratios (eq. 3)."""
     per_load, per_byte = 1.0 / c.utilisation_cap, 1.0 / c.memory_unit_bytes
     per_slot_j, chosen = c.energy_coefficient * c.slot_s, len(given.device_cpu_hz) == 0
@@ -226,7 +226,7 @@ def _divide(given: Devices, rules: tuple[int, int], lo: int, hi: int, n: int, cu
 
 
 @compiled(error_model="numpy")
-def _send(given: Devices, c: SlotConstants, lo: int, hi: int, cut: Array, parts: Array) -> None:
+def _send(given: Devices, c: PartitioningConstants, lo: int, hi: int, cut: Array, parts: Array) -> None:
     """Transmission and edge delays (eqs. 3, 4), their cost, and what a share of either is worth (out: cut)."""
     unit_hz, price_unit = c.bandwidth_hz / np.log(2.0), np.log(2.0) / c.bandwidth_hz
     for k in range(hi - lo):
@@ -254,7 +254,7 @@ def _send(given: Devices, c: SlotConstants, lo: int, hi: int, cut: Array, parts:
 
 
 @compiled(error_model="numpy")
-def _advance(given: Devices, tables: CutTables, c: SlotConstants, lo: int, hi: int, parts: Array) -> None:
+def _advance(given: Devices, tables: CutTables, c: PartitioningConstants, lo: int, hi: int, parts: Array) -> None:
     """Virtual queues of the budgets (eqs. 8, 9)."""
     n = len(tables.layers)
     for start in range(lo, hi, n):
@@ -297,7 +297,14 @@ def _means(given: Devices, tables: CutTables, lo: int, hi: int, cut: Array, part
 
 @compiled(error_model="numpy")
 def _sums(
-    tables: CutTables, c: SlotConstants, lo: int, hi: int, layer: Array, cut: Array, parts: Array, metrics: Array
+    tables: CutTables,
+    c: PartitioningConstants,
+    lo: int,
+    hi: int,
+    layer: Array,
+    cut: Array,
+    parts: Array,
+    metrics: Array,
 ) -> None:
     """The metrics `SUMS` of a group of cells (out: metrics), and who offloads (out: cut)."""
     n, layers, limit = len(tables.layers), tables.layers, c.utilisation_cap * (1.0 + 1e-9)
@@ -344,7 +351,7 @@ def _smooth(signals: Array, metrics: Array, smoothing: float, networks: int, fol
 def run_slot(
     energy_queue: Array, memory_queue: Array, arrival_rate_hz: Array, channel_gain: Array, partition_layer: Array,
     device_cpu_hz: Array, bandwidth_weight: Array, edge_cpu_weight: Array, signals: Array, tables: CutTables,
-    c: SlotConstants, rules: tuple[int, int], layer: Array, parts: Array, metrics: Array, following: Array,
+    c: PartitioningConstants, rules: tuple[int, int], layer: Array, parts: Array, metrics: Array, following: Array,
 ) -> None:  # fmt: skip
     """The slot of all cells: what each device does alone, the shares, what is sent, the queues, the metrics (eq. 11).
 

@@ -32,7 +32,7 @@ from edgemarl.envs.scenarios.model_placement.slot import (
     PARTS,
     SUMS,
     Found,
-    SlotConstants,
+    PlacementConstants,
     Tasks,
     run_slot,
 )
@@ -431,10 +431,10 @@ class ModelPlacement(
         )
 
     @cached_property
-    def _constants(self) -> SlotConstants:
+    def _constants(self) -> PlacementConstants:
         c = self.config
         n = c.num_devices
-        return SlotConstants(
+        return PlacementConstants(
             gateway_band_hz=c.gateway_band_hz,
             relay_bandwidth_hz=c.relay_bandwidth_hz,
             gateway_cpu_hz=c.gateway_cpu_hz,

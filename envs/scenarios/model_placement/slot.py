@@ -41,7 +41,7 @@ BITS, CYCLES, FETCH, FIRST_NEED, SECOND_NEED, CPU_NEED, HELD, WEIGHT = range(SCR
 """What is needed of a group's devices within the slot only."""
 
 
-class SlotConstants(NamedTuple):
+class PlacementConstants(NamedTuple):
     """What a slot needs of a config."""
 
     gateway_band_hz: float
@@ -102,7 +102,7 @@ _FLAGS, _FLAG_PAIRS = (types.Array(types.boolean, d, "C", readonly=True) for d i
 _TASKS = (
     *[_NUMBERS] * 4, *[_PAIRS] * 3, *[_FLAGS] * 3, *[_FLAG_PAIRS] * 4, *[_NUMBERS] * 4
 )  # fmt: skip
-_CONSTANTS = types.NamedUniTuple(types.float64, len(SlotConstants._fields), SlotConstants)
+_CONSTANTS = types.NamedUniTuple(types.float64, len(PlacementConstants._fields), PlacementConstants)
 _FOUND = types.NamedTuple(
     [
         *(types.float64[:, ::1], types.boolean[:, ::1], types.uint8[:, ::1], types.uint8[:, ::1]),
@@ -113,7 +113,7 @@ _FOUND = types.NamedTuple(
 
 
 @compiled(error_model="numpy")
-def _want(of: Tasks, c: SlotConstants, lo: int, hi: int, cell: Array, flags: Array) -> None:
+def _want(of: Tasks, c: PlacementConstants, lo: int, hi: int, cell: Array, flags: Array) -> None:
     """Size, work and time of arrival of the wanted model (eqs. 7, 8; out: cell), and whether it is there, or late."""
     as_printed = c.edge_miss_as_printed != 0.0
     for j in range(hi - lo):  # everything is read and computed, then chosen: no branch to predict
@@ -149,7 +149,7 @@ def _space_used(bits: Array, cached: Array, lo: int, hi: int, pairs: Array) -> N
 
 @compiled(error_model="numpy")
 def _admit(
-    of: Tasks, c: SlotConstants, lo: int, k: int, used: Array, used_edge: Array, cell: Array, flags: Array
+    of: Tasks, c: PlacementConstants, lo: int, k: int, used: Array, used_edge: Array, cell: Array, flags: Array
 ) -> None:
     """Missing models that are not late are fetched in order of index, each that fits beside those before it."""
     gateways = len(used) // len(used_edge)
@@ -172,7 +172,7 @@ def _admit(
 
 @compiled(error_model="numpy")
 def _fill(
-    of: Tasks, c: SlotConstants, lo: int, hi: int, used: Array, used_edge: Array, cell: Array, pairs: Array,
+    of: Tasks, c: PlacementConstants, lo: int, hi: int, used: Array, used_edge: Array, cell: Array, pairs: Array,
     flags: Array, sums: Array,
 ) -> None:  # fmt: skip
     """The admission: space used before, who is admitted, and the part of the caches that is used then (out: sums)."""
@@ -227,7 +227,7 @@ def _divide(
 
 @compiled(error_model="numpy")
 def _share(
-    of: Tasks, c: SlotConstants, lo: int, hi: int, n: int, k: int, cell: Array, member: Array, out: Found
+    of: Tasks, c: PlacementConstants, lo: int, hi: int, n: int, k: int, cell: Array, member: Array, out: Found
 ) -> None:
     """Shares of the four pools (constraints C4 to C6); 0 for tasks outside a pool."""
     by_need, whole_hop = c.shared_by_need != 0.0, c.first_hop_counted == 0.0
@@ -254,7 +254,7 @@ def _share(
 
 
 @compiled(error_model="numpy")
-def _upload(of: Tasks, c: SlotConstants, lo: int, hi: int, k: int, cell: Array, parts: Array) -> None:
+def _upload(of: Tasks, c: PlacementConstants, lo: int, hi: int, k: int, cell: Array, parts: Array) -> None:
     """Time until a task is where it is executed (eqs. 2, 4; out: cell); infinite without a share."""
     band, relay, held = parts[BAND], parts[RELAY], cell[HELD]
     for g in range((hi - lo) // k):
@@ -268,7 +268,9 @@ def _upload(of: Tasks, c: SlotConstants, lo: int, hi: int, k: int, cell: Array, 
 
 
 @compiled(error_model="numpy")
-def _finish(of: Tasks, c: SlotConstants, lo: int, hi: int, n: int, cell: Array, parts: Array, flags: Array) -> None:
+def _finish(
+    of: Tasks, c: PlacementConstants, lo: int, hi: int, n: int, cell: Array, parts: Array, flags: Array
+) -> None:
     """Completion delays (eqs. 5, 6, 9): upload and model transfer in parallel, then computing; what is gained in time.
 
     Without a share a delay is infinite, so that a refused task is not done.
@@ -357,7 +359,7 @@ def _transfers(of: Tasks, lo: int, hi: int, n: int, cell: Array, flags: Array, s
 
 
 @compiled(error_model="numpy")
-def _book(c: SlotConstants, lo: int, hi: int, n: int, k: int, at: Array, cell: Array, out: Found) -> None:
+def _book(c: PlacementConstants, lo: int, hi: int, n: int, k: int, at: Array, cell: Array, out: Found) -> None:
     """Ledger of gateways and server, and the metrics of what was gained and how long it took."""
     gained, delay, done, held, gateways = out.parts[GAINED], out.parts[DELAY], out.flags[DONE], cell[HELD], n // k
     for j in range(hi - lo):
@@ -379,7 +381,7 @@ def run_slot(
     task_bits: Array, deadline_s: Array, efficiency: Array, relay_efficiency: Array, accuracy: Array, model_bits: Array,
     model_cycles: Array, noisy: Array, local: Array, heavy: Array, cached_gateway: Array, cached_edge: Array,
     keep_gateway: Array, keep_edge: Array, band_score: Array, gateway_cpu_score: Array, relay_score: Array,
-    edge_cpu_score: Array, c: SlotConstants, gateways: int, k: int, out: Found,
+    edge_cpu_score: Array, c: PlacementConstants, gateways: int, k: int, out: Found,
 ) -> None:  # fmt: skip
     """The slot of all cells: space and admission, shares, delays and what is gained in time, caches, metrics.
 

@@ -39,8 +39,8 @@ from edgemarl.envs.scenarios.sampling_rate.slot import (
     PARTS,
     SERVICE_PARTS,
     SUMS,
+    SamplingConstants,
     Services,
-    SlotConstants,
     run_slot,
 )
 from edgemarl.envs.trace import Trace, drawn
@@ -460,9 +460,9 @@ class SamplingRate(
         return (BEST, np.empty(0)) if mode == "optimal" or weight is None else (CORRECTED, _flat(weight))
 
     @cached_property
-    def _constants(self) -> SlotConstants:
+    def _constants(self) -> SamplingConstants:
         c = self.config
-        return SlotConstants(
+        return SamplingConstants(
             slot_s=c.slot_s,
             num_rates=float(c.num_rates),
             server_hz=c.server_hz,

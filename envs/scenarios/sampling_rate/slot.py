@@ -47,7 +47,7 @@ SCRATCH = 4
 BATCH, KEPT, FREE, HELD = range(SCRATCH)
 
 
-class SlotConstants(NamedTuple):
+class SamplingConstants(NamedTuple):
     """What a slot needs of a config."""
 
     slot_s: float
@@ -76,7 +76,7 @@ class Services(NamedTuple):
 
 _NUMBERS, _ROWS = (types.Array(types.float64, d, "C", readonly=True) for d in (1, 2))
 _COUNTS = types.Array(types.int64, 1, "C", readonly=True)
-_CONSTANTS = types.NamedUniTuple(types.float64, len(SlotConstants._fields), SlotConstants)
+_CONSTANTS = types.NamedUniTuple(types.float64, len(SamplingConstants._fields), SamplingConstants)
 _SERVICES = types.NamedTuple([types.int64[::1], *[types.float64[::1]] * 7, types.float64[:, ::1]], Services)
 
 
@@ -89,7 +89,7 @@ def _sum(values: Array, first: int, count: int) -> float:
 
 @compiled(error_model="numpy")
 def _sample(
-    of: Services, c: SlotConstants, arrival_rate: Array, level: Array, local: Array, lo: int, hi: int, cell: Array,
+    of: Services, c: SamplingConstants, arrival_rate: Array, level: Array, local: Array, lo: int, hi: int, cell: Array,
     parts: Array,
 ) -> None:  # fmt: skip
     """Batch, what stays on the device and what is sent (out: cell, parts), and accuracy (12)."""
@@ -130,7 +130,7 @@ def _correct(share: Array, at: int, count: int, weight: Array, held: Array) -> N
 
 @compiled(error_model="numpy")
 def _serve(
-    of: Services, c: SlotConstants, backlog: Array, given: Array, rule: int, lo: int, hi: int, cell: Array,
+    of: Services, c: SamplingConstants, backlog: Array, given: Array, rule: int, lo: int, hi: int, cell: Array,
     parts: Array, service: Array,
 ) -> None:  # fmt: skip
     """CPU shares (Theorem 1, (26)) and the server's queues (8, 9) (out: service)."""
@@ -162,7 +162,7 @@ def _serve(
 
 @compiled(error_model="numpy")
 def _wait(
-    of: Services, c: SlotConstants, queue: Array, rate_bps: Array, backlog: Array, deficit: Array, lo: int, hi: int,
+    of: Services, c: SamplingConstants, queue: Array, rate_bps: Array, backlog: Array, deficit: Array, lo: int, hi: int,
     cell: Array, parts: Array, service: Array,
 ) -> None:  # fmt: skip
     """Delays (1), (4), (6), (7), (10) and queues (2, 3) of the devices, and their ledger entries (20)."""
@@ -193,11 +193,15 @@ def _wait(
 
 
 @compiled(error_model="numpy")
-def _delays(c: SlotConstants, n: int, b: int, parts: Array, sums: Array) -> float:
+def _delays(c: SamplingConstants, n: int, b: int, parts: Array, sums: Array) -> float:
     """The sums of the five delays of a cell (out: sums), and of all."""
     sums[3, b] = pairwise_sum(parts[LOCAL_S], b * n, n)
     sums[4, b], sums[5, b] = pairwise_sum(parts[OFFLOAD_S], b * n, n), pairwise_sum(parts[PROCESS_S], b * n, n)
-    sums[6, b], sums[7, b] = pairwise_sum(parts[QUEUE_S], b * n, n), pairwise_sum(parts[WAIT_S], b * n, n)
+    sums[7, b] = pairwise_sum(parts[WAIT_S], b * n, n)
+    queue = 0.0
+    for j in range(n):  # one after another, as tables have always added it up
+        queue += parts[QUEUE_S, np.uintp(b * n + j)]
+    sums[6, b] = queue
     delay: float = sums[3, b] + sums[4, b] + sums[5, b] + sums[6, b] + sums[7, b]
     sums[1, b], sums[2, b] = delay, delay / n
     return delay
@@ -205,7 +209,7 @@ def _delays(c: SlotConstants, n: int, b: int, parts: Array, sums: Array) -> floa
 
 @compiled(error_model="numpy")
 def _book(
-    of: Services, c: SlotConstants, deficit: Array, lo: int, hi: int, parts: Array, service: Array, sums: Array,
+    of: Services, c: SamplingConstants, deficit: Array, lo: int, hi: int, parts: Array, service: Array, sums: Array,
     counts: Array, server_cost: Array, by_service: Array,
 ) -> None:  # fmt: skip
     """Accuracy and its deficit (15, 16), the server's ledger entry, delays and overflows of every cell."""
@@ -230,7 +234,7 @@ def _book(
 
 @compiled(error_model="numpy")
 def _load(
-    of: Services, c: SlotConstants, arrival_rate: Array, level: Array, lo: int, hi: int, cell: Array, parts: Array,
+    of: Services, c: SamplingConstants, arrival_rate: Array, level: Array, lo: int, hi: int, cell: Array, parts: Array,
     service: Array, sums: Array,
 ) -> None:  # fmt: skip
     """Metrics of what arrives, is served and is dropped (out: sums)."""
@@ -267,7 +271,7 @@ def _load(
 )
 def run_slot(
     queue_bits: Array, backlog_bits: Array, deficit: Array, rate_bps: Array, arrival_rate: Array, level: Array,
-    local: Array, given: Array, rule: int, of: Services, c: SlotConstants, parts: Array, service: Array, sums: Array,
+    local: Array, given: Array, rule: int, of: Services, c: SamplingConstants, parts: Array, service: Array, sums: Array,
     counts: Array, server_cost: Array, by_service: Array,
 ) -> None:  # fmt: skip
     """The slot of all cells: batches, the server's shares and queues, delays, accuracy and its deficit, metrics.
