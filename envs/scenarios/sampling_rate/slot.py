@@ -271,8 +271,8 @@ def _load(
 )
 def run_slot(
     queue_bits: Array, backlog_bits: Array, deficit: Array, rate_bps: Array, arrival_rate: Array, level: Array,
-    local: Array, given: Array, rule: int, of: Services, c: SamplingConstants, parts: Array, service: Array, sums: Array,
-    counts: Array, server_cost: Array, by_service: Array,
+    local: Array, given: Array, rule: int, of: Services, c: SamplingConstants, parts: Array, service: Array,
+    sums: Array, counts: Array, server_cost: Array, by_service: Array,
 ) -> None:  # fmt: skip
     """The slot of all cells: batches, the server's shares and queues, delays, accuracy and its deficit, metrics.
 
