@@ -16,6 +16,7 @@ import numpy as np
 
 from edgemarl.agents.api import CentralController
 from edgemarl.agents.model_placement.deadlines import split_deadline_s
+from edgemarl.agents.model_placement.plan_steps import admit_by_rank, respond
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.caching import admit_in_order
 from edgemarl.envs.scenario import Scenario
@@ -193,17 +194,18 @@ def relax(p: Problem, iterations: int = ITERATIONS) -> Relaxation:
     price, capacity = np.full((3, cells, g + 1), PRICE_START), np.ones((3, cells, g + 1))
     price[2], capacity[2, :, :-1], capacity[2, :, -1] = CACHE_PRICE_START, p.free_gateway, p.free_edge
     roots = np.sqrt(p.first_s), np.sqrt(p.second_s), np.sqrt(p.cpu_s)
-    bound, kept = np.full(cells, np.inf), []
+    first, second, root_first, root_second = (a.reshape(cells, -1) for a in (p.first_s, p.second_s, *roots[:2]))
+    root_cpu, cpu, cache, deadline, room, accuracy = (
+        a.reshape(4, cells, -1) for a in (roots[2], p.cpu_s, p.cache, p.deadline_s, p.room_s, p.accuracy)
+    )
+    options = cpu, cache, deadline, room, accuracy
+    bound, kept, value, use = np.full(cells, np.inf), [], np.empty(cells), np.empty_like(price)
     for t in range(iterations):
-        options = TaskOptions(p, roots, price)
-        best = options.surplus.argmax(axis=0)
-        gain = np.maximum.reduce(options.surplus, axis=0)
-        served = gain > 0
-        value = np.add.reduce(np.maximum(gain, 0.0).reshape(cells, -1), axis=1)
+        respond(first, second, (root_first, root_second), root_cpu, options, p.hops, price, value, use)
         bound = np.minimum(bound, value + np.add.reduce(price * capacity, axis=(0, 2)))
         if t >= iterations // 3 and t % PLAN_EVERY == 0:
-            kept.append(options)
-        excess = options.usage(best, served) - capacity
+            kept.append(TaskOptions(p, roots, price))
+        excess = use - capacity
         np.minimum(np.maximum(excess, -STEP_MAX, out=excess), STEP_MAX, out=excess)
         price = price * np.exp(excess / (1.0 + t / 15.0))
         np.minimum(np.maximum(price, PRICE_RANGE[0], out=price), PRICE_RANGE[1], out=price)
@@ -261,7 +263,7 @@ def pack(p: Problem, kept: list[TaskOptions]) -> Packing:
     """Greedy plans at several prices, all at once; the best of each cell wins.
 
     Tasks in decreasing order of what their best option gains, options of a task likewise, admitted while each
-    resource has room for what the option takes. The loop is over ranks; plans and cells are one array axis.
+    resource has room for what the option takes; plans and cells are one array axis.
     """
     many, (cells, g) = len(kept), p.free_gateway.shape
     n, rows = p.first_s[0].size, many * cells
@@ -275,18 +277,10 @@ def pack(p: Problem, kept: list[TaskOptions]) -> Packing:
     need = need[ranking, every[:, None], order[..., None]]  # (n, rows, 4, 6)
     room = np.full((rows, g, 3), 1.0 - SLACK)
     room[..., 2] = np.tile(p.free_gateway, (many, 1)) - SLACK
-    left = np.full((rows, 6), 1.0 - SLACK)  # of the gateway at hand, of the server
-    left[:, 5] = np.tile(p.free_edge, many) - SLACK
-    gateway, chosen = order // (n // g), np.empty((n, rows), np.int64)
-    for rank in range(n):
-        want, at = need[rank], gateway[rank]
-        left[:, :3] = room[every, at]
-        fits = (want <= left[:, None]).all(axis=-1)
-        first = fits.argmax(axis=1)
-        served = fits[every, first]
-        np.subtract(left, want[every, first], out=left, where=served[:, None])
-        room[every, at] = left[:, :3]
-        chosen[rank] = np.where(served, first, NOWHERE)
+    left = np.full((rows, 3), 1.0 - SLACK)
+    left[:, 2] = np.tile(p.free_edge, many) - SLACK
+    chosen = np.empty((n, rows), np.int64)
+    admit_by_rank(need, np.ascontiguousarray(order // (n // g)), room, left, chosen)
     return _best_packing(p, chosen, order, ranking, need)
 
 

@@ -57,9 +57,9 @@ def local_cpu_hz(
     """CPU frequency that minimises g(f) = q d f^2 + V T(f) on [hz_min, hz_max], T the M/D/1 sojourn of work d.
 
     T = (d/2) (1/f + 1/(f - a)) with a = lambda d, so g'(f)/d = 2 q f - (V/2) (1/f^2 + 1/(f - a)^2) is increasing and
-    concave on f > a: Newton from the left of the root rises to it and never passes it. The start
-    max((V/2q)^(1/3), a + sqrt(V/(4 q U))), U = a + (V/2q)^(1/3) >= root, is left of the root and within a factor of 2
-    of it in f - a, so seven quadratic steps reach rounding. The minimiser on the interval is the root clipped to it.
+    concave on f > a. The start max((V/2q)^(1/3), a + sqrt(V/(4 q U))), U = a + (V/2q)^(1/3) >= root, is left of the
+    root and within a quarter of it in f - a, so three cubic steps (Halley) reach rounding. The minimiser on the
+    interval is the root clipped to it.
     Source: model_partitioning paper, problem P3 and eq. (2).
 
     Args:
@@ -70,18 +70,9 @@ def local_cpu_hz(
         hz_min: lower end of the interval, broadcasts.
         hz_max: upper end.
     """
-    a = np.asarray(arrival_rate_hz * work_cycles, np.float64)
-    # a price below this one has its root beyond 1000 hz_max, and beyond any load that fits: the end hz_max either way
-    ratio = delay_weight / (2.0 * np.maximum(energy_weight, delay_weight / (2.0 * (1e3 * hz_max) ** 3)))
-    cube = np.cbrt(ratio)
-    gap = np.maximum(cube - a, np.sqrt(ratio / (2.0 * (a + cube))))
-    for _ in range(7):
-        f, inverse_gap = a + gap, 1.0 / gap
-        inverse = 1.0 / f
-        slope = f - 0.5 * ratio * (inverse * inverse + inverse_gap * inverse_gap)
-        gap = gap - slope / (1.0 + ratio * (inverse * inverse * inverse + inverse_gap * inverse_gap * inverse_gap))
-    result: Array = np.clip(a + gap, hz_min, hz_max)
-    return result
+    from edgemarl.envs.physics import cpu_rate  # compiled: takes a second to load
+
+    return np.asarray(cpu_rate.local_cpu_hz(work_cycles, arrival_rate_hz, energy_weight, delay_weight, hz_min, hz_max))
 
 
 def _log_terms(snr_over_share: Array, tiny: bool) -> tuple[Array, Array, Array]:
@@ -96,9 +87,7 @@ def _log_terms(snr_over_share: Array, tiny: bool) -> tuple[Array, Array, Array]:
 
 
 CONTRACTIONS, NEWTON_STEPS = 3, 3
-"""Steps of the share solvers: contractions by 0.104 each bring any start near, quadratic ones to rounding."""
-CHUNK = 8192
-"""Entries worked on at once: their temporaries stay in the cache."""
+"""Steps of `priced_fdma_share`: contractions by 0.104 each bring any start near, quadratic ones to rounding."""
 
 
 def fdma_shares(weight: Any, snr: Any) -> Array:
@@ -118,38 +107,12 @@ def fdma_shares(weight: Any, snr: Any) -> Array:
     Returns:
         (..., N) with sum 1 over the participants, exactly 0 elsewhere.
     """
+    from edgemarl.envs.physics import fdma  # compiled: takes a second to load
+
     c = np.asarray(weight, np.float64)
-    root = np.sqrt(c)
-    taking_part = root > 0.0
-    top = root.max(axis=-1, keepdims=True)
-    # a vanishing stand-in weight keeps the others' numbers finite without masks in the iteration
-    root = np.where(taking_part, root, np.where(top > 0.0, 1e-50 * top, 1.0)).reshape(-1, c.shape[-1])
-    s = np.where(taking_part, snr, 1.0).reshape(root.shape)
-    rows = max(1, CHUNK // c.shape[-1])
-    parts = [_fdma_rows(root[i : i + rows], s[i : i + rows]) for i in range(0, len(root), rows)]
-    share = (parts[0] if len(parts) == 1 else np.concatenate(parts)).reshape(c.shape)
-    return np.where(taking_part, share, 0.0)
-
-
-def _fdma_rows(root: Array, s: Array) -> Array:
-    """`fdma_shares` of rows (R, N) in which every root weight is positive."""
-    ones = np.ones(root.shape[1])
-    tiny = bool(s.min() < 1e-4)
-    share = root / (root @ ones)[:, None]
-    for step in range(CONTRACTIONS + NEWTON_STEPS):
-        log, y, k = _log_terms(s / share, tiny)
-        t = np.sqrt(k)
-        t *= root
-        t /= log
-        if step < CONTRACTIONS:
-            share = t / (t @ ones)[:, None]
-            continue
-        gain = 1.0 / (1.0 - y / log + 0.5 * y * y / k)
-        t *= ((share * gain) @ ones / ((t * gain) @ ones))[:, None]
-        t -= share
-        t *= gain
-        share += t
-    return np.asarray(share / (share @ ones)[:, None])
+    rows = c.reshape(-1, c.shape[-1])
+    ratio = np.broadcast_to(np.asarray(snr, np.float64), c.shape).reshape(rows.shape)
+    return fdma.shares_of(np.ascontiguousarray(rows), np.ascontiguousarray(ratio)).reshape(c.shape)
 
 
 def fdma_price(weight: Any, snr: Any, share: Any, bandwidth_hz: float) -> Array:

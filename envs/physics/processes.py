@@ -59,14 +59,13 @@ def markov_channel(rng: np.random.Generator, transition: Array, slots: int, coun
         slots: states drawn per chain, the first included.
         count: chains.
     """
+    from edgemarl.envs.physics.chains import walk  # compiled: takes a second to load
+
     p = np.asarray(transition, np.float64)
     first, rows = np.cumsum(stationary_distribution(p)), np.cumsum(p, axis=1)
     draws = rng.random((slots, count))
     states = np.empty((slots, count), np.int64)
-    last = len(p) - 1
-    states[0] = np.minimum((draws[0][:, None] >= first).sum(axis=1), last)
-    for t in range(1, slots):
-        states[t] = np.minimum((draws[t][:, None] >= rows[states[t - 1]]).sum(axis=1), last)
+    walk(first, np.ascontiguousarray(rows), draws, states)
     return states
 
 

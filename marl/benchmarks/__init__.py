@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 
 GROUPS: dict[str, str] = {
+    "steps": "edgemarl.marl.benchmarks.steps:speeds",
     "sequential_offloading": "edgemarl.marl.benchmarks.sequential_offloading:step_speeds",
     "parametric_q": "edgemarl.marl.benchmarks.q_updates:speeds",
     "model_partitioning": "edgemarl.marl.benchmarks.model_partitioning:speeds",

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgemarl.envs.physics.caching import admit_in_order
-from edgemarl.envs.physics.sharing import pool_shares, time_at_rate_s
+from edgemarl.envs.physics.sharing import divide_pool
 from edgemarl.envs.registry import make_scenario
 from edgemarl.envs.scenario import total_cost
 from edgemarl.envs.scenarios.model_placement import ModelPlacement, ModelPlacementConfig, ModelPlacementState, scaled
@@ -85,8 +85,10 @@ def test_a_refused_model_leaves_its_space_to_later_ones() -> None:
 def test_shares_of_empty_and_weightless_pools() -> None:
     weights = np.array([[0.0, 0.0, 5.0], [1.0, 3.0, 9.0], [1.0, 1.0, 1.0]])
     members = np.array([[True, True, False], [True, True, False], [False] * 3])
-    np.testing.assert_array_equal(pool_shares(weights, members), [[0.5, 0.5, 0.0], [0.25, 0.75, 0.0], [0.0, 0.0, 0.0]])
-    np.testing.assert_array_equal(time_at_rate_s(np.array([1.0, 2.0]), np.array([0.0, 4.0])), [np.inf, 0.5])
+    shares = np.full(9, np.nan)
+    for row in range(3):
+        divide_pool(weights.reshape(-1), members.reshape(-1), 3 * row, 3, shares, 3 * row)
+    np.testing.assert_array_equal(shares.reshape(3, 3), [[0.5, 0.5, 0.0], [0.25, 0.75, 0.0], [0.0, 0.0, 0.0]])
 
 
 @settings(max_examples=40, deadline=None)
@@ -250,13 +252,13 @@ def test_a_reused_band_makes_the_first_hop_faster_by_the_number_of_gateways() ->
         scenario = ModelPlacement(ModelPlacementConfig(num_gateways=4, devices_per_gateway=2, uplink_scope=scope))
         exogenous = scenario.exogenous(scenario.sample_trace(np.random.default_rng(0), 1, 1), 0)
         assert scenario.config.gateway_band_hz == (2.5e6 if scope == "partitioned" else 10e6)
-        share = {pool: np.full((1, 4, 2), 0.5) for pool in ("band", "gateway_cpu", "relay", "edge_cpu")}
         state = ModelPlacementState(np.ones((1, 4, 2, 2)), np.ones((1, 4, 2, 2)))
         decisions = scenario.decode(state, {"device": np.ones((1, 8, 2), int), "gateway": np.zeros((1, 4, 8)),
                                             "server": np.zeros((1, 1, 32))}, exogenous)  # fmt: skip
-        admission = scenario.admission(state, decisions, exogenous)
+        details = scenario.step(state, decisions, exogenous).details
+        np.testing.assert_array_equal(details["band_share"], 0.5)  # two tasks of equal score at each gateway
         compute_s = exogenous.model_cycles[..., 1] / (0.5 * scenario.config.gateway_cpu_hz)
-        delays[scope] = scenario.delays_s(decisions, exogenous, admission, share) - compute_s
+        delays[scope] = details["delay_s"] - compute_s
     np.testing.assert_allclose(delays["partitioned"], 4 * delays["reused"], rtol=1e-9)
 
 

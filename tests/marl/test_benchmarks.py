@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgemarl.envs.registry import make_scenario
+from edgemarl.envs.registry import make_scenario, scenario_names
 from edgemarl.envs.scenarios.model_placement import scaled
 from edgemarl.launch.commands.quality import SIDES, QualityOptions, quality_options, quality_speeds, side_settings
-from edgemarl.marl.benchmarks import GROUPS, load_group, model_partitioning, model_pruning, q_updates, quality
+from edgemarl.marl.benchmarks import GROUPS, load_group, model_partitioning, model_pruning, q_updates, quality, steps
 from edgemarl.marl.benchmarks.changes import changes, kind_of, reference_s
 from edgemarl.marl.benchmarks.model_placement import PlacementSlots, plan_seconds
 from edgemarl.marl.benchmarks.quality import first_times
@@ -85,6 +85,27 @@ def test_the_benchmarks_of_model_pruning_give_speeds(monkeypatch: pytest.MonkeyP
         "pruning_device_steps_per_s", "pruning_device_steps_per_s_2000", "pruning_reference_plans_per_s",
     }  # fmt: skip
     assert min(model_pruning.speeds().values()) > 0.0
+
+
+def test_every_scenario_is_stepped_on_one_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {"CELLS": 2, "DEVICES": 10, "FEW": 5, "MANY": 20, "SLOTS": 2, "TRACE_SLOTS": 2, "ROUNDS": 1, "REPEATS": 1}
+    for name, value in small.items():
+        monkeypatch.setattr(steps, name, value)
+    assert set(steps.SCENARIOS) == set(scenario_names())
+    found = steps.speeds()
+    assert len(found) == 7 * len(steps.SCENARIOS)
+    assert min(found.values()) > 0.0
+    assert found["steps_speedup_sequential_offloading"] == 1.0
+    assert all(value < 1.0 for key, value in found.items() if kind_of(key) == "other")  # shares
+    kinds = {key: kind_of(key) for key in found if key.endswith("_model_pruning")}
+    assert list(kinds.values()) == ["speed", "speed", "ratio", "inverse ratio", "other", "other", "speed"]
+
+
+def test_things_that_take_turns_are_timed_each_for_itself() -> None:
+    assert steps.at_size("sampling_rate", 30).config.num_devices == 30
+    runs = {"short": lambda: sum(range(10)), "long": lambda: sum(range(200_000))}
+    best = steps.least_seconds(runs, 2)
+    assert best["short"] < best["long"]
 
 
 def test_rows_of_the_q_learner_are_those_of_a_cell_that_it_plays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ shares follow from three convex problems. Equation numbers are the paper's, erra
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,13 +25,24 @@ from edgemarl.envs.dnn.profiles import LayerProfile
 from edgemarl.envs.physics import allocation
 from edgemarl.envs.physics.compute import work_energy_j
 from edgemarl.envs.physics.processes import rayleigh_power_gain, uniform_rate_hz
-from edgemarl.envs.physics.queueing import md1_sojourn_s, virtual_queue
+from edgemarl.envs.physics.queueing import md1_sojourn_s
 from edgemarl.envs.physics.radio import antenna_path_gain, fdma_rate_bps, passive
 from edgemarl.envs.scenario import Parts, Role, Scenario, Signalling, Step, total_cost
 from edgemarl.envs.scenarios.model_partitioning.bids import BID, bids
 from edgemarl.envs.scenarios.model_partitioning.config import ModelPartitioningConfig
 from edgemarl.envs.scenarios.model_partitioning.entries import PartitioningEntries
 from edgemarl.envs.scenarios.model_partitioning.parts import BACKLOGS, cost_parts, queue_costs
+from edgemarl.envs.scenarios.model_partitioning.slot import (
+    DETAILS,
+    MEANS,
+    PARTS,
+    SUMS,
+    CutTables,
+    Devices,
+    PartitioningConstants,
+    rule,
+    run_slot,
+)
 from edgemarl.envs.trace import Trace, drawn
 
 OBSERVATION_MAX = 10.0
@@ -408,138 +420,111 @@ class ModelPartitioning(
         """Delay cost V D / F of edge work that holds the whole edge CPU, any shape."""
         return edge_cycles * (self.config.delay_weight / self.config.edge_cpu_hz)
 
-    def _shares(self, rule: str, weight: Array | None, taking_part: Array, optimal: Any) -> Array:
-        """Shares under a rule, exactly 0 for those that take no part."""
-        if rule in ("optimal", "corrected"):
-            shares: Array = optimal()
-            return allocation.corrected_shares(shares, weight) if rule == "corrected" else shares
-        held = taking_part * (1.0 if rule == "equal" or weight is None else weight)
-        total = held.sum(axis=1, keepdims=True)
-        return np.asarray(held / np.where(total > 0.0, total, 1.0))
-
     def step(
         self,
         state: ModelPartitioningState,
         decisions: ModelPartitioningDecisions,
         exogenous: ModelPartitioningExogenous,
     ) -> Step[ModelPartitioningState]:
-        c = self.config
-        layer = np.minimum(decisions.partition_layer, self.layers)
-        cuts, rate_hz = self.cuts.at(layer), exogenous.arrival_rate_hz
-        given_hz = decisions.device_cpu_hz if c.local_cpu_rule == "action" else None
-        local = self.local_part(cuts, state.energy_queue, state.memory_queue, rate_hz, given_hz)
-
-        snr = self.full_band_snr(exogenous)
-        sending, weight = cuts.sent_bits > 0.0, self.transmission_weight(state.energy_queue, rate_hz) * cuts.sent_bits
-        alpha = self._shares(
-            c.bandwidth_rule, decisions.bandwidth_weight, sending, lambda: allocation.fdma_shares(weight, snr)
+        shape = cells, n = state.energy_queue.shape
+        rules, given = self._given(state, decisions, exogenous)
+        names = self._metric_names
+        layer, parts = np.empty(cells * n, np.int64), np.empty((len(PARTS), cells * n))
+        metrics, signals = np.empty((len(names), cells)), np.empty((SIGNALS, cells))
+        before = np.stack([state.crowd, state.bandwidth_price_mean, state.edge_cpu_price_mean]).astype(np.float64)
+        run_slot(*given, before, self._tables, self._constants, rules, layer, parts, metrics, signals)
+        part = dict(zip(PARTS, parts.reshape(-1, cells, n), strict=True))
+        next_state = ModelPartitioningState(
+            part["energy_queue"],
+            part["memory_queue"],
+            signals[0],
+            signals[1],
+            signals[2],
+            part["last_sent_fraction"],
+            part["last_edge_fraction"],
         )
-        rate_bps = fdma_rate_bps(alpha, c.bandwidth_hz, snr)
-        transmission_s = cuts.sent_bits / np.where(sending, rate_bps, 1.0)
+        costs = {"device": part["cost"], "server": np.zeros((cells, 1))}
+        details = {"partition_layer": layer.reshape(shape), **{name: part[name] for name in DETAILS}}
+        named = {**dict(zip(names, metrics, strict=True)), **queue_costs(self.config, state, details)}
+        return Step(next_state, costs, named, details)
 
-        load = self.edge_load(cuts.edge_cycles)
-        at_edge = load > 0.0
-        x = self._shares(
-            c.edge_cpu_rule, decisions.edge_cpu_weight, at_edge,
-            lambda: np.where(at_edge, allocation.square_root_shares(load), 0.0),
-        )  # fmt: skip
-        edge_s = cuts.edge_cycles / np.where(at_edge, x * c.edge_cpu_hz, 1.0)
-
-        transmit_j = transmission_s * rate_hz * (c.transmit_power_w * c.slot_s)
-        transmission_cost = state.energy_queue * transmit_j + c.delay_weight * transmission_s
-        cost = local.cost + transmission_cost + c.delay_weight * edge_s
-        details = {
-            "partition_layer": layer,
-            "device_cpu_hz": local.cpu_hz,
-            "bandwidth_share": alpha,
-            "edge_cpu_share": x,
-            "delay_s": local.delay_s + transmission_s + edge_s,
-            "device_delay_s": local.delay_s,
-            "transmission_delay_s": transmission_s,
-            "edge_delay_s": edge_s,
-            "transmission_cost": transmission_cost,
-            "full_band_snr": snr,
-            "energy_j": local.energy_j + transmit_j,
-            "memory_bytes": cuts.memory_bytes,
-        }
-        prices = {
-            "bandwidth_price": _mean_over(allocation.fdma_price(weight, snr, alpha, c.bandwidth_hz), sending),
-            "edge_cpu_price": _mean_over(allocation.square_root_price(load, x), at_edge),
-        }
-        metrics = self._metrics(state, cost, rate_hz * cuts.local_cycles, details, prices)
-        costs = {"device": cost, "server": np.zeros((len(cost), 1))}
-        return Step(self._next_state(state, cuts, details, metrics), costs, metrics, details)
-
-    def _next_state(
-        self, state: ModelPartitioningState, cuts: CutCosts, details: Mapping[str, Array], metrics: Mapping[str, Array]
-    ) -> ModelPartitioningState:
-        """Virtual queues (eqs. 8, 9) and the averages that are broadcast."""
-        c = self.config
-        nu_e, nu_c = c.energy_queue_scale, c.memory_queue_scale / c.memory_unit_bytes
-        averages = (
-            ("crowd", "offload_ratio"), ("bandwidth_price_mean", "bandwidth_price"),
-            ("edge_cpu_price_mean", "edge_cpu_price"),
-        )  # fmt: skip
-        smoothed = {
-            name: getattr(state, name) + c.signal_smoothing * (metrics[value] - getattr(state, name))
-            for name, value in averages
-        }
-        raw_bits = self.cuts.sent_bits[:, 0]
-        return ModelPartitioningState(
-            energy_queue=virtual_queue(state.energy_queue, nu_e * details["energy_j"], nu_e * self.energy_budget_j),
-            memory_queue=virtual_queue(state.memory_queue, nu_c * cuts.memory_bytes, nu_c * self.memory_budget_bytes),
-            last_sent_fraction=cuts.sent_bits / np.where(raw_bits > 0.0, raw_bits, 1.0),
-            last_edge_fraction=cuts.edge_cycles / self.cuts.edge_cycles[:, 0],
-            **smoothed,
+    def _given(
+        self,
+        state: ModelPartitioningState,
+        decisions: ModelPartitioningDecisions,
+        exogenous: ModelPartitioningExogenous,
+    ) -> tuple[tuple[int, int], Devices]:
+        """Rules of band and edge CPU, and what is known of the devices."""
+        c, none = self.config, np.empty(0)
+        given_hz = decisions.device_cpu_hz if c.local_cpu_rule == "action" else None
+        band, edge = decisions.bandwidth_weight, decisions.edge_cpu_weight
+        rules = rule(c.bandwidth_rule, band is not None), rule(c.edge_cpu_rule, edge is not None)
+        return rules, Devices(
+            energy_queue=_flat(state.energy_queue),
+            memory_queue=_flat(state.memory_queue),
+            arrival_rate_hz=_flat(exogenous.arrival_rate_hz),
+            channel_gain=_flat(exogenous.channel_gain),
+            partition_layer=np.ascontiguousarray(decisions.partition_layer, np.int64).reshape(-1),
+            device_cpu_hz=none if given_hz is None else _flat(given_hz),
+            bandwidth_weight=none if band is None else _flat(band),
+            edge_cpu_weight=none if edge is None else _flat(edge),
         )
 
     @cached_property
-    def _groups(self) -> tuple[tuple[str, ...], Array]:
-        """Networks in use, and the (N, networks) matrix that averages over their devices."""
-        names = tuple(dict.fromkeys(self.config.device_models))
-        member = np.array([[model == name for name in names] for model in self.config.device_models], np.float64)
-        return names, member / member.sum(axis=0)
-
-    def _metrics(
-        self,
-        state: ModelPartitioningState,
-        cost: Array,
-        load: Array,
-        details: Mapping[str, Array],
-        prices: Mapping[str, Array],
-    ) -> dict[str, Array]:
+    def _constants(self) -> PartitioningConstants:
         c = self.config
-        cpu_hz = details["device_cpu_hz"]
-        offloading = details["partition_layer"] < self.layers
-        utilisation = load / np.where(cpu_hz > 0.0, cpu_hz, 1.0)
-        by_device = {
-            "mean_delay_s": details["delay_s"],
-            "mean_energy_j": details["energy_j"],
-            "mean_memory_bytes": details["memory_bytes"],
-            "mean_energy_queue": state.energy_queue,
-            "mean_memory_queue": state.memory_queue,
-            "offload_ratio": offloading.astype(np.float64),
-        }
-        metrics = {
-            "objective": cost.sum(axis=1),
-            **queue_costs(c, state, details),
-            "mean_device_delay_s": details["device_delay_s"].mean(axis=1),
-            "mean_transmission_delay_s": details["transmission_delay_s"].mean(axis=1),
-            "mean_edge_delay_s": details["edge_delay_s"].mean(axis=1),
-            "mean_utilisation": utilisation.mean(axis=1),
-            "unstable_devices": (utilisation > c.utilisation_cap * (1.0 + 1e-9)).sum(axis=1).astype(np.float64),
-            **prices,
-            "signalling_bytes": self._slot_bytes(offloading.sum(axis=1)),
-        }
-        names, averaging = self._groups
-        for name, values in by_device.items():
-            metrics[name] = values.mean(axis=1)
-            grouped = values @ averaging
-            for i, model in enumerate(names):
-                metrics[f"{name}_{model}"] = grouped[:, i]
-        return metrics
+        return PartitioningConstants(
+            delay_weight=c.delay_weight,
+            slot_s=c.slot_s,
+            transmit_power_w=c.transmit_power_w,
+            snr_per_gain=c.transmit_power_w / (c.bandwidth_hz * c.noise_psd_w_per_hz),
+            bandwidth_hz=c.bandwidth_hz,
+            edge_cpu_hz=c.edge_cpu_hz,
+            device_cpu_hz=c.device_cpu_hz,
+            hz_min=c.cpu_floor_fraction * c.device_cpu_hz,
+            energy_coefficient=c.energy_coefficient,
+            utilisation_cap=c.utilisation_cap,
+            memory_unit_bytes=c.memory_unit_bytes,
+            energy_queue_scale=c.energy_queue_scale,
+            memory_queue_scale=c.memory_queue_scale / c.memory_unit_bytes,
+            bytes_per_offload=self._slot_bytes(1) - self._slot_bytes(0),
+            bytes_per_slot=self._slot_bytes(0),
+            signal_smoothing=c.signal_smoothing,
+        )
 
-    def _slot_bytes(self, offloading: Any) -> Any:
+    @cached_property
+    def _network_names(self) -> tuple[str, ...]:
+        """Networks in use."""
+        return tuple(dict.fromkeys(self.config.device_models))
+
+    @cached_property
+    def _metric_names(self) -> tuple[str, ...]:
+        """Metrics in the order of `run_slot`."""
+        means = ((mean, *(f"{mean}_{model}" for model in self._network_names)) for mean in MEANS)
+        return (*SUMS, *itertools.chain.from_iterable(means))
+
+    @cached_property
+    def _tables(self) -> CutTables:
+        constants, cuts = self._constants, self.cuts
+        network = np.array([self._network_names.index(model) for model in self.config.device_models])
+        raw_bits = cuts.sent_bits[:, :1]
+        sent, edge = (
+            cuts.sent_bits / np.where(raw_bits > 0.0, raw_bits, 1.0),
+            cuts.edge_cycles / cuts.edge_cycles[:, :1],
+        )
+        return CutTables(
+            cuts=np.stack(
+                [cuts.local_cycles, cuts.edge_cycles, cuts.sent_bits, cuts.memory_bytes, sent, edge], axis=-1
+            ),
+            layers=self.layers.astype(np.int64),
+            gain_floor=self.config.fading_floor * self.mean_gain,
+            energy_budget=constants.energy_queue_scale * self.energy_budget_j,
+            memory_budget=constants.memory_queue_scale * self.memory_budget_bytes,
+            by_network=np.argsort(network, kind="stable"),
+            network_ends=np.append(0, np.cumsum(np.bincount(network))),
+        )
+
+    def _slot_bytes(self, offloading: int) -> float:
         """Bytes of decentralized control in a slot in which so many devices offload."""
         request, grant = (3, 2) if self.config.solves_shares else (1, 0)
         count = 0 if grant else 1  # equal shares follow from the number of senders, which is broadcast
@@ -583,9 +568,9 @@ class ModelPartitioning(
         return edge + allocation.fdma_displaced_cost(d["transmission_cost"], d["bandwidth_share"], d["full_band_snr"])
 
 
-def _mean_over(values: Array, taking_part: Array) -> Array:
-    """(B,) mean over those that take part, 0 if none does; `values` is 0 elsewhere."""
-    return np.asarray(values.sum(axis=1) / np.maximum(taking_part.sum(axis=1), 1))
+def _flat(values: Array) -> Array:
+    """As compiled code takes them; no copy if they are so already."""
+    return np.ascontiguousarray(values, np.float64).reshape(-1)
 
 
 def _clipped(row: Array) -> Array:

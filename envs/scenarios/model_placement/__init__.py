@@ -4,7 +4,6 @@ from edgemarl.envs.scenarios.model_placement.config import ModelPlacementConfig,
 from edgemarl.envs.scenarios.model_placement.scenario import (
     HEAVY,
     LIGHT,
-    Admission,
     ModelPlacement,
     ModelPlacementDecisions,
     ModelPlacementExogenous,
@@ -16,7 +15,6 @@ from edgemarl.envs.scenarios.model_placement.scenario import (
 __all__ = [
     "HEAVY",
     "LIGHT",
-    "Admission",
     "ModelPlacement",
     "ModelPlacementConfig",
     "ModelPlacementDecisions",

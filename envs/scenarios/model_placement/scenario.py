@@ -21,16 +21,34 @@ import numpy as np
 from edgemarl.envs.actions import checked_actions
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.capabilities import Grouped, Portrait, Portrayed
-from edgemarl.envs.physics.caching import admit_in_order
 from edgemarl.envs.physics.processes import bernoulli_arrivals, rayleigh_power_gain
 from edgemarl.envs.physics.radio import from_db, passive, path_loss_db, spectral_efficiency
-from edgemarl.envs.physics.sharing import pool_shares, time_at_rate_s
 from edgemarl.envs.scenario import Parts, Role, Scenario, Signalling, Step
 from edgemarl.envs.scenarios.model_placement.config import ModelPlacementConfig
 from edgemarl.envs.scenarios.model_placement.entries import PlacementEntries
+from edgemarl.envs.scenarios.model_placement.slot import (
+    COUNTS,
+    FLAGS,
+    PARTS,
+    SUMS,
+    Found,
+    PlacementConstants,
+    Tasks,
+    run_slot,
+)
 from edgemarl.envs.trace import Trace, drawn
 
 LIGHT, HEAVY = 0, 1
+DETAILS = (
+    *("gained", "done", "delay_s", "ready", "hit", "late", "admitted"),
+    *("band_share", "gateway_cpu_share", "relay_share", "edge_cpu_share"),
+)
+METRICS = (
+    *("cost", "mean_accuracy", "completion_ratio", "ready_ratio", "completed_local", "completed_edge"),
+    *("completed_heavy", "completed_light", "assigned_local", "selected_heavy", "cache_hits", "rejected_space"),
+    *("rejected_late", "gateway_cache_utilisation", "edge_cache_utilisation", "cloud_transfer_bits"),
+    *("edge_transfer_bits", "mean_completed_delay_s", "placed_gateway", "placed_edge"),
+)
 OBSERVATION_MAX = 10.0
 DEVICE_ENTRIES, GATEWAY_ROW, SERVER_ROW, CENTRAL_ROW = 17, 12, 8, 8
 PER_DEVICE_ACTIONS = 10
@@ -89,20 +107,6 @@ class ModelPlacementDecisions:
     edge_cpu_score: Array  # (B, G, K) beta^e
     keep_gateway: Array  # (B, G, K, 2) 0/1 models that stay in the gateway's cache
     keep_edge: Array  # (B, G, K, 2) 0/1 models that stay in the server's cache
-
-
-@dataclass(frozen=True)
-class Admission:
-    """What parts 1 and 2 of a slot (space, admission) leave to the rest of it; arrays (B, G, K) unless said."""
-
-    bits: Array  # size of the wanted model
-    hit: Array  # wanted model cached at the executing node
-    late: Array  # refused: it would arrive after the deadline
-    admitted: Array  # fetched
-    ready: Array  # hit or admitted
-    fetch_s: Array  # time until a missing model arrives, 0 for a hit
-    used_gateway_bits: Array  # (B, G) after the admission
-    used_edge_bits: Array  # (B,) after the admission
 
 
 class ModelPlacement(
@@ -378,185 +382,85 @@ class ModelPlacement(
 
     # --- one slot ----------------------------------------------------------------------------------------------------
 
-    def admission(
-        self, state: ModelPlacementState, decisions: ModelPlacementDecisions, exogenous: ModelPlacementExogenous
-    ) -> Admission:
-        """Parts 1 and 2 of a slot: a missing model is late, refused for space in index order, or fetched."""
-        c = self.config
-        local, heavy = decisions.local != 0, decisions.heavy != 0
-        cells, g, k = local.shape
-        bits = at_level(exogenous.model_bits, heavy)
-        at_gateway = at_level(state.cached_gateway, heavy) != 0
-        at_edge = at_level(state.cached_edge, heavy) != 0
-        hit = np.where(local, at_gateway, at_edge)
-        fetch_s = np.where(local, self.gateway_fetch_s(bits, at_gateway, at_edge), self.edge_fetch_s(bits, at_edge))
-        late = ~hit & (fetch_s > exogenous.deadline_s)
-        asking = ~hit & ~late
-        used_gateway, used_edge = self.used_bits(state, exogenous)
-        at = (asking & local).reshape(cells * g, k)
-        taken_gateway = admit_in_order(
-            bits.reshape(cells * g, k), at, used_gateway.reshape(-1), c.gateway_cache_bits
-        ).reshape(local.shape)
-        flat = (cells, g * k)
-        taken_edge = admit_in_order(
-            bits.reshape(flat), (asking & ~local).reshape(flat), used_edge, c.edge_cache_bits
-        ).reshape(local.shape)
-        admitted = taken_gateway | taken_edge
-        return Admission(
-            bits, hit, late, admitted, hit | admitted, fetch_s,
-            used_gateway + (bits * taken_gateway).sum(axis=2), used_edge + (bits * taken_edge).sum(axis=(1, 2)),
-        )  # fmt: skip
-
-    def shares(
-        self,
-        decisions: ModelPlacementDecisions,
-        exogenous: ModelPlacementExogenous,
-        ready: Array,
-        g: Array,
-        relay_g: Array,
-    ) -> dict[str, Array]:
-        """Shares of the four pools, (B, G, K) each (constraints C4 to C6); 0 for tasks outside a pool.
-
-        Args:
-            ready: (B, G, K) tasks whose model is there; others get nothing.
-            g: (B, G, K) spectral efficiency of the devices.
-            relay_g: (B, G) spectral efficiency of the gateways.
-        """
-        c = self.config
-        local = decisions.local != 0
-        weight = {
-            "band": decisions.band_score, "gateway_cpu": decisions.gateway_cpu_score,
-            "relay": decisions.relay_score, "edge_cpu": decisions.edge_cpu_score,
-        }  # fmt: skip
-        weight = {pool: (1.0 + score) / 2.0 for pool, score in weight.items()}
-        if c.share_prior == "need":
-            need = self.needs(decisions.heavy != 0, exogenous, g, relay_g)
-            weight = {pool: values * need[pool] for pool, values in weight.items()}
-        served_here, relayed = ready & local, ready & ~local
-        flat = (len(local), -1)
-        shares = {
-            "band": pool_shares(weight["band"], ready if c.first_hop_counted_for_relayed else served_here),
-            "gateway_cpu": pool_shares(weight["gateway_cpu"], served_here),
-            "relay": pool_shares(weight["relay"].reshape(flat), relayed.reshape(flat)).reshape(local.shape),
-            "edge_cpu": pool_shares(weight["edge_cpu"].reshape(flat), relayed.reshape(flat)).reshape(local.shape),
-        }
-        if not c.first_hop_counted_for_relayed:
-            shares["band"] = np.where(relayed, 1.0, shares["band"])
-        return shares
-
-    def needs(self, heavy: Array, exogenous: ModelPlacementExogenous, g: Array, relay_g: Array) -> dict[str, Array]:
-        """What a task needs of each pool to make its deadline, up to a common factor; 0 without a channel."""
-        per_s = exogenous.task_bits / exogenous.deadline_s
-        cpu = at_level(exogenous.model_cycles, heavy) / exogenous.deadline_s
-        relay_g = np.broadcast_to(relay_g[..., None], per_s.shape)
-        first = np.divide(per_s, g, out=np.zeros_like(per_s), where=g > 0)
-        second = np.divide(per_s, relay_g, out=np.zeros_like(per_s), where=relay_g > 0)
-        return {"band": first, "gateway_cpu": cpu, "relay": second, "edge_cpu": cpu}
-
-    def delays_s(
-        self,
-        decisions: ModelPlacementDecisions,
-        exogenous: ModelPlacementExogenous,
-        admission: Admission,
-        share: Mapping[str, Array],
-    ) -> Array:
-        """Completion delays (B, G, K) in s (eqs. 2 to 9): upload and model transfer run in parallel, then computing."""
-        c = self.config
-        local = decisions.local != 0
-        relay_hz = share["relay"] * c.relay_bandwidth_hz
-        first = time_at_rate_s(
-            exogenous.task_bits, share["band"] * c.gateway_band_hz * self.device_efficiency(exogenous)
-        )
-        second = time_at_rate_s(exogenous.task_bits, relay_hz * self.gateway_efficiency(exogenous)[..., None])
-        upload = np.where(local, first, first + second)
-        cpu_hz = np.where(local, share["gateway_cpu"] * c.gateway_cpu_hz, share["edge_cpu"] * c.edge_cpu_hz)
-        cycles = at_level(exogenous.model_cycles, decisions.heavy != 0)
-        return np.maximum(upload, admission.fetch_s) + time_at_rate_s(cycles, cpu_hz)  # no share: infinite
-
     def step(
         self, state: ModelPlacementState, decisions: ModelPlacementDecisions, exogenous: ModelPlacementExogenous
     ) -> Step[ModelPlacementState]:
+        c, shape = self.config, exogenous.task_bits.shape
+        cells, n = shape[0], c.num_devices
+        out = Found(
+            parts=np.empty((len(PARTS), cells * n)),
+            flags=np.empty((len(FLAGS), cells * n), np.bool_),
+            next_gateway=np.empty((cells * n, 2), np.uint8),
+            next_edge=np.empty((cells * n, 2), np.uint8),
+            sums=np.empty((len(SUMS), cells)),
+            counts=np.empty((len(COUNTS), cells), np.int64),
+            gateway_cost=np.empty((cells, c.num_gateways)),
+            server_cost=np.empty((cells, 1)),
+        )
+        given = self._given(state, decisions, exogenous)
+        run_slot(*given, self._constants, c.num_gateways, c.devices_per_gateway, out)
+        part = dict(zip(PARTS, out.parts.reshape(-1, *shape), strict=True))
+        flag = dict(zip(FLAGS, out.flags.reshape(-1, *shape), strict=True))
+        costs = {"device": part["cost"].reshape(cells, n), "gateway": out.gateway_cost, "server": out.server_cost}
+        details = {name: part[name] if name in part else flag[name] for name in DETAILS}
+        caches = ModelPlacementState(*(kept.reshape(*shape, 2) for kept in (out.next_gateway, out.next_edge)))
+        return Step(caches, costs, self._metrics(out), details)
+
+    def _given(
+        self, state: ModelPlacementState, decisions: ModelPlacementDecisions, exogenous: ModelPlacementExogenous
+    ) -> Tasks:
+        return Tasks(
+            task_bits=_floats(exogenous.task_bits).reshape(-1),
+            deadline_s=_floats(exogenous.deadline_s).reshape(-1),
+            efficiency=_floats(self.device_efficiency(exogenous)).reshape(-1),
+            relay_efficiency=_floats(self.gateway_efficiency(exogenous)).reshape(-1),
+            accuracy=_floats(exogenous.model_accuracy).reshape(-1, 4),
+            model_bits=_floats(exogenous.model_bits).reshape(-1, 2),
+            model_cycles=_floats(exogenous.model_cycles).reshape(-1, 2),
+            noisy=_flags(exogenous.noisy).reshape(-1),
+            local=_flags(decisions.local).reshape(-1),
+            heavy=_flags(decisions.heavy).reshape(-1),
+            cached_gateway=_flags(state.cached_gateway).reshape(-1, 2),
+            cached_edge=_flags(state.cached_edge).reshape(-1, 2),
+            keep_gateway=_flags(decisions.keep_gateway).reshape(-1, 2),
+            keep_edge=_flags(decisions.keep_edge).reshape(-1, 2),
+            band_score=_floats(decisions.band_score).reshape(-1),
+            gateway_cpu_score=_floats(decisions.gateway_cpu_score).reshape(-1),
+            relay_score=_floats(decisions.relay_score).reshape(-1),
+            edge_cpu_score=_floats(decisions.edge_cpu_score).reshape(-1),
+        )
+
+    @cached_property
+    def _constants(self) -> PlacementConstants:
         c = self.config
-        local, heavy = decisions.local != 0, decisions.heavy != 0
-        admission = self.admission(state, decisions, exogenous)
-        share = self.shares(
-            decisions, exogenous, admission.ready, self.device_efficiency(exogenous), self.gateway_efficiency(exogenous)
+        n = c.num_devices
+        return PlacementConstants(
+            gateway_band_hz=c.gateway_band_hz,
+            relay_bandwidth_hz=c.relay_bandwidth_hz,
+            gateway_cpu_hz=c.gateway_cpu_hz,
+            edge_cpu_hz=c.edge_cpu_hz,
+            gateway_cache_bits=c.gateway_cache_bits,
+            edge_cache_bits=c.edge_cache_bits,
+            edge_rate_bps=c.edge_rate_bps,
+            cloud_rate_bps=c.cloud_rate_bps,
+            edge_miss_as_printed=float(c.literal_edge_miss_delay),
+            shared_by_need=float(c.share_prior == "need"),
+            first_hop_counted=float(c.first_hop_counted_for_relayed),
+            all_or_nothing=float(c.reward_rule == "all_or_nothing"),
+            device_unit=-c.device_ledger_weight / n,
+            gateway_unit=-c.gateway_ledger_weight / n,
+            server_unit=-c.server_ledger_weight / n,
         )
-        delay = self.delays_s(decisions, exogenous, admission, share)
-        done = delay <= exogenous.deadline_s  # a refused task has no share, so its delay is infinite
-        by_level = np.where(
-            exogenous.noisy[..., None] != 0, exogenous.model_accuracy[..., 1, :], exogenous.model_accuracy[..., 0, :]
-        )
-        gained = done * at_level(by_level, heavy)
-        if c.reward_rule == "all_or_nothing":
-            gained = gained * done.all(axis=(1, 2), keepdims=True)
-        present_gateway, present_edge = _present(state, admission.admitted, local, heavy)
-        next_state = ModelPlacementState(
-            (present_gateway & (decisions.keep_gateway != 0)).astype(np.uint8),
-            (present_edge & (decisions.keep_edge != 0)).astype(np.uint8),
-        )
-        metrics = self._metrics(state, decisions, admission, gained, done, delay)
-        metrics["placed_gateway"] = present_gateway.sum(axis=(1, 2, 3))
-        metrics["placed_edge"] = present_edge.sum(axis=(1, 2, 3))
-        details = {
-            "gained": gained, "done": done, "delay_s": delay, "ready": admission.ready, "hit": admission.hit,
-            "late": admission.late, "admitted": admission.admitted, **{f"{p}_share": v for p, v in share.items()},
+
+    def _metrics(self, out: Found) -> dict[str, Array]:
+        n = self.config.num_devices
+        sums, counts = dict(zip(SUMS, out.sums, strict=True)), dict(zip(COUNTS, out.counts, strict=True))
+        completed, ready = counts.pop("completed"), counts.pop("ready")
+        found = {
+            "cost": -sums["mean_accuracy"], **sums, "completion_ratio": completed / n, "ready_ratio": ready / n,
+            **counts,
         }  # fmt: skip
-        return Step(next_state, self._ledger(gained), metrics, details)
-
-    def _ledger(self, gained: Array) -> dict[str, Array]:
-        """Every level books the accuracy of the tasks in its sight, times its weight."""
-        c = self.config
-        n, per_gateway = c.num_devices, gained.sum(axis=2)
-        return {
-            "device": gained.reshape(len(gained), n) * (-c.device_ledger_weight / n),
-            "gateway": per_gateway * (-c.gateway_ledger_weight / n),
-            "server": per_gateway.sum(axis=1, keepdims=True) * (-c.server_ledger_weight / n),
-        }
-
-    def _metrics(
-        self,
-        state: ModelPlacementState,
-        decisions: ModelPlacementDecisions,
-        admission: Admission,
-        gained: Array,
-        done: Array,
-        delay: Array,
-    ) -> dict[str, Array]:
-        c = self.config
-        local, heavy = decisions.local != 0, decisions.heavy != 0
-        cells, n = len(local), c.num_devices
-
-        def count(flags: Array) -> Array:
-            result: Array = np.count_nonzero(flags.reshape(cells, n), axis=1)
-            return result
-
-        completed = count(done)
-        at_edge = at_level(state.cached_edge, heavy) != 0
-        over_edge = admission.admitted & local
-        over_cloud = admission.admitted & ~(local & at_edge)
-        mean = gained.sum(axis=(1, 2)) / n
-        return {
-            "cost": -mean,
-            "mean_accuracy": mean,
-            "completion_ratio": completed / n,
-            "ready_ratio": count(admission.ready) / n,
-            "completed_local": count(done & local),
-            "completed_edge": count(done & ~local),
-            "completed_heavy": count(done & heavy),
-            "completed_light": count(done & ~heavy),
-            "assigned_local": count(local),
-            "selected_heavy": count(heavy),
-            "cache_hits": count(admission.hit),
-            "rejected_space": count(~admission.ready & ~admission.late),
-            "rejected_late": count(admission.late),
-            "gateway_cache_utilisation": admission.used_gateway_bits.sum(axis=1)
-            / (c.num_gateways * c.gateway_cache_bits),
-            "edge_cache_utilisation": admission.used_edge_bits / c.edge_cache_bits,
-            "cloud_transfer_bits": (admission.bits * over_cloud).sum(axis=(1, 2)),
-            "edge_transfer_bits": (admission.bits * over_edge).sum(axis=(1, 2)),
-            "mean_completed_delay_s": np.where(done, delay, 0.0).sum(axis=(1, 2)) / np.maximum(completed, 1),
-        }
+        return {name: found[name] for name in METRICS}
 
     def signalling(self) -> Signalling:
         n, g = self.config.num_devices, self.config.num_gateways
@@ -581,12 +485,15 @@ def at_level(values: Array, heavy: Array) -> Array:
     return np.where(heavy, values[..., HEAVY], values[..., LIGHT])
 
 
-def _present(state: ModelPlacementState, admitted: Array, local: Array, heavy: Array) -> tuple[Array, Array]:
-    """Models at the gateways and at the server after the admission, (B, G, K, 2) bool each."""
-    level = np.stack([~heavy, heavy], axis=-1)
-    fetched = admitted[..., None] & level
-    here = local[..., None]
-    return (state.cached_gateway != 0) | (fetched & here), (state.cached_edge != 0) | (fetched & ~here)
+def _floats(values: Array) -> Array:
+    """As compiled code takes them; no copy if they are so already."""
+    return np.ascontiguousarray(values, np.float64)
+
+
+def _flags(values: Array) -> Array:
+    """Flags as compiled code takes them; no copy if they are bool already."""
+    values = np.asarray(values)
+    return np.ascontiguousarray(values if values.dtype == np.bool_ else values != 0)
 
 
 def _box(entries: int) -> gymnasium.spaces.Box:

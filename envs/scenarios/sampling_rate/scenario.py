@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
 
 import gymnasium
 import numpy as np
@@ -27,11 +26,23 @@ from edgemarl.envs.physics.allocation import (
     square_root_shares,
 )
 from edgemarl.envs.physics.processes import markov_channel, uniform_arrivals
-from edgemarl.envs.physics.queueing import QueueSlot, finite_queue, virtual_queue
 from edgemarl.envs.physics.radio import shannon_rate_bps
 from edgemarl.envs.scenario import Role, Scenario, Signalling, Step
 from edgemarl.envs.scenarios.sampling_rate.config import SamplingRateConfig, accuracy_prices_s
 from edgemarl.envs.scenarios.sampling_rate.entries import SamplingEntries
+from edgemarl.envs.scenarios.sampling_rate.slot import (
+    BEST,
+    CORRECTED,
+    DETAILS,
+    FIXED,
+    GIVEN,
+    PARTS,
+    SERVICE_PARTS,
+    SUMS,
+    SamplingConstants,
+    Services,
+    run_slot,
+)
 from edgemarl.envs.trace import Trace, drawn
 
 WORK_MAX = 10.0
@@ -423,104 +434,78 @@ class SamplingRate(
         self, state: SamplingRateState, decisions: SamplingRateDecisions, exogenous: SamplingRateExogenous
     ) -> Step[SamplingRateState]:
         c = self.config
-        local = np.asarray(decisions.local, np.float64)
-        batch = self.raw_bits(exogenous.arrival_rate) * decisions.rate_level / c.num_rates
-        kept, sent = local * batch, (1.0 - local) * batch
-        offloaded = self.per_service(sent)
-        share = self.shares(
-            offloaded, state.server_queue_bits, self.charged_count(local), decisions.share, decisions.share_weight
-        )
-        delays = self._delays(state, exogenous, local, batch, sent, offloaded, share)
-        device = finite_queue(state.device_queue_bits, kept, self.device_bits_per_slot, c.device_queue_limit_bits)
-        server = finite_queue(
-            state.server_queue_bits, offloaded, share * self.server_bits_per_slot, c.server_queue_limit_bits
-        )
-        accuracy = self.device_accuracy(decisions)
-        mean_accuracy = self.per_service(accuracy) / self.service_size
-        deficit = virtual_queue(state.accuracy_deficit, self.accuracy_target, mean_accuracy)
-        overflow = {"device": device.dropped > 0.0, "server": server.dropped > 0.0}
-        total_s = sum(delays.values()) + c.overflow_penalty_s * overflow["device"]
-        price = (state.accuracy_deficit / self.service_size)[:, self.service]
-        missing = self.accuracy_target[self.service] - accuracy
-        costs = {
-            "device": c.balance_per_s * total_s + price * missing,
-            "server": c.balance_per_s * c.overflow_penalty_s * overflow["server"].sum(axis=1, keepdims=True),
-        }
-        details = {
-            **{f"device_{name}": values for name, values in delays.items()},
-            "device_accuracy": accuracy,
-            "service_accuracy": mean_accuracy,
-            "share": share,
-            "offloaded_bits": offloaded,
-            "device_sent_bits": sent,
-            "device_served_bits": device.served,
-            "server_served_bits": server.served,
-            "device_dropped_per_device_bits": device.dropped,
-            "server_dropped_per_service_bits": server.dropped,
-        }
-        metrics = self._delay_metrics(delays, overflow, costs)
-        metrics |= self._load_metrics(exogenous, decisions, device, server)
-        for m in range(c.num_services):
-            metrics |= {f"accuracy_{m}": mean_accuracy[:, m], f"accuracy_deficit_{m}": deficit[:, m]}
-            metrics[f"share_{m}"] = share[:, m]
-        next_state = SamplingRateState(device.next_backlog, server.next_backlog, deficit)
-        return Step(next_state, costs, metrics, details)
+        cells, n, m = len(state.device_queue_bits), c.num_devices, c.num_services
+        rule, given = self._rule(decisions)
+        parts, service = np.empty((len(PARTS), cells * n)), np.empty((len(SERVICE_PARTS), cells * m))
+        sums, counts = np.empty((len(SUMS), cells)), np.empty((2, cells), np.int64)
+        server_cost, by_service = np.empty((cells, 1)), np.empty((m, 3, cells))
+        run_slot(
+            _flat(state.device_queue_bits),
+            _flat(state.server_queue_bits),
+            _flat(state.accuracy_deficit),
+            _flat(self.link_rate_bps(exogenous.channel_gain)),
+            _flat(exogenous.arrival_rate),
+            np.ascontiguousarray(decisions.rate_level, np.int64).reshape(-1),
+            np.ascontiguousarray(np.asarray(decisions.local) != 0).reshape(-1),
+            given, rule, self._services, self._constants, parts, service, sums, counts, server_cost, by_service,
+        )  # fmt: skip
+        part = dict(zip(PARTS, parts.reshape(-1, cells, n), strict=True))
+        of_service = dict(zip(SERVICE_PARTS, service.reshape(-1, cells, m), strict=True))
+        costs = {"device": part.pop("cost"), "server": server_cost}
+        next_state = SamplingRateState(part.pop("queue_bits"), of_service.pop("queue_bits"), of_service.pop("deficit"))
+        details = {name: part[name] if name in part else of_service[name] for name in DETAILS}
+        return Step(next_state, costs, self._metrics(sums, counts, by_service), details)
 
-    def _delays(
-        self,
-        state: SamplingRateState,
-        exogenous: SamplingRateExogenous,
-        local: Array,
-        batch: Array,
-        sent: Array,
-        offloaded: Array,
-        share: Array,
-    ) -> dict[str, Array]:
-        """The five delays of every device in s, (B, N): (1), (4), (6), (7), (10)."""
-        service = self.service
-        ratio = share * self.config.server_hz
-        seconds_per_bit = np.divide(self.server_cycles_per_bit, ratio, out=np.zeros_like(ratio), where=ratio > 0.0)
-        mine = seconds_per_bit[:, service]
-        charged = 1.0 if self.config.wait_mode == "literal" else 1.0 - local
-        slot_s = self.config.slot_s
-        return {
-            "local_delay_s": local * (state.device_queue_bits + batch) / self.device_bits_per_slot * slot_s,
-            "offload_delay_s": sent / self.link_rate_bps(exogenous.channel_gain),
-            "process_delay_s": mine * sent,
-            "queue_delay_s": charged * (seconds_per_bit * state.server_queue_bits)[:, service],
-            "wait_delay_s": charged * mine * (offloaded[:, service] - sent) / 2.0,
-        }
+    def _rule(self, decisions: SamplingRateDecisions) -> tuple[int, Array]:
+        """Who divides the server's CPU, and the shares or weights (B M,) of the decisions that it takes."""
+        mode, share, weight = self.config.share_mode, decisions.share, decisions.share_weight
+        if mode == "fixed":
+            return FIXED, np.empty(0)
+        if mode == "action" and share is None:
+            raise ValueError("decisions carry no share, which share_mode = 'action' needs: (cells, services)")
+        if mode != "optimal" and share is not None:
+            return GIVEN, _flat(share)
+        return (BEST, np.empty(0)) if mode == "optimal" or weight is None else (CORRECTED, _flat(weight))
 
-    def _delay_metrics(self, delays: Any, overflow: Any, costs: Mapping[str, Array]) -> dict[str, Array]:
+    @cached_property
+    def _constants(self) -> SamplingConstants:
         c = self.config
-        parts = {name: values.sum(axis=1) for name, values in delays.items()}
-        delay = np.sum(list(parts.values()), axis=0)
-        counts = {f"{who}_overflow_count": where.sum(axis=1) for who, where in overflow.items()}
-        return {
-            "service_delay_s": delay + c.overflow_penalty_s * np.sum(list(counts.values()), axis=0),
-            "delay_s": delay,
-            "delay_per_device_s": delay / c.num_devices,
-            **parts,
-            **counts,
-            "reward": -(costs["device"].sum(axis=1) + costs["server"][:, 0]),
-        }
+        return SamplingConstants(
+            slot_s=c.slot_s,
+            num_rates=float(c.num_rates),
+            server_hz=c.server_hz,
+            device_queue_limit_bits=c.device_queue_limit_bits,
+            server_queue_limit_bits=c.server_queue_limit_bits,
+            overflow_penalty_s=c.overflow_penalty_s,
+            balance_per_s=c.balance_per_s,
+            literal_wait=float(c.wait_mode == "literal"),
+        )
 
-    def _load_metrics(
-        self, exogenous: SamplingRateExogenous, decisions: SamplingRateDecisions, device: QueueSlot, server: QueueSlot
-    ) -> dict[str, Array]:
-        c = self.config
-        arrived = exogenous.arrival_rate.sum(axis=1)
-        local = (decisions.local * exogenous.arrival_rate).sum(axis=1)
-        return {
-            "local_task_ratio": np.divide(local, arrived, out=np.zeros_like(arrived), where=arrived > 0.0),
-            "mean_rate_fraction": decisions.rate_level.mean(axis=1) / c.num_rates,
-            "device_dropped_bits": device.dropped.sum(axis=1),
-            "server_dropped_bits": server.dropped.sum(axis=1),
-            "device_queue_bits_mean": device.next_backlog.mean(axis=1),
-            "server_queue_bits_total": server.next_backlog.sum(axis=1),
-            "device_utilisation": (device.served / self.device_bits_per_slot).mean(axis=1),
-            "server_utilisation": (server.served / self.server_bits_per_slot).sum(axis=1),
+    @cached_property
+    def _services(self) -> Services:
+        first = self._starts
+        return Services(
+            ends=np.append(first, self.config.num_devices).astype(np.int64),
+            size=self.service_size,
+            raw_bits_per_task=np.asarray(self.config.raw_task_bits, np.float64),
+            device_bits_per_slot=np.ascontiguousarray(self.device_bits_per_slot[first]),
+            server_cycles_per_bit=self.server_cycles_per_bit,
+            server_bits_per_slot=self.server_bits_per_slot,
+            accuracy_target=self.accuracy_target,
+            fixed_share=self.fixed_share,
+            accuracy_of_options=self.accuracy_of_options,
+        )
+
+    def _metrics(self, sums: Array, counts: Array, by_service: Array) -> dict[str, Array]:
+        found = dict(zip(SUMS, sums, strict=True))
+        delays = {name: found.pop(name) for name in SUMS[: SUMS.index("reward")]}
+        overflows = {"device_overflow_count": counts[0], "server_overflow_count": counts[1]}
+        of_service = {
+            f"{name}_{m}": by_service[m, i]
+            for m in range(self.config.num_services)
+            for i, name in enumerate(("accuracy", "accuracy_deficit", "share"))
         }
+        return {**delays, **overflows, **found, **of_service}
 
     def episode_metrics(self, means: Mapping[str, Array]) -> dict[str, Array]:
         """`priced_delay_s`, `accuracy_shortfall_m`, their largest, and `accuracy_error`, 0 or 1 (its mean: E10)."""
@@ -560,6 +545,11 @@ class SamplingRate(
                 "server -> device: action": n,
             },
         )
+
+
+def _flat(values: Array) -> Array:
+    """As compiled code takes them; no copy if they are so already."""
+    return np.ascontiguousarray(values, np.float64).reshape(-1)
 
 
 def _box(high: list[float]) -> gymnasium.spaces.Box:
