@@ -191,11 +191,11 @@ def loaded_by(code: str) -> set[str]:
             {"numpy", "gymnasium"},
         ),
         ("from edgemarl.agents import Controller, Playbook, make_policy", {"numpy", "gymnasium"}),
-        ("from edgemarl.envs import make_scenario\nmake_scenario('sampling_rate')", {"numpy", "gymnasium"}),
+        ("from edgemarl.envs import make_scenario\nmake_scenario('sampling_rate')", {"numpy", "gymnasium", "numba"}),
         (
             "from edgemarl.agents import make_policy\nfrom edgemarl.envs import make_scenario\n"
             "make_policy(make_scenario('sampling_rate'), 'random')",
-            {"numpy", "gymnasium"},
+            {"numpy", "gymnasium", "numba"},
         ),
     ],
 )
