@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from edgemarl.agents.api import Act, Controller
-from edgemarl.agents.model_placement.deadlines import deadline_shares
+from edgemarl.envs.physics.deadlines import deadline_shares
 from edgemarl.agents.model_placement.reference import PRICE_RANGE, PRICE_START, STEP_MAX, Problem, TaskOptions
 from edgemarl.agents.model_placement.rules import (
     HEAVY_BIT,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from edgemarl.agents.api import Act, restored
-from edgemarl.agents.model_placement.deadlines import split_deadline_s
+from edgemarl.envs.physics.deadlines import split_deadline_s
 from edgemarl.agents.model_placement.learned_prices import PriceLearning, PricingServer
 from edgemarl.agents.model_placement.reference import PRICE_RANGE, STEP_MAX
 from edgemarl.agents.model_placement.rules import (

@@ -84,7 +84,7 @@ def module_specs(run: Run) -> MultiRLModuleSpec:
     for role in run.roles:
         observation_space, action_space = algorithm.spaces(run, role)
         specs[role] = RLModuleSpec(
-            module_class=algorithm.module_class(),
+            module_class=algorithm.module_class_of(run, role),
             observation_space=observation_space,
             action_space=action_space,
             model_config=algorithm.module_config(run, role),

@@ -9,7 +9,7 @@ import cvxpy as cp
 import numpy as np
 import pytest
 
-from edgemarl.agents.model_placement.deadlines import deadline_shares, split_deadline_s
+from edgemarl.envs.physics.deadlines import deadline_shares, split_deadline_s
 from edgemarl.agents.model_placement.reference import (
     NOWHERE,
     clairvoyant_bound,

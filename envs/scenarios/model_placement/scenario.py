@@ -28,6 +28,7 @@ from edgemarl.envs.physics.sharing import pool_shares, time_at_rate_s
 from edgemarl.envs.scenario import Parts, Role, Scenario, Signalling, Step
 from edgemarl.envs.scenarios.model_placement.config import ModelPlacementConfig
 from edgemarl.envs.scenarios.model_placement.entries import PlacementEntries
+from edgemarl.envs.scenarios.model_placement.priors import needs, shares_by_deadline
 from edgemarl.envs.trace import Trace, drawn
 
 LIGHT, HEAVY = 0, 1
@@ -412,6 +413,7 @@ class ModelPlacement(
         decisions: ModelPlacementDecisions,
         exogenous: ModelPlacementExogenous,
         ready: Array,
+        fetch_s: Array,
         g: Array,
         relay_g: Array,
     ) -> dict[str, Array]:
@@ -419,6 +421,7 @@ class ModelPlacement(
 
         Args:
             ready: (B, G, K) tasks whose model is there; others get nothing.
+            fetch_s: (B, G, K) time until it is there.
             g: (B, G, K) spectral efficiency of the devices.
             relay_g: (B, G) spectral efficiency of the gateways.
         """
@@ -429,9 +432,12 @@ class ModelPlacement(
             "relay": decisions.relay_score, "edge_cpu": decisions.edge_cpu_score,
         }  # fmt: skip
         weight = {pool: (1.0 + score) / 2.0 for pool, score in weight.items()}
-        if c.share_prior == "need":
-            need = self.needs(decisions.heavy != 0, exogenous, g, relay_g)
-            weight = {pool: values * need[pool] for pool, values in weight.items()}
+        if c.share_prior != "equal":
+            cycles = at_level(exogenous.model_cycles, decisions.heavy != 0)
+            prior = needs(exogenous.task_bits, exogenous.deadline_s, cycles, g, relay_g)
+            if c.share_prior == "deadline":
+                prior = shares_by_deadline(c, prior, exogenous.deadline_s, fetch_s, ready, local)
+            weight = {pool: values * prior[pool] for pool, values in weight.items()}
         served_here, relayed = ready & local, ready & ~local
         flat = (len(local), -1)
         shares = {
@@ -443,15 +449,6 @@ class ModelPlacement(
         if not c.first_hop_counted_for_relayed:
             shares["band"] = np.where(relayed, 1.0, shares["band"])
         return shares
-
-    def needs(self, heavy: Array, exogenous: ModelPlacementExogenous, g: Array, relay_g: Array) -> dict[str, Array]:
-        """What a task needs of each pool to make its deadline, up to a common factor; 0 without a channel."""
-        per_s = exogenous.task_bits / exogenous.deadline_s
-        cpu = at_level(exogenous.model_cycles, heavy) / exogenous.deadline_s
-        relay_g = np.broadcast_to(relay_g[..., None], per_s.shape)
-        first = np.divide(per_s, g, out=np.zeros_like(per_s), where=g > 0)
-        second = np.divide(per_s, relay_g, out=np.zeros_like(per_s), where=relay_g > 0)
-        return {"band": first, "gateway_cpu": cpu, "relay": second, "edge_cpu": cpu}
 
     def delays_s(
         self,
@@ -480,8 +477,9 @@ class ModelPlacement(
         local, heavy = decisions.local != 0, decisions.heavy != 0
         admission = self.admission(state, decisions, exogenous)
         share = self.shares(
-            decisions, exogenous, admission.ready, self.device_efficiency(exogenous), self.gateway_efficiency(exogenous)
-        )
+            decisions, exogenous, admission.ready, admission.fetch_s, self.device_efficiency(exogenous),
+            self.gateway_efficiency(exogenous),
+        )  # fmt: skip
         delay = self.delays_s(decisions, exogenous, admission, share)
         done = delay <= exogenous.deadline_s  # a refused task has no share, so its delay is infinite
         by_level = np.where(
