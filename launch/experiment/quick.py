@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from edgemarl.envs.registry import scenario_class
+from edgemarl.envs.registry import make_scenario
 from edgemarl.launch.experiment.plan import Learned, Preset, Sweep
 from edgemarl.launch.recipes import resolved
 
@@ -23,7 +23,7 @@ def quick_preset(preset: Preset) -> Preset:
     Raises:
         ValueError: an unknown recipe.
     """
-    slots = preset.slots or scenario_class(preset.scenario)().horizon
+    slots = preset.slots or make_scenario(preset.scenario, **preset.set).horizon
     short = max(round(SLOTS_SHARE * slots), min(slots, preset.warmup + preset.window))
     told = TOLD.format(networks=NETWORKS, points=POINTS)
     return preset.model_copy(
