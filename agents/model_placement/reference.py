@@ -15,9 +15,9 @@ from typing import Any, Literal
 import numpy as np
 
 from edgemarl.agents.api import CentralController
-from edgemarl.envs.physics.deadlines import split_deadline_s
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.caching import admit_in_order
+from edgemarl.envs.physics.deadlines import split_deadline_s
 from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.model_placement import (
     HEAVY,

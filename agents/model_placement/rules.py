@@ -17,9 +17,9 @@ from typing import Any, Literal
 import numpy as np
 
 from edgemarl.agents.api import Act, Controller, Team
-from edgemarl.envs.physics.deadlines import deadline_shares, split_deadline_s
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.caching import admit_in_order
+from edgemarl.envs.physics.deadlines import deadline_shares, split_deadline_s
 from edgemarl.envs.physics.radio import from_db, path_loss_db, spectral_efficiency
 from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.model_placement import HEAVY, LIGHT, ModelPlacement, ModelPlacementConfig, at_level

@@ -101,8 +101,8 @@ class Experiment:
         if plan.trace is not None:
             scenarios = {point.label: point.scenario for point in plan.points}
             self.played = played_trace(plan.trace, scenarios, plan.seed, plan.slots_asked, plan.networks_asked)
-            runs = [run for run in plan.runs.values() if run.is_dir()]
-            check_apart(plan.trace, self.played.file_slots, runs)
+            compared = [run for run in plan.runs.values() if run.is_dir()]
+            check_apart(plan.trace, self.played.file_slots, compared)
             plan = plan_of_trace(plan, self.played.loaded.trace)
         self.plan, self.folder, self.runs = plan, folder, runs or folder / "runs"
         self.store = Store(folder)
