@@ -268,14 +268,13 @@ class ChosenTimes(PruningRule):
 
 
 def raw_shares(network: ModelPruning, share: Array) -> Array:
-    """(B, 1, G) raw action of the server that comes nearest to shares (B, G): their logarithms, with the middle at 0.
+    """(B, 1, G) raw action of the server that comes nearest to shares (B, G): logarithms, 1 for the largest share.
 
     A softmax of bounded logits gives nobody less than exp(-2 scale) times the largest share: what is smaller is cut.
     """
-    scale = network.config.edge_logit_scale
-    logits = np.log(np.maximum(share, share.max(axis=1, keepdims=True) * np.exp(-2.0 * scale))) / scale
-    middle = 0.5 * (logits.max(axis=1, keepdims=True) + logits.min(axis=1, keepdims=True))
-    return np.asarray((logits - middle)[:, None])
+    least = np.exp(-2.0 * network.config.edge_logit_scale)
+    relative = np.maximum(share / share.max(axis=1, keepdims=True), least)
+    return np.asarray((1.0 + np.log(relative) / network.config.edge_logit_scale)[:, None])
 
 
 class RootShares(PruningRule):

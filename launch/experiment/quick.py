@@ -13,7 +13,8 @@ NETWORKS, POINTS, BUDGET_SHARE, SLOTS_SHARE = 3, 3, 0.1, 0.5
 """Most networks and points of a sweep; shares of the training budget and of the slots that are left."""
 TOLD = (
     "SHORT FORM: at most {networks} networks and {points} points of a sweep, one training seed, a tenth of every "
-    "training budget, half the slots. Learners are not done: what they cost here says that the figure runs, not what it shows."
+    "training budget, half the slots. Learners are not done: what they cost here says that the figure "
+    "runs, not what it shows."
 )
 
 
