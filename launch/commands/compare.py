@@ -69,7 +69,7 @@ def show(
     experiment: Experiment,
     results: Sequence[PointResult],
     calculated: Sequence[Calculated],
-    report: Path,
+    report: Path | str,
     remarks: Sequence[str] = (),
 ) -> None:
     """Print the tables, and where the page is."""

@@ -118,7 +118,8 @@ def reproduce(options: ReproduceOptions, out: Path, command: str) -> None:
                 ]  # fmt: skip
                 play_at_once(experiments, options.concurrent)
         for name, plan in plans.items():
-            _report(plan, root, name, alone, f"{command}" if options.figures else f"{command} {name}")
+            said = command if options.figures else f"{command} {name}"
+            _report(plan, root, where, name, alone, said)
     if options.quick:
         wide_console().print(
             "short form (--quick): fewer networks, seeds, points and slots, a tenth of every training budget; numbers "
@@ -127,10 +128,10 @@ def reproduce(options: ReproduceOptions, out: Path, command: str) -> None:
         )
 
 
-def _report(plan: Plan, root: Path, name: str, alone: bool, command: str) -> None:
-    """What one figure gives, from its folder where it is finished."""
+def _report(plan: Plan, root: Path, where: str, name: str, alone: bool, command: str) -> None:
+    """What one figure gives, from its folder below `root`, which stands for the storage `where`."""
     kind = AloneExperiment if alone else Experiment
     with working_in(root / name), Bars() as bars:
         experiment = kind(plan, root / name, bars, root / RUNS)
-        found = play_and_report(experiment, bars, command)
-    show(experiment, *found)
+        results, calculated, report = play_and_report(experiment, bars, command)
+    show(experiment, results, calculated, f"{where}/{name}/{report.name}")
