@@ -244,19 +244,29 @@ def export_command(
 
 @app.command("reproduce")
 def reproduce_command(
+    context: typer.Context,
     scenario: Annotated[str, typer.Argument(help="Scenario whose presets are run.")],
+    figures: Annotated[
+        list[str] | None, typer.Argument(metavar="[FIGURE]..", help="Such as fig5a, or fig5 for all its parts.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Short form: few networks, one seed, a tenth of the training.")
+    ] = False,
     networks: Annotated[
         int | None,
         typer.Option(parser=whole_number, metavar="INTEGER", help="Number of networks, each drawn on its own."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder; each preset has its own in it.")] = Path("results"),
+    out: Annotated[Path, typer.Option(help="Folder; each preset has its own below it.")] = Path("results"),
+    concurrent: Concurrent = 1,
+    storage: Storage = None,
     seed: Seed = 0,
     seeds: OldSeeds = None,
 ) -> None:
-    """Run every preset of a scenario: the paper's figures and ours."""
-    from edgemarl.launch.commands.compare import reproduce
+    """Run the presets of a scenario, the paper's figures and ours, or those of one figure; again: it goes on."""
+    from edgemarl.launch.commands.reproduce import ReproduceOptions, reproduce
 
-    reproduce(scenario, networks, out, seed)
+    options = ReproduceOptions(scenario, figures or [], quick, networks, seed, concurrent, storage)
+    reproduce(options, out, context.obj)
 
 
 @app.command("bench")

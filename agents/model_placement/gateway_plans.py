@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from edgemarl.agents.api import Act, Controller
-from edgemarl.agents.model_placement.deadlines import deadline_shares
 from edgemarl.agents.model_placement.reference import PRICE_RANGE, PRICE_START, STEP_MAX, Problem, TaskOptions
 from edgemarl.agents.model_placement.rules import (
     HEAVY_BIT,
@@ -33,6 +32,7 @@ from edgemarl.agents.model_placement.rules import (
     wanted_models,
 )
 from edgemarl.envs.arrays import Array
+from edgemarl.envs.physics.deadlines import deadline_shares
 from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.model_placement.scenario import GATEWAY_ROW
 

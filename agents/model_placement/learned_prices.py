@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 
 from edgemarl.agents.api import Act
-from edgemarl.agents.model_placement.deadlines import split_deadline_s
 from edgemarl.agents.model_placement.gateway_plans import GatewayPlan, ObedientDevices, TalkingGateways
 from edgemarl.agents.model_placement.reference import PRICE_RANGE, STEP_MAX, TaskOptions
 from edgemarl.agents.model_placement.rules import IMPROVED, DeadlineRule, Keep, PlacementTeam, ServerRule
 from edgemarl.envs.arrays import Array
+from edgemarl.envs.physics.deadlines import split_deadline_s
 from edgemarl.envs.scenario import Scenario
 
 FIRST_HOP_RANGE = (0.2, 0.9)

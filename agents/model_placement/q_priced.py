@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from edgemarl.agents.api import Act, restored
-from edgemarl.agents.model_placement.deadlines import split_deadline_s
 from edgemarl.agents.model_placement.learned_prices import PriceLearning, PricingServer
 from edgemarl.agents.model_placement.reference import PRICE_RANGE, STEP_MAX
 from edgemarl.agents.model_placement.rules import (
@@ -32,6 +31,7 @@ from edgemarl.agents.model_placement.rules import (
     device_rows,
 )
 from edgemarl.envs.arrays import Array
+from edgemarl.envs.physics.deadlines import split_deadline_s
 from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.model_placement import at_level
 from edgemarl.envs.scenarios.model_placement.scenario import GATEWAY_ROW

@@ -15,10 +15,10 @@ from typing import Any, Literal
 import numpy as np
 
 from edgemarl.agents.api import CentralController
-from edgemarl.agents.model_placement.deadlines import split_deadline_s
 from edgemarl.agents.model_placement.plan_steps import admit_by_rank, respond
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.caching import admit_in_order
+from edgemarl.envs.physics.deadlines import split_deadline_s
 from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.model_placement import (
     HEAVY,

@@ -17,9 +17,9 @@ from typing import Any, Literal
 import numpy as np
 
 from edgemarl.agents.api import Act, Controller, Team
-from edgemarl.agents.model_placement.deadlines import deadline_shares, split_deadline_s
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.caching import admit_in_order
+from edgemarl.envs.physics.deadlines import deadline_shares, split_deadline_s
 from edgemarl.envs.physics.radio import from_db, path_loss_db, spectral_efficiency
 from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.model_placement import HEAVY, LIGHT, ModelPlacement, ModelPlacementConfig, at_level
@@ -94,7 +94,12 @@ class PlacementController(Controller):
         return self.scenario.config
 
     def prior_scores(self, share: Array, need: Array) -> Array:
-        """Scores that give shares (B, ..., n), whether the scenario multiplies their weights by need (>= 0) or not."""
+        """Scores that give shares (B, ..., n), whether the scenario multiplies their weights by need (>= 0) or not.
+
+        Where it multiplies them by the shares by deadline, even scores: nothing is left to correct.
+        """
+        if self.config.share_prior == "deadline":
+            return np.zeros(share.shape)
         if self.config.share_prior == "equal":
             return scores_of(share)
         return scores_of(np.divide(share, need, out=np.zeros(share.shape), where=need > 0))

@@ -216,7 +216,7 @@ class StaticShares(PruningRule):
     def act(self, observations: Array, rng: np.random.Generator) -> Act:
         share = self.shares(self.gain(self.gateway_rows(observations)[..., 0]))
         messages = {"gateway": share[..., None]} if self.messages else {}
-        return Act(decisions={"edge_share": share}, messages=messages)
+        return Act(raw_shares(self.network, share), {"edge_share": share}, messages)
 
     def message_bytes(self) -> float:
         """Tasks per level need not reach the server; every gateway is told its share, unless shares are equal."""
@@ -263,7 +263,18 @@ class ChosenTimes(PruningRule):
         lost = np.where(tasks > 0, tasks * (own.edge_s - network.edge_task_s(rest)), np.inf)
         takes_rest = np.arange(share.shape[1]) == lost.argmin(axis=1)[:, None]
         given = np.where(takes_rest, rest, share)
-        return Act(decisions={"edge_share": given / np.maximum(given.sum(axis=1, keepdims=True), 1.0)})
+        given = given / np.maximum(given.sum(axis=1, keepdims=True), 1.0)
+        return Act(raw_shares(network, given), {"edge_share": given})
+
+
+def raw_shares(network: ModelPruning, share: Array) -> Array:
+    """(B, 1, G) raw action of the server that comes nearest to shares (B, G): logarithms, 1 for the largest share.
+
+    A softmax of bounded logits gives nobody less than exp(-2 scale) times the largest share: what is smaller is cut.
+    """
+    least = np.exp(-2.0 * network.config.edge_logit_scale)
+    relative = np.maximum(share / share.max(axis=1, keepdims=True), least)
+    return np.asarray((1.0 + np.log(relative) / network.config.edge_logit_scale)[:, None])
 
 
 class RootShares(PruningRule):

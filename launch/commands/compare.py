@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgemarl.envs.registry import scenario_class
 from edgemarl.launch.console import wide_console
-from edgemarl.launch.experiment.calculations import calculate
+from edgemarl.launch.experiment.calculations import Calculated, calculate
 from edgemarl.launch.experiment.place import default_folder, free_folder, holds_others
-from edgemarl.launch.experiment.plan import load_preset, make_plan, parse_overrides, preset_names, scenario_preset
+from edgemarl.launch.experiment.plan import load_preset, make_plan, parse_overrides, scenario_preset
 from edgemarl.launch.experiment.played import TraceFile, file_scenario
-from edgemarl.launch.experiment.run import Experiment
+from edgemarl.launch.experiment.run import Experiment, PointResult
 from edgemarl.launch.experiment.store import working_in
 from edgemarl.launch.progress import Bars
 from edgemarl.launch.report.stationary import growth_sentences
@@ -47,15 +46,34 @@ def compare(
         remarks.append(f"{out} held the report of other settings, which this one replaces; their results are kept")
     with working_in(folder), Bars() as bars:
         experiment = Experiment(plan, folder, bars)
-        calculated = calculate(plan, experiment.store, bars)
-        results = experiment.run()
-        bars("report", 0, 1)
-        from edgemarl.launch.report.page import (
-            write_all,  # after the first results: drawing libraries take a second to load
-        )
+        found = play_and_report(experiment, bars, command)
+    show(experiment, *found, remarks)
 
-        paths = write_all(experiment, results, calculated, command)
-        bars("report", 1, 1)
+
+def play_and_report(
+    experiment: Experiment, bars: Bars, command: str
+) -> tuple[list[PointResult], list[Calculated], Path]:
+    """Play what is not finished and write the report page; results, exact calculations and the page's file."""
+    calculated = calculate(experiment.plan, experiment.store, bars)
+    results = experiment.run()
+    bars("report", 0, 1)
+    from edgemarl.launch.report.page import (
+        write_all,  # after the first results: drawing libraries take a second to load
+    )
+
+    paths = write_all(experiment, results, calculated, command)
+    bars("report", 1, 1)
+    return results, calculated, paths["report"]
+
+
+def show(
+    experiment: Experiment,
+    results: Sequence[PointResult],
+    calculated: Sequence[Calculated],
+    report: Path | str,
+    remarks: Sequence[str] = (),
+) -> None:
+    """Print the tables, and where the page is."""
     console = wide_console()
     for result in results:
         console.print(terminal_table(result))
@@ -63,29 +81,14 @@ def compare(
             console.print(line, soft_wrap=True)
     for table in calculated:
         console.print(calculation_table(table))
-    if experiment.played is not None and trace is not None:
-        console.print(f"trace {trace.path}: {'; '.join(experiment.played.sentences())}.", soft_wrap=True)
+    if experiment.played is not None and experiment.plan.trace is not None:
+        sentences = "; ".join(experiment.played.sentences())
+        console.print(f"trace {experiment.plan.trace.path}: {sentences}.", soft_wrap=True)
     if experiment.reused:
         console.print(
-            f"{experiment.reused} finished results of the same settings were taken from {folder}", soft_wrap=True
+            f"{experiment.reused} finished results of the same settings were taken from {experiment.folder}",
+            soft_wrap=True,
         )
     for remark in remarks:
         console.print(remark, soft_wrap=True)
-    console.print(f"report: {paths['report']}", soft_wrap=True)
-
-
-def reproduce(scenario: str, networks: int | None, out: Path, seed: int) -> None:
-    """Run every preset of a scenario, each into a folder of its own.
-
-    Raises:
-        ValueError: unknown scenario, or one without presets.
-    """
-    scenario_class(scenario)
-    names = [name for name in preset_names() if name.startswith(f"{scenario}/")]
-    if not names:
-        raise ValueError(f"scenario '{scenario}' has no presets; known presets: {', '.join(preset_names())}")
-    for name in names:
-        options = f"--preset {name} --out {out / name} --seed {seed}" + (
-            "" if networks is None else f" --networks {networks}"
-        )
-        compare(name, None, None, None, networks, None, None, [], out / name, seed, f"edgemarl compare {options}")
+    console.print(f"report: {report}", soft_wrap=True)

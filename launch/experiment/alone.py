@@ -46,7 +46,7 @@ class AloneExperiment(Experiment):
         """
         context = multiprocessing.get_context("spawn")  # nothing of this process is in the other's memory
         receiver, sender = context.Pipe(duplex=False)
-        arguments = (plan_of_job(self.plan, job), self.folder, job.seed, label, sender)
+        arguments = (plan_of_job(self.plan, job), self.folder, self.runs, job.seed, label, sender)
         process = context.Process(target=_play, args=arguments, name=label)
         try:
             with held():  # Ctrl-C is for this process, which ends the other one
@@ -116,13 +116,13 @@ def _end(process: Any) -> None:
                 process.join(STOP_S)
 
 
-def _play(plan: Plan, folder: Path, seed: int, label: str, sender: Connection) -> None:
+def _play(plan: Plan, folder: Path, runs: Path, seed: int, label: str, sender: Connection) -> None:
     """The other process: its only job, measured. Asked to end, it ends what it started, such as Ray."""
     raise_interrupts()
     with contextlib.suppress(BrokenPipeError), contextlib.closing(sender):  # broken: the process that asked is gone
         try:
             notify: Notify = lambda text, done, total: sender.send(("progress", (text, done, total)))  # noqa: E731
-            experiment = Experiment(plan, folder, notify)
+            experiment = Experiment(plan, folder, notify, runs)
             job = next(job for job in experiment.jobs_at[plan.points[0].label] if job.seed == seed)
             with experiment.ray:
                 sender.send(("part", measured_part(experiment, job, label)))

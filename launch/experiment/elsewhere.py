@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from edgemarl.launch.experiment.alone import AloneExperiment, measured_part, plan_of_job
@@ -29,7 +30,13 @@ class _Here(AloneExperiment):
             return measured_part(self, job, label)
 
 
-def play_on_ray(experiments: Sequence[AloneExperiment], where: str, concurrent: int | None, notify: Notify) -> None:
+def play_on_ray(
+    experiments: Sequence[AloneExperiment],
+    where: str,
+    concurrent: int | None,
+    notify: Notify,
+    root: Path | None = None,
+) -> None:
     """Play all jobs of several experiments on the nodes that Ray has; `run` in the storage then finds every result.
 
     Jobs that share a training run are one task: the first trains it.
@@ -39,6 +46,7 @@ def play_on_ray(experiments: Sequence[AloneExperiment], where: str, concurrent: 
         where: the storage, a folder that every node sees or a URL.
         concurrent: tasks at once; None: as many as the cluster has CPUs for.
         notify: told how many tasks are done.
+        root: the local folder that stands for the storage; by default that of every experiment.
 
     Raises:
         ValueError: what a task found wrong.
@@ -47,12 +55,15 @@ def play_on_ray(experiments: Sequence[AloneExperiment], where: str, concurrent: 
 
     from edgemarl.marl.rllib.node import local_ray
 
-    groups: dict[Any, list[tuple[Plan, Job]]] = {}
+    groups: dict[Any, list[tuple[AloneExperiment, Job]]] = {}
     for experiment in experiments:
         for job in (job for jobs in experiment.jobs_at.values() for job in jobs):
             if experiment.finished(job) is None:
-                groups.setdefault(job.run or object(), []).append((experiment.plan, job))
-    tasks = [[(plan_of_job(plan, job), job.seed) for plan, job in group] for group in groups.values()]
+                groups.setdefault(job.run or object(), []).append((experiment, job))
+    tasks = [
+        [(plan_of_job(e.plan, job), job.seed, *_below(e, root or e.folder)) for e, job in group]
+        for group in groups.values()
+    ]
     with local_ray((os.cpu_count() or 1) - 1):
         task = ray.remote(num_cpus=1, max_calls=1, max_retries=RESTARTS)(_play_group)
         waiting: list[Any] = []
@@ -69,15 +80,20 @@ def play_on_ray(experiments: Sequence[AloneExperiment], where: str, concurrent: 
             notify("tasks", done, len(tasks))
 
 
-def _play_group(jobs: Sequence[tuple[Plan, int]], where: str) -> str:
+def _below(experiment: AloneExperiment, root: Path) -> tuple[str, str]:
+    """The folders of an experiment's results and of its training runs, below the storage."""
+    return str(experiment.folder.relative_to(root)), str(experiment.runs.relative_to(root))
+
+
+def _play_group(jobs: Sequence[tuple[Plan, int, str, str]], where: str) -> str:
     """What a task does; what is wrong with its input, or nothing."""
     import torch
 
     torch.set_num_threads(1)
     try:
         with local_copy(where) as folder:
-            for plan, seed in jobs:
-                experiment = _Here(plan, folder)
+            for plan, seed, results, runs in jobs:
+                experiment = _Here(plan, folder / results, runs=folder / runs)
                 experiment.part(next(job for job in experiment.jobs_at[plan.points[0].label] if job.seed == seed))
     except ValueError as error:
         return str(error)

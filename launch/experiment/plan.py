@@ -89,11 +89,17 @@ class Calculation(_Model):
 class Learned(_Model):
     """A controller that is trained before it is compared: with how many seeds, and the fields of its training config.
 
-    `train` may name a recipe of the scenario (`recipe: NAME`); its other fields win.
+    `train` may name a recipe of the scenario (`recipe: NAME`); its other fields win. `at` are the values of the sweep
+    at which it is trained and compared, the first one among them; none: all.
     """
 
     training_seeds: Count = Field(1, ge=1, le=SEEDS_MAX)
     train: dict[str, Any] = {}
+    at: list[Any] = []
+
+    def is_at(self, value: Any) -> bool:
+        """Whether it plays at a value of the sweep; None is the point of an experiment without one."""
+        return not self.at or value is None or value in self.at
 
 
 class Exchange(_Model):
@@ -222,6 +228,10 @@ def load_preset(name: str) -> Preset:
         preset = Preset.model_validate(values)
     except pydantic.ValidationError as error:
         raise ValueError(f"preset {name}: {_first_problem(error)}") from None
+    for learned in preset.learned.values():
+        values = [] if preset.sweep is None else preset.sweep.values
+        if learned.at and (values[:1] != learned.at[:1] or any(value not in values for value in learned.at)):
+            raise ValueError(f"preset {name}, at: {learned.at} must be values of the sweep, its first one first")
     for absent in {left for figure in preset.figures for left in figure.without} - {*preset.controllers}:
         raise ValueError(f"preset {name}, without: {unknown_name('controller', absent, preset.controllers)}")
     return preset

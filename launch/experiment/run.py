@@ -91,20 +91,23 @@ class Experiment:
         plan: what to run.
         folder: where results are kept; finished ones of the same settings are taken from there.
         notify: told about progress.
+        runs: folder of the training runs, which several experiments may share; by default in the folder.
 
     Raises:
         ValueError: a folder that cannot be written, a trace that does not fit.
     """
 
-    def __init__(self, plan: Plan, folder: Path, notify: Notify | None = None) -> None:
+    def __init__(
+        self, plan: Plan, folder: Path, notify: Notify | None = None, runs: Path | None = None
+    ) -> None:  # fmt: skip
         self.played: PlayedTrace | None = None
         if plan.trace is not None:
             scenarios = {point.label: point.scenario for point in plan.points}
             self.played = played_trace(plan.trace, scenarios, plan.seed, plan.slots_asked, plan.networks_asked)
-            runs = [run for run in plan.runs.values() if run.is_dir()]
-            check_apart(plan.trace, self.played.file_slots, runs)
+            compared = [run for run in plan.runs.values() if run.is_dir()]
+            check_apart(plan.trace, self.played.file_slots, compared)
             plan = plan_of_trace(plan, self.played.loaded.trace)
-        self.plan, self.folder = plan, folder
+        self.plan, self.folder, self.runs = plan, folder, runs or folder / "runs"
         self.store = Store(folder)
         self.notify: Notify = notify or (lambda text, done, total: None)
         self.reused = 0
@@ -157,6 +160,8 @@ class Experiment:
         known = playbook_of(scenario).controllers
         for name in preset.controllers:
             make = partial(self._made, scenario, name)
+            if name in preset.learned and not preset.learned[name].is_at(point.value):
+                continue
             if name in preset.learned:
                 yield from self._trained_jobs(point, name)
             elif is_controller(scenario, name):
@@ -173,7 +178,7 @@ class Experiment:
         for seed in range(learned.training_seeds):
             config = learned_config(self.plan.preset.scenario, learned, point, self.plan.seed + seed)
             settings = config.to_dict()
-            folder = self.folder / "runs" / f"{slug(name)}-{seed}-{digest_of(settings)}"
+            folder = self.runs / f"{slug(name)}-{seed}-{digest_of(settings)}"
             label = _label("train " + name, point, seed if learned.training_seeds > 1 else None)
             make = partial(trained_policy, config, folder, point.scenario, label, self.notify, self.ray)
             now = partial(_finished_digest, config, folder)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgemarl.agents.api import Policy
+from edgemarl.envs.registry import make_scenario
 from edgemarl.envs.scenario import Scenario
 from edgemarl.launch.experiment.plan import Learned, Point
 from edgemarl.launch.recipes import resolved
@@ -59,7 +60,13 @@ def learned_config(scenario: str, learned: Learned, point: Point, seed: int) -> 
 
     fields = resolved(scenario, learned.train)
     own = fields.pop("set", {})
-    return TrainConfig(scenario=scenario, set={**point.fields, **own}, seed=seed, **fields)
+    return TrainConfig(scenario=scenario, set=_differing(scenario, {**point.fields, **own}), seed=seed, **fields)
+
+
+def _differing(scenario: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Config fields without those that say the default: points of two sweeps that are one network share a training."""
+    given, default = make_scenario(scenario, **fields).config, make_scenario(scenario).config
+    return {name: value for name, value in fields.items() if getattr(given, name) != getattr(default, name)}
 
 
 @dataclass(frozen=True)

@@ -274,16 +274,17 @@ def _draw_sweep(
     look = looks(results[0].comparison.rows)
     heights = []
     for row in rows:
-        intervals = [_value(result.comparison.row(row.controller), metric) for result in results]
+        there = [i for i, result in enumerate(results) if row.controller in result.parts]  # a learner: where trained
+        intervals = [_value(results[i].comparison.row(row.controller), metric) for i in there]
         y = np.array([f.value for f in intervals])
         bars = np.nan_to_num(np.abs(np.array([[f.value - f.low, f.high - f.value] for f in intervals]).T))
         style = look[row.controller]
         drawn = axes.errorbar(
-            x, y, bars, ls=style.line, marker=style.marker, color=style.colour, lw=1.6, ms=5.5, capsize=2.5,
+            x[there], y, bars, ls=style.line, marker=style.marker, color=style.colour, lw=1.6, ms=5.5, capsize=2.5,
             label=row.controller,
         )  # fmt: skip
-        words = [_at(result.point.label, value) for result, value in zip(results, intervals, strict=True)]
-        figure.mark(row.controller, axes, drawn.get_children(), x, y, words)
+        words = [_at(results[i].point.label, value) for i, value in zip(there, intervals, strict=True)]
+        figure.mark(row.controller, axes, drawn.get_children(), x[there], y, words)
         heights += list(y)
     limits = [_limit(result, metric) for result in results]
     if any(limit is not None for limit in limits):

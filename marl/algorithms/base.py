@@ -165,6 +165,10 @@ class Algorithm(ABC):
     def module_class(self) -> type:
         """The RLModule of a role."""
 
+    def module_class_of(self, run: Run, role: str) -> type:
+        """The RLModule of one role, where it differs."""
+        return self.module_class()
+
     def runner_class(self) -> type | None:
         """An EnvRunner of the algorithm's own; None: `edgemarl.marl.rllib.env_runner.BatchedEnvRunner`."""
         return None

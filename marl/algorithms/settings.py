@@ -37,6 +37,10 @@ class RunFields:
         None, "-", "training ends once the greedy policy's cost is above the scenario's reference by no more than this "
         "share, looked at 40 times over the budget", ge=0, le=1e6
     )  # fmt: skip
+    keep: Literal["last", "best"] = quantity(
+        "last", "-", "policies that a save holds: those of the last update, or those with the lowest cost when they "
+        "act greedily on traces that no training draws, looked at 10 times over the budget and before the first update"
+    )  # fmt: skip
     cells: int = quantity(8, "-", "cells stepped at once by a runner", ge=1, le=100_000)
     slots: int = quantity(50, "-", "slots per iteration", ge=1, le=10_000_000)
     iteration_steps: int | None = quantity(

@@ -24,7 +24,7 @@ class BatchedConfig:
     Evaluation is greedy unless `evaluation_config` says `explore`.
     """
 
-    module_base: type | None = None
+    module_bases: dict[str, type] | None = None
     """The RLModule of the algorithm, of which a role's module is a subclass."""
 
     def validate(self) -> None:
@@ -77,7 +77,7 @@ def check_batched(config: Any) -> None:
 
 
 def _check_modules(config: Any) -> None:
-    specs, base = config._rl_module_spec, config.module_base
+    specs, bases = config._rl_module_spec, config.module_bases or {}
     roles = tuple(config.env_config["roles"])
     if not isinstance(specs, MultiRLModuleSpec) or set(specs.rl_module_specs) != set(roles):
         raise ValueError(
@@ -85,7 +85,7 @@ def _check_modules(config: Any) -> None:
             f"config.role_modules({roles[0]}=Mine) changes one"
         )
     for role, spec in specs.rl_module_specs.items():
-        module_class = spec.module_class
+        module_class, base = spec.module_class, bases.get(role)
         if base is not None and not (isinstance(module_class, type) and issubclass(module_class, base)):
             raise ValueError(
                 f"module of '{role}' is {getattr(module_class, '__name__', module_class)}: the batched runner takes "

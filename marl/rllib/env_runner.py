@@ -214,7 +214,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
             rewards = self.rewards(step, cells)
             for role, rollout in rollouts.items():
                 rollout.rewards.append(rewards[role])
-                if cells.counterfactual:
+                if role in cells.choice_rewards:
                     rollout.choice_rewards.append(cells.choice_rewards[role] * self.settings.scales[role])
             for name, values in step.metrics.items():
                 totals[name] = totals.get(name, 0.0) + values
@@ -316,7 +316,9 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
     def _choices(
         self, role: str, rollout: ModuleSamples, ends: Array, last_rows: Mapping[int, Slot]
     ) -> dict[str, Array]:
-        """Columns for the all-action gradient: row and what every choice would have paid."""
+        """Columns for the all-action gradient: row and what every choice would have paid; else those of PPO."""
+        if not rollout.choice_rewards:
+            return self._on_policy(role, rollout, ends, last_rows)
         columns = {
             Columns.OBS: np.stack(rollout.observations[:-1]),
             CHOICE_REWARDS: np.stack(rollout.choice_rewards),

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from edgemarl.agents.trained.policy import TrainedPolicy
+from edgemarl.agents.trained.policy import ActingNetwork, TrainedPolicy
 from edgemarl.envs.config import quoted
 from edgemarl.envs.files import remove_folder, remove_temporaries, replacing, write_text
 from edgemarl.marl.algorithms.base import Run
@@ -29,6 +29,7 @@ from edgemarl.marl.training.config import TrainConfig
 from edgemarl.marl.training.saves import (
     CHECKPOINT,
     CURVE,
+    NEWEST,
     POLICY,
     DamagedError,
     Save,
@@ -220,12 +221,32 @@ class RunFolder:
         if save is None:
             return
         for role, network in policy_networks(algorithm).items():
-            file = save.path / save.policies[role]
-            saved = TrainedPolicy.from_bytes(save.read(save.policies[role]), file).network.state_dict()
+            name = f"{NEWEST}/{role}.pt"
+            name = name if name in save.manifest["files"] else save.policies[role]
+            file = save.path / name
+            saved = TrainedPolicy.from_bytes(save.read(name), file).network.state_dict()
             if any(not value.equal(saved[name]) for name, value in network.state_dict().items()):
                 raise DamagedError(f"{save.checkpoint} gives role '{role}' other weights than {file}")
 
-    def save(self, algorithm: Any, run: Run, rows: list[dict[str, float]], problem: str = "") -> Save:
+    def kept(self, start: Start) -> dict[str, ActingNetwork]:
+        """Role -> the policy network that a save holds.
+
+        Raises:
+            DamagedError: a file is not as it was written, or a run of an earlier version.
+        """
+        if start.save is None:
+            raise DamagedError(f"{self.path} is a run of an earlier version, which kept no best policies")
+        files = {role: (start.save.read(name), start.save.path / name) for role, name in start.save.policies.items()}
+        return {role: TrainedPolicy.from_bytes(content, file).network for role, (content, file) in files.items()}
+
+    def save(
+        self,
+        algorithm: Any,
+        run: Run,
+        rows: list[dict[str, float]],
+        problem: str = "",
+        kept: Mapping[str, ActingNetwork] | None = None,
+    ) -> Save:
         """Write checkpoint, policies and curve as one save, then the copies for people.
 
         Args:
@@ -233,6 +254,7 @@ class RunFolder:
             run: what is trained.
             rows: the learning curve.
             problem: what is wrong with its newest row.
+            kept: role -> network that the save's policies hold in place of the newest one.
         """
         from edgemarl.marl.training.curve import policy_networks  # Ray takes seconds to import
 
@@ -245,8 +267,10 @@ class RunFolder:
         def write(folder: Path) -> None:
             algorithm.save_to_path(str((folder / CHECKPOINT).resolve()))
             pd.DataFrame(rows).to_parquet(folder / CURVE, index=False)
-            for role, network in policy_networks(algorithm).items():
-                TrainedPolicy(network, run.scenario.name, role, information).save(folder / POLICY / f"{role}.pt")
+            newest = policy_networks(algorithm)
+            for place, networks in ((POLICY, kept or newest), *([(NEWEST, newest)] if kept else [])):
+                for role, network in networks.items():
+                    TrainedPolicy(network, run.scenario.name, role, information).save(folder / place / f"{role}.pt")
 
         about = {name: last[name] for name in ("iteration", "agent_steps", "time_s")}
         saved = commit(self.path, {**about, "config": run.to_dict(), "problem": problem}, write)

@@ -18,7 +18,7 @@ from edgemarl.marl.lock import FolderLock
 from edgemarl.marl.training.config import TrainConfig, resolve
 from edgemarl.marl.training.folder import RunFolder
 from edgemarl.marl.training.health import Health
-from edgemarl.marl.training.quality import Watch
+from edgemarl.marl.training.quality import Best, Watch
 from edgemarl.marl.training.saves import last_good
 from edgemarl.marl.training.stop import stop_request
 from edgemarl.marl.training.trained import load_policy
@@ -74,6 +74,7 @@ class Training(contextlib.AbstractContextManager["Training"]):
         rllib_config: RLlib's `AlgorithmConfig`; changes count until `algorithm` is first used.
         rows: the learning curve so far, a row per iteration.
         health: whether it goes wrong.
+        best: the policies that cost least so far, where they are kept.
 
     The folder is locked until the block ends.
 
@@ -86,6 +87,7 @@ class Training(contextlib.AbstractContextManager["Training"]):
         self.run: Run = resolve(config)
         self.folder = RunFolder(Path(out))
         self._watch = None if config.until is None else Watch(self.run)
+        self.best = Best(self.run) if config.keep == "best" else None
         self.rows: list[dict[str, float]] = []
         self.health = Health()
         self._algorithm: Any = None
@@ -131,13 +133,22 @@ class Training(contextlib.AbstractContextManager["Training"]):
                 self.rows = self._start.curve.to_dict("records")  # type: ignore[assignment]
                 for row in self.rows:
                     self.health.see(row)
-            elif getattr(self.run.settings, "imitate", {}):
-                from edgemarl.marl.training.imitation import warm_start
-
-                warm_start(self._algorithm, self.run)
+                if self.best is not None:
+                    self.best.resume(self.folder.kept(self._start), self.rows[-1])
+            else:
+                self._begin()
             self._before_s = self.rows[-1]["time_s"] if self.rows else 0.0
             self._started_s = time.perf_counter()
         return self._algorithm
+
+    def _begin(self) -> None:
+        """What happens before the first update."""
+        if getattr(self.run.settings, "imitate", {}):
+            from edgemarl.marl.training.imitation import warm_start
+
+            warm_start(self._algorithm, self.run)
+        if self.best is not None:
+            self.best.look(self._algorithm)
 
     @property
     def finished(self) -> bool:
@@ -157,6 +168,9 @@ class Training(contextlib.AbstractContextManager["Training"]):
         row = curve_row(_iteration(self.algorithm), self.run)
         if self._watch is not None:
             row["above_reference"] = self._watch.above(self.algorithm, row)
+        if self.best is not None:
+            row["greedy_cost"] = self.best.look_if_due(self.algorithm, row)
+            row["kept_cost"] = self.best.cost
         row["time_s"] = self._before_s + time.perf_counter() - self._started_s
         self.rows.append(row)
         self.health.see(row)
@@ -171,7 +185,8 @@ class Training(contextlib.AbstractContextManager["Training"]):
     def save(self) -> None:
         """Write checkpoint, policies and curve."""
         self._lock.check()
-        self._saved = self.folder.save(self.algorithm, self.run, self.rows, self.health.problem)
+        kept = None if self.best is None else self.best.networks
+        self._saved = self.folder.save(self.algorithm, self.run, self.rows, self.health.problem, kept)
 
     def policy(self, scenario: Scenario | None = None, greedy: bool = True) -> Policy:
         """The saved policy, for this run's scenario or another of its kind."""

@@ -31,6 +31,8 @@ KEPT = 2
 FORMAT = 1
 MANIFEST, SIGNATURE = "manifest.json", "signature"
 CHECKPOINT, CURVE, POLICY = "checkpoint", "curve.parquet", "policy"
+NEWEST = "newest"
+"""Of a run that keeps its best policies: those that training goes on with."""
 _NAME = re.compile(r"(\d{8})(?:-(\d+))?")
 _DAMAGED = "damaged-"
 T = TypeVar("T")

@@ -35,7 +35,7 @@ def rllib_config(run: Run) -> Any:
         .debugging(seed=run.config.seed, log_level="ERROR")
         .reporting(min_time_s_per_iteration=0, min_sample_timesteps_per_iteration=0)  # a sample and its updates
     )
-    config.module_base = algorithm.module_class()
+    config.module_bases = {role: algorithm.module_class_of(run, role) for role in run.roles}
     return config
 
 
@@ -84,7 +84,7 @@ def module_specs(run: Run) -> MultiRLModuleSpec:
     for role in run.roles:
         observation_space, action_space = algorithm.spaces(run, role)
         specs[role] = RLModuleSpec(
-            module_class=algorithm.module_class(),
+            module_class=algorithm.module_class_of(run, role),
             observation_space=observation_space,
             action_space=action_space,
             model_config=algorithm.module_config(run, role),

@@ -9,7 +9,6 @@ import cvxpy as cp
 import numpy as np
 import pytest
 
-from edgemarl.agents.model_placement.deadlines import deadline_shares, split_deadline_s
 from edgemarl.agents.model_placement.reference import (
     NOWHERE,
     clairvoyant_bound,
@@ -22,6 +21,7 @@ from edgemarl.agents.model_placement.reference import (
 )
 from edgemarl.agents.model_placement.rules import Prices, static_local_count
 from edgemarl.agents.registry import make_policy, playbook_of
+from edgemarl.envs.physics.deadlines import deadline_shares, split_deadline_s
 from edgemarl.envs.scenarios.model_placement import ModelPlacement, ModelPlacementConfig, scaled, slow_backhaul
 from edgemarl.launch.experiment.plan import Sweep, load_preset, make_plan, preset_names
 from edgemarl.marl.evaluation.rollout import SampledTraces
@@ -316,3 +316,14 @@ def test_bounds_of_a_comparison_are_those_of_its_traces() -> None:
     assert row["clairvoyant"] == pytest.approx(limit)
     none = accuracy(play(scenario, "plan_none", played, 3)).mean()
     assert none <= row["no_caching"] <= row["clairvoyant"]
+
+
+def test_even_scores_under_shares_by_deadline_are_the_rule() -> None:
+    """What learned gateways and a learned server start from: the rule that hears what the devices decide."""
+    config = SMALL["scaled"]
+    rule = "device=static_level+gateway=deadline_cacheless+server=deadline_cacheless"
+    scenarios = [ModelPlacement(dataclasses.replace(config, share_prior=prior)) for prior in ("equal", "deadline")]
+    trace = scenarios[0].sample_trace(np.random.default_rng(0), 3, 6)
+    told, corrected = (accuracy(play(scenario, rule, trace, 6)) for scenario in scenarios)
+    np.testing.assert_array_equal(told, corrected)
+    assert 0.5 < told.mean() < 1.0

@@ -27,6 +27,7 @@ CONFIGS: dict[str, ModelPlacementConfig] = {
     "tight caches": scaled(2, 4, gateway_cache_bits=1.6e8, edge_cache_bits=2.4e8, uplink_scope="reused"),
     "slow links": slow(scaled(2, 4)),
     "need": scaled(3, 3, share_prior="need", edge_cache_bits=2e8),
+    "deadline": scaled(3, 4, share_prior="deadline"),
     "free first hop": scaled(2, 4, first_hop_counted_for_relayed=False, literal_edge_miss_delay=True),
     "all or nothing": ModelPlacementConfig(num_gateways=1, devices_per_gateway=2, reward_rule="all_or_nothing"),
 }
@@ -287,7 +288,7 @@ def test_one_device_has_closed_form_delays_and_equality_counts(local: int, cache
     assert run(scenario, state, short, raw).metrics["completion_ratio"] == 0
 
 
-@pytest.mark.parametrize("prior", ["equal", "need"])
+@pytest.mark.parametrize("prior", ["equal", "need", "deadline"])
 def test_a_dead_channel_is_a_missed_task_not_a_nan(prior: str) -> None:
     scenario, state, exogenous, raw = situation("scaled", 0)
     scenario = ModelPlacement(dataclasses.replace(scenario.config, share_prior=prior))

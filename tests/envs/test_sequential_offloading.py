@@ -386,3 +386,26 @@ def test_the_coupled_reward_holds_all_that_a_device_has_an_effect_on(seed: int) 
             found.append([scenario.rewards(step, mode)["device"][:, 0] for step in steps])
     team, coupled = (np.subtract(*rewards[mode]) for mode in ("team", "coupled"))
     np.testing.assert_allclose(coupled, team, rtol=1e-6, atol=1e-6 * abs(np.array(rewards["team"])).max())
+
+
+@given(seeds)
+@settings(max_examples=20)
+def test_the_marginal_cost_is_the_slope_of_the_servers_cost(seed: int) -> None:
+    """Where the server serves all of its queue: another cycle waits for a block and is served faster, both to come."""
+    scenario, state, decisions, exogenous = draw_block(seed)
+    c = scenario.config
+    queue = np.minimum(state.server_queue_cycles, 0.3 * c.block_s * c.server_cpu_hz_max) + 0.05 * c.task_cycles
+    fast = dataclasses.replace(decisions, server_cpu_hz=np.full(CELLS, 0.9 * c.server_cpu_hz_max))
+    little = 1e-4 * queue
+    less, more = (
+        scenario.step(dataclasses.replace(state, server_queue_cycles=queue + sign * little), fast, exogenous)
+        for sign in (-1.0, 1.0)
+    )
+    slope = (more.costs["server"] - less.costs["server"])[:, 0] / (2.0 * little)
+    step = scenario.step(dataclasses.replace(state, server_queue_cycles=queue), fast, exogenous)
+    np.testing.assert_allclose(scenario.marginal_cost_per_cycle(step), c.discount * slope, rtol=1e-5)
+    paid = scenario.rewards(step, "priced")
+    charge = -paid["device"] - step.costs["device"]
+    price = scenario.marginal_cost_per_cycle(step)[:, None]
+    np.testing.assert_allclose(charge, price * step.details["residual_cycles"], rtol=1e-6, atol=1e-9)
+    np.testing.assert_array_equal(paid["server"], -step.costs["server"])

@@ -92,9 +92,10 @@ class ModelPlacementConfig:
     model_bits_heavy: Sizes = quantity((72e6, 96e6), "bit", "size of a heavy model", symbol="S^1", source="Table III")
     cycles_light: Works = quantity((15e6, 20e6), "cycle", "work of a light model", symbol="Q^0", source="Table III")
     cycles_heavy: Works = quantity((25e6, 30e6), "cycle", "work of a heavy model", symbol="Q^1", source="Table III")
-    share_prior: Literal["equal", "need"] = quantity(
-        "equal", "-", "what a share's weight is multiplied with", part="controller"
-    )
+    share_prior: Literal["equal", "need", "deadline"] = quantity(
+        "equal", "-", "what a share's weight is multiplied with: nothing, what the task needs, its share by deadline",
+        part="controller",
+    )  # fmt: skip
     reward_rule: Literal["per_task", "all_or_nothing"] = quantity(
         "per_task", "-", "accuracy of each task in time; all_or_nothing: the printed reward"
     )

@@ -26,6 +26,7 @@ from edgemarl.envs.physics.radio import from_db, passive, path_loss_db, spectral
 from edgemarl.envs.scenario import Parts, Role, Scenario, Signalling, Step
 from edgemarl.envs.scenarios.model_placement.config import ModelPlacementConfig
 from edgemarl.envs.scenarios.model_placement.entries import PlacementEntries
+from edgemarl.envs.scenarios.model_placement.priors import deadline_priors
 from edgemarl.envs.scenarios.model_placement.slot import (
     COUNTS,
     FLAGS,
@@ -398,7 +399,10 @@ class ModelPlacement(
             server_cost=np.empty((cells, 1)),
         )
         given = self._given(state, decisions, exogenous)
-        run_slot(*given, self._constants, c.num_gateways, c.devices_per_gateway, out)
+        prior = np.empty((0, 0))
+        if c.share_prior == "deadline":
+            prior = deadline_priors(self, state, decisions, exogenous)
+        run_slot(*given, prior, self._constants, c.num_gateways, c.devices_per_gateway, out)
         part = dict(zip(PARTS, out.parts.reshape(-1, *shape), strict=True))
         flag = dict(zip(FLAGS, out.flags.reshape(-1, *shape), strict=True))
         costs = {"device": part["cost"].reshape(cells, n), "gateway": out.gateway_cost, "server": out.server_cost}
@@ -444,7 +448,7 @@ class ModelPlacement(
             edge_rate_bps=c.edge_rate_bps,
             cloud_rate_bps=c.cloud_rate_bps,
             edge_miss_as_printed=float(c.literal_edge_miss_delay),
-            shared_by_need=float(c.share_prior == "need"),
+            shared_by_need=float(c.share_prior != "equal"),
             first_hop_counted=float(c.first_hop_counted_for_relayed),
             all_or_nothing=float(c.reward_rule == "all_or_nothing"),
             device_unit=-c.device_ledger_weight / n,

@@ -227,12 +227,17 @@ def _divide(
 
 @compiled(error_model="numpy")
 def _share(
-    of: Tasks, c: PlacementConstants, lo: int, hi: int, n: int, k: int, cell: Array, member: Array, out: Found
-) -> None:
+    of: Tasks, prior: Array, c: PlacementConstants, lo: int, hi: int, n: int, k: int, cell: Array, member: Array,
+    out: Found,
+) -> None:  # fmt: skip
     """Shares of the four pools (constraints C4 to C6); 0 for tasks outside a pool."""
     by_need, whole_hop = c.shared_by_need != 0.0, c.first_hop_counted == 0.0
     ready, local, band, weight = out.flags[READY], of.local, out.parts[BAND], cell[WEIGHT]
-    if by_need:
+    if len(prior):
+        for j in range(hi - lo):
+            i = np.uintp(lo + j)
+            cell[FIRST_NEED, j], cell[CPU_NEED, j], cell[SECOND_NEED, j] = prior[0, i], prior[1, i], prior[2, i]
+    elif by_need:
         _needs(of, lo, hi, k, cell)
     for j in range(hi - lo):
         i = np.uintp(lo + j)
@@ -376,17 +381,18 @@ def _book(c: PlacementConstants, lo: int, hi: int, n: int, k: int, at: Array, ce
         out.sums[5, b] = pairwise_sum(held, start - lo, n) / max(out.counts[11, b], 1)
 
 
-@compiled(types.void(*_TASKS, _CONSTANTS, types.int64, types.int64, _FOUND), error_model="numpy", cache=True)
+@compiled(types.void(*_TASKS, _PAIRS, _CONSTANTS, types.int64, types.int64, _FOUND), error_model="numpy", cache=True)
 def run_slot(
     task_bits: Array, deadline_s: Array, efficiency: Array, relay_efficiency: Array, accuracy: Array, model_bits: Array,
     model_cycles: Array, noisy: Array, local: Array, heavy: Array, cached_gateway: Array, cached_edge: Array,
     keep_gateway: Array, keep_edge: Array, band_score: Array, gateway_cpu_score: Array, relay_score: Array,
-    edge_cpu_score: Array, c: PlacementConstants, gateways: int, k: int, out: Found,
+    edge_cpu_score: Array, prior: Array, c: PlacementConstants, gateways: int, k: int, out: Found,
 ) -> None:  # fmt: skip
     """The slot of all cells: space and admission, shares, delays and what is gained in time, caches, metrics.
 
     Args:
         task_bits to edge_cpu_score: the fields of `Tasks`, which see.
+        prior: (3, B N) what weights of band, CPU and relay are multiplied with, or (0, 0): as `c` says.
         c: constants.
         gateways: G.
         k: K, devices of a gateway.
@@ -412,7 +418,7 @@ def run_slot(
         used, used_edge = at_gateway[: (hi - lo) // k], at_edge[: (hi - lo) // n]
         _want(of, c, lo, hi, cell, out.flags)
         _fill(of, c, lo, hi, used, used_edge, cell, pairs, out.flags, out.sums)
-        _share(of, c, lo, hi, n, k, cell, member, out)
+        _share(of, prior, c, lo, hi, n, k, cell, member, out)
         _upload(of, c, lo, hi, k, cell, out.parts)
         _finish(of, c, lo, hi, n, cell, out.parts, out.flags)
         _keep(of, lo, hi, out.flags, out.next_gateway, out.next_edge, placed)

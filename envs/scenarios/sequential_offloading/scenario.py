@@ -96,7 +96,7 @@ class SequentialOffloading(
     trace_type = SequentialOffloadingTrace
     exogenous_type = SequentialOffloadingExogenous
     decisions_type = SequentialOffloadingDecisions
-    reward_modes = ("local", "coupled", "team")
+    reward_modes = ("local", "coupled", "priced", "team")
     foreseen_roles = ("device",)
     cost_label = "cost per device and block"
     summary_metrics = MappingProxyType(
@@ -157,11 +157,30 @@ class SequentialOffloading(
         return math.sqrt(sum(self.ledger.values())) if mode == "coupled" else super().reward_divisor(mode)
 
     def rewards(self, step: Step[SequentialOffloadingState], mode: str = "local") -> dict[str, Array]:
-        """As the contract; "coupled": a device's own entry and the server's, which is all that it has an effect on."""
-        if mode != "coupled":
+        """As the contract; two modes in which devices learn what their offloading costs the server.
+
+        "coupled": a device's own entry and the server's, which is all that it has an effect on. "priced": its own entry
+        and what it offloads times what the server's next cycle costs (`marginal_cost_per_cycle`).
+        """
+        if mode not in ("coupled", "priced"):
             return super().rewards(step, mode)
         server = -step.costs["server"]
-        return {"device": server - step.costs["device"], "server": server}
+        if mode == "coupled":
+            return {"device": server - step.costs["device"], "server": server}
+        price = self.marginal_cost_per_cycle(step)[:, None]
+        return {"device": -(step.costs["device"] + price * step.details["residual_cycles"]), "server": server}
+
+    def marginal_cost_per_cycle(self, step: Step[SequentialOffloadingState]) -> Array:
+        """(B,) what one more cycle in the server's queue costs it, by what it just did.
+
+        It waits for a block and is then served by a rate f, whose energy grows with its cube: 3 E / (cycles served). A
+        server that minimises its own discounted cost has dV/dq of just that: it serves until the last cycle's energy is
+        worth what the queue behind it is (envelope theorem), unless its rate is at its limit.
+        """
+        c, served = self.config, step.metrics["served_cycles"]
+        energy_j = 3.0 * step.metrics["server_energy_j"]
+        per_cycle_j = np.divide(energy_j, served, out=np.zeros_like(served), where=served > 0.0)
+        return np.asarray(c.discount * (c.server_queue_weight + c.server_energy_weight * per_cycle_j))
 
     # --- randomness ------------------------------------------------------------------------------------------------
 

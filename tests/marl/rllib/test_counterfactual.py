@@ -78,7 +78,7 @@ def test_central_policy_with_a_fixed_server_follows_its_rule(local_cluster: None
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"fixed": {}}, "says it for device, gateway, not for 'server'"),
+        ({"scenario": "model_placement", "set": {}, "fixed": {}, "one_hot": {}}, "no role"),
         ({"scenario": "sequential_offloading", "set": {}, "fixed": {}}, "no role"),
         ({"control": "central", "central_policy": "joint", "fixed": {}}, "does not decide a joint action"),
     ],
