@@ -25,7 +25,15 @@ SMALL: dict[str, dict[str, Any]] = {
     "model_pruning": {"num_devices": 20, "num_gateways": 2, "gateway_broadcast": "rank"},
     "model_placement": {"num_gateways": 2, "devices_per_gateway": 3, "episode_slots": 10},
 }
-TINY = {"cells": 2, "slots": 4, "minibatch": 100, "epochs": 1, "agent_steps": 1, "hidden": (8,)}
+TINY = {
+    "iteration_steps": None,
+    "cells": 2,
+    "slots": 4,
+    "minibatch": 100,
+    "epochs": 1,
+    "agent_steps": 1,
+    "hidden": (8,),
+}
 DEVICES = {"num_devices": 3, "episode_blocks": 40, "device_action": "residual"}
 RUINED = TrainConfig(
     set=DEVICES, keep="best", first_action={"device": (0.9, 0.5)}, lr=10.0, gradient_clip=None, cells=2, slots=10,
