@@ -362,6 +362,26 @@ def check_parity_command(
     check_parity(training_seeds, agent_steps, devices, out)
 
 
+@check_app.command("clients")
+def check_clients_command(
+    scenario: Annotated[str, typer.Option(help="Scenario to train on.")] = "sequential_offloading",
+    devices: Annotated[str | None, typer.Option(help="Sizes, with commas; default: the scenario's own.")] = None,
+    clients: Annotated[str | None, typer.Option(help="Names, with commas; default: all.")] = None,
+    training_seeds: Annotated[
+        int, typer.Option(parser=whole_number_from_1, metavar="INTEGER", help="Trainings of each client.")
+    ] = 3,
+    agent_steps: Annotated[str, typer.Option(help="Budgets in decisions, with commas.")] = "100000,300000",
+    quick: Annotated[bool, typer.Option("--quick", help="Every client for a moment, one seed: does it run?")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of the results; finished trainings are kept.")] = Path(
+        "results/clients"
+    ),
+) -> None:
+    """Train with other libraries and with ours on the same network: cost against decisions and seconds."""
+    from edgemarl.launch.commands.clients import check_clients, clients_options
+
+    check_clients(clients_options(scenario, devices, clients, training_seeds, agent_steps, quick), out)
+
+
 app.command("replay")(replay_command)
 app.command("profile-pruning")(profile_pruning_command)
 

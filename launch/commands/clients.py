@@ -1,0 +1,219 @@
+"""`check clients`: our training and that of other libraries, cost against decisions and against seconds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgemarl.envs.config import unknown_name
+from edgemarl.envs.files import write_text
+from edgemarl.launch.progress import Bars
+from edgemarl.marl.studies.clients import CLIENTS, LIBRARIES, OURS
+
+if TYPE_CHECKING:
+    from edgemarl.marl.studies.clients.job import Job
+
+ALGORITHMS = {"ours": "ppo", "ours_mappo": "mappo"}
+QUICK_STEPS = (2000, 4000)
+
+
+@dataclass(frozen=True)
+class ClientsOptions:
+    """What is trained.
+
+    Attributes:
+        scenario: its name.
+        devices: sizes of the network; none: the scenario's own.
+        clients: names of `CLIENTS`.
+        training_seeds: trainings of each.
+        agent_steps: budgets in decisions, ascending.
+
+    Raises:
+        ValueError: an unknown client, no seed, budgets that do not rise.
+    """
+
+    scenario: str = "sequential_offloading"
+    devices: tuple[int, ...] = ()
+    clients: tuple[str, ...] = tuple(CLIENTS)
+    training_seeds: int = 3
+    agent_steps: tuple[int, ...] = (100_000, 300_000)
+
+    def __post_init__(self) -> None:
+        for name in self.clients:
+            if name not in CLIENTS:
+                raise ValueError(unknown_name("client", name, tuple(CLIENTS)))
+        if self.training_seeds < 1:
+            raise ValueError(f"training_seeds = {self.training_seeds} is not legal: must be >= 1")
+        if not self.agent_steps or list(self.agent_steps) != sorted(set(self.agent_steps)) or self.agent_steps[0] < 1:
+            raise ValueError(f"--agent-steps = {self.agent_steps} is not legal: must be integers >= 1 that rise")
+        if any(size < 1 for size in self.devices):
+            raise ValueError(f"--devices = {self.devices} is not legal: must be integers >= 1")
+
+
+def clients_options(
+    scenario: str, devices: str | None, clients: str | None, training_seeds: int, agent_steps: str, quick: bool
+) -> ClientsOptions:
+    """The options of the command line."""
+    return ClientsOptions(
+        scenario,
+        () if devices is None else integers(devices, "--devices"),
+        tuple(CLIENTS) if clients is None else tuple(name.strip() for name in clients.split(",")),
+        1 if quick else training_seeds,
+        QUICK_STEPS if quick else integers(agent_steps, "--agent-steps"),
+    )
+
+
+def integers(text: str, option: str) -> tuple[int, ...]:
+    """The whole numbers of "10,50" or "1e5,3e5".
+
+    Raises:
+        ValueError: something else.
+    """
+    from edgemarl.envs.config import quoted, whole
+
+    found = tuple(whole(part.strip()) for part in text.split(","))
+    if not all(isinstance(value, int) for value in found):
+        raise ValueError(f"{option} = {quoted(text)} is not legal: must be whole numbers with commas")
+    return found
+
+
+def jobs_of(options: ClientsOptions) -> Iterator[tuple[int | None, Job]]:
+    """Size of the network, or None, and job: the quickest clients first, so that a table begins soon.
+
+    Ours is told its budget, over which its learning rate falls: a training for every budget. The others learn at one
+    rate, so that their longest training holds the shorter ones.
+    """
+    from edgemarl.marl.studies.clients.job import Job
+
+    for size in options.devices or (None,):
+        for seed in range(options.training_seeds):
+            for client in options.clients:
+                algorithm = ALGORITHMS.get(client, "ppo")
+                settings = _settings(options.scenario, algorithm, size)
+                same = {"scenario": options.scenario, "config": settings["set"], "fixed": settings.get("fixed", {})}
+                if client in OURS:
+                    for steps in options.agent_steps:
+                        yield size, Job(client, **same, budgets=(steps,), seed=seed, settings=settings)
+                else:
+                    yield size, Job(client, **same, budgets=options.agent_steps, seed=seed)
+
+
+def _settings(scenario: str, algorithm: str, devices: int | None) -> dict[str, Any]:
+    """What `edgemarl train --algorithm ..` takes as it comes, as plain values; `set` holds the network's size."""
+    from edgemarl.launch.recipes import resolved, with_default
+
+    fields = resolved(scenario, with_default(scenario, {"algorithm": algorithm}))
+    network = {**fields.get("set", {}), **_size_fields(scenario, devices)}
+    found: dict[str, Any] = json.loads(json.dumps({**fields, "set": network}))
+    return found
+
+
+def _size_fields(scenario: str, devices: int | None) -> dict[str, Any]:
+    """Config fields of the network with so many devices that differ from the defaults."""
+    from dataclasses import asdict
+
+    from edgemarl.agents.registry import playbook_of
+    from edgemarl.envs.registry import make_scenario
+
+    if devices is None:
+        return {}
+    usual, at_size = make_scenario(scenario).config, playbook_of(scenario).at_size
+    if at_size is None:
+        raise ValueError(f"scenario '{scenario}' has no sizes: leave --devices out")
+    before = asdict(usual)
+    return {name: value for name, value in asdict(at_size(usual, devices)).items() if value != before[name]}
+
+
+def check_clients(options: ClientsOptions, out: Path) -> None:
+    """Train what the folder does not hold; write table, figure and the numbers into it.
+
+    Raises:
+        ValueError: illegal options, a library that is not installed.
+    """
+    from edgemarl.launch.console import plain_console
+    from edgemarl.launch.experiment.store import working_in
+
+    _check_installed(options.clients)
+    jobs = list(jobs_of(options))
+    with working_in(out), Bars() as bars:
+        trained = []
+        for done, (size, job) in enumerate(jobs):
+            bars("training", done, len(jobs), f"{job.client}, seed {job.seed}")
+            trained.append((size, job, _rows(job, out / "runs")))
+        bars("training", len(jobs), len(jobs))
+        from edgemarl.launch.report.clients import client_rows, client_table, draw_clients
+        from edgemarl.marl.evaluation.traces import write_table
+
+        rows = client_rows(trained, _references(jobs, out / "runs"))
+        write_table(out / "clients.parquet", rows, {"versions": versions(), "command": _command(options, out)})
+        table = client_table(rows, options.agent_steps)
+        write_text(out / "clients.md", f"`{_command(options, out)}`\n\n{table}\n")
+        draw_clients(rows, out / "clients")
+    plain_console().print(table, soft_wrap=True, markup=False)
+    plain_console().print(f"{out}/clients.parquet, clients.md, clients.png, clients.svg", soft_wrap=True)
+
+
+def _check_installed(clients: Sequence[str]) -> None:
+    from importlib.util import find_spec
+
+    for client in clients:
+        missing = [module for module in LIBRARIES.get(client, ()) if find_spec(module) is None]
+        if missing:
+            raise ValueError(f"client {client} needs {', '.join(missing)}: pip install 'edgemarl[clients]'")
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries that are installed."""
+    found = {}
+    for name in ("edgemarl", "ray", "torch", "benchmarl", "torchrl", "stable_baselines3", "supersuit"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _rows(job: Job, folder: Path) -> list[dict[str, float]]:
+    """The rows of a job, from its file, or trained now."""
+    from edgemarl.launch.experiment.store import digest_of
+    from edgemarl.marl.studies.clients.measure import in_process_of_its_own
+
+    told = json.loads(json.dumps(job.to_dict()))
+    file = folder / f"{job.client}-{job.scenario}-{job.budget}-{job.seed}-{digest_of(told)[:8]}.json"
+    if file.is_file():
+        found: list[dict[str, float]] = json.loads(file.read_text(encoding="utf-8"))["rows"]
+        return found
+    rows = in_process_of_its_own(job)
+    write_text(file, json.dumps({"job": told, "versions": versions(), "rows": rows}, indent=1) + "\n")
+    return rows
+
+
+def _references(jobs: Sequence[tuple[int | None, Job]], folder: Path) -> Mapping[int | None, tuple[str, float]]:
+    """Size -> the reference's name and what it costs on the same traces."""
+    from edgemarl.launch.experiment.store import digest_of
+    from edgemarl.marl.studies.clients.job import reference_cost
+
+    found: dict[int | None, tuple[str, float]] = {}
+    for size, job in jobs:
+        if size in found:
+            continue
+        file = folder / f"reference-{job.scenario}-{digest_of([job.scenario, dict(job.config)])[:8]}.json"
+        if not file.is_file():
+            write_text(file, json.dumps(reference_cost(job)))
+        name, cost = json.loads(file.read_text(encoding="utf-8"))
+        found[size] = (name, cost)
+    return found
+
+
+def _command(options: ClientsOptions, out: Path) -> str:
+    words = ["edgemarl check clients", f"--scenario {options.scenario}"]
+    if options.devices:
+        words.append(f"--devices {','.join(map(str, options.devices))}")
+    if options.clients != tuple(CLIENTS):
+        words.append(f"--clients {','.join(options.clients)}")
+    words += [f"--training-seeds {options.training_seeds}", f"--agent-steps {','.join(map(str, options.agent_steps))}"]
+    return " ".join([*words, f"--out {out}"])

@@ -1,0 +1,124 @@
+"""BenchMARL: IPPO and MAPPO with its MLP, parameters shared by the group, on a task made of a scenario."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from benchmarl.algorithms import IppoConfig, MappoConfig
+from benchmarl.environments.common import TaskClass
+from benchmarl.experiment import Callback, Experiment, ExperimentConfig
+from benchmarl.models.mlp import MlpConfig
+from torchrl.envs import PettingZooWrapper
+
+from edgemarl.agents import PartneredParallelEnv, policy_of
+from edgemarl.agents.api import Policy
+from edgemarl.agents.clients.torchrl import controllers_of
+from edgemarl.agents.registry import make_controller
+from edgemarl.marl.scratch import scratch
+from edgemarl.marl.studies.clients.job import Job, Learned, Looks
+
+ALGORITHMS = {"benchmarl_ippo": IppoConfig, "benchmarl_mappo": MappoConfig}
+SETTINGS = {"decisions_per_batch": 6000, "decisions_per_minibatch": 400, "epochs": 10, "lr": 1e-3, "slots": 100}
+"""A batch of its default 6000 and a minibatch of 400, counted in decisions of all agents; fewer passes at a larger rate
+than its 45 at 5e-5; environments so many that each plays about `slots` of a batch."""
+
+
+class EdgeMARLTask(TaskClass):
+    """A scenario by its name as a task of BenchMARL; config fields, `fixed` and the like are the task's config."""
+
+    def get_env_fun(self, num_envs: int, continuous_actions: bool, seed: int | None, device: Any) -> Any:
+        return lambda: PettingZooWrapper(
+            PartneredParallelEnv(self.name, **self.config), return_state=True, seed=seed, device=device
+        )
+
+    def supports_continuous_actions(self) -> bool:
+        return True
+
+    def supports_discrete_actions(self) -> bool:
+        return True
+
+    def max_steps(self, env: Any) -> int:
+        return int(env.max_cycles or env.scenario.horizon)
+
+    def has_render(self, env: Any) -> bool:
+        return False
+
+    def group_map(self, env: Any) -> Any:
+        return env.group_map
+
+    def observation_spec(self, env: Any) -> Any:
+        spec = env.observation_spec.clone()
+        for group in env.group_map:
+            for name in [name for name in spec[group].keys() if name != "observation"]:  # noqa: SIM118 - no mapping
+                del spec[group, name]
+        del spec["state"]
+        return spec
+
+    def state_spec(self, env: Any) -> Any:
+        spec = env.observation_spec.clone()
+        for group in env.group_map:
+            del spec[group]
+        return spec
+
+    def info_spec(self, env: Any) -> None:
+        return None
+
+    def action_mask_spec(self, env: Any) -> None:
+        return None
+
+    def action_spec(self, env: Any) -> Any:
+        return env.full_action_spec
+
+    @staticmethod
+    def env_name() -> str:
+        return "edgemarl"
+
+
+class _AfterTraining(Callback):
+    """Says after every update how far the experiment is."""
+
+    def __init__(self, job: Job, learned: Learned, at: Looks) -> None:
+        super().__init__()
+        self._job, self._learned, self._at, self._scenario = job, learned, at, job.make()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # an experiment pickles its callbacks
+
+    def on_train_end(self, training_td: Any, group: str) -> None:
+        self._at(self.experiment.total_frames * self._learned.agents, self._policy)
+
+    def _policy(self) -> Policy:
+        job, role = self._job, self._learned.role
+        members = {role: make_controller(self._scenario, role, name) for role, name in job.fixed.items()}
+        members[role] = controllers_of(self.experiment.policy, self._scenario, job.client)[role]
+        return policy_of(self._scenario, members, job.client)
+
+
+def learn(job: Job, at: Looks) -> None:
+    """Train to the budget."""
+    learned, settings = Learned.of(job), {**SETTINGS, **job.settings}
+    frames = max(1, settings["decisions_per_batch"] // learned.agents)
+    task = EdgeMARLTask(job.scenario, {**job.config, "fixed": dict(job.fixed), "reward_scale": learned.reward_scale})
+    config = ExperimentConfig.get_from_yaml()
+    config.loggers, config.create_json, config.evaluation, config.render = [], False, False, False
+    config.gamma, config.lr = learned.discount, settings["lr"]
+    config.on_policy_n_envs_per_worker = max(1, frames // settings["slots"])
+    config.on_policy_collected_frames_per_batch = frames
+    config.on_policy_minibatch_size = max(1, settings["decisions_per_minibatch"] // learned.agents)
+    config.on_policy_n_minibatch_iters = settings["epochs"]
+    config.max_n_iters, config.max_n_frames = -(-job.budget // (frames * learned.agents)), None
+    with scratch() as folder:
+        config.save_folder = str(folder)
+        experiment = Experiment(
+            task=task,
+            algorithm_config=ALGORITHMS[job.client].get_from_yaml(),
+            model_config=MlpConfig.get_from_yaml(),
+            critic_model_config=MlpConfig.get_from_yaml(),
+            seed=job.seed,
+            config=config,
+            callbacks=[_AfterTraining(job, learned, at)],
+        )
+        torch.set_num_threads(1)
+        at.begin()
+        experiment.run()
