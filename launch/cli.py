@@ -372,6 +372,7 @@ def check_clients_command(
     ] = 3,
     agent_steps: Annotated[str, typer.Option(help="Budgets in decisions, with commas.")] = "100000,300000",
     quick: Annotated[bool, typer.Option("--quick", help="Every client for a moment, one seed: does it run?")] = False,
+    finished: Annotated[bool, typer.Option("--finished", help="Train nothing, show what is there.")] = False,
     out: Annotated[Path, typer.Option(help="Folder of the results; finished trainings are kept.")] = Path(
         "results/clients"
     ),
@@ -379,7 +380,7 @@ def check_clients_command(
     """Train with other libraries and with ours on the same network: cost against decisions and seconds."""
     from edgemarl.launch.commands.clients import check_clients, clients_options
 
-    check_clients(clients_options(scenario, devices, clients, training_seeds, agent_steps, quick), out)
+    check_clients(clients_options(scenario, devices, clients, training_seeds, agent_steps, quick), out, finished)
 
 
 app.command("replay")(replay_command)

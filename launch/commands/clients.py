@@ -82,15 +82,15 @@ def integers(text: str, option: str) -> tuple[int, ...]:
 
 
 def jobs_of(options: ClientsOptions) -> Iterator[tuple[int | None, Job]]:
-    """Size of the network, or None, and job: the quickest clients first, so that a table begins soon.
+    """Size of the network, or None, and job; seed by seed, so that what is finished early is of all clients.
 
     Ours is told its budget, over which its learning rate falls: a training for every budget. The others learn at one
     rate, so that their longest training holds the shorter ones.
     """
     from edgemarl.marl.studies.clients.job import Job
 
-    for size in options.devices or (None,):
-        for seed in range(options.training_seeds):
+    for seed in range(options.training_seeds):
+        for size in options.devices or (None,):
             for client in options.clients:
                 algorithm = ALGORITHMS.get(client, "ppo")
                 settings = _settings(options.scenario, algorithm, size)
@@ -128,8 +128,8 @@ def _size_fields(scenario: str, devices: int | None) -> dict[str, Any]:
     return {name: value for name, value in asdict(at_size(usual, devices)).items() if value != before[name]}
 
 
-def check_clients(options: ClientsOptions, out: Path) -> None:
-    """Train what the folder does not hold; write table, figure and the numbers into it.
+def check_clients(options: ClientsOptions, out: Path, finished: bool = False) -> None:
+    """Train what the folder does not hold (with `finished` nothing); write table, figure and the numbers into it.
 
     Raises:
         ValueError: illegal options, a library that is not installed.
@@ -137,18 +137,23 @@ def check_clients(options: ClientsOptions, out: Path) -> None:
     from edgemarl.launch.console import plain_console
     from edgemarl.launch.experiment.store import working_in
 
-    _check_installed(options.clients)
+    if not finished:
+        _check_installed(options.clients)
     jobs = list(jobs_of(options))
     with working_in(out), Bars() as bars:
         trained = []
         for done, (size, job) in enumerate(jobs):
             bars("training", done, len(jobs), f"{job.client}, seed {job.seed}")
-            trained.append((size, job, _rows(job, out / "runs")))
+            file = _file(job, out / "runs")
+            if file.is_file() or not finished:
+                trained.append((size, job, _rows(job, file)))
         bars("training", len(jobs), len(jobs))
+        if not trained:
+            raise ValueError(f"{out} holds no finished training of these")
         from edgemarl.launch.report.clients import client_rows, client_table, draw_clients
         from edgemarl.marl.evaluation.traces import write_table
 
-        rows = client_rows(trained, _references(jobs, out / "runs"))
+        rows = client_rows(trained, _references([(size, job) for size, job, _ in trained], out / "runs"))
         write_table(out / "clients.parquet", rows, {"versions": versions(), "command": _command(options, out)})
         table = client_table(rows, options.agent_steps)
         write_text(out / "clients.md", f"`{_command(options, out)}`\n\n{table}\n")
@@ -177,18 +182,23 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _rows(job: Job, folder: Path) -> list[dict[str, float]]:
-    """The rows of a job, from its file, or trained now."""
+def _file(job: Job, folder: Path) -> Path:
+    """Where a job's rows are kept; another setting is another file."""
     from edgemarl.launch.experiment.store import digest_of
-    from edgemarl.marl.studies.clients.measure import in_process_of_its_own
 
     told = json.loads(json.dumps(job.to_dict()))
-    file = folder / f"{job.client}-{job.scenario}-{job.budget}-{job.seed}-{digest_of(told)[:8]}.json"
+    return folder / f"{job.client}-{job.scenario}-{job.budget}-{job.seed}-{digest_of(told)[:8]}.json"
+
+
+def _rows(job: Job, file: Path) -> list[dict[str, float]]:
+    """The rows of a job, from its file, or trained now."""
+    from edgemarl.marl.studies.clients.measure import in_process_of_its_own
+
     if file.is_file():
         found: list[dict[str, float]] = json.loads(file.read_text(encoding="utf-8"))["rows"]
         return found
     rows = in_process_of_its_own(job)
-    write_text(file, json.dumps({"job": told, "versions": versions(), "rows": rows}, indent=1) + "\n")
+    write_text(file, json.dumps({"job": job.to_dict(), "versions": versions(), "rows": rows}, indent=1) + "\n")
     return rows
 
 
