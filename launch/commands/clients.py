@@ -139,15 +139,14 @@ def check_clients(options: ClientsOptions, out: Path, finished: bool = False) ->
 
     if not finished:
         _check_installed(options.clients)
-    jobs = list(jobs_of(options))
+    jobs = [] if finished else list(jobs_of(options))
     with working_in(out), Bars() as bars:
-        trained = []
+        trained = _finished(options, out / "runs") if finished else []
         for done, (size, job) in enumerate(jobs):
             bars("training", done, len(jobs), f"{job.client}, seed {job.seed}")
-            file = _file(job, out / "runs")
-            if file.is_file() or not finished:
-                trained.append((size, job, _rows(job, file)))
-        bars("training", len(jobs), len(jobs))
+            trained.append((size, job, _rows(size, job, _file(job, out / "runs"))))
+        if jobs:
+            bars("training", len(jobs), len(jobs))
         if not trained:
             raise ValueError(f"{out} holds no finished training of these")
         from edgemarl.launch.report.clients import client_rows, client_table, draw_clients
@@ -190,7 +189,7 @@ def _file(job: Job, folder: Path) -> Path:
     return folder / f"{job.client}-{job.scenario}-{job.budget}-{job.seed}-{digest_of(told)[:8]}.json"
 
 
-def _rows(job: Job, file: Path) -> list[dict[str, float]]:
+def _rows(size: int | None, job: Job, file: Path) -> list[dict[str, float]]:
     """The rows of a job, from its file, or trained now."""
     from edgemarl.marl.studies.clients.measure import in_process_of_its_own
 
@@ -198,8 +197,29 @@ def _rows(job: Job, file: Path) -> list[dict[str, float]]:
         found: list[dict[str, float]] = json.loads(file.read_text(encoding="utf-8"))["rows"]
         return found
     rows = in_process_of_its_own(job)
-    write_text(file, json.dumps({"job": job.to_dict(), "versions": versions(), "rows": rows}, indent=1) + "\n")
+    kept = {"devices": size, "job": job.to_dict(), "versions": versions(), "rows": rows}
+    write_text(file, json.dumps(kept, indent=1) + "\n")
     return rows
+
+
+def _finished(options: ClientsOptions, folder: Path) -> list[tuple[int | None, Job, list[dict[str, float]]]]:
+    """Every training of these clients in this scenario that is kept, of whatever size, seed and budget.
+
+    Of clients that are not told their budget the longest of a size and seed.
+    """
+    from edgemarl.marl.studies.clients.job import Job
+
+    found: dict[Any, tuple[int | None, Job, list[dict[str, float]]]] = {}
+    for file in sorted(folder.glob("*.json")):
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        if file.name.startswith("reference-"):
+            continue
+        job = Job.from_dict(kept["job"])
+        key = (job.client, kept["devices"], job.seed, job.budget if job.client in OURS else None)
+        wanted = job.scenario == options.scenario and job.client in options.clients
+        if wanted and (key not in found or found[key][1].budget < job.budget):
+            found[key] = (kept["devices"], job, kept["rows"])
+    return sorted(found.values(), key=lambda one: (one[0] or 0, one[1].seed))
 
 
 def _references(jobs: Sequence[tuple[int | None, Job]], folder: Path) -> Mapping[int | None, tuple[str, float]]:
