@@ -28,7 +28,8 @@ THIRD_PARTY = {
 FURTHER = {
     "marl/benchmarks/model_partitioning.py": {"cvxpy"},
     "agents/clients/sb3.py": {"stable_baselines3"},
-    "marl/studies/clients/benchmarl_client.py": {"benchmarl", "torchrl"},
+    "agents/clients/benchmarl_task.py": {"benchmarl", "torchrl"},
+    "marl/studies/clients/benchmarl_client.py": {"benchmarl"},
     "marl/studies/clients/sb3_client.py": {"stable_baselines3", "supersuit"},
     "agents/clients/torchrl.py": {"tensordict", "torchrl", "benchmarl"},
 }

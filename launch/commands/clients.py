@@ -93,23 +93,21 @@ def jobs_of(options: ClientsOptions) -> Iterator[tuple[int | None, Job]]:
         for size in options.devices or (None,):
             for client in options.clients:
                 algorithm = ALGORITHMS.get(client, "ppo")
-                settings = _settings(options.scenario, algorithm, size)
-                same = {"scenario": options.scenario, "config": settings["set"], "fixed": settings.get("fixed", {})}
-                if client in OURS:
-                    for steps in options.agent_steps:
-                        yield size, Job(client, **same, budgets=(steps,), seed=seed, settings=settings)
-                else:
-                    yield size, Job(client, **same, budgets=options.agent_steps, seed=seed)
+                for budgets in [(steps,) for steps in options.agent_steps] if client in OURS else [options.agent_steps]:
+                    settings = _settings(options.scenario, algorithm, size, budgets[-1])
+                    network, fixed = settings["set"], settings.get("fixed", {})
+                    own = settings if client in OURS else {}
+                    yield size, Job(client, options.scenario, network, fixed, budgets, seed, own)
 
 
-def _settings(scenario: str, algorithm: str, devices: int | None) -> dict[str, Any]:
+def _settings(scenario: str, algorithm: str, devices: int | None, agent_steps: int) -> dict[str, Any]:
     """What `edgemarl train --algorithm ..` takes as it comes, as plain values; `set` holds the network's size."""
-    from edgemarl.launch.recipes import resolved, with_default
+    from edgemarl.launch.recipes import fitted, resolved, with_default
 
-    fields = resolved(scenario, with_default(scenario, {"algorithm": algorithm}))
-    network = {**fields.get("set", {}), **_size_fields(scenario, devices)}
-    found: dict[str, Any] = json.loads(json.dumps({**fields, "set": network}))
-    return found
+    given = {"algorithm": algorithm, "agent_steps": agent_steps, "set": _size_fields(scenario, devices)}
+    fields = resolved(scenario, fitted(scenario, with_default(scenario, given)))
+    found: dict[str, Any] = json.loads(json.dumps(fields))
+    return {"set": {}, **found}
 
 
 def _size_fields(scenario: str, devices: int | None) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from edgemarl.envs.registry import scenario_class
 from edgemarl.envs.scenario import Scenario
 from edgemarl.launch.experiment.plan import parse_overrides
 from edgemarl.launch.experiment.played import TraceFile, file_network, file_scenario
-from edgemarl.launch.recipes import resolved, with_default
+from edgemarl.launch.recipes import fitted, resolved, with_default
 from edgemarl.marl.evaluation.tables import file_digest
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def run_config(
     if "scenario" in fields:
         raise ValueError("--train scenario=.. is not legal: --scenario NAME says it")
     name = scenario_class(scenario).name
-    return TrainConfig(scenario=scenario, **resolved(name, with_default(name, fields)))
+    return TrainConfig(scenario=scenario, **resolved(name, fitted(name, with_default(name, fields))))
 
 
 def training_fields(training: Sequence[str], **named: Any) -> dict[str, Any]:

@@ -14,7 +14,9 @@ import yaml
 from edgemarl.envs.config import cut, quoted, unknown_name
 from edgemarl.envs.reading import read_mapping
 
-NOT_FIELDS = ("about", "based_on", "default")
+ITERATIONS = "iterations"
+"""Entry of a recipe: iterations that a budget is to have at least, where cells can be left out for it (`fitted`)."""
+NOT_FIELDS = ("about", "based_on", "default", ITERATIONS)
 
 
 def recipes(scenario: str) -> dict[str, dict[str, Any]]:
@@ -95,6 +97,44 @@ def with_default(scenario: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     given, found = own.get("set", {}), fields_of(scenario, name).get("set", {})
     contradicted = any(str(given.get(key, value)).lower() != str(value).lower() for key, value in found.items())
     return own if contradicted else {"recipe": name, **own}
+
+
+def fitted(scenario: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Training fields with fewer cells where the budget would else have too few iterations for its size.
+
+    PPO's clip bounds how far one iteration moves a policy: with many devices a short budget ends before much is
+    learned, however many gradient steps it took. A recipe says by `iterations` how many there are to be; `null` ends
+    what it inherits. Given `cells` stay, its own too.
+
+    Args:
+        scenario: its name.
+        fields: training fields that may name a recipe.
+
+    Raises:
+        ValueError: `iterations` of a user's recipe that is no whole number >= 1, or fields that are not legal.
+    """
+    all_fields = resolved(scenario, fields)
+    wanted = None if "recipe" not in fields else _iterations(scenario, str(fields["recipe"]))
+    if wanted is None or "cells" in all_fields:
+        return dict(fields)
+    from edgemarl.marl.training.config import TrainConfig
+
+    config = TrainConfig(scenario=scenario, **all_fields)
+    counts = {name: role.count for name, role in config.make_scenario().roles.items() if name not in config.fixed}
+    cells = round(config.agent_steps / (wanted * config.slots * max(1, sum(counts.values()))))
+    return {**fields, "cells": min(config.cells, max(1, cells))}
+
+
+def _iterations(scenario: str, recipe: str) -> int | None:
+    """The nearest entry `iterations` of a recipe and those that it builds on."""
+    file, colon, name = recipe.rpartition(":")
+    known = _file_recipes(Path(file), recipe) if colon else recipes(scenario)
+    while name and ITERATIONS not in known[name]:
+        name = known[name].get("based_on", "")
+    found = known[name][ITERATIONS] if name else None
+    if found is not None and (not isinstance(found, int) or isinstance(found, bool) or found < 1):
+        raise ValueError(f"recipe {cut(recipe)}: {ITERATIONS} = {quoted(found)} is not legal: must be an integer >= 1")
+    return found
 
 
 def resolved(scenario: str, fields: Mapping[str, Any]) -> dict[str, Any]:

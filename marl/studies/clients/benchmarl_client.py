@@ -6,13 +6,12 @@ from typing import Any
 
 import torch
 from benchmarl.algorithms import IppoConfig, MappoConfig
-from benchmarl.environments.common import TaskClass
 from benchmarl.experiment import Callback, Experiment, ExperimentConfig
 from benchmarl.models.mlp import MlpConfig
-from torchrl.envs import PettingZooWrapper
 
-from edgemarl.agents import PartneredParallelEnv, policy_of
+from edgemarl.agents import policy_of
 from edgemarl.agents.api import Policy
+from edgemarl.agents.clients.benchmarl_task import EdgeMARLTask
 from edgemarl.agents.clients.torchrl import controllers_of
 from edgemarl.agents.registry import make_controller
 from edgemarl.marl.scratch import scratch
@@ -22,57 +21,6 @@ ALGORITHMS = {"benchmarl_ippo": IppoConfig, "benchmarl_mappo": MappoConfig}
 SETTINGS = {"decisions_per_batch": 6000, "decisions_per_minibatch": 400, "epochs": 10, "lr": 3e-4, "slots": 100}
 """A batch of its default 6000 and a minibatch of 400, counted in decisions of all agents; fewer passes at a larger rate
 than its 45 at 5e-5 (at 1e-3 its actions became NaN); environments so many that each plays about `slots` of a batch."""
-
-
-class EdgeMARLTask(TaskClass):
-    """A scenario by its name as a task of BenchMARL; config fields, `fixed` and the like are the task's config."""
-
-    def get_env_fun(self, num_envs: int, continuous_actions: bool, seed: int | None, device: Any) -> Any:
-        return lambda: PettingZooWrapper(
-            PartneredParallelEnv(self.name, **self.config), return_state=True, seed=seed, device=device
-        )
-
-    def supports_continuous_actions(self) -> bool:
-        return True
-
-    def supports_discrete_actions(self) -> bool:
-        return True
-
-    def max_steps(self, env: Any) -> int:
-        return int(env.max_cycles or env.scenario.horizon)
-
-    def has_render(self, env: Any) -> bool:
-        return False
-
-    def group_map(self, env: Any) -> Any:
-        return env.group_map
-
-    def observation_spec(self, env: Any) -> Any:
-        spec = env.observation_spec.clone()
-        for group in env.group_map:
-            for name in [name for name in spec[group].keys() if name != "observation"]:  # noqa: SIM118 - no mapping
-                del spec[group, name]
-        del spec["state"]
-        return spec
-
-    def state_spec(self, env: Any) -> Any:
-        spec = env.observation_spec.clone()
-        for group in env.group_map:
-            del spec[group]
-        return spec
-
-    def info_spec(self, env: Any) -> None:
-        return None
-
-    def action_mask_spec(self, env: Any) -> None:
-        return None
-
-    def action_spec(self, env: Any) -> Any:
-        return env.full_action_spec
-
-    @staticmethod
-    def env_name() -> str:
-        return "edgemarl"
 
 
 class _AfterTraining(Callback):
