@@ -197,7 +197,12 @@ def train_command(
     policies: Annotated[str | None, typer.Option(help="shared (one per role) or independent (one per agent).")] = None,
     reward: Annotated[str | None, typer.Option(help="Reward mode of the scenario, such as local or team.")] = None,
     agent_steps: Annotated[
-        int | None, typer.Option(parser=whole_number, metavar="INTEGER", help="Budget: decisions of learned agents.")
+        int | None,
+        typer.Option(
+            parser=whole_number,
+            metavar="INTEGER",
+            help="Budget: decisions of learned agents; the default recipe makes iterations smaller for a short one.",
+        ),
     ] = None,
     until: Annotated[
         str | None, typer.Option(metavar="PERCENT", help="End early: so near the reference, such as 1%.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgemarl.envs.config import unknown_name
 from edgemarl.envs.files import write_text
 from edgemarl.launch.progress import Bars
-from edgemarl.marl.studies.clients import CLIENTS, LIBRARIES, OURS
+from edgemarl.marl.studies.clients import CLIENTS, LIBRARIES, OURS, SETTINGS, TOLD
 
 if TYPE_CHECKING:
     from edgemarl.marl.studies.clients.job import Job
@@ -84,8 +84,8 @@ def integers(text: str, option: str) -> tuple[int, ...]:
 def jobs_of(options: ClientsOptions) -> Iterator[tuple[int | None, Job]]:
     """Size of the network, or None, and job; seed by seed, so that what is finished early is of all clients.
 
-    Ours is told its budget, over which its learning rate falls: a training for every budget. The others learn at one
-    rate, so that their longest training holds the shorter ones.
+    What is told its budget, over which its learning rate falls, is trained for every budget; of others the longest
+    training holds the shorter ones.
     """
     from edgemarl.marl.studies.clients.job import Job
 
@@ -93,10 +93,10 @@ def jobs_of(options: ClientsOptions) -> Iterator[tuple[int | None, Job]]:
         for size in options.devices or (None,):
             for client in options.clients:
                 algorithm = ALGORITHMS.get(client, "ppo")
-                for budgets in [(steps,) for steps in options.agent_steps] if client in OURS else [options.agent_steps]:
+                for budgets in [(steps,) for steps in options.agent_steps] if client in TOLD else [options.agent_steps]:
                     settings = _settings(options.scenario, algorithm, size, budgets[-1])
                     network, fixed = settings["set"], settings.get("fixed", {})
-                    own = settings if client in OURS else {}
+                    own = settings if client in OURS else SETTINGS[client]
                     yield size, Job(client, options.scenario, network, fixed, budgets, seed, own)
 
 
@@ -213,7 +213,7 @@ def _finished(options: ClientsOptions, folder: Path) -> list[tuple[int | None, J
         if file.name.startswith("reference-"):
             continue
         job = Job.from_dict(kept["job"])
-        key = (job.client, kept["devices"], job.seed, job.budget if job.client in OURS else None)
+        key = (job.client, kept["devices"], job.seed, job.budget if job.client in TOLD else None)
         wanted = job.scenario == options.scenario and job.client in options.clients
         if wanted and (key not in found or found[key][1].budget < job.budget):
             found[key] = (kept["devices"], job, kept["rows"])

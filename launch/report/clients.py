@@ -11,7 +11,7 @@ import pandas as pd
 
 from edgemarl.launch.report.looks import MARKERS, PALETTE
 from edgemarl.launch.report.style import STYLE, own_style
-from edgemarl.marl.studies.clients import CLIENTS, NAMES, OURS
+from edgemarl.marl.studies.clients import CLIENTS, NAMES, TOLD
 
 if TYPE_CHECKING:
     from edgemarl.marl.studies.clients.job import Job
@@ -38,9 +38,9 @@ def client_rows(
 
 
 def at_budget(rows: pd.DataFrame, steps: int) -> pd.DataFrame:
-    """The looks that stand for a budget: of ours the end of its training, of others the first look after so much."""
-    ours = rows["client"].isin(OURS)
-    chosen = rows[(rows["decisions"] >= steps) & (~ours | (rows["budget"] == steps))]
+    """The looks that stand for a budget: what is told it, the end; of others the first look after so much."""
+    told = rows["client"].isin(TOLD)
+    chosen = rows[(rows["decisions"] >= steps) & (~told | (rows["budget"] == steps))]
     return chosen.groupby(["client", "devices", "seed"], sort=False).first().reset_index()
 
 
@@ -90,7 +90,7 @@ def draw_clients(rows: pd.DataFrame, path: Path) -> None:
         for line, devices in zip(axes, sizes, strict=True):
             of_size = rows[rows["devices"] == devices]
             for i, client in enumerate(CLIENTS):
-                curve = _curve(of_size[of_size["client"] == client], client in OURS)
+                curve = _curve(of_size[of_size["client"] == client], client in TOLD)
                 if len(curve):
                     _draw_curve(line, curve, NAMES[client], MARKERS[i], PALETTE[i])
             _label(line, of_size)

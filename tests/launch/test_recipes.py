@@ -10,7 +10,7 @@ import yaml
 from edgemarl.envs import scenario_names
 from edgemarl.launch.experiment.plan import load_preset, make_plan, preset_names
 from edgemarl.launch.experiment.trained import learned_config
-from edgemarl.launch.recipes import fields_of, recipes, resolved
+from edgemarl.launch.recipes import fields_of, fitted, recipes, resolved, with_default
 from edgemarl.marl.training.config import TrainConfig, resolve
 
 
@@ -52,3 +52,30 @@ def test_recipes_of_a_users_own_file(tmp_path: Path) -> None:
     file.write_text("- 1")
     with pytest.raises(ValueError, match="must map names"):
         fields_of("any", f"{file}:a")
+
+
+def _cells(devices: int, agent_steps: int, **fields: object) -> object:
+    name = "sequential_offloading"
+    given = {"agent_steps": agent_steps, "set": {"num_devices": devices}, **fields}
+    return fitted(name, with_default(name, given)).get("cells")
+
+
+def test_a_short_budget_of_many_devices_has_as_many_iterations_as_one_of_few() -> None:
+    """25 iterations of 50 slots, never more than the 8 cells that a run has without a recipe."""
+    assert [_cells(devices, 100_000) for devices in (3, 10, 20, 50, 1000)] == [8, 8, 4, 2, 1]
+    assert [_cells(50, steps) for steps in (300_000, 500_000, 10**6)] == [5, 8, 8]
+    assert _cells(50, 100_000, algorithm="mappo") == 2  # as the recipe that it builds on
+
+
+def test_cells_that_are_said_stay() -> None:
+    assert _cells(50, 100_000, cells=16) == 16
+    for recipe in ("ppo_long", "ppo_many", "none"):
+        assert _cells(50, 100_000, recipe=recipe) is None
+
+
+def test_iterations_of_a_users_recipe_are_checked(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump({"a": {"iterations": 50}, "b": {"based_on": "a"}, "c": {"iterations": "many"}}))
+    assert _cells(10, 100_000, recipe=f"{file}:b") == 4  # the server learns too: 11 agents
+    with pytest.raises(ValueError, match="iterations = 'many' is not legal: must be an integer >= 1"):
+        _cells(10, 100_000, recipe=f"{file}:c")

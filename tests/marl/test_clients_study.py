@@ -13,7 +13,7 @@ from edgemarl.marl.benchmarks.quality import Clock
 from edgemarl.marl.studies.clients import CLIENTS, OURS, measure
 from edgemarl.marl.studies.clients.job import Job, Learned, Looks, cost_of, reference_cost
 
-SMALL = ClientsOptions(devices=(3,), clients=("ours", "sb3"), training_seeds=1, agent_steps=(100, 300))
+SMALL = ClientsOptions(devices=(3,), clients=("ours", "rllib"), training_seeds=1, agent_steps=(100, 300))
 
 
 def test_every_client_meets_the_same_network() -> None:
@@ -28,11 +28,11 @@ def test_every_client_meets_the_same_network() -> None:
 
 def test_what_anneals_is_trained_for_every_budget() -> None:
     budgets = {(job.client, job.budgets) for _, job in jobs_of(SMALL)}
-    assert budgets == {("ours", (100,)), ("ours", (300,)), ("sb3", (100, 300))}
+    assert budgets == {("ours", (100,)), ("ours", (300,)), ("rllib", (100, 300))}
 
 
 def test_looks_cost_nothing_and_stand_at_the_points() -> None:
-    (_, job), *_ = jobs_of(ClientsOptions(devices=(3,), clients=("sb3",), training_seeds=1, agent_steps=(100, 300)))
+    (_, job), *_ = jobs_of(ClientsOptions(devices=(3,), clients=("rllib",), training_seeds=1, agent_steps=(100, 300)))
     assert job.points == [30, 60, 100, 105, 150, 225, 300]
     clock = Clock()
     looks = Looks(job, clock)
@@ -98,10 +98,10 @@ def test_a_table_has_the_end_of_ours_and_looks_at_others() -> None:
     trained = [(size, job, _looks(job)) for size, job in jobs_of(SMALL)]
     rows = client_rows(trained, {3: ("vi", 2.0)})
     found = at_budget(rows, 100).set_index("client")
-    assert found.loc["ours", "budget"] == 100 and found.loc["sb3", "budget"] == 300
+    assert found.loc["ours", "budget"] == 100 and found.loc["rllib", "budget"] == 300
     assert list(at_budget(rows, 300)["above"]) == pytest.approx([0.05, 0.05])
     table = client_table(rows, SMALL.agent_steps)
-    assert "| 100 | Stable-Baselines3 PPO | 2.2 | +10.0% (+10.0%) | 1.0 (1.0 x) | 6.0 (1.0 x) |" in table
+    assert "| 100 | RLlib PPO, its own runner | 2.2 | +10.0% (+10.0%) | 1.0 (1.0 x) | 6.0 (1.0 x) |" in table
 
 
 def test_a_finished_training_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+BENCHMARL = {"decisions_per_batch": 6000, "decisions_per_minibatch": 400, "epochs": 10, "lr": 3e-4, "slots": 100}
+"""Batch and minibatch are its defaults; `slots`: about so many of a batch are of one environment."""
 CLIENTS: dict[str, str] = {
     "ours": "ours",
     "ours_mappo": "ours",
@@ -36,7 +38,16 @@ LIBRARIES = {
     "sb3": ("stable_baselines3", "supersuit"),
 }
 """Client -> modules of the extra `clients` that it needs."""
+SETTINGS: dict[str, dict[str, Any]] = {
+    "sb3": {"decisions_per_rollout": 4000, "batch_size": 256, "n_epochs": 10, "lr": 1e-3, "lr_final": 0.1},
+    "benchmarl_ippo": BENCHMARL,
+    "benchmarl_mappo": BENCHMARL,
+    "rllib": {"decisions_per_batch": 4000, "minibatch_size": 128, "num_epochs": 10, "lr": 3e-4, "lambda": 0.95},
+}
+"""Client -> what differs from its library's defaults; decisions are of all agents. Why: docs/clients.md."""
 OURS = tuple(name for name, module in CLIENTS.items() if module == "ours")
+TOLD = (*OURS, "sb3")
+"""Clients whose learning rate falls over their budget, which are trained for every budget anew."""
 
 
 def load_client(name: str) -> Callable[[Any, Any], None]:

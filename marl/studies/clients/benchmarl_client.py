@@ -18,9 +18,6 @@ from edgemarl.marl.scratch import scratch
 from edgemarl.marl.studies.clients.job import Job, Learned, Looks
 
 ALGORITHMS = {"benchmarl_ippo": IppoConfig, "benchmarl_mappo": MappoConfig}
-SETTINGS = {"decisions_per_batch": 6000, "decisions_per_minibatch": 400, "epochs": 10, "lr": 3e-4, "slots": 100}
-"""A batch of its default 6000 and a minibatch of 400, counted in decisions of all agents; fewer passes at a larger rate
-than its 45 at 5e-5 (at 1e-3 its actions became NaN); environments so many that each plays about `slots` of a batch."""
 
 
 class _AfterTraining(Callback):
@@ -45,7 +42,7 @@ class _AfterTraining(Callback):
 
 def learn(job: Job, at: Looks) -> None:
     """Train to the budget."""
-    learned, settings = Learned.of(job), {**SETTINGS, **job.settings}
+    learned, settings = Learned.of(job), job.settings
     frames = max(1, settings["decisions_per_batch"] // learned.agents)
     task = EdgeMARLTask(job.scenario, {**job.config, "fixed": dict(job.fixed), "reward_scale": learned.reward_scale})
     config = ExperimentConfig.get_from_yaml()

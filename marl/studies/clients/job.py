@@ -15,6 +15,7 @@ from edgemarl.envs.registry import make_scenario
 from edgemarl.envs.scenario import Scenario
 from edgemarl.marl.benchmarks.quality import Clock
 from edgemarl.marl.evaluation.rollout import SampledTraces, rollout
+from edgemarl.marl.studies.clients import TOLD
 
 NETWORKS, SEED = 20, 0
 """Of the traces that policies are looked at on: those of `edgemarl compare --networks 20`."""
@@ -36,7 +37,7 @@ class Job:
         fixed: role -> controller that plays it beside the learned ones.
         budgets: decisions (agents x slots) at which the policy is looked at, ascending; the last one ends it.
         seed: of training.
-        settings: the client's own: fields of `TrainConfig` for ours, else what its module names.
+        settings: the client's own: fields of `TrainConfig` for ours, else as in `SETTINGS`.
     """
 
     client: str
@@ -65,7 +66,9 @@ class Job:
 
     @property
     def points(self) -> list[int]:
-        """Decisions at which the policy is looked at."""
+        """Decisions at which the policy is looked at; before the end only where it does not know of an end."""
+        if self.client in TOLD:
+            return list(self.budgets)
         return sorted({*self.budgets, *(int(part * self.budget) for part in PARTS)})
 
 

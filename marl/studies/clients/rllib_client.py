@@ -11,16 +11,13 @@ from edgemarl.marl.rllib.node import local_ray
 from edgemarl.marl.scratch import scratch
 from edgemarl.marl.studies.clients.job import Job, Learned, Looks
 
-SETTINGS = {"decisions_per_batch": 4000, "minibatch_size": 128, "num_epochs": 10, "lr": 3e-4, "lambda": 0.95}
-"""Its batch and minibatch, counted in decisions of all agents; fewer passes at a larger rate than its 30 at 5e-5."""
-
 
 def learn(job: Job, at: Looks) -> None:
     """Train to the budget."""
     from ray.rllib.algorithms.ppo import PPOConfig
     from ray.tune.registry import register_env
 
-    learned, settings = Learned.of(job), {**SETTINGS, **job.settings}
+    learned, settings = Learned.of(job), job.settings
     register_env("edgemarl_client", lambda given: ScenarioMultiAgentEnv(**given))
     given = {
         "scenario": job.scenario, "fixed": dict(job.fixed), "scales": {learned.role: learned.reward_scale},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import supersuit
@@ -15,9 +16,6 @@ from edgemarl.agents.clients.sb3 import controller_of
 from edgemarl.agents.registry import make_controller
 from edgemarl.envs.scenario import Scenario
 from edgemarl.marl.studies.clients.job import Job, Learned, Looks
-
-SETTINGS = {"decisions_per_rollout": 4000, "batch_size": 256, "n_epochs": 10, "learning_rate": 1e-3}
-"""Decisions are those of all agents. Its defaults (2048, 64, 10, 3e-4) take 2.6 times as long for a policy as good."""
 
 
 class _AfterTraining(BaseCallback):
@@ -39,7 +37,7 @@ class _AfterTraining(BaseCallback):
 
 def learn(job: Job, at: Looks) -> None:
     """Train to the budget."""
-    learned, settings = Learned.of(job), {**SETTINGS, **job.settings}
+    learned, settings = Learned.of(job), job.settings
     devices = PartneredParallelEnv(
         job.scenario, fixed=job.fixed, actions="unit", reward_scale=learned.reward_scale, **job.config
     )
@@ -50,13 +48,18 @@ def learn(job: Job, at: Looks) -> None:
     )
     model = PPO(
         "MlpPolicy", vector, n_steps=max(2, settings["decisions_per_rollout"] // learned.agents),
-        batch_size=settings["batch_size"], n_epochs=settings["n_epochs"], learning_rate=settings["learning_rate"],
-        gamma=learned.discount, device="cpu",
+        batch_size=settings["batch_size"], n_epochs=settings["n_epochs"], gamma=learned.discount, device="cpu",
+        learning_rate=_falling(settings["lr"], settings["lr_final"]),
     )  # fmt: skip
     callback = _AfterTraining(job, at)
     at.begin()
     model.learn(job.budget, callback=callback)
     callback.look()
+
+
+def _falling(first: float, share: float) -> Callable[[float], float]:
+    """A rate that falls linearly to a share of the first one; its argument is the share of the budget that is left."""
+    return lambda left: first * (share + (1.0 - share) * left)
 
 
 def _policy(model: Any, scenario: Scenario, job: Job) -> Policy:
