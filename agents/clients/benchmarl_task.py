@@ -10,7 +10,7 @@ from torchrl.envs import PettingZooWrapper
 from edgemarl.agents.environment import PartneredParallelEnv
 
 
-class EdgeMARLTask(TaskClass):
+class EdgeMARLTask(TaskClass):  # type: ignore[misc] # BenchMARL has no types
     """`EdgeMARLTask(scenario, config)`: a scenario by its name, its agents in groups by role.
 
     The config holds the scenario's fields and what `PartneredParallelEnv` takes: `fixed`, `max_cycles`, `reward_scale`.

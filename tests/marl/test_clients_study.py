@@ -11,7 +11,7 @@ from edgemarl.launch.commands.clients import ClientsOptions, check_clients, clie
 from edgemarl.launch.report.clients import at_budget, client_rows, client_table
 from edgemarl.marl.benchmarks.quality import Clock
 from edgemarl.marl.studies.clients import CLIENTS, OURS, measure
-from edgemarl.marl.studies.clients.job import Job, Learned, Looks, cost_of, reference_cost
+from edgemarl.marl.studies.clients.job import Job, LearnedRole, Looks, cost_of, reference_cost
 
 SMALL = ClientsOptions(devices=(3,), clients=("ours", "rllib"), training_seeds=1, agent_steps=(100, 300))
 
@@ -63,7 +63,7 @@ def test_the_cost_is_that_of_the_comparison() -> None:
 def test_two_learning_roles_are_refused() -> None:
     job = Job("sb3", "sequential_offloading", {}, {}, (100,), 0)
     with pytest.raises(ValueError, match="device, server: name the others in fixed"):
-        Learned.of(job)
+        LearnedRole.of(job)
 
 
 @pytest.mark.parametrize(

@@ -15,15 +15,15 @@ from edgemarl.agents.clients.benchmarl_task import EdgeMARLTask
 from edgemarl.agents.clients.torchrl import controllers_of
 from edgemarl.agents.registry import make_controller
 from edgemarl.marl.scratch import scratch
-from edgemarl.marl.studies.clients.job import Job, Learned, Looks
+from edgemarl.marl.studies.clients.job import Job, LearnedRole, Looks
 
 ALGORITHMS = {"benchmarl_ippo": IppoConfig, "benchmarl_mappo": MappoConfig}
 
 
-class _AfterTraining(Callback):
+class _BenchMARLLooks(Callback):
     """Says after every update how far the experiment is."""
 
-    def __init__(self, job: Job, learned: Learned, at: Looks) -> None:
+    def __init__(self, job: Job, learned: LearnedRole, at: Looks) -> None:
         super().__init__()
         self._job, self._learned, self._at, self._scenario = job, learned, at, job.make()
 
@@ -42,7 +42,7 @@ class _AfterTraining(Callback):
 
 def learn(job: Job, at: Looks) -> None:
     """Train to the budget."""
-    learned, settings = Learned.of(job), job.settings
+    learned, settings = LearnedRole.of(job), job.settings
     frames = max(1, settings["decisions_per_batch"] // learned.agents)
     task = EdgeMARLTask(job.scenario, {**job.config, "fixed": dict(job.fixed), "reward_scale": learned.reward_scale})
     config = ExperimentConfig.get_from_yaml()
@@ -62,7 +62,7 @@ def learn(job: Job, at: Looks) -> None:
             critic_model_config=MlpConfig.get_from_yaml(),
             seed=job.seed,
             config=config,
-            callbacks=[_AfterTraining(job, learned, at)],
+            callbacks=[_BenchMARLLooks(job, learned, at)],
         )
         torch.set_num_threads(1)
         at.begin()

@@ -73,7 +73,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Learned:
+class LearnedRole:
     """The one role that learns, as outside clients need to know it."""
 
     role: str
@@ -82,7 +82,7 @@ class Learned:
     reward_scale: float
 
     @classmethod
-    def of(cls, job: Job) -> Learned:
+    def of(cls, job: Job) -> LearnedRole:
         """Raises ValueError: more than one role is left to learn."""
         scenario = job.make()
         roles = [role for role in scenario.roles if role not in job.fixed]

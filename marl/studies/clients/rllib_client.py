@@ -9,7 +9,7 @@ from edgemarl.marl.rllib.checkpoint import RLlibCheckpoint, module_policy, read_
 from edgemarl.marl.rllib.multi_agent_env import ScenarioMultiAgentEnv
 from edgemarl.marl.rllib.node import local_ray
 from edgemarl.marl.scratch import scratch
-from edgemarl.marl.studies.clients.job import Job, Learned, Looks
+from edgemarl.marl.studies.clients.job import Job, LearnedRole, Looks
 
 
 def learn(job: Job, at: Looks) -> None:
@@ -17,7 +17,7 @@ def learn(job: Job, at: Looks) -> None:
     from ray.rllib.algorithms.ppo import PPOConfig
     from ray.tune.registry import register_env
 
-    learned, settings = Learned.of(job), job.settings
+    learned, settings = LearnedRole.of(job), job.settings
     register_env("edgemarl_client", lambda given: ScenarioMultiAgentEnv(**given))
     given = {
         "scenario": job.scenario, "fixed": dict(job.fixed), "scales": {learned.role: learned.reward_scale},

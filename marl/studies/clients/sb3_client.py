@@ -15,10 +15,10 @@ from edgemarl.agents.api import Policy
 from edgemarl.agents.clients.sb3 import controller_of
 from edgemarl.agents.registry import make_controller
 from edgemarl.envs.scenario import Scenario
-from edgemarl.marl.studies.clients.job import Job, Learned, Looks
+from edgemarl.marl.studies.clients.job import Job, LearnedRole, Looks
 
 
-class _AfterTraining(BaseCallback):
+class _SB3Looks(BaseCallback):
     """Says after every update how far the model is; a rollout begins where an update has ended."""
 
     def __init__(self, job: Job, at: Looks) -> None:
@@ -37,7 +37,7 @@ class _AfterTraining(BaseCallback):
 
 def learn(job: Job, at: Looks) -> None:
     """Train to the budget."""
-    learned, settings = Learned.of(job), job.settings
+    learned, settings = LearnedRole.of(job), job.settings
     devices = PartneredParallelEnv(
         job.scenario, fixed=job.fixed, actions="unit", reward_scale=learned.reward_scale, **job.config
     )
@@ -51,7 +51,7 @@ def learn(job: Job, at: Looks) -> None:
         batch_size=settings["batch_size"], n_epochs=settings["n_epochs"], gamma=learned.discount, device="cpu",
         learning_rate=_falling(settings["lr"], settings["lr_final"]),
     )  # fmt: skip
-    callback = _AfterTraining(job, at)
+    callback = _SB3Looks(job, at)
     at.begin()
     model.learn(job.budget, callback=callback)
     callback.look()
@@ -63,7 +63,7 @@ def _falling(first: float, share: float) -> Callable[[float], float]:
 
 
 def _policy(model: Any, scenario: Scenario, job: Job) -> Policy:
-    learned = Learned.of(job)
+    learned = LearnedRole.of(job)
     members: dict[str, Any] = {role: make_controller(scenario, role, name) for role, name in job.fixed.items()}
     members[learned.role] = controller_of(model, scenario, job.client, learned.role)
     return policy_of(scenario, members, job.client)
