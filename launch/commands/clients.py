@@ -15,7 +15,7 @@ from edgemarl.launch.progress import Bars
 from edgemarl.marl.studies.clients import CLIENTS, LIBRARIES, OURS, SETTINGS, TOLD
 
 if TYPE_CHECKING:
-    from edgemarl.marl.studies.clients.job import Job
+    from edgemarl.marl.studies.clients.job import ClientJob
 
 ALGORITHMS = {"ours": "ppo", "ours_mappo": "mappo"}
 QUICK_STEPS = (2000, 4000)
@@ -81,13 +81,13 @@ def integers(text: str, option: str) -> tuple[int, ...]:
     return found
 
 
-def jobs_of(options: ClientsOptions) -> Iterator[tuple[int | None, Job]]:
+def jobs_of(options: ClientsOptions) -> Iterator[tuple[int | None, ClientJob]]:
     """Size of the network, or None, and job; seed by seed, so that what is finished early is of all clients.
 
     What is told its budget, over which its learning rate falls, is trained for every budget; of others the longest
     training holds the shorter ones.
     """
-    from edgemarl.marl.studies.clients.job import Job
+    from edgemarl.marl.studies.clients.job import ClientJob
 
     for seed in range(options.training_seeds):
         for size in options.devices or (None,):
@@ -97,7 +97,7 @@ def jobs_of(options: ClientsOptions) -> Iterator[tuple[int | None, Job]]:
                     settings = _settings(options.scenario, algorithm, size, budgets[-1])
                     network, fixed = settings["set"], settings.get("fixed", {})
                     own = settings if client in OURS else SETTINGS[client]
-                    yield size, Job(client, options.scenario, network, fixed, budgets, seed, own)
+                    yield size, ClientJob(client, options.scenario, network, fixed, budgets, seed, own)
 
 
 def _settings(scenario: str, algorithm: str, devices: int | None, agent_steps: int) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _file(job: Job, folder: Path) -> Path:
+def _file(job: ClientJob, folder: Path) -> Path:
     """Where a job's rows are kept; another setting is another file."""
     from edgemarl.launch.experiment.store import digest_of
 
@@ -187,7 +187,7 @@ def _file(job: Job, folder: Path) -> Path:
     return folder / f"{job.client}-{job.scenario}-{job.budget}-{job.seed}-{digest_of(told)[:8]}.json"
 
 
-def _rows(size: int | None, job: Job, file: Path) -> list[dict[str, float]]:
+def _rows(size: int | None, job: ClientJob, file: Path) -> list[dict[str, float]]:
     """The rows of a job, from its file, or trained now."""
     from edgemarl.marl.studies.clients.measure import in_process_of_its_own
 
@@ -200,19 +200,19 @@ def _rows(size: int | None, job: Job, file: Path) -> list[dict[str, float]]:
     return rows
 
 
-def _finished(options: ClientsOptions, folder: Path) -> list[tuple[int | None, Job, list[dict[str, float]]]]:
+def _finished(options: ClientsOptions, folder: Path) -> list[tuple[int | None, ClientJob, list[dict[str, float]]]]:
     """Every training of these clients in this scenario that is kept, of whatever size, seed and budget.
 
     Of clients that are not told their budget the longest of a size and seed.
     """
-    from edgemarl.marl.studies.clients.job import Job
+    from edgemarl.marl.studies.clients.job import ClientJob
 
-    found: dict[Any, tuple[int | None, Job, list[dict[str, float]]]] = {}
+    found: dict[Any, tuple[int | None, ClientJob, list[dict[str, float]]]] = {}
     for file in sorted(folder.glob("*.json")):
         kept = json.loads(file.read_text(encoding="utf-8"))
         if file.name.startswith("reference-"):
             continue
-        job = Job.from_dict(kept["job"])
+        job = ClientJob.from_dict(kept["job"])
         key = (job.client, kept["devices"], job.seed, job.budget if job.client in TOLD else None)
         wanted = job.scenario == options.scenario and job.client in options.clients
         if wanted and (key not in found or found[key][1].budget < job.budget):
@@ -220,7 +220,7 @@ def _finished(options: ClientsOptions, folder: Path) -> list[tuple[int | None, J
     return sorted(found.values(), key=lambda one: (one[0] or 0, one[1].seed))
 
 
-def _references(jobs: Sequence[tuple[int | None, Job]], folder: Path) -> Mapping[int | None, tuple[str, float]]:
+def _references(jobs: Sequence[tuple[int | None, ClientJob]], folder: Path) -> Mapping[int | None, tuple[str, float]]:
     """Size -> the reference's name and what it costs on the same traces."""
     from edgemarl.launch.experiment.store import digest_of
     from edgemarl.marl.studies.clients.job import reference_cost

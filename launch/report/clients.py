@@ -14,11 +14,11 @@ from edgemarl.launch.report.style import STYLE, own_style
 from edgemarl.marl.studies.clients import CLIENTS, NAMES, TOLD
 
 if TYPE_CHECKING:
-    from edgemarl.marl.studies.clients.job import Job
+    from edgemarl.marl.studies.clients.job import ClientJob
 
 
 def client_rows(
-    trained: Sequence[tuple[int | None, Job, list[dict[str, float]]]],
+    trained: Sequence[tuple[int | None, ClientJob, list[dict[str, float]]]],
     references: Mapping[int | None, tuple[str, float]],
 ) -> pd.DataFrame:
     """A row per look: client, devices (0: the scenario's own), seed, budget of its training, what was spent, its cost.

@@ -11,7 +11,7 @@ from edgemarl.launch.commands.clients import ClientsOptions, check_clients, clie
 from edgemarl.launch.report.clients import at_budget, client_rows, client_table
 from edgemarl.marl.benchmarks.quality import Clock
 from edgemarl.marl.studies.clients import CLIENTS, OURS, measure
-from edgemarl.marl.studies.clients.job import Job, LearnedRole, Looks, cost_of, reference_cost
+from edgemarl.marl.studies.clients.job import ClientJob, LearnedRole, Looks, cost_of, reference_cost
 
 SMALL = ClientsOptions(devices=(3,), clients=("ours", "rllib"), training_seeds=1, agent_steps=(100, 300))
 
@@ -61,7 +61,7 @@ def test_the_cost_is_that_of_the_comparison() -> None:
 
 
 def test_two_learning_roles_are_refused() -> None:
-    job = Job("sb3", "sequential_offloading", {}, {}, (100,), 0)
+    job = ClientJob("sb3", "sequential_offloading", {}, {}, (100,), 0)
     with pytest.raises(ValueError, match="device, server: name the others in fixed"):
         LearnedRole.of(job)
 
@@ -84,7 +84,7 @@ def test_illegal_options_are_named(given: dict[str, str], message: str) -> None:
         clients_options(**words)
 
 
-def _looks(job: Job) -> list[dict[str, float]]:
+def _looks(job: ClientJob) -> list[dict[str, float]]:
     """A client that is 10% above 2.0 at its first budget and 5% at its last, in a second per 100 decisions."""
     shares = {100: 0.1, 300: 0.05}
     return [
@@ -107,7 +107,7 @@ def test_a_table_has_the_end_of_ours_and_looks_at_others() -> None:
 def test_a_finished_training_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[str] = []
 
-    def fake(job: Job) -> list[dict[str, float]]:
+    def fake(job: ClientJob) -> list[dict[str, float]]:
         if len(trained) == 2:
             raise KeyboardInterrupt
         trained.append(job.client)

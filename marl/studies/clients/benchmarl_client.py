@@ -15,7 +15,7 @@ from edgemarl.agents.clients.benchmarl_task import EdgeMARLTask
 from edgemarl.agents.clients.torchrl import controllers_of
 from edgemarl.agents.registry import make_controller
 from edgemarl.marl.scratch import scratch
-from edgemarl.marl.studies.clients.job import Job, LearnedRole, Looks
+from edgemarl.marl.studies.clients.job import ClientJob, LearnedRole, Looks
 
 ALGORITHMS = {"benchmarl_ippo": IppoConfig, "benchmarl_mappo": MappoConfig}
 
@@ -23,7 +23,7 @@ ALGORITHMS = {"benchmarl_ippo": IppoConfig, "benchmarl_mappo": MappoConfig}
 class _BenchMARLLooks(Callback):
     """Says after every update how far the experiment is."""
 
-    def __init__(self, job: Job, learned: LearnedRole, at: Looks) -> None:
+    def __init__(self, job: ClientJob, learned: LearnedRole, at: Looks) -> None:
         super().__init__()
         self._job, self._learned, self._at, self._scenario = job, learned, at, job.make()
 
@@ -40,7 +40,7 @@ class _BenchMARLLooks(Callback):
         return policy_of(self._scenario, members, job.client)
 
 
-def learn(job: Job, at: Looks) -> None:
+def learn(job: ClientJob, at: Looks) -> None:
     """Train to the budget."""
     learned, settings = LearnedRole.of(job), job.settings
     frames = max(1, settings["decisions_per_batch"] // learned.agents)

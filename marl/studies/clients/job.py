@@ -27,7 +27,7 @@ At = Callable[[int, Callable[[], Policy]], None]
 
 
 @dataclass(frozen=True)
-class Job:
+class ClientJob:
     """What a client is told.
 
     Attributes:
@@ -49,7 +49,7 @@ class Job:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Job:
+    def from_dict(cls, values: Mapping[str, Any]) -> ClientJob:
         return cls(**{**values, "budgets": tuple(values["budgets"])})
 
     def to_dict(self) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class LearnedRole:
     reward_scale: float
 
     @classmethod
-    def of(cls, job: Job) -> LearnedRole:
+    def of(cls, job: ClientJob) -> LearnedRole:
         """Raises ValueError: more than one role is left to learn."""
         scenario = job.make()
         roles = [role for role in scenario.roles if role not in job.fixed]
@@ -101,7 +101,7 @@ def cost_of(policy: Policy, scenario: Scenario) -> float:
     return float(played.means[scenario.cost_metric].mean() / scenario.cost_divisor)
 
 
-def reference_cost(job: Job) -> tuple[str, float]:
+def reference_cost(job: ClientJob) -> tuple[str, float]:
     """The scenario's reference and what it costs on the same traces."""
     scenario = job.make()
     name = playbook_of(scenario).reference
@@ -118,7 +118,7 @@ class Looks:
         clock: processor time of this process, which has started with it.
     """
 
-    def __init__(self, job: Job, clock: Clock) -> None:
+    def __init__(self, job: ClientJob, clock: Clock) -> None:
         self.rows: list[dict[str, float]] = []
         self._scenario, self._points, self._clock = job.make(), job.points, clock
         self._started_s, self._aside_s, self._first_s = time.perf_counter(), 0.0, 0.0

@@ -9,10 +9,10 @@ import sys
 from typing import Any
 
 from edgemarl.marl.studies.clients import load_client
-from edgemarl.marl.studies.clients.job import Job
+from edgemarl.marl.studies.clients.job import ClientJob
 
 
-def in_process_of_its_own(job: Job) -> list[dict[str, float]]:
+def in_process_of_its_own(job: ClientJob) -> list[dict[str, float]]:
     """The rows of a job, trained in a process that ends with it.
 
     Raises:
@@ -33,7 +33,7 @@ def measure(values: dict[str, Any]) -> list[dict[str, float]]:
     """The rows of a job, trained in this process."""
     from edgemarl.marl.benchmarks.quality import Clock
 
-    job, clock = Job.from_dict(values), Clock()
+    job, clock = ClientJob.from_dict(values), Clock()
     learn = load_client(job.client)
     import torch
 

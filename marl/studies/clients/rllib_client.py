@@ -9,10 +9,10 @@ from edgemarl.marl.rllib.checkpoint import RLlibCheckpoint, module_policy, read_
 from edgemarl.marl.rllib.multi_agent_env import ScenarioMultiAgentEnv
 from edgemarl.marl.rllib.node import local_ray
 from edgemarl.marl.scratch import scratch
-from edgemarl.marl.studies.clients.job import Job, LearnedRole, Looks
+from edgemarl.marl.studies.clients.job import ClientJob, LearnedRole, Looks
 
 
-def learn(job: Job, at: Looks) -> None:
+def learn(job: ClientJob, at: Looks) -> None:
     """Train to the budget."""
     from ray.rllib.algorithms.ppo import PPOConfig
     from ray.tune.registry import register_env

@@ -15,13 +15,13 @@ from edgemarl.agents.api import Policy
 from edgemarl.agents.clients.sb3 import controller_of
 from edgemarl.agents.registry import make_controller
 from edgemarl.envs.scenario import Scenario
-from edgemarl.marl.studies.clients.job import Job, LearnedRole, Looks
+from edgemarl.marl.studies.clients.job import ClientJob, LearnedRole, Looks
 
 
 class _SB3Looks(BaseCallback):
     """Says after every update how far the model is; a rollout begins where an update has ended."""
 
-    def __init__(self, job: Job, at: Looks) -> None:
+    def __init__(self, job: ClientJob, at: Looks) -> None:
         super().__init__()
         self._job, self._at, self._scenario = job, at, job.make()
 
@@ -35,7 +35,7 @@ class _SB3Looks(BaseCallback):
         self._at(self.num_timesteps, lambda: _policy(self.model, self._scenario, self._job))
 
 
-def learn(job: Job, at: Looks) -> None:
+def learn(job: ClientJob, at: Looks) -> None:
     """Train to the budget."""
     learned, settings = LearnedRole.of(job), job.settings
     devices = PartneredParallelEnv(
@@ -62,7 +62,7 @@ def _falling(first: float, share: float) -> Callable[[float], float]:
     return lambda left: first * (share + (1.0 - share) * left)
 
 
-def _policy(model: Any, scenario: Scenario, job: Job) -> Policy:
+def _policy(model: Any, scenario: Scenario, job: ClientJob) -> Policy:
     learned = LearnedRole.of(job)
     members: dict[str, Any] = {role: make_controller(scenario, role, name) for role, name in job.fixed.items()}
     members[learned.role] = controller_of(model, scenario, job.client, learned.role)
