@@ -16,6 +16,12 @@ from edgemarl.marl.studies.clients import CLIENTS, NAMES, TOLD
 if TYPE_CHECKING:
     from edgemarl.marl.studies.clients.job import ClientJob
 
+FLAT = 0.2
+"""Percent above the reference below which an axis is not logarithmic."""
+SHARE_TICKS = (0, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)
+SPENT = ("decisions", "processor time from the start of the process, s")
+"""Labels of the two axes."""
+
 
 def client_rows(
     trained: Sequence[tuple[int | None, ClientJob, list[dict[str, float]]]],
@@ -94,8 +100,13 @@ def draw_clients(rows: pd.DataFrame, path: Path) -> None:
                 if len(curve):
                     _draw_curve(line, curve, NAMES[client], MARKERS[i], PALETTE[i])
             _label(line, of_size)
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
+        named = {
+            name: handle
+            for place in axes[:, 0]
+            for handle, name in zip(*place.get_legend_handles_labels(), strict=True)
+        }
+        shown = [NAMES[client] for client in CLIENTS if NAMES[client] in named]
+        figure.legend([named[name] for name in shown], shown, loc="outside lower center", ncols=3, fontsize=9)
         save(figure, path)
 
 
@@ -122,15 +133,27 @@ def _draw_curve(axes: Any, curve: pd.DataFrame, name: str, marker: str, colour: 
 
 
 def _label(axes: Any, rows: pd.DataFrame) -> None:
-    """Logarithmic axes; below a tenth of a percent linear, as a policy may cost less than the reference."""
+    """Logarithmic axes with plain numbers; below 1% linear where a policy costs as little as the reference."""
     devices, scenario = int(rows["devices"].iloc[0]), rows["scenario"].iloc[0]
+    least, most = 100 * float(rows["above"].min()), 100 * float(rows["above"].max())
     axes[0].set_title(f"{scenario}, {devices} devices" if devices else scenario, loc="left")
     axes[0].set_ylabel(f"% above {rows['reference'].iloc[0]}")
-    axes[0].set_yscale("symlog", linthresh=1.0)
-    axes[0].set_ylim(bottom=min(0.0, 110 * float(rows["above"].min())))
-    ticks = [tick for tick in (0, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500) if tick <= 130 * rows["above"].max()]
-    axes[0].set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes[0].minorticks_off()
-    for place, label in zip(axes, ("decisions", "processor time from the start of the process, s"), strict=True):
+    if least > FLAT:
+        axes[0].set_yscale("log")
+        axes[0].set_ylim(0.8 * least, 1.25 * most)
+    else:
+        axes[0].set_yscale("symlog", linthresh=1.0)
+        axes[0].set_ylim(min(0.0, 1.1 * least), 1.25 * most)
+    _ticks(axes[0].yaxis, [tick for tick in SHARE_TICKS if least < tick < 1.25 * most])
+    for place, spent, label in zip(axes, ("decisions", "processor_s"), SPENT, strict=True):
         place.set_xscale("log")
+        low, high = 0.85 * float(rows[spent].min()), 1.15 * float(rows[spent].max())
+        place.set_xlim(low, high)
+        steps = (1, 3) if spent == "decisions" else (1, 2, 5)
+        _ticks(place.xaxis, [t * 10**power for power in range(8) for t in steps if low < t * 10**power < high])
         place.set_xlabel(label)
+
+
+def _ticks(axis: Any, ticks: Sequence[float]) -> None:
+    axis.set_ticks(ticks, [f"{tick:,g}" if tick < 1000 else f"{tick:,.0f}" for tick in ticks])
+    axis.set_ticks([], minor=True)
