@@ -103,8 +103,8 @@ def fitted(scenario: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     """Training fields with fewer cells where the budget would else have too few iterations for its size.
 
     PPO's clip bounds how far one iteration moves a policy: with many devices a short budget ends before much is
-    learned, however many gradient steps it took. A recipe says by `iterations` how many there are to be; `null` ends
-    what it inherits. Given `cells` stay, its own too.
+    learned, however many gradient steps it took. A recipe says by `iterations` how many there are to be, of at most its
+    own cells; `null` ends what it inherits. Cells that the caller gives stay.
 
     Args:
         scenario: its name.
@@ -113,13 +113,12 @@ def fitted(scenario: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: `iterations` of a user's recipe that is no whole number >= 1, or fields that are not legal.
     """
-    all_fields = resolved(scenario, fields)
     wanted = None if "recipe" not in fields else _iterations(scenario, str(fields["recipe"]))
-    if wanted is None or "cells" in all_fields:
+    if wanted is None or "cells" in fields:
         return dict(fields)
     from edgemarl.marl.training.config import TrainConfig
 
-    config = TrainConfig(scenario=scenario, **all_fields)
+    config = TrainConfig(scenario=scenario, **resolved(scenario, fields))
     counts = {name: role.count for name, role in config.make_scenario().roles.items() if name not in config.fixed}
     cells = round(config.agent_steps / (wanted * config.slots * max(1, sum(counts.values()))))
     return {**fields, "cells": min(config.cells, max(1, cells))}

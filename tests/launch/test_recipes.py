@@ -69,8 +69,9 @@ def test_a_short_budget_of_many_devices_has_as_many_iterations_as_one_of_few() -
 
 def test_cells_that_are_said_stay() -> None:
     assert _cells(50, 100_000, cells=16) == 16
-    for recipe in ("ppo_long", "ppo_many", "none"):
+    for recipe in ("ppo_many", "none"):
         assert _cells(50, 100_000, recipe=recipe) is None
+    assert _cells(20, 5_000_000, recipe="ppo_long") == 32  # its own, which are the most that there are
 
 
 def test_iterations_of_a_users_recipe_are_checked(tmp_path: Path) -> None:
