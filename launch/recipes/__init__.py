@@ -16,6 +16,8 @@ from edgemarl.envs.reading import read_mapping
 
 ITERATIONS = "iterations"
 """Entry of a recipe: iterations that a budget is to have at least, where cells can be left out for it (`fitted`)."""
+DECISIONS_MIN = 4000
+"""Decisions of an iteration below which its gradient is noise, whatever the budget."""
 NOT_FIELDS = ("about", "based_on", "default", ITERATIONS)
 
 
@@ -104,7 +106,7 @@ def fitted(scenario: str, fields: Mapping[str, Any]) -> dict[str, Any]:
 
     PPO's clip bounds how far one iteration moves a policy: with many devices a short budget ends before much is
     learned, however many gradient steps it took. A recipe says by `iterations` how many there are to be, of at most its
-    own cells; `null` ends what it inherits. Cells that the caller gives stay.
+    own cells and at least `DECISIONS_MIN`; `null` ends what it inherits. Cells that the caller gives stay.
 
     Args:
         scenario: its name.
@@ -120,7 +122,8 @@ def fitted(scenario: str, fields: Mapping[str, Any]) -> dict[str, Any]:
 
     config = TrainConfig(scenario=scenario, **resolved(scenario, fields))
     counts = {name: role.count for name, role in config.make_scenario().roles.items() if name not in config.fixed}
-    cells = round(config.agent_steps / (wanted * config.slots * max(1, sum(counts.values()))))
+    decisions = max(DECISIONS_MIN, config.agent_steps / wanted)
+    cells = round(decisions / (config.slots * max(1, sum(counts.values()))))
     return {**fields, "cells": min(config.cells, max(1, cells))}
 
 

@@ -64,6 +64,7 @@ def test_a_short_budget_of_many_devices_has_as_many_iterations_as_one_of_few() -
     """25 iterations of 50 slots, never more than the 8 cells that a run has without a recipe."""
     assert [_cells(devices, 100_000) for devices in (3, 10, 20, 50, 1000)] == [8, 8, 4, 2, 1]
     assert [_cells(50, steps) for steps in (300_000, 500_000, 10**6)] == [5, 8, 8]
+    assert [_cells(devices, 4000) for devices in (3, 10, 50)] == [8, 8, 2]  # an iteration has 4000 decisions at least
     assert _cells(50, 100_000, algorithm="mappo") == 2  # as the recipe that it builds on
 
 
@@ -77,6 +78,6 @@ def test_cells_that_are_said_stay() -> None:
 def test_iterations_of_a_users_recipe_are_checked(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(yaml.safe_dump({"a": {"iterations": 50}, "b": {"based_on": "a"}, "c": {"iterations": "many"}}))
-    assert _cells(10, 100_000, recipe=f"{file}:b") == 4  # the server learns too: 11 agents
+    assert _cells(10, 100_000, recipe=f"{file}:b") == 7  # 4000 decisions; the server learns too: 11 agents
     with pytest.raises(ValueError, match="iterations = 'many' is not legal: must be an integer >= 1"):
         _cells(10, 100_000, recipe=f"{file}:c")
