@@ -197,7 +197,12 @@ def train_command(
     policies: Annotated[str | None, typer.Option(help="shared (one per role) or independent (one per agent).")] = None,
     reward: Annotated[str | None, typer.Option(help="Reward mode of the scenario, such as local or team.")] = None,
     agent_steps: Annotated[
-        int | None, typer.Option(parser=whole_number, metavar="INTEGER", help="Budget: decisions of learned agents.")
+        int | None,
+        typer.Option(
+            parser=whole_number,
+            metavar="INTEGER",
+            help="Budget: decisions of learned agents; the default recipe makes iterations smaller for a short one.",
+        ),
     ] = None,
     until: Annotated[
         str | None, typer.Option(metavar="PERCENT", help="End early: so near the reference, such as 1%.")
@@ -370,6 +375,27 @@ def check_parity_command(
     from edgemarl.launch.commands.check import check_parity
 
     check_parity(training_seeds, agent_steps, devices, out)
+
+
+@check_app.command("clients")
+def check_clients_command(
+    scenario: Annotated[str, typer.Option(help="Scenario to train on.")] = "sequential_offloading",
+    devices: Annotated[str | None, typer.Option(help="Sizes, with commas; default: the scenario's own.")] = None,
+    clients: Annotated[str | None, typer.Option(help="Names, with commas; default: all.")] = None,
+    training_seeds: Annotated[
+        int, typer.Option(parser=whole_number_from_1, metavar="INTEGER", help="Trainings of each client.")
+    ] = 3,
+    agent_steps: Annotated[str, typer.Option(help="Budgets in decisions, with commas.")] = "100000,300000",
+    quick: Annotated[bool, typer.Option("--quick", help="Every client for a moment, one seed: does it run?")] = False,
+    finished: Annotated[bool, typer.Option("--finished", help="Train nothing, show what is there.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of the results; finished trainings are kept.")] = Path(
+        "results/clients"
+    ),
+) -> None:
+    """Train with other libraries and with ours on the same network: cost against decisions and seconds."""
+    from edgemarl.launch.commands.clients import check_clients, clients_options
+
+    check_clients(clients_options(scenario, devices, clients, training_seeds, agent_steps, quick), out, finished)
 
 
 app.command("replay")(replay_command)

@@ -28,6 +28,9 @@ THIRD_PARTY = {
 FURTHER = {
     "marl/benchmarks/model_partitioning.py": {"cvxpy"},
     "agents/clients/sb3.py": {"stable_baselines3"},
+    "agents/clients/benchmarl_task.py": {"benchmarl", "torchrl"},
+    "marl/studies/clients/benchmarl_client.py": {"benchmarl"},
+    "marl/studies/clients/sb3_client.py": {"stable_baselines3", "supersuit"},
     "agents/clients/torchrl.py": {"tensordict", "torchrl", "benchmarl"},
 }
 """Files of a layer that may import more; they load it when they are called."""

@@ -46,8 +46,8 @@ def compare(
         remarks.append(f"{out} held the report of other settings, which this one replaces; their results are kept")
     with working_in(folder), Bars() as bars:
         experiment = Experiment(plan, folder, bars)
-        found = play_and_report(experiment, bars, command)
-    show(experiment, *found, remarks)
+        played = play_and_report(experiment, bars, command)
+    show(experiment, *played, remarks)
 
 
 def play_and_report(

@@ -61,7 +61,7 @@ def figures_of(scenario: str, asked: Sequence[str]) -> list[str]:
     known = [preset.partition("/")[2] for preset in preset_names() if preset.startswith(f"{name}/")]
     if not known:
         raise ValueError(f"scenario '{scenario}' has no presets; known presets: {', '.join(preset_names())}")
-    found: list[str] = []
+    presets: list[str] = []
     for figure in asked:
         parts = [preset for preset in known if re.fullmatch(rf"{re.escape(figure)}[a-z]", preset)]
         chosen = [figure] if figure in known else parts
@@ -72,8 +72,8 @@ def figures_of(scenario: str, asked: Sequence[str]) -> list[str]:
                 f"unknown figure '{cut(figure)}' of {name}. Figures of the paper: {', '.join(figures)}. Other "
                 f"experiments: {', '.join(others)}"
             )
-        found += [preset for preset in chosen if preset not in found]
-    return found or known
+        presets += [preset for preset in chosen if preset not in presets]
+    return presets or known
 
 
 def plans_of(options: ReproduceOptions) -> dict[str, Plan]:

@@ -83,15 +83,15 @@ def step_speeds() -> dict[str, float]:
     runs = {(name, what): step_run(name, *size) for name in SCENARIOS for what, size in sizes.items()}
     each = {(name, what): seconds / (SLOTS * math.prod(sizes[what])) for (name, what), seconds in
             least_seconds(runs, ROUNDS).items()}  # fmt: skip
-    found: dict[str, float] = {}
+    speeds: dict[str, float] = {}
     for name in SCENARIOS:
-        found |= {
+        speeds |= {
             f"steps_per_s_{name}": 1.0 / each[name, "all"],
             f"steps_per_s_single_{name}": 1.0 / each[name, "single"],
             f"steps_speedup_{name}": each[REFERENCE, "all"] / each[name, "all"],
             f"steps_growth_10_to_2000_{name}": each[name, "many"] / each[name, "few"],
         }
-    return found
+    return speeds
 
 
 def trace_shares() -> dict[str, float]:
@@ -110,15 +110,15 @@ def trace_shares() -> dict[str, float]:
         )
         runs[name, "step"] = step_run(name, CELLS, DEVICES)
     best = least_seconds(runs, max(1, ROUNDS // 10))
-    found: dict[str, float] = {}
+    speeds: dict[str, float] = {}
     for name in SCENARIOS:
         drawing, stepping = best[name, "draw"], best[name, "step"] * TRACE_SLOTS / SLOTS
-        found |= {
+        speeds |= {
             f"trace_share_of_rollout_{name}": drawing / best[name, "play"],
             f"trace_share_of_steps_{name}": drawing / (drawing + stepping),
             f"trace_draws_per_s_{name}": CELLS * DEVICES * (TRACE_SLOTS + 1) / drawing,
         }
-    return found
+    return speeds
 
 
 def speeds() -> dict[str, float]:

@@ -61,8 +61,8 @@ def shares_by_deadline(
     rest_s, nothing = (1.0 - FIRST_HOP) * deadline_s, np.zeros(local.shape)
     sent: Any = (alone_s["relay"], alone_s["edge_cpu"], rest_s, nothing, ready & ~local, ~local, burden)
     server = deadline_shares(*(values.reshape(len(local), -1) for values in sent))
-    found = {"band": gateways.band, "gateway_cpu": gateways.cpu, "relay": server.band, "edge_cpu": server.cpu}
-    return {pool: values.reshape(local.shape) for pool, values in found.items()}
+    shares = {"band": gateways.band, "gateway_cpu": gateways.cpu, "relay": server.band, "edge_cpu": server.cpu}
+    return {pool: values.reshape(local.shape) for pool, values in shares.items()}
 
 
 def deadline_priors(scenario: Any, state: Any, decisions: Any, exogenous: Any) -> Array:

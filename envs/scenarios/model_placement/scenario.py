@@ -460,11 +460,11 @@ class ModelPlacement(
         n = self.config.num_devices
         sums, counts = dict(zip(SUMS, out.sums, strict=True)), dict(zip(COUNTS, out.counts, strict=True))
         completed, ready = counts.pop("completed"), counts.pop("ready")
-        found = {
+        metrics = {
             "cost": -sums["mean_accuracy"], **sums, "completion_ratio": completed / n, "ready_ratio": ready / n,
             **counts,
         }  # fmt: skip
-        return {name: found[name] for name in METRICS}
+        return {name: metrics[name] for name in METRICS}
 
     def signalling(self) -> Signalling:
         n, g = self.config.num_devices, self.config.num_gateways

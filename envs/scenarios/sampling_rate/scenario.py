@@ -497,15 +497,15 @@ class SamplingRate(
         )
 
     def _metrics(self, sums: Array, counts: Array, by_service: Array) -> dict[str, Array]:
-        found = dict(zip(SUMS, sums, strict=True))
-        delays = {name: found.pop(name) for name in SUMS[: SUMS.index("reward")]}
+        named = dict(zip(SUMS, sums, strict=True))
+        delays = {name: named.pop(name) for name in SUMS[: SUMS.index("reward")]}
         overflows = {"device_overflow_count": counts[0], "server_overflow_count": counts[1]}
         of_service = {
             f"{name}_{m}": by_service[m, i]
             for m in range(self.config.num_services)
             for i, name in enumerate(("accuracy", "accuracy_deficit", "share"))
         }
-        return {**delays, **overflows, **found, **of_service}
+        return {**delays, **overflows, **named, **of_service}
 
     def episode_metrics(self, means: Mapping[str, Array]) -> dict[str, Array]:
         """`priced_delay_s`, `accuracy_shortfall_m`, their largest, and `accuracy_error`, 0 or 1 (its mean: E10)."""
