@@ -46,7 +46,8 @@ def trace_import_command(
     ] = None,
     time: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of the stamps.")] = None,
     time_unit: Annotated[
-        str | None, typer.Option(help="Of stamps that are numbers: s, ms, us, ns, min, h, d, slot (the scenario's step).")
+        str | None,
+        typer.Option(help="Of stamps that are numbers: s, ms, us, ns, min, h, d, slot (the scenario's step)."),
     ] = None,
     time_format: Annotated[str | None, typer.Option(help="Of stamps that are texts, as in strptime.")] = None,
     agent: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column that says whose row it is; file.")] = None,

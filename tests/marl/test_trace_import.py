@@ -359,6 +359,34 @@ def test_a_slot_holds_the_mean_of_its_samples_and_gaps_are_filled_as_told() -> N
         per_slot(times, values, grid, "mean", "none")
 
 
+COUNTED = "slot,SNR\n" + "".join(f"{i + 7},{i}\n" for i in range(20))
+
+
+@pytest.mark.parametrize(
+    ("scenario", "words"), [("sequential_offloading", []), ("model_partitioning", ["--resample", "3"])]
+)
+def test_stamps_may_count_slots(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], scenario: str, words: list[str]
+) -> None:
+    words = [write(tmp_path, "lab.csv", COUNTED), "--map", "channel=SNR", "--unit", "snr_dB", "--time", "slot", *words]
+    loaded, _ = imported(tmp_path, capsys, scenario, *words, "--time-unit", "slot")
+    gain = getattr(loaded.trace, loaded.measured[0])[:, 0, 0]
+    np.testing.assert_allclose(gain / gain[0], 10 ** (np.arange(20) / 10))
+
+
+def test_stamps_that_may_count_slots_are_asked_about(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--map", "channel=SNR", "--unit", "snr_dB", "--time", "slot"]
+    asks = "do the stamps count slots? --time-unit slot"
+    err = refusal(tmp_path, capsys, "sequential_offloading", write(tmp_path, "lab.csv", COUNTED), *words)
+    assert "19 of 39 slots of 0.5 s hold no sample" in err and asks in err
+    since_1970 = "slot,SNR\n" + "".join(f"{1_600_000_000 + i},{i}\n" for i in range(20))
+    dates = "slot,SNR\n" + "".join(f"2021-03-04 09:00:{i:02d},{i}\n" for i in range(20))
+    sparse = "slot,SNR\n" + "".join(f"{2 * i},{i}\n" for i in range(20))
+    for text in (since_1970, dates, sparse):
+        err = refusal(tmp_path, capsys, "sequential_offloading", write(tmp_path, "lab.csv", text), *words)
+        assert "hold no sample" in err and asks not in err
+
+
 def test_inverses_of_the_radio() -> None:
     snr = np.array([1e-3, 0.5, 31.0, 1e4])
     np.testing.assert_allclose(snr_of_rate(shannon_rate_bps(2e6, snr, 1.0, 1.5), 2e6, 1.5), snr, rtol=1e-12)

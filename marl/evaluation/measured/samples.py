@@ -59,9 +59,7 @@ class _Part:
     names: list[str]
 
 
-def read_samples(
-    files: Sequence[Path], layout: Layout, without: Sequence[str] = (), step_s: float = 1.0
-) -> Samples:
+def read_samples(files: Sequence[Path], layout: Layout, without: Sequence[str] = (), step_s: float = 1.0) -> Samples:
     """Read measurement files.
 
     Args:
@@ -107,8 +105,14 @@ def read_samples(
     notes = _notes(int((~stamped).sum()), int((stamped & ~kept).sum()), 0 if layout.tasks else int(back.sum()))
     if layout.align == STARTS:
         times_s = times_s - times_s[bounds[:-1]][agent]
-    return Samples(tuple(chosen), bounds, times_s, {n: v[order] for n, v in joined.items()}, notes,
-                   all(part.stamps.counted for part in parts))
+    return Samples(
+        tuple(chosen),
+        bounds,
+        times_s,
+        {n: v[order] for n, v in joined.items()},
+        notes,
+        all(part.stamps.counted for part in parts),
+    )
 
 
 def _part(path: Path, layout: Layout, step_s: float) -> _Part:
