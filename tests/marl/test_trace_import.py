@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -372,6 +373,21 @@ def test_stamps_may_count_slots(
     loaded, _ = imported(tmp_path, capsys, scenario, *words, "--time-unit", "slot")
     gain = getattr(loaded.trace, loaded.measured[0])[:, 0, 0]
     np.testing.assert_allclose(gain / gain[0], 10 ** (np.arange(20) / 10))
+
+
+def test_import_and_describe_propose_the_same_stretches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng, snr = np.random.default_rng(0), 10.0
+    lines = ["slot,SNR"]
+    for i in range(600):
+        snr = 10.0 + 0.6 * (snr - 10.0) + rng.normal()
+        lines.append(f"{i},{snr:.3f}")
+    words = [write(tmp_path, "lab.csv", "\n".join(lines)), "--map", "channel=SNR", "--unit", "snr_dB", "--time", "slot"]
+    _, said = imported(tmp_path, capsys, "model_partitioning", *words)
+    _, out, _ = run("trace", "describe", str(tmp_path / "t.csv"), capsys=capsys)
+    proposed = re.findall(r"--cells-from (\d+)", said + out)
+    assert len(proposed) == 2 and proposed[0] == proposed[1] != "60" and int(proposed[0]) > 20
+    forgetting = write(tmp_path, "trend.csv", "slot,SNR\n" + "\n".join(f"{i},{i / 20}" for i in range(600)))
+    assert "--cells-from" not in imported(tmp_path, capsys, "model_partitioning", forgetting, *words[1:])[1]
 
 
 def test_stamps_that_may_count_slots_are_asked_about(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
