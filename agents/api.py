@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from edgemarl.agents.pooling import pool_of, with_pool
-from edgemarl.envs.actions import neutral_action
+from edgemarl.envs.actions import ActionShapeError, form_hint, neutral_action
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.capabilities import RowEntry, masks_of
 from edgemarl.envs.config import unknown_name
@@ -318,7 +318,10 @@ class Team:
         for role, spec in self.scenario.roles.items():
             if role not in raw:  # its decisions are given: any legal action fills its place
                 raw[role] = neutral_action(spec.action_space, (len(observations[role]), spec.count))
-        decoded = self.scenario.decode(state, raw, exogenous)
+        try:
+            decoded = self.scenario.decode(state, raw, exogenous)
+        except ActionShapeError as error:
+            raise ValueError(f"{error}{form_hint(self.scenario, error.role)}") from None
         return dataclasses.replace(decoded, **given) if given else decoded
 
     def act(
