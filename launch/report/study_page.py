@@ -43,7 +43,7 @@ def said(answers: Sequence[Answer]) -> list[str]:
         clear = "" if a.price.low > 0 or a.price.high < 0 else " (its interval holds 0)"
         sent = central.signalling_bytes / max(local.signalling_bytes, 1.0)
         bought = "; ".join(
-            f"{of} {'lowers' if change.value < 0 else 'raises'} the cost by {abs(100 * change.value):.1f}%"
+            f"hearing {of} {'lowers' if change.value < 0 else 'raises'} the cost by {abs(100 * change.value):.1f}%"
             for of, change in a.exchanges
         )
         lines.append(
