@@ -97,13 +97,16 @@ def compare_command(
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
     seed: Seed = 0,
+    concurrent: Concurrent = 1,
     seeds: OldSeeds = None,
 ) -> None:
     """Compare controllers on the same traces; prints a table and writes a report page."""
     from edgemarl.launch.commands.compare import compare
 
     file = _trace_file(trace, ignore, cells_from, train_share)
-    compare(preset, scenario, controllers, file, networks, slots, warmup, settings or [], out, seed, context.obj)
+    compare(
+        preset, scenario, controllers, file, networks, slots, warmup, settings or [], out, seed, context.obj, concurrent
+    )  # fmt: skip
 
 
 def _trace_file(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from edgemarl.launch.console import wide_console
+from edgemarl.launch.experiment.alone import AtOnceExperiment, play_at_once
 from edgemarl.launch.experiment.calculations import Calculated, calculate
 from edgemarl.launch.experiment.place import default_folder, free_folder, holds_others
 from edgemarl.launch.experiment.plan import load_preset, make_plan, parse_overrides, scenario_preset
@@ -20,12 +22,16 @@ from edgemarl.launch.report.tables import calculation_table, terminal_table
 def compare(
     preset: str | None, scenario: str | None, controllers: str | None, trace: TraceFile | None, networks: int | None,
     slots: int | None, warmup: int | None, settings: Sequence[str], out: Path | None, seed: int, command: str,
+    concurrent: int = 1,
 ) -> None:  # fmt: skip
-    """Run a comparison and print its table.
+    """Run a comparison and print its table; with `concurrent` controllers are trained and played at once.
 
     Raises:
-        ValueError: neither or both of preset and scenario, or anything that `make_plan` or `Experiment` rejects.
+        ValueError: concurrent below 1, neither or both of preset and scenario, or anything that `make_plan` or
+            `Experiment` rejects.
     """
+    if concurrent < 1:
+        raise ValueError(f"concurrent = {concurrent} is not legal: must be an integer >= 1")
     if preset is None and scenario is None and trace is not None:
         scenario = file_scenario(trace.path)
     if (preset is None) == (scenario is None):
@@ -46,6 +52,9 @@ def compare(
         remarks.append(f"{out} held the report of other settings, which this one replaces; their results are kept")
     with working_in(folder), Bars() as bars:
         experiment = Experiment(plan, folder, bars)
+        if concurrent > 1:
+            os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that are started here
+            play_at_once([AtOnceExperiment(plan, folder, bars)], concurrent)
         played = play_and_report(experiment, bars, command)
     show(experiment, *played, remarks)
 

@@ -70,6 +70,13 @@ class AloneExperiment(Experiment):
             _end(process)
 
 
+class AtOnceExperiment(AloneExperiment):
+    """Processes of their own for speed alone: what they find are results of an `Experiment`, which takes them up."""
+
+    def _settings(self, job: Job) -> dict[str, Any]:
+        return Experiment._settings(self, job)
+
+
 def plan_of_job(plan: Plan, job: Job) -> Plan:
     """The plan whose only controller and point are a job's."""
     preset = plan.preset.model_copy(update={"controllers": [job.name], "sweep": None})
