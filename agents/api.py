@@ -15,9 +15,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from edgemarl.agents.pooling import pool_of, with_pool
-from edgemarl.envs.actions import neutral_action
+from edgemarl.envs.actions import ActionShapeError, form_hint, neutral_action
 from edgemarl.envs.arrays import Array
-from edgemarl.envs.capabilities import masks_of
+from edgemarl.envs.capabilities import RowEntry, masks_of
 from edgemarl.envs.config import unknown_name
 from edgemarl.envs.scenario import Scenario, Step
 from edgemarl.envs.trace import trace_fields
@@ -94,6 +94,7 @@ class Controller(ABC):
     Attributes:
         role: the role that it plays where it is named alone; by default the scenario's first.
         messages: receiving role -> entries that this controller appends to each receiver's row (float32, 4 bytes).
+        message_meaning: receiving role -> what these entries are, where the controller says so.
         broadcast: True if one message serves all receivers, so that its bytes count once.
         signalled: receivers whose messages the scenario's own signalling already counts.
         needs_statistics: True if an agent must know its own long-run statistics (the trace's per-episode fields).
@@ -102,6 +103,7 @@ class Controller(ABC):
 
     role: str = ""
     messages: Mapping[str, int] = {}
+    message_meaning: Mapping[str, tuple[RowEntry, ...]] = {}
     broadcast = True
     signalled: frozenset[str] = frozenset()
     needs_statistics = False
@@ -316,7 +318,10 @@ class Team:
         for role, spec in self.scenario.roles.items():
             if role not in raw:  # its decisions are given: any legal action fills its place
                 raw[role] = neutral_action(spec.action_space, (len(observations[role]), spec.count))
-        decoded = self.scenario.decode(state, raw, exogenous)
+        try:
+            decoded = self.scenario.decode(state, raw, exogenous)
+        except ActionShapeError as error:
+            raise ValueError(f"{error}{form_hint(self.scenario, error.role)}") from None
         return dataclasses.replace(decoded, **given) if given else decoded
 
     def act(

@@ -69,6 +69,7 @@ class Playbook:
         pricing: what a price-conditioned learner (`priced_dqn`) needs to know of the scenario, if it can be priced.
         at_size: a config and a number of devices -> the config with so many devices and the resources that they need.
         bound: what no controller can do better than: (scenario, trace, warmup, discounted) -> `Bound`, or `NoBound`.
+        bound_each_trace: the bound holds on every single trace (`Bound.each_trace`), so also on a measured one.
         bound_devices: devices, in all networks of a comparison together, for which its bound is computed; 0: all.
         slack: share of its cost by which another controller may lie below the reference, in the mean over traces.
         slack_reason: why it may.
@@ -83,6 +84,7 @@ class Playbook:
     pricing: Callable[[Scenario], Any] | None = None
     at_size: Callable[[Any, int], Any] | None = None
     bound: BoundBuilder | None = None
+    bound_each_trace: bool = True
     bound_devices: int = 0
     slack: float = 0.0
     slack_reason: str = ""

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
 
 from edgemarl.envs.arrays import Array
+from edgemarl.envs.config import named_choices
+
+if TYPE_CHECKING:
+    from edgemarl.envs.scenario import Scenario
+
+
+class ActionShapeError(ValueError):
+    """Actions of a role that have another shape than its action space."""
+
+    def __init__(self, message: str, role: str) -> None:
+        super().__init__(message)
+        self.role = role
 
 
 def checked_actions(role: str, count: int, space: gymnasium.Space[Any], actions: Any, cells: int) -> Array:
@@ -21,14 +34,16 @@ def checked_actions(role: str, count: int, space: gymnasium.Space[Any], actions:
         cells: B.
 
     Raises:
-        ValueError: wrong shape, NaN, infinity, not a number, an integer outside the space.
+        ValueError: wrong shape (`ActionShapeError`), NaN, infinity, not a number, an integer outside the space.
     """
     values = np.asarray(actions)
     want = (cells, count, *(space.shape or ())) if count else (cells, *(space.shape or ()))
     if values.dtype.kind not in "fiub":
         raise ValueError(f"actions of {role} must be numbers, got dtype {values.dtype}")
     if values.shape != want:
-        raise ValueError(f"actions of {role} have shape {values.shape}, must be (cells, agents, ...) = {want}")
+        raise ActionShapeError(
+            f"actions of {role} have shape {values.shape}, must be (cells, agents, ...) = {want}", role
+        )
     if isinstance(space, gymnasium.spaces.Box):
         values = values.astype(np.float64, copy=False)
         if not np.isfinite(values).all():
@@ -57,3 +72,26 @@ def neutral_action(space: Any, lead: tuple[int, ...]) -> Array:
     if hasattr(space, "low"):
         return np.broadcast_to(np.clip(0.0, space.low, space.high), shape)
     return np.broadcast_to(np.asarray(space.start, np.int64), shape)
+
+
+def form_hint(scenario: Scenario, role: str) -> str:
+    """Config fields on which the form of a role's actions depends, with their values here; empty if there is none."""
+    fields = [name for name in named_choices(type(scenario.config)) if _changes_form(scenario, role, name)]
+    if not fields:
+        return ""
+    here = ", ".join(f"{name}={getattr(scenario.config, name)}" for name in fields)
+    other = " ".join(f"--set {name}=..." for name in fields)
+    return f" ({here} here; a controller written for another form needs {other})"
+
+
+def _changes_form(scenario: Scenario, role: str, field: str) -> bool:
+    """Whether another choice of a config field gives the role another action space."""
+    space = scenario.roles[role].action_space if role in scenario.roles else None
+    for choice in named_choices(type(scenario.config))[field]:
+        try:
+            other = type(scenario)(dataclasses.replace(scenario.config, **{field: choice}))
+        except ValueError:  # no legal network with the other fields as they are
+            continue
+        if space is not None and role in other.roles and other.roles[role].action_space != space:
+            return True
+    return False

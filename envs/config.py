@@ -215,6 +215,17 @@ def names_of_part(config_type: Any, *parts: FieldPart) -> tuple[str, ...]:
     )
 
 
+def named_choices(config_type: Any) -> dict[str, tuple[Any, ...]]:
+    """Field -> its values, of the fields of a config that are one of a few words, or true or false."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for name, info in getattr(config_type, "__pydantic_fields__", {}).items():
+        if info.annotation is bool:
+            found[name] = (False, True)
+        elif get_origin(info.annotation) is Literal:
+            found[name] = get_args(info.annotation)
+    return found
+
+
 def _extra(info: FieldInfo) -> dict[str, Any]:
     return info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
 

@@ -45,7 +45,10 @@ def trace_import_command(
         list[str] | None, typer.Option(metavar="[FIELD=]UNIT", help="dB, dBm, kbit/s, Mbit/s, m, deg, task, 1/s, ..")
     ] = None,
     time: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of the stamps.")] = None,
-    time_unit: Annotated[str | None, typer.Option(help="Of stamps that are numbers: s, ms, us, ns, min, h, d.")] = None,
+    time_unit: Annotated[
+        str | None,
+        typer.Option(help="Of stamps that are numbers: s, ms, us, ns, min, h, d, slot (the scenario's step)."),
+    ] = None,
     time_format: Annotated[str | None, typer.Option(help="Of stamps that are texts, as in strptime.")] = None,
     agent: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column that says whose row it is; file.")] = None,
     without: Annotated[list[str] | None, typer.Option(metavar="AGENT", help="Leave an agent out.")] = None,

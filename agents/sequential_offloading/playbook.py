@@ -124,6 +124,7 @@ PLAYBOOK = Playbook(
     partners={"device": "parametric_q", "server": "parametric_q"},
     at_size=at_size,
     bound=bound,
+    bound_each_trace=False,
     bound_devices=1000,
     slack=0.01,
     slack_reason="it plans for one constant price and the mean load, where a learner reacts to the queue that is there",

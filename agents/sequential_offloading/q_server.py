@@ -12,6 +12,7 @@ from edgemarl.agents.sequential_offloading.model import PRICE_SCALE, ServerModel
 from edgemarl.agents.sequential_offloading.q_device import OffloadingController
 from edgemarl.agents.sequential_offloading.values import ValueFunction, step_size
 from edgemarl.envs.arrays import Array
+from edgemarl.envs.capabilities import RowEntry
 from edgemarl.envs.scenario import Scenario, Step
 from edgemarl.envs.scenarios.sequential_offloading import SequentialOffloadingState
 from edgemarl.envs.scenarios.sequential_offloading.config import SequentialOffloadingConfig
@@ -23,6 +24,7 @@ REPLAY_PAIRS = 3
 REPLAY_BLOCKS = 200
 PRICE_SMOOTHING = 0.95
 PRICE_SECANT_TASKS = 0.25
+PRICE = RowEntry("price", "1/task", PRICE_SCALE, "newest price of the server: cost per offloaded task")
 
 
 def read_queue_tasks(config: SequentialOffloadingConfig, rows: Array) -> Array:
@@ -60,6 +62,7 @@ class ParametricQServer(OffloadingController):
         self.features, self.priced = features, priced
         self.replay = features == "sigmoid" if replay is None else replay
         self.messages = {"device": 1} if priced else {}
+        self.message_meaning = {"device": (PRICE,)} if priced else {}
 
     def reset(self, scenario: Scenario, cells: int) -> None:
         super().reset(scenario, cells)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from edgemarl.agents.registry import message_entries
+from edgemarl.agents.registry import entries_told, make_controller
 from edgemarl.agents.trained.heads import Choice, Grid, Head, Hybrid
 from edgemarl.agents.trained.policy import CENTRAL, TrainedPolicy
 from edgemarl.envs.arrays import Array
@@ -173,12 +173,20 @@ def _parts(policy: TrainedPolicy, scenario: Scenario) -> Iterator[tuple[tuple[Ro
     yield row_entries(scenario, policy.role), space.low, space.high
     fixed = policy.information.get("train", {}).get("fixed", {})
     for sender in (name for name in scenario.roles if name in fixed):
-        count = message_entries(scenario, {sender: fixed[sender]})[policy.role]
-        told = tuple(RowEntry(f"{sender}_message_{i}", "-", 1.0, f"told by {fixed[sender]}") for i in range(count))
+        told = _told(scenario, sender, fixed[sender], policy.role)
+        count = len(told)
         yield told, np.full(count, -np.inf), np.full(count, np.inf)
     if policy.information.get("pooled"):
         for name in scenario.roles:
             yield from _pooled_parts(scenario, name)
+
+
+def _told(scenario: Scenario, sender: str, name: str, receiver: str) -> tuple[RowEntry, ...]:
+    """What a named controller appends to a receiver's row; numbered where the controller does not say what it is."""
+    controller = make_controller(scenario, sender, name)
+    count = entries_told(scenario, {sender: controller})[receiver]
+    said = controller.message_meaning.get(receiver, ())
+    return said or tuple(RowEntry(f"{sender}_message_{i}", "-", 1.0, f"told by {name}") for i in range(count))
 
 
 def _pooled_parts(scenario: Scenario, name: str) -> Iterator[tuple[tuple[RowEntry, ...], Array, Array]]:

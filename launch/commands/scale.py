@@ -37,7 +37,7 @@ from edgemarl.launch.experiment.trained import Notify, learned_config
 from edgemarl.launch.progress import Bars
 from edgemarl.launch.recipes import resolved
 from edgemarl.launch.report import numerals
-from edgemarl.launch.report.numerals import percent
+from edgemarl.launch.report.answer import more_or_less
 from edgemarl.launch.report.tables import terminal_table
 from edgemarl.marl.evaluation.compare import Interval, relative_difference
 from edgemarl.marl.training.storage import local_copy, storage_path
@@ -375,7 +375,7 @@ def findings(results: Sequence[PointResult]) -> list[str]:
         for row in (row for row in rows if row.information == "global"):
             more = relative_difference(cost[row.controller], cost[best.controller])
             lines.append(
-                f"{result.point.label}: {row.controller} costs {percent(more)} above {best.controller} and sends "
+                f"{result.point.label}: {row.controller} costs {more_or_less(more)} than {best.controller} and sends "
                 f"{row.signalling_bytes / max(best.signalling_bytes, 1.0):.1f} times the bytes."
             )
     return lines

@@ -22,6 +22,9 @@ from edgemarl.marl.evaluation import series
 from edgemarl.marl.evaluation.series import Series
 from edgemarl.marl.evaluation.traces import LoadedTrace, load_trace, save_trace
 
+NETWORKS_PROPOSED = 100
+"""Most stretches of a file that are proposed as networks."""
+
 
 def sample(name: str, out: Path, cells: int, slots: int | None, settings: Sequence[str], seed: int) -> None:
     """Draw a trace and write it."""
@@ -75,14 +78,27 @@ def describe(file: Path, name: str | None, ignore: Sequence[str], settings: Sequ
     origins = {field: field_origin(loaded, field) for field in trace_fields(type(trace))}
     series = {field: _series(getattr(trace, field), meta) for field, meta in trace_fields(type(trace)).items()}
     console.print(_table(built, series, origins, step_s))
-    longest = max(
-        (s.autocorrelation_slots for s in series.values() if not np.isnan(s.autocorrelation_slots)), default=1
-    )
-    stretch = int(min(max(20, 10 * longest), trace.slots))
+    stretch = _stretch_slots(series, trace.slots)
     networks = trace.cells * (trace.slots // stretch)
     console.print(f"as networks of their own: --cells-from {stretch} gives {networks}", soft_wrap=True)
     if out is not None:
         console.print(f"picture: {draw_trace(trace, step_s, origins, lines[0], out)}", soft_wrap=True)
+
+
+def stretch_slots(file: Path, built: Scenario) -> int:
+    """Slots of the stretches of a trace file that are as good as networks of their own."""
+    trace = load_trace(file, built).trace
+    return _stretch_slots(
+        {field: _series(getattr(trace, field), meta) for field, meta in trace_fields(type(trace)).items()}, trace.slots
+    )
+
+
+def _stretch_slots(series: Mapping[str, Series], slots: int) -> int:
+    """Ten times what the field that remembers longest does, at least 20 slots, so long that they are 100 at most."""
+    longest = max(
+        (s.autocorrelation_slots for s in series.values() if not np.isnan(s.autocorrelation_slots)), default=1
+    )
+    return int(min(max(20, 10 * longest, slots // NETWORKS_PROPOSED), slots))
 
 
 def _series(values: Array, meta: Mapping[str, Any]) -> Series:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from edgemarl.envs.registry import make_scenario
 from edgemarl.envs.trace import trace_fields
+from edgemarl.launch.commands.trace import stretch_slots
 from edgemarl.launch.console import wide_console
 from edgemarl.launch.experiment.plan import parse_overrides
 from edgemarl.launch.experiment.played import file_network
@@ -129,8 +130,9 @@ def told(path: Path, imported: Imported) -> list[str]:
     lines.append(f"network: {', '.join(network)}" if network else "network: the default one")
     lines.append(f"drawn when it is played: {', '.join(drawn) or 'nothing'}")
     lines.append(f"play it: edgemarl compare --trace {path}")
-    if imported.cells == 1 and imported.slots >= 40:
-        lines[-1] += f" --cells-from {max(20, imported.slots // 10)}"
+    stretch = stretch_slots(path, scenario) if imported.cells == 1 and imported.slots >= 40 else imported.slots
+    if imported.slots >= 2 * stretch:  # as `trace describe` proposes it
+        lines[-1] += f" --cells-from {stretch}"
     return lines
 
 

@@ -126,9 +126,11 @@ def train_command(
 
         bars("training", 0, config.agent_steps)
         result = stored_train(config, str(folder), storage, resume=not fresh, progress=told, trust=trust)
-    last = result.curve.iloc[-1]
+        last = result.curve.iloc[-1]
+        reached = lines.standing.said({str(name): value for name, value in last.items()})
     where = storage_path(storage, str(folder))
-    console.print(f"{where}: {int(last['agent_steps'])} agent-steps in {result.training_s:.0f} s", soft_wrap=True)
+    spent = f"{int(last['agent_steps'])} agent-steps in {result.training_s:.0f} s"
+    console.print(f"{where}: {spent}; last iteration: {reached}", soft_wrap=True)
     words = ["--scenario", config.scenario, "--controllers", f"random,{result.path}", *set_words(config.set)]
     if config.trace:
         share = config.train_share

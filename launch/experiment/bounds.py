@@ -18,6 +18,9 @@ from edgemarl.launch.experiment.store import Store, digest
 from edgemarl.marl.evaluation.rollout import TraceSource
 
 Notify = Callable[[str, int, int], None]
+OF_DRAWN = (
+    "for a trace file none is printed: it holds in expectation over drawn traces, which says nothing of a given one"
+)
 
 
 def bound_of_point(
@@ -65,6 +68,8 @@ def _computed(book: Playbook, scenario: Scenario, source: TraceSource, covered: 
     assert book.bound is not None
     parts: list[Bound] = []
     left = covered
+    if plan.trace is not None and not book.bound_each_trace:
+        return {"no_bound": OF_DRAWN}
     try:
         for trace in source.chunks(covered):
             count = min(left, trace.cells)
@@ -75,6 +80,6 @@ def _computed(book: Playbook, scenario: Scenario, source: TraceSource, covered: 
     except NoBound as reason:
         return {"no_bound": str(reason)}
     if plan.trace is not None and not parts[0].each_trace:
-        return {"no_bound": "it is one in expectation over drawn traces, which says nothing of a given one"}
+        return {"no_bound": OF_DRAWN}
     values = np.concatenate([part.values for part in parts])
     return {"values": values.tolist(), "each_trace": parts[0].each_trace, "binds": parts[0].binds}

@@ -22,9 +22,9 @@ def answers(results: Sequence[PointResult]) -> list[str]:
     for result in results:
         sentence = _answer(result)
         if sentence:
-            sentences.append(
-                f"{result.point.label}: {sentence}" if result.point.label else sentence[0].upper() + sentence[1:]
-            )
+            named = sentence.partition(" ")[0] in result.parts  # a name keeps its letters
+            begun = sentence if named else sentence[0].upper() + sentence[1:]
+            sentences.append(f"{result.point.label}: {sentence}" if result.point.label else begun)
     return sentences
 
 
@@ -33,21 +33,27 @@ def _answer(result: PointResult) -> str:
     comparison = result.comparison
     others = [row for row in comparison.rows if row.controller != comparison.baseline]
     own = [row for row in others if row.information == "local"]
-    playing = [row for row in own if row.kind != "reference"]
-    unpriced = min((row for row in playing if PRICED not in row.controller), key=_cost, default=None)
-    priced = min((row for row in playing if PRICED in row.controller), key=_cost, default=None)
     central = min((row for row in others if row.information == "global"), key=_cost, default=None)
-    against = central or next((row for row in own if row.controller == comparison.reference), None)
-    if unpriced is not None and against is not None and against is not unpriced:
-        text = _alone(result, unpriced, against)
-        if priced is not None and priced is not against:
-            text += f"; with a price ({priced.controller}) it costs {_above(result, priced, against)}"
+    reference = next((row for row in own if row.controller == comparison.reference), None)
+    against = central or reference
+    playing = [row for row in own if row.kind != "reference"]
+    alone = min((row for row in playing if not told(row)), key=_cost, default=None)
+    if central is None and reference is not None and reference.kind == "reference":  # computed against computed
+        computed = [row for row in own if row.kind == "reference" and row is not reference and not told(row)]
+        alone = min(computed, key=_cost, default=alone)
+    hearing = min((row for row in playing if told(row)), key=_cost, default=None)
+    if alone is not None and against is not None and against is not alone:
+        text = _sentence(result, alone, against, f"letting every device decide for itself ({alone.controller})")
+        if hearing is not None and hearing is not against:
+            text += f"; with {_what(hearing)} ({hearing.controller}) it costs {_above(result, hearing, against)}"
         return text + "."
-    if unpriced is not None and priced is not None:
+    if alone is not None and hearing is not None:
         return (
-            f"with a price ({priced.controller}) the devices cost {_above(result, priced, unpriced)} than where each "
-            f"decides for itself ({unpriced.controller})."
+            f"with {_what(hearing)} ({hearing.controller}) the devices cost {_above(result, hearing, alone)} than "
+            f"where each decides for itself ({alone.controller})."
         )
+    if hearing is not None and against is not None and against is not hearing:
+        return _sentence(result, hearing, against, hearing.controller) + "."
     base = next((row for row in comparison.rows if row.controller == comparison.baseline), None)
     best = min(others, key=_cost, default=None)
     if base is None or best is None:
@@ -55,16 +61,26 @@ def _answer(result: PointResult) -> str:
     return f"the best, {best.controller}, costs {_above(result, best, base)} than {base.controller}."
 
 
-def _alone(result: PointResult, best: Row, against: Row) -> str:
-    """Every device for itself against the best that sees everything, or against the reference."""
-    central = against.information == "global"
-    whom = f"the best that sees everything ({against.controller})" if central else f"the reference {against.controller}"
-    text = (
-        f"letting every device decide for itself ({best.controller}) costs {_above(result, best, against)} than {whom}"
-    )
-    if not central or against.signalling_bytes <= 0:
+def told(row: Row) -> bool:
+    """Whether its agents hear of others: a message of another controller, or a price that was computed for them."""
+    return PRICED in row.controller or row.message_bytes > 0.0
+
+
+def _what(row: Row) -> str:
+    return "a price" if PRICED in row.controller else "what is broadcast"
+
+
+def _whom(against: Row) -> str:
+    sees = against.information == "global"
+    return f"the best that sees everything ({against.controller})" if sees else f"the reference {against.controller}"
+
+
+def _sentence(result: PointResult, row: Row, against: Row, opening: str) -> str:
+    """A controller of local rows against the best that sees everything, or against the reference."""
+    text = f"{opening} costs {_above(result, row, against)} than {_whom(against)}"
+    if against.information != "global" or against.signalling_bytes <= 0:
         return text
-    saved = 1.0 - best.signalling_bytes / against.signalling_bytes
+    saved = 1.0 - row.signalling_bytes / against.signalling_bytes
     if saved > 0.005:
         text += f" and saves {share(saved)} of the signalling"
     elif saved < -0.005:
@@ -82,7 +98,11 @@ def _costs(result: PointResult, row: Row) -> Array:
 
 def _above(result: PointResult, row: Row, against: Row) -> str:
     """The paired difference in words: `0.8% [0.5, 1.1] more`."""
-    difference = relative_difference(_costs(result, row), _costs(result, against))
+    return more_or_less(relative_difference(_costs(result, row), _costs(result, against)))
+
+
+def more_or_less(difference: Interval) -> str:
+    """A relative difference in words, without a sign: `0.8% [0.5, 1.1] more`, `0.3% [0.1, 0.6] less`."""
     if difference.value >= 0:
         return f"{percent(difference)} more"
     return f"{percent(Interval(-difference.value, -difference.high, -difference.low))} less"

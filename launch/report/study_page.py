@@ -43,12 +43,12 @@ def said(answers: Sequence[Answer]) -> list[str]:
         clear = "" if a.price.low > 0 or a.price.high < 0 else " (its interval holds 0)"
         sent = central.signalling_bytes / max(local.signalling_bytes, 1.0)
         bought = "; ".join(
-            f"{of} {'takes' if change.value < 0 else 'adds'} {abs(100 * change.value):.1f}%"
+            f"hearing {of} {'lowers' if change.value < 0 else 'raises'} the cost by {abs(100 * change.value):.1f}%"
             for of, change in a.exchanges
         )
         lines.append(
             f"{a.title}, {a.size} devices: letting every agent decide for itself {more}{clear} against learned central "
-            f"control, which sends {sent:.1f} times the bytes" + (f"; {bought} of the cost." if bought else ".")
+            f"control, which sends {sent:.1f} times the bytes" + (f"; {bought}." if bought else ".")
         )
     return lines
 

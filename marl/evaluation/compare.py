@@ -102,6 +102,7 @@ class Row:
         above_bound: relative cost above the lower bound on the cells that it covers, paired; None without one.
         columns: the scenario's further columns (`Scenario.summary_metrics`).
         signalling_bytes: bytes per slot and cell.
+        message_bytes: those of them that are the policy's own messages, such as a price.
         parts: the cost's weighted terms (`Scenario.cost_parts`), which add up to it; none where it is a single term.
         growth: how every backlog moved over the second half of the run.
     """
@@ -120,6 +121,7 @@ class Row:
     signalling_bytes: float
     setup_s: float
     training_s: float | None
+    message_bytes: float = 0.0
     parts: dict[str, float] = field(default_factory=dict)
     growth: list[Growth] = field(default_factory=list)
 
@@ -247,6 +249,7 @@ def _row(
         signalling_bytes=signalling_bytes(scenario, outcome),
         setup_s=outcome.setup_s,
         training_s=outcome.training_s,
+        message_bytes=outcome.message_bytes,
         parts=_parts(scenario, outcome),
         growth=[
             growth_of(label, outcome.growth[name], np.atleast_2d(outcome.metrics[name]), outcome.slots)

@@ -73,6 +73,7 @@ def test_nobody_beats_the_bound_or_the_reference(name: str, devices: int | None)
     assert book.bound is not None
     bound = book.bound(scenario, trace, warmup)
     assert bound.values.shape == (cells,)
+    assert bound.each_trace == book.bound_each_trace
     costs = {}
     for controller in book.controllers:
         rng = np.random.default_rng(0)

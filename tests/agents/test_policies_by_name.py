@@ -189,3 +189,26 @@ def test_what_is_no_controller_is_refused(tmp_path: Path) -> None:
         compare_controllers(SCENARIO, ["random"], networks=0)
     with pytest.raises(ValueError, match="no checkpoint of RLlib"):
         load_policy(tmp_path, SCENARIO)
+
+
+HINT = " ({} here; a controller written for another form needs --set {}=...)"
+
+
+@pytest.mark.parametrize(
+    ("name", "entries", "hint"),
+    [
+        ("sequential_offloading", 2, HINT.format("device_action=cpu", "device_action")),
+        ("model_partitioning", 3, HINT.format("local_cpu_rule=optimal", "local_cpu_rule")),
+        ("model_pruning", 3, ""),
+    ],
+)
+def test_actions_of_another_form_name_the_field_that_sets_it(name: str, entries: int, hint: str) -> None:
+    class Other(Controller):
+        def act(self, observations: Array, rng: np.random.Generator) -> Act:
+            return Act(np.zeros((*observations.shape[:2], entries)))
+
+    scenario = make_scenario(name)
+    trace = scenario.sample_trace(np.random.default_rng(0), 1, 2)
+    with pytest.raises(ValueError, match=r"actions of device have shape .* \(cells, agents") as error:
+        rollout(policy_of(scenario, Other(), "mine"), scenario, trace, np.random.default_rng(1))
+    assert str(error.value).partition(") = (")[2].partition(")")[2] == hint

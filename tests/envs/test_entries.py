@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -161,3 +162,29 @@ def test_an_action_times_its_scale_is_what_is_decided() -> None:
     found, *_ = decoded(sampling, device=np.array([[1, 6]]))
     assert "(a mod 4 + 1)/4" in action_entries(sampling, "device")[0].meaning
     assert found.rate_level.tolist() == [[2, 3]] and found.local.tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize(("leaving", "share"), [(0.4, 0.8), (0.1, 0.0), (0.9, 0.5), (0.75, 1.0)])
+def test_work_leaving_is_what_is_computed_and_sent(leaving: float, share: float) -> None:
+    """In whole tasks that stay, next to the first number times its scale, whatever of it the second one sends."""
+    scenario = make_scenario("sequential_offloading", num_devices=1, device_action="residual")
+    task = scenario.config.task_cycles
+    state, exogenous, *_ = slots_of(scenario, 1)[-1]
+    state = dataclasses.replace(state, device_queue_cycles=np.full((1, 1), 5.0 * task))
+    exogenous = dataclasses.replace(exogenous, channel_gain_per_w=np.full((1, 1), 1e9))  # it carries any residual
+    raw = {"device": np.full((1, 1, 2), [leaving, share]), "server": np.zeros((1, 1, 1))}
+    work, sent = scenario.decode(state, raw, exogenous).local_work_cycles[0, 0], share * 0.999 * task
+    effort, residual = action_entries(scenario, "device")
+    assert (effort.name, effort.unit, residual.unit, residual.scale) == ("work_leaving", "cycle", "-", 1.0)
+    assert abs(work + sent - leaving * effort.scale) <= max(0.5 * task, sent) + 1.0
+    kept = (5.0 * task - work - sent) / task
+    assert kept == pytest.approx(round(kept), abs=1e-6), "whole tasks stay"
+    assert "0.999 of a task" in residual.meaning
+
+
+def test_only_split_bounds_the_local_work() -> None:
+    names = {
+        action: [e.name for e in action_entries(make_scenario("sequential_offloading", device_action=action), "device")]
+        for action in ("split", "residual")
+    }
+    assert names == {"split": ["work_max", "power"], "residual": ["work_leaving", "residual"]}

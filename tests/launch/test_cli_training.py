@@ -18,10 +18,11 @@ from edgemarl.agents.trained.networks import PolicyNetwork
 from edgemarl.agents.trained.policy import TrainedPolicy
 from edgemarl.agents.trained.spec import network_spec
 from edgemarl.launch.cli import main
+from edgemarl.launch.report.numerals import significant
 from edgemarl.marl.training.config import TrainConfig
 from edgemarl.marl.training.run import TrainResult
 
-TINY = {"device_action": "split", "num_devices": 2}
+TINY: dict[str, Any] = {"device_action": "split", "num_devices": 2}
 
 
 def run(*arguments: str) -> int:
@@ -153,7 +154,10 @@ def test_training_from_the_command_line_and_going_on(tmp_path: Path, capsys: pyt
     assert run("train", "--agent-steps", "40", *options, "--out", str(folder)) == 0
     before = pd.read_parquet(folder / "curve.parquet")
     assert before["agent_steps"].iloc[-1] >= 40
-    assert f"--controllers random,{folder}" in capsys.readouterr().out.replace("\n", "")
+    out = capsys.readouterr().out
+    cost = significant(before["cost"].iloc[-1] / TINY["num_devices"])
+    assert f" s; last iteration: cost per device and block {cost}" in out
+    assert f"--controllers random,{folder}" in out.replace("\n", "")
     assert run("train", "--resume", str(folder), "--agent-steps", "100") == 0
     after = pd.read_parquet(folder / "curve.parquet")
     assert after["agent_steps"].iloc[-1] >= 100

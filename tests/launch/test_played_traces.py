@@ -66,6 +66,18 @@ def test_stretches_are_networks_and_give_an_interval(
     assert len(rows) == 8 and rows["objective"].nunique() == 8
 
 
+def test_a_bound_of_drawn_traces_is_not_asked_for_a_longer_warmup(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = make_scenario("sequential_offloading", num_devices=2)
+    file = save_trace(tmp_path / "t.parquet", network, network.sample_trace(np.random.default_rng(0), 2, 12))
+    words = ["compare", "--controllers", "random,local", "--trace", str(file), "--out", str(tmp_path / "o")]
+    code, out, err = run(*words, capsys=capsys)
+    assert code == 0, err
+    page = (tmp_path / "o" / "report.html").read_text()
+    assert "No lower bound: for a trace file none is printed" in page and "warm-up of 50" not in page + out
+
+
 def test_part_of_a_file_is_played_as_asked(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [*ASK, "--trace", str(file), "--slots", "12", "--networks", "1", "--out", str(tmp_path / "o")]
     assert run(*words, capsys=capsys)[0] == 0

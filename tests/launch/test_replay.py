@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from browser import looked_at, needs_browser
+from matplotlib.figure import Figure
 from PIL import Image
 
 from edgemarl.agents.registry import make_policy
@@ -78,7 +79,12 @@ def test_a_portrait_shows_decisions_not_only_the_state() -> None:
 def test_messages_are_recorded() -> None:
     scenario = make_scenario("sequential_offloading", num_devices=3)
     film = record(scenario, make_policy(scenario, "parametric_q_priced"), trace_of(scenario))
-    assert film.moments[-1].messages[("server", "device")].shape == (1,)
+    price = film.moments[-1].messages[("server", "device")]
+    assert price.shape == (1,)
+    figure = Figure()
+    portrait_for(scenario).draw(figure.add_subplot(), film.moments[-1], scenario)
+    words = {text.get_text() for text in figure.axes[0].texts}
+    assert f"price of the server: {10 * price[0]:.3g} per offloaded task" in words
     plain = record(scenario, make_policy(scenario, "parametric_q"), trace_of(scenario))
     assert plain.moments[-1].messages == {}
 

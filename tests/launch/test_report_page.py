@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import yaml
 from browser import looked_at, needs_browser
 
 from edgemarl.launch.cli import main
+from edgemarl.launch.commands.scale import findings
 from edgemarl.launch.report.answer import answers, share
 from edgemarl.launch.report.looks import PALETTE, REFERENCE, looks
 from edgemarl.marl.evaluation.compare import Outcome, compare
@@ -113,7 +115,7 @@ def test_the_page_is_small_and_whole(report: Path) -> None:
     assert page.count("lower bound</td>") == 2
 
 
-def point_result(costs: dict[str, tuple[str, str, float, float]]) -> Any:
+def point_result(costs: dict[str, tuple[str, str, float, float]], reference: str = "vi") -> Any:
     """A comparison of controllers: name -> kind, information, mean cost, message bytes."""
     scenario: Any = SimpleNamespace(
         name="s", cost_metric="cost", cost_divisor=1.0, summary_metrics={}, cost_label="cost", backlog_metrics={},
@@ -126,7 +128,7 @@ def point_result(costs: dict[str, tuple[str, str, float, float]]) -> Any:
         Outcome(name, kind, information, {"cost": cost * noise}, message_bytes=sent)
         for name, (kind, information, cost, sent) in costs.items()
     ]
-    comparison = compare(scenario, outcomes, baseline="random", reference="vi", resamples=200)
+    comparison = compare(scenario, outcomes, baseline="random", reference=reference, resamples=200)
     parts = {o.controller: [SimpleNamespace(means=o.metrics)] for o in outcomes}
     return SimpleNamespace(comparison=comparison, parts=parts, point=SimpleNamespace(label="", scenario=scenario))
 
@@ -153,6 +155,34 @@ def test_the_first_sentence_answers_the_question() -> None:
     (best,) = answers([point_result({"random": costs["random"], "vi": ("reference", "local", 10.0, 0.0)})])
     assert best == "The best, vi, costs 50.0% less than random."
     assert answers([point_result({"random": costs["random"]})]) == []
+
+
+def test_who_hears_a_broadcast_does_not_decide_for_itself() -> None:
+    costs = {
+        "random": ("baseline", "local", 20.0, 0.0), "ppo": ("learned", "local", 10.5, 4.0),
+        "vi_priced": ("reference", "local", 10.0, 0.0), "vi": ("reference", "local", 11.0, 0.0),
+    }  # fmt: skip
+    (sentence,) = answers([point_result(costs, "vi_priced")])
+    assert sentence == (
+        "Letting every device decide for itself (vi) costs 10.0% [10.0, 10.0] more than the reference vi_priced; "
+        "with what is broadcast (ppo) it costs 5.0% [5.0, 5.0] more."
+    )
+    (learned,) = answers([point_result({**costs, "q": ("learned", "local", 11.5, 0.0)}, "vi_priced")])
+    assert learned == sentence, "computed against computed"
+    del costs["vi"]
+    (alone,) = answers([point_result(costs, "vi_priced")])
+    assert alone == "ppo costs 5.0% [5.0, 5.0] more than the reference vi_priced."
+    del costs["vi_priced"]
+    costs["joint"] = ("learned", "global", 11.0, 240.0)
+    (below,) = answers([point_result(costs, "vi_priced")])
+    assert below == (
+        "ppo costs 4.5% [4.5, 4.5] less than the best that sees everything (joint) and saves 82% of the signalling."
+    )
+    cheaper = point_result({**costs, "joint": ("learned", "global", 10.4, 240.0)}, "vi_priced")
+    rows = [dataclasses.replace(row, training_s=1.0) for row in cheaper.comparison.rows]
+    cheaper.comparison = dataclasses.replace(cheaper.comparison, rows=rows[1:])
+    (finding,) = findings([cheaper])
+    assert finding.startswith(": joint costs 1.0% [1.0, 1.0] less than ppo and sends")
 
 
 def test_shares_read_as_people_say_them() -> None:

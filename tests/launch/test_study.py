@@ -22,6 +22,7 @@ from edgemarl.launch.experiment.run import Experiment, PointResult
 from edgemarl.launch.experiment.trained import learned_config
 from edgemarl.launch.report.study_page import cost_table, exchange_table, needs_table, said, sort_key, write
 from edgemarl.marl.algorithms.base import Run
+from edgemarl.marl.evaluation.compare import Interval
 from edgemarl.marl.training.config import resolve
 
 SHIPPED = ("sequential_offloading", "sampling_rate", "model_partitioning", "model_pruning", "model_placement")
@@ -100,6 +101,14 @@ def test_the_page_says_it_in_words_tables_and_pictures(
     text, html = page.read_text(), page.with_suffix(".html").read_text()
     assert said(answers)[0] in text
     assert "letting every agent decide for itself" in said(answers)[0] and "3 devices" in said(answers)[0]
+    (told, _), *_ = answers[0].exchanges
+    bought = Interval(-0.026, -0.03, -0.02)
+    (sentence,) = said([dataclasses.replace(answers[0], exchanges=((told, bought),))])
+    assert sentence.endswith(f"; hearing {told} lowers the cost by 2.6%.")
+    (sentence,) = said(
+        [dataclasses.replace(answers[0], exchanges=((told, bought), ("a bid", Interval(0.5, 0.4, 0.6))))]
+    )
+    assert sentence.endswith("; hearing a bid raises the cost by 50.0%.")
     for table in (cost_table(answers), needs_table(answers), exchange_table(answers)):
         assert all(len(row) == len(table[0]) for row in table[1]) and table[1]
     assert f"| {' | '.join(cost_table(answers)[1][0])} |" in text

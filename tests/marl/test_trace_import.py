@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -357,6 +358,49 @@ def test_a_slot_holds_the_mean_of_its_samples_and_gaps_are_filled_as_told() -> N
     assert per_slot(times, values, grid, "max", "interpolate")[2] == pytest.approx(5.0 + 4.0 * 1.3 / 2.7)
     with pytest.raises(ValueError, match="1 of 4 slots of 1 s hold no sample, the first one 2 s after the start"):
         per_slot(times, values, grid, "mean", "none")
+
+
+COUNTED = "slot,SNR\n" + "".join(f"{i + 7},{i}\n" for i in range(20))
+
+
+@pytest.mark.parametrize(
+    ("scenario", "words"), [("sequential_offloading", []), ("model_partitioning", ["--resample", "3"])]
+)
+def test_stamps_may_count_slots(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], scenario: str, words: list[str]
+) -> None:
+    words = [write(tmp_path, "lab.csv", COUNTED), "--map", "channel=SNR", "--unit", "snr_dB", "--time", "slot", *words]
+    loaded, _ = imported(tmp_path, capsys, scenario, *words, "--time-unit", "slot")
+    gain = getattr(loaded.trace, loaded.measured[0])[:, 0, 0]
+    np.testing.assert_allclose(gain / gain[0], 10 ** (np.arange(20) / 10))
+
+
+def test_import_and_describe_propose_the_same_stretches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng, snr = np.random.default_rng(0), 10.0
+    lines = ["slot,SNR"]
+    for i in range(600):
+        snr = 10.0 + 0.6 * (snr - 10.0) + rng.normal()
+        lines.append(f"{i},{snr:.3f}")
+    words = [write(tmp_path, "lab.csv", "\n".join(lines)), "--map", "channel=SNR", "--unit", "snr_dB", "--time", "slot"]
+    _, said = imported(tmp_path, capsys, "model_partitioning", *words)
+    _, out, _ = run("trace", "describe", str(tmp_path / "t.csv"), capsys=capsys)
+    proposed = re.findall(r"--cells-from (\d+)", said + out)
+    assert len(proposed) == 2 and proposed[0] == proposed[1] != "60" and int(proposed[0]) > 20
+    forgetting = write(tmp_path, "trend.csv", "slot,SNR\n" + "\n".join(f"{i},{i / 20}" for i in range(600)))
+    assert "--cells-from" not in imported(tmp_path, capsys, "model_partitioning", forgetting, *words[1:])[1]
+
+
+def test_stamps_that_may_count_slots_are_asked_about(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--map", "channel=SNR", "--unit", "snr_dB", "--time", "slot"]
+    asks = "do the stamps count slots? --time-unit slot"
+    err = refusal(tmp_path, capsys, "sequential_offloading", write(tmp_path, "lab.csv", COUNTED), *words)
+    assert "19 of 39 slots of 0.5 s hold no sample" in err and asks in err
+    since_1970 = "slot,SNR\n" + "".join(f"{1_600_000_000 + i},{i}\n" for i in range(20))
+    dates = "slot,SNR\n" + "".join(f"2021-03-04 09:00:{i:02d},{i}\n" for i in range(20))
+    sparse = "slot,SNR\n" + "".join(f"{2 * i},{i}\n" for i in range(20))
+    for text in (since_1970, dates, sparse):
+        err = refusal(tmp_path, capsys, "sequential_offloading", write(tmp_path, "lab.csv", text), *words)
+        assert "hold no sample" in err and asks not in err
 
 
 def test_inverses_of_the_radio() -> None:

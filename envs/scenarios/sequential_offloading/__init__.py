@@ -1,8 +1,11 @@
 """How much of a DNN a device computes before it sends the rest; see `scenario.py`."""
 
-from edgemarl.envs.scenarios.sequential_offloading.config import SequentialOffloadingConfig, scaled_server
-from edgemarl.envs.scenarios.sequential_offloading.scenario import (
+from edgemarl.envs.scenarios.sequential_offloading.config import (
     SLIVER_TASKS,
+    SequentialOffloadingConfig,
+    scaled_server,
+)
+from edgemarl.envs.scenarios.sequential_offloading.scenario import (
     SequentialOffloading,
     SequentialOffloadingDecisions,
     SequentialOffloadingExogenous,

@@ -7,6 +7,9 @@ from typing import Literal
 
 from edgemarl.envs.config import config_class, quantity
 
+SLIVER_TASKS = 1e-3
+"""Work, in tasks, that turns a whole waiting task into one that may be offloaded (E9)."""
+
 
 @config_class
 class SequentialOffloadingConfig:

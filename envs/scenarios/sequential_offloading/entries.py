@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgemarl.envs.capabilities import CENTRAL, Described, RowEntry
-from edgemarl.envs.scenarios.sequential_offloading.config import SequentialOffloadingConfig
+from edgemarl.envs.scenarios.sequential_offloading.config import SLIVER_TASKS, SequentialOffloadingConfig
 
 
 class OffloadingEntries(Described):
@@ -76,7 +76,13 @@ class OffloadingEntries(Described):
             "power", "W", c.transmit_power_w_max,
             "local work leaves the residual task that this power carries, and as few whole tasks as can be",
         )  # fmt: skip
+        leaving = RowEntry(
+            "work_leaving", "cycle", c.device_work_cycles_max,
+            "work that leaves the device in this block, computed or sent; whole tasks stay, by rounding",
+        )  # fmt: skip
         share = RowEntry(
-            "residual", "-", 1.0, "share of the residual that full power carries: local work leaves that much of a task"
-        )
-        return {"power": (power,), "split": (effort, power), "residual": (effort, share)}[c.device_action]
+            "residual", "-", 1.0,
+            "residual that is sent, as a share of what full power carries in this block, at most "
+            f"{1.0 - SLIVER_TASKS:g} of a task",
+        )  # fmt: skip
+        return {"power": (power,), "split": (effort, power), "residual": (leaving, share)}[c.device_action]

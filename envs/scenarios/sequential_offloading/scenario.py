@@ -29,13 +29,11 @@ from edgemarl.envs.physics.processes import (
 from edgemarl.envs.physics.radio import from_db, passive, path_loss_db, spectral_efficiency
 from edgemarl.envs.scenario import Role, Scenario, Signalling, Step
 from edgemarl.envs.scenarios.sequential_offloading.block import SUMS, BlockConstants, run_block, send_residuals
-from edgemarl.envs.scenarios.sequential_offloading.config import SequentialOffloadingConfig
+from edgemarl.envs.scenarios.sequential_offloading.config import SLIVER_TASKS, SequentialOffloadingConfig
 from edgemarl.envs.scenarios.sequential_offloading.entries import OffloadingEntries
 from edgemarl.envs.scenarios.sequential_offloading.ledger import block_constants, cost_parts, metric_weights
 from edgemarl.envs.trace import Trace, drawn
 
-SLIVER_TASKS = 1e-3
-"""Work, in tasks, that turns a whole waiting task into one that may be offloaded (E9)."""
 OBSERVATION_MAX = 8.0
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 import edgemarl.launch.replay.shapes as shapes
+from edgemarl.agents.sequential_offloading.model import PRICE_SCALE
 from edgemarl.envs.scenarios.sequential_offloading import SequentialOffloading
 from edgemarl.launch.replay.recording import Moment
 
@@ -64,5 +65,6 @@ def _server(axes: Any, moment: Moment, scenario: SequentialOffloading) -> None:
     price = moment.messages.get(("server", "device"))
     if price is not None:
         shapes.text(
-            axes, 0.5, 0.94, f"price of the server: {price[0]:.3g}", size=9, colour=shapes.PURPLE, weight="bold"
-        )
+            axes, 0.5, 0.94, f"price of the server: {PRICE_SCALE * price[0]:.3g} per offloaded task", size=9,
+            colour=shapes.PURPLE, weight="bold",
+        )  # fmt: skip

@@ -52,7 +52,11 @@ class FieldReader:
             self._check_gaps(agent, missing)
             said.append((missing, concluded))
             kinds.add(kind)
-            series.append(per_slot(times_s, values, self.grid, aggregate, self.layout.fill))
+            try:
+                series.append(per_slot(times_s, values, self.grid, aggregate, self.layout.fill))
+            except ValueError as error:
+                asked = "; do the stamps count slots? --time-unit slot" if self.samples.counted else ""
+                raise ValueError(f"{error}{asked}") from None
         if len(kinds) > 1:
             raise ValueError(f"{self.field}: some agents' decibels look like an SNR, others' like a path gain: name it")
         link = self.what.links.get(self.field)

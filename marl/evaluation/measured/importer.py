@@ -84,7 +84,9 @@ def import_trace(request: Request, scenario: Scenario) -> Imported:
             their unit, fields that the scenario does not have.
     """
     columns = _fields(request.layout, scenario)
-    samples = read_samples(request.files, request.layout, request.without)
+    what = measured(type(scenario))
+    step_s = _step_s(request, scenario)
+    samples = read_samples(request.files, request.layout, request.without, step_s)
     names = samples.agents
     wide = {len(column.columns) for column in columns.values()}
     if max(wide) > 1 and (len(wide) > 1 or len(names) > 1):
@@ -94,7 +96,6 @@ def import_trace(request: Request, scenario: Scenario) -> Imported:
     if size > agents:
         raise ValueError(f"devices = {size} is not legal: {agents} agents were measured")
     scenario = _sized(scenario, request, columns, size)
-    what = measured(type(scenario))
     grid = _grid(samples, request.layout, what.step_s(scenario.config))
     arrays: dict[str, Array] = {}
     lines: list[str] = []
@@ -165,10 +166,17 @@ def _sized(scenario: Scenario, request: Request, columns: Mapping[str, Column], 
             ones = dict.fromkeys(axes[:-1], 1)
             fields |= {**ones, **what.population(config, axes[-1], size)}
     if request.step_s is not None:
-        if not np.isfinite(request.step_s) or request.step_s <= 0.0:
-            raise ValueError(f"resample = {request.step_s} s is not legal: must be > 0")
         fields["slot_s"] = request.step_s / what.slots_in_step(config)
     return _changed(scenario, fields)
+
+
+def _step_s(request: Request, scenario: Scenario) -> float:
+    """Seconds of a step: as was asked, else the scenario's."""
+    if request.step_s is None:
+        return measured(type(scenario)).step_s(scenario.config)
+    if not np.isfinite(request.step_s) or request.step_s <= 0.0:
+        raise ValueError(f"resample = {request.step_s} s is not legal: must be > 0")
+    return request.step_s
 
 
 def _changed(scenario: Scenario, fields: Mapping[str, Any]) -> Scenario:

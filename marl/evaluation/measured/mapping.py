@@ -42,7 +42,7 @@ class Layout(BaseModel):
         tasks: a row is a task, not a sample; arrivals are counted.
         weight: of a task list: column that says how many tasks a row is.
         time: column of the stamps.
-        time_unit: of stamps that are numbers.
+        time_unit: of stamps that are numbers; "slot": they count steps of the scenario.
         time_format: of stamps that are texts, as in strptime; found by itself where it can only be one.
         agent: column that says whose row it is; "file": each file is an agent's; none: one agent.
         align: "clock": stamps of all agents are of one clock; "start": each agent's first stamp is the start.

@@ -35,6 +35,7 @@ class Samples:
         times_s: (n,) stamps in s.
         columns: column -> (n,) numbers, NaN where nothing was measured.
         notes: what is to be said of the files.
+        counted: the stamps look like numbers of slots, not like times.
     """
 
     agents: tuple[str, ...]
@@ -42,6 +43,7 @@ class Samples:
     times_s: Array
     columns: Mapping[str, Array]
     notes: tuple[str, ...]
+    counted: bool = False
 
     def of(self, agent: int) -> slice:
         return slice(int(self.bounds[agent]), int(self.bounds[agent + 1]))
@@ -57,20 +59,21 @@ class _Part:
     names: list[str]
 
 
-def read_samples(files: Sequence[Path], layout: Layout, without: Sequence[str] = ()) -> Samples:
+def read_samples(files: Sequence[Path], layout: Layout, without: Sequence[str] = (), step_s: float = 1.0) -> Samples:
     """Read measurement files.
 
     Args:
         files: one or several of one layout.
         layout: which column is what.
         without: agents to leave out.
+        step_s: seconds of a slot, for stamps that count slots.
 
     Raises:
         ValueError: no stamps, a column that is not there or holds something else, clocks that do not fit each other.
     """
     if not layout.time:
         raise ValueError("nothing says when: give --time COLUMN (of a file without column names --time 1)")
-    parts = [_part(Path(file), layout) for file in files]
+    parts = [_part(Path(file), layout, step_s) for file in files]
     clocks = {part.stamps.clock: file for part, file in zip(parts, files, strict=True)}
     if len(clocks) > 1 and layout.align != STARTS:
         listed = ", ".join(f"{clock} in {Path(file).name}" for clock, file in clocks.items())
@@ -102,10 +105,17 @@ def read_samples(files: Sequence[Path], layout: Layout, without: Sequence[str] =
     notes = _notes(int((~stamped).sum()), int((stamped & ~kept).sum()), 0 if layout.tasks else int(back.sum()))
     if layout.align == STARTS:
         times_s = times_s - times_s[bounds[:-1]][agent]
-    return Samples(tuple(chosen), bounds, times_s, {n: v[order] for n, v in joined.items()}, notes)
+    return Samples(
+        tuple(chosen),
+        bounds,
+        times_s,
+        {n: v[order] for n, v in joined.items()},
+        notes,
+        all(part.stamps.counted for part in parts),
+    )
 
 
-def _part(path: Path, layout: Layout) -> _Part:
+def _part(path: Path, layout: Layout, step_s: float) -> _Part:
     """One file: its value columns as numbers, its stamps, whose each row is."""
     needed = layout.needed()
     form = TextForm(
@@ -121,7 +131,7 @@ def _part(path: Path, layout: Layout) -> _Part:
             raise ValueError(f"{path} has no column names; its columns are called {', '.join(known[:12])}")
         raise ValueError(f"{path}: {unknown_name('column', name, known)}")
     try:
-        stamps = seconds(frame[layout.time], layout.time_unit, layout.time_format)
+        stamps = seconds(frame[layout.time], layout.time_unit, layout.time_format, step_s)
         values = {n: _values(path, frame[n], layout) for n in _value_columns(layout)}
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None

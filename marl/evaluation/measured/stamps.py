@@ -27,24 +27,34 @@ SAMPLE = 200
 EPOCH_SECONDS_MAX = 1e11
 """Larger numbers of seconds lie 3000 years ahead: they are milliseconds since 1970, or finer."""
 
+SLOT = "slot"
+"""A unit of time: one step of the scenario."""
+COUNTED_MAX = 1e8
+"""Larger whole numbers are seconds since 1970, not numbers of slots."""
+
 Clock = Literal["number", "local", "utc"]
 
 
 @dataclass(frozen=True)
 class Stamps:
-    """Seconds (n,), NaN where there is none, and of what kind of clock: a number, local time, or a named instant."""
+    """Seconds (n,), NaN where there is none, and of what kind of clock: a number, local time, or a named instant.
+
+    `counted`: numbers in seconds that look like numbers of slots, whole and one apart.
+    """
 
     seconds: Array
     clock: Clock
+    counted: bool = False
 
 
-def seconds(column: pd.Series, unit: str = "s", form: str = "") -> Stamps:
+def seconds(column: pd.Series, unit: str = "s", form: str = "", step_s: float = 1.0) -> Stamps:
     """Stamps as seconds since 1970, or since whatever a number counts from.
 
     Args:
         column: numbers, texts or dates.
-        unit: of numbers, one of `TIME_UNITS`.
+        unit: of numbers, one of `TIME_UNITS`, or `SLOT`.
         form: of texts, as in `strptime`; found by itself where it can only be one.
+        step_s: seconds of a slot.
 
     Raises:
         ValueError: an unknown or ambiguous form, zones that are mixed, numbers too large for their unit.
@@ -53,12 +63,13 @@ def seconds(column: pd.Series, unit: str = "s", form: str = "") -> Stamps:
 
     name = column.name
     if column.dtype.kind in "iuf":
-        if unit not in TIME_UNITS:
-            raise ValueError(f"time unit '{unit}' is not legal: one of {', '.join(TIME_UNITS)}")
-        values = column.to_numpy(np.float64) * TIME_UNITS[unit]
+        units = {**TIME_UNITS, SLOT: step_s}
+        if unit not in units:
+            raise ValueError(f"time unit '{unit}' is not legal: one of {', '.join(units)}")
+        values = column.to_numpy(np.float64) * units[unit]
         if np.nanmax(np.abs(values), initial=0.0) > EPOCH_SECONDS_MAX:
             raise ValueError(f"column '{name}' holds {column.max():g} {unit}: ms since 1970? (--time-unit ms)")
-        return Stamps(values, "number")
+        return Stamps(values, "number", unit == "s" and _counted(values))
     if column.dtype.kind == "m":
         return Stamps(column.dt.total_seconds().to_numpy(), "number")
     if isinstance(column.dtype, pd.DatetimeTZDtype):
@@ -66,6 +77,13 @@ def seconds(column: pd.Series, unit: str = "s", form: str = "") -> Stamps:
     if column.dtype.kind == "M":
         return Stamps(_epoch(column), "local")
     return _texts(column, form)
+
+
+def _counted(values: Array) -> bool:
+    """Whether numbers (n,) are whole, one apart for the most part, and no date."""
+    there = np.unique(values[np.isfinite(values)])
+    whole = len(there) > 1 and bool((there == np.floor(there)).all()) and np.abs(there).max() < COUNTED_MAX
+    return bool(whole and np.median(np.diff(there)) == 1.0)
 
 
 def _epoch(column: pd.Series) -> Array:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from edgemarl.agents.api import Team
-from edgemarl.agents.registry import playbook_of
+from edgemarl.agents.registry import make_controller, playbook_of
 from edgemarl.agents.trained import export
 from edgemarl.agents.trained.export import check_inputs, export_policy, trained_actions
 from edgemarl.agents.trained.heads import Box, Choice, Grid, Hybrid
@@ -248,14 +248,37 @@ def test_rows_are_named_in_the_order_in_which_a_team_builds_them(trained: dict[s
         names = [entry.name for entry in interface.observations]
         assert len(names) == len(set(names)) == policy.spec.observation_size
         sizes.add((policy.information["pooled"], any(policy.information["message_entries"].values())))
-        messages = [name for name in names if "_message_" in name]
         own = len(row_entries(make_scenario(policy.scenario, **policy.information["train"]["set"]), policy.role)) if (
             policy.role != CENTRAL) else len(names)  # fmt: skip
-        assert names[own : own + len(messages)] == messages
-        assert len(messages) == policy.information["message_entries"].get(policy.role, 0)
+        told = policy.information["message_entries"].get(policy.role, 0)
+        assert not any(name.startswith(("mean_", "max_")) for name in names[own : own + told])
         if policy.information["pooled"]:
-            assert names[-1].startswith("max_")
+            assert names[own + told].startswith("mean_") and names[-1].startswith("max_")
+        else:
+            assert len(names) == own + told
     assert sizes == {(False, False), (False, True), (True, False), (True, True)}
+
+
+@pytest.mark.parametrize(
+    ("scenario", "teller", "unit"),
+    [("sequential_offloading", "parametric_q_priced", "1/task"), ("sampling_rate", "parametric_q_priced", "s/bit")],
+)
+def test_a_price_is_named_with_its_unit(scenario: str, teller: str, unit: str) -> None:
+    """What a row holds of it times its scale is the price."""
+    fields: dict[str, Any] = {"scenario": scenario, "set": SMALL[scenario], "fixed": {"server": teller}}
+    run = resolve(TrainConfig(algorithm="ppo", **fields))
+    about = {"train": run.to_dict(), "pooled": False, "message_entries": run.heard}
+    policy = TrainedPolicy(policy_network(run.algorithm.spec(run, "device")), scenario, "device", about)
+    prices = interface_of(policy).observations[len(row_entries(run.scenario, "device")) :]
+    assert [p.name for p in prices] == (["price"] if unit == "1/task" else ["price_0", "price_1"])
+    assert {p.unit for p in prices} == {unit}
+    if unit == "1/task":
+        server = make_controller(run.scenario, "server", teller)
+        server.reset(run.scenario, 1)
+        rows = np.full((1, 1, *run.scenario.roles["server"].observation_space.shape), 0.5, np.float32)  # type: ignore[misc]
+        said = server.act(rows, np.random.default_rng(0)).messages["device"]
+        assert server.price[0] > 0.0  # type: ignore[attr-defined]
+        np.testing.assert_allclose(said[0, :, 0] * prices[0].scale, server.price[0], rtol=1e-6)  # type: ignore[attr-defined]
 
 
 def test_pooled_rows_have_the_names_of_what_they_hold(trained: dict[str, TrainedPolicy]) -> None:
