@@ -204,7 +204,7 @@ def train_command(
         typer.Option(
             parser=whole_number,
             metavar="INTEGER",
-            help="Budget: decisions of learned agents; the default recipe makes iterations smaller for a short one.",
+            help="Budget: decisions of learned agents.",
         ),
     ] = None,
     until: Annotated[
