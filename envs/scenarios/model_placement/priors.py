@@ -15,6 +15,13 @@ FIRST_HOP = 0.67
 """Part of a relayed task's deadline that its first hop may take."""
 BAND_BURDEN = 3.0
 """Weight of band against CPU in the order in which tasks are given up."""
+LIGHT, HEAVY = 0, 1
+"""Levels of a device's two models."""
+
+
+def at_level(values: Array, heavy: Array) -> Array:
+    """Of (..., 2) values by level, those of the chosen level (...)."""
+    return np.where(heavy, values[..., HEAVY], values[..., LIGHT])
 
 
 def needs(task_bits: Array, deadline_s: Array, cycles: Array, g: Array, relay_g: Array) -> dict[str, Array]:
@@ -69,7 +76,7 @@ def deadline_priors(scenario: Any, state: Any, decisions: Any, exogenous: Any) -
     """`shares_by_deadline` of a slot as its compiled form takes them: (3, B N) band, CPU where it runs, relay."""
     c, local, heavy = scenario.config, decisions.local != 0, decisions.heavy != 0
     ready, fetch_s = admission(scenario, state, decisions, exogenous)
-    cycles = _at_level(exogenous.model_cycles, heavy)
+    cycles = at_level(exogenous.model_cycles, heavy)
     efficiencies = scenario.device_efficiency(exogenous), scenario.gateway_efficiency(exogenous)
     need = needs(exogenous.task_bits, exogenous.deadline_s, cycles, *efficiencies)
     share = shares_by_deadline(c, need, exogenous.deadline_s, fetch_s, ready, local)
@@ -83,9 +90,9 @@ def admission(scenario: Any, state: Any, decisions: Any, exogenous: Any) -> tupl
     A missing model is late, refused for space in index order, or fetched: the first two parts of a slot.
     """
     c, local, heavy = scenario.config, decisions.local != 0, decisions.heavy != 0
-    bits = _at_level(exogenous.model_bits, heavy)
-    at_gateway = _at_level(state.cached_gateway, heavy) != 0
-    at_edge = _at_level(state.cached_edge, heavy) != 0
+    bits = at_level(exogenous.model_bits, heavy)
+    at_gateway = at_level(state.cached_gateway, heavy) != 0
+    at_edge = at_level(state.cached_edge, heavy) != 0
     hit = np.where(local, at_gateway, at_edge)
     fetch_s = np.where(local, scenario.gateway_fetch_s(bits, at_gateway, at_edge), scenario.edge_fetch_s(bits, at_edge))
     asking = ~hit & (fetch_s <= exogenous.deadline_s)
@@ -96,8 +103,3 @@ def admission(scenario: Any, state: Any, decisions: Any, exogenous: Any) -> tupl
         rows = (len(used), -1)
         fetched |= admit_in_order(bits.reshape(rows), (asking & at).reshape(rows), used, space).reshape(local.shape)
     return hit | fetched, fetch_s
-
-
-def _at_level(values: Array, heavy: Array) -> Array:
-    """(..., 2) -> (...): of the light or the heavy model."""
-    return np.where(heavy, values[..., 1], values[..., 0])

@@ -39,7 +39,6 @@ from edgemarl.envs.scenarios.model_placement.slot import (
 )
 from edgemarl.envs.trace import Trace, drawn
 
-LIGHT, HEAVY = 0, 1
 DETAILS = (
     *("gained", "done", "delay_s", "ready", "hit", "late", "admitted"),
     *("band_share", "gateway_cpu_share", "relay_share", "edge_cpu_share"),
@@ -482,11 +481,6 @@ class ModelPlacement(
                 "gateway -> device: decision, band grant": 5.0 * n,
             },
         )
-
-
-def at_level(values: Array, heavy: Array) -> Array:
-    """Of (..., 2) values by level, those of the chosen level (...)."""
-    return np.where(heavy, values[..., HEAVY], values[..., LIGHT])
 
 
 def _floats(values: Array) -> Array:
