@@ -31,7 +31,7 @@ $(CLIENTS)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 soak: setup  ## the long forms of the tests of reliability, under half an hour; ends with a table
-	$(BIN)/python -m pytest -m soak
+	$(BIN)/python -m pytest -m soak --ignore tests/clients
 
 lint: setup
 	$(BIN)/ruff check .
