@@ -1,4 +1,7 @@
-"""A small local Ray where none runs: it listens on this machine's loopback address alone, and leaves no files.
+"""A small local Ray where none runs and one is needed: on this machine's loopback address alone, without files left.
+
+Sampling and learning in one process need no Ray beside it, whose start takes seconds of computing: there it starts when
+something asks for it.
 
 Ray replaces the address 127.0.0.1 that it is given by that of the network, and then all its processes listen on every
 address. Here it is kept, and with it every port of Ray (control store, raylet, its agents, driver, workers) is bound to
@@ -14,7 +17,7 @@ import re
 import secrets
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import ray
@@ -29,7 +32,11 @@ OBJECT_STORE_BYTES = 200 * 1024**2
 
 @contextlib.contextmanager
 def local_ray(num_env_runners: int) -> Iterator[None]:
-    """Ray for the block: the running or given one (`RAY_ADDRESS`), else a small local one that ends with the block."""
+    """Ray for the block: the running or given one (`RAY_ADDRESS`), else a small local one that ends with the block.
+
+    Args:
+        num_env_runners: remote ones; with none the local Ray starts when it is asked for something.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if ray.is_initialized():
         yield
@@ -42,6 +49,16 @@ def local_ray(num_env_runners: int) -> Iterator[None]:
         finally:
             ray.shutdown()
         return
+    with contextlib.ExitStack() as stack:
+        if num_env_runners:
+            stack.enter_context(_node(num_env_runners))
+        else:
+            stack.enter_context(_when_asked(lambda: stack.enter_context(_node(0))))
+        yield
+
+
+@contextlib.contextmanager
+def _node(num_env_runners: int) -> Iterator[None]:
     with scratch(keep_if_it_fails=True) as folder, _token(folder):
         try:
             with _own_signals():
@@ -49,6 +66,39 @@ def local_ray(num_env_runners: int) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
+
+
+@contextlib.contextmanager
+def _when_asked(start: Callable[[], None]) -> Iterator[None]:
+    """Ray's functions start our node where they would start one of their own, which listens on every address."""
+    from ray._private import auto_init_hook
+
+    def auto_init_ray() -> None:
+        if not ray.is_initialized():
+            with auto_init_hook.auto_init_lock:
+                if not ray.is_initialized():
+                    start()
+
+    before = auto_init_hook.auto_init_ray
+    auto_init_hook.auto_init_ray = auto_init_ray
+    try:
+        yield
+    finally:
+        auto_init_hook.auto_init_ray = before
+
+
+@contextlib.contextmanager
+def without_object_store() -> Iterator[None]:
+    """RLlib builds an algorithm in one process: all that it asks of Ray is to store the settings of remote runners.
+
+    Where Ray runs it stores them; where it does not they are kept as they are, and go to runners that come later.
+    """
+    before = ray.put
+    ray.put = lambda value, **options: before(value, **options) if ray.is_initialized() else value
+    try:
+        yield
+    finally:
+        ray.put = before
 
 
 @contextlib.contextmanager

@@ -105,7 +105,7 @@ class Training(contextlib.AbstractContextManager["Training"]):
             raise
 
     def __enter__(self) -> Training:
-        """Start a small local Ray unless one runs."""
+        """Ray for remote runners: the running one, or a small local one."""
         from edgemarl.marl.rllib.node import local_ray
 
         try:

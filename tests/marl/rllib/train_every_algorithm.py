@@ -1,12 +1,15 @@
-"""Train two short iterations with every algorithm and print name -> SHA-256 of all weights; a script of tests."""
+"""Train short runs with every algorithm, without Ray, and print name -> SHA-256 of all weights; a script of tests."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import ray
 
 from edgemarl.marl.algorithms.registry import shipped
 from edgemarl.marl.rllib.node import local_ray
@@ -50,6 +53,10 @@ def main(folder: Path) -> None:
             config = TrainConfig(algorithm=name, agent_steps=1, **{**TINY, **RUNS[name]})
             train(config, folder / name)
             found[name] = weights(folder / name)
+        train(replace(config, agent_steps=config.agent_steps + 1), folder / name, resume=True)
+        assert not ray.is_initialized(), "training in one process started Ray"
+        assert ray.get(ray.put(7)) == 7, "who asks for Ray gets it"
+    assert not ray.is_initialized()
     print(json.dumps(found))
 
 
