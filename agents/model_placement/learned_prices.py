@@ -29,6 +29,8 @@ from edgemarl.envs.scenario import Scenario
 
 FIRST_HOP_RANGE = (0.2, 0.9)
 """Part of a deadline that a gateway may give to its own hop."""
+LOAD_MAX = 1e9
+"""Load, as part of band or CPU, of a task for which hardly any time is left."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class PricingServer(ServerRule):
         compute_root = np.where(tasks.member, compute_root, 1.0)
         limit = np.where(tasks.member, tasks.rest_s, 1.0)
         x, y = split_deadline_s(limit, np.where(tasks.member, send_root, 1.0), compute_root, limit)
-        return np.stack(self.counted(band / x, cpu / y), axis=-1)
+        return np.stack(self.counted(_part_of_whole(band, x), _part_of_whole(cpu, y)), axis=-1)
 
     def counted(self, band: Array, cpu: Array) -> tuple[Array, Array]:
         """Loads (B,) of band and CPU from what every task takes, (B, N)."""
@@ -108,6 +110,12 @@ class PricingServer(ServerRule):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.prices, self.slots = np.array(state["prices"]), int(state["slots"])
+
+
+def _part_of_whole(work_s: Array, time_s: Array) -> Array:
+    """What work takes in a time, as part of what there is; `LOAD_MAX` where hardly any time is left for it."""
+    most = np.where(work_s > 0.0, LOAD_MAX, 0.0)
+    return np.divide(work_s, time_s, out=most, where=work_s < LOAD_MAX * time_s)
 
 
 class ListeningGateways(TalkingGateways):

@@ -36,6 +36,7 @@ from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.model_placement import at_level
 from edgemarl.envs.scenarios.model_placement.scenario import GATEWAY_ROW
 
+LEDGER_WEIGHTS = ("device_ledger_weight", "gateway_ledger_weight", "server_ledger_weight")
 SERVED_START, SERVED_WEIGHT = 0.97, 20.0
 """First estimate of the part of an option's tasks that is served, and how many samples it counts for."""
 SERVED_RATE_MIN = 0.01
@@ -53,6 +54,9 @@ class LearningDevices(PriceDevices):
 
     def reset(self, scenario: Scenario, cells: int) -> None:
         super().reset(scenario, cells)
+        if self.config.device_ledger_weight <= 0.0:
+            weights = ", ".join(f"{name} = {getattr(self.config, name):g}" for name in LEDGER_WEIGHTS)
+            raise ValueError(f"{weights}: devices that learn from their own entries need device_ledger_weight > 0")
         shape = (cells, self.config.num_devices, 4)
         self.served = np.full(shape, SERVED_START)
         self.visits = np.zeros(shape, np.int64)

@@ -269,7 +269,7 @@ def test_more_resources_never_hurt(case: Case, factor: float) -> None:
 
     def lost(gain: np.ndarray, edge: np.ndarray, owner: ModelPruning = scenario) -> Any:
         result = owner.outcome(count, owner.uplink(gain), edge, decisions.model)
-        return result.count - result.completed, result.reason
+        return result.tasks - result.completed, result.reason
 
     base, _ = lost(state.channel_gain, edge_s)
     quicker, _ = lost(state.channel_gain, edge_s / factor)

@@ -2,15 +2,13 @@
 
 from edgemarl.envs.scenarios.model_pruning.config import ModelPruningConfig, preset, scaled
 from edgemarl.envs.scenarios.model_pruning.scenario import (
-    DROP_REASONS,
-    TOLERANCE,
     ModelPruning,
     ModelPruningDecisions,
     ModelPruningExogenous,
     ModelPruningState,
     ModelPruningTrace,
-    Uplink,
 )
+from edgemarl.envs.scenarios.model_pruning.slot import DROP_REASONS, TOLERANCE, Uplink
 
 __all__ = [
     "DROP_REASONS",

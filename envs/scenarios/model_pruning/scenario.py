@@ -9,7 +9,6 @@ Equation numbers are the paper's; E1..E14 are the errata listed in docs/model_pr
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,22 +20,33 @@ import numpy as np
 from edgemarl.envs.actions import checked_actions
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.capabilities import Counterfactual, HybridActions, Portrait, Portrayed
-from edgemarl.envs.physics.airtime import expected_wait_s, reserved_mini_slots, tasks_ahead, transmission_s
 from edgemarl.envs.physics.allocation import softmax_shares
 from edgemarl.envs.physics.inference import pruned_inference_s, repaired_share, shared_inference_s
 from edgemarl.envs.physics.layout import Blocks, rank_within
 from edgemarl.envs.physics.processes import markov_channel, stationary_distribution
-from edgemarl.envs.physics.radio import shannon_rate_bps
 from edgemarl.envs.scenario import Parts, Role, Scenario, Signalling, Step, total_cost
 from edgemarl.envs.scenarios.model_pruning.config import ModelPruningConfig
 from edgemarl.envs.scenarios.model_pruning.entries import PruningEntries
+from edgemarl.envs.scenarios.model_pruning.slot import (
+    COST,
+    EDGE,
+    LOCAL,
+    METRICS,
+    USES,
+    Classes,
+    Found,
+    PruningConstants,
+    PruningTables,
+    Uplink,
+    link_gateways,
+    run_alternatives,
+    run_classes,
+    run_slot,
+)
 from edgemarl.envs.spaces import Simplex
 from edgemarl.envs.trace import Trace, drawn
 
-TOLERANCE = 1e-9
-"""Absolute tolerance of every comparison with a bound."""
 OBSERVATION_MAX = 10.0
-DROP_REASONS = ("accuracy", "local_deadline", "offload_deadline", "edge_rate", "slot_capacity")
 
 
 @dataclass(frozen=True)
@@ -71,26 +81,6 @@ class ModelPruningDecisions:
     offload: Array  # (B, N) 0/1
     model: Array  # (B, G) index into model_pruning_rates
     edge_share: Array  # (B, G) before its repair
-
-
-@dataclass(frozen=True)
-class Uplink:
-    """What a channel gain means for a gateway; all (B, G)."""
-
-    transmission_s: Array  # Omega of one task
-    reserved_s: Array  # airtime delta*tau of one task
-    capacity_tasks: Array  # tasks that fit in one slot
-
-
-@dataclass(frozen=True)
-class SlotOutcome:
-    """One slot by class: the tasks of one gateway, criticality level and place, 0 local, 1 offloaded: (B, G, K, 2)."""
-
-    count: Array  # tasks
-    completed: Array  # of which complete
-    delay_s: Array  # D of every task of the class
-    reason: Array  # index into DROP_REASONS if the class as a whole is dropped, else -1
-    room: Array  # (B, G, K) how many offloaded tasks of the level fit into the slot
 
 
 class ModelPruning(
@@ -314,92 +304,106 @@ class ModelPruning(
         A gateway without devices has no radio: its times are 0.
         """
         c = self.config
-        size = self.blocks.size
-        band = np.where(size > 0, size, 1) * (c.bandwidth_hz / c.num_devices)
-        rate = shannon_rate_bps(band, channel_gain / (c.noise_density_w_per_hz * band), c.transmit_power_w)
-        time = np.where(size > 0, transmission_s(c.task_bits, rate), 0.0)
-        mini_slot_s = c.slot_s / c.mini_slots_per_slot
-        reserved = reserved_mini_slots(time, mini_slot_s)
-        return Uplink(time, np.where(size > 0, reserved * mini_slot_s, 0.0), c.mini_slots_per_slot // reserved)
+        shape, gateways = channel_gain.shape, c.num_gateways
+        gain = np.ascontiguousarray(channel_gain, np.float64).reshape(-1, gateways)
+        links = Uplink(np.empty(gain.shape), np.empty(gain.shape), np.empty(gain.shape, np.int64))
+        link_gateways(
+            gain, self._band_hz, self.blocks.size, c.noise_density_w_per_hz, c.transmit_power_w, c.task_bits, c.slot_s,
+            c.mini_slots_per_slot, links,
+        )  # fmt: skip
+        return Uplink(*(part.reshape(shape) for part in links))
 
     def edge_task_s(self, edge_share: Array) -> Array:
         """(.., G) edge time E of one task in s, from repaired shares (eq. 3)."""
         c = self.config
         return shared_inference_s(c.task_flop, c.edge_flops, edge_share, c.edge_share_regulariser)
 
-    def outcome(self, count: Array, uplink: Uplink, edge_s: Array, model: Array) -> SlotOutcome:
+    def outcome(self, count: Array, links: Uplink, edge_s: Array, model: Array) -> Classes:
         """Who completes, by class: all tasks of a gateway, level and place share their expected delay.
 
         Args:
             count: (B, G, K, 2) tasks, last axis 0 local, 1 offloaded.
-            uplink: of the slot's channel.
+            links: of the slot's channel.
             edge_s: (B, G) edge time of one task.
             model: (B, G) index of the pruned model.
         """
-        offloaded = count[..., 1]
-        ahead = tasks_ahead(offloaded)
-        on_air = (uplink.transmission_s + edge_s)[..., None]
-        delay = np.empty(count.shape)
-        delay[..., 0] = (self.local_task_s[model] * count[..., 0].sum(axis=2))[..., None]
-        delay[..., 1] = expected_wait_s(ahead, offloaded, uplink.reserved_s[..., None]) + on_air
-        late = delay > self.deadline_s[:, None] + TOLERANCE
-        inaccurate = self.accuracies[model][..., None] < self.required_accuracy - TOLERANCE
-        starved = (edge_s > uplink.transmission_s + TOLERANCE)[..., None]
-        reason = np.full(count.shape, -1, np.int8)
-        reason[..., 0] = np.where(inaccurate, 0, np.where(late[..., 0], 1, -1))
-        reason[..., 1] = np.where(starved, 3, np.where(late[..., 1], 2, -1))
-        room = np.maximum(uplink.capacity_tasks[..., None] - ahead, 0)
-        completed = count * (reason < 0)
-        completed[..., 1] = np.minimum(completed[..., 1], room)
-        return SlotOutcome(count, completed, delay, reason, room)
+        result = Classes(
+            tasks=np.ascontiguousarray(count, np.int64),
+            completed=np.empty(count.shape, np.int64),
+            delay_s=np.empty(count.shape),
+            reason=np.empty(count.shape, np.int8),
+            room=np.empty(count.shape[:-1], np.int64),
+        )
+        edge, models = np.ascontiguousarray(edge_s, np.float64), np.ascontiguousarray(model, np.int64)
+        run_classes(links, edge, models, self._tables, result)
+        return result
+
+    @cached_property
+    def _band_hz(self) -> Array:
+        size = self.blocks.size
+        return np.asarray(np.where(size > 0, size, 1) * (self.config.bandwidth_hz / self.config.num_devices))
+
+    @cached_property
+    def _constants(self) -> PruningConstants:
+        c = self.config
+        return PruningConstants(
+            slot_s=c.slot_s,
+            task_flop=c.task_flop,
+            edge_flops=c.edge_flops,
+            edge_share_regulariser=c.edge_share_regulariser,
+            edge_model_accuracy=c.edge_model_accuracy,
+            drop_penalty=c.drop_penalty,
+            utilisation_weight=c.utilisation_weight,
+            delay_weight=c.delay_weight,
+            idle_share_allowed=float(c.allow_idle_edge_share),
+            dropped_count=float(c.count_dropped_in_utilisation),
+        )
+
+    @cached_property
+    def _tables(self) -> PruningTables:
+        return PruningTables(
+            size=self.blocks.size,
+            deadline_s=self.deadline_s,
+            required_accuracy=self.required_accuracy,
+            accuracies=self.accuracies,
+            local_task_s=self.local_task_s,
+            pruning_rates=np.asarray(self.config.model_pruning_rates),
+        )
 
     def step(
         self, state: ModelPruningState, decisions: ModelPruningDecisions, exogenous: ModelPruningExogenous
     ) -> Step[ModelPruningState]:
         c = self.config
-        self._check_decisions(decisions)
-        key, count, uplink, share = self._situation(state, decisions)
-        edge_s = self.edge_task_s(share)
-        result = self.outcome(count, uplink, edge_s, decisions.model)
-        local, band, edge, waited, cell_cost = self._cells(result, uplink, edge_s, decisions.model)
-        dropped, device_cost, delay = self._devices(key, result, uplink)
-        costs = {
-            "device": device_cost,
-            "gateway": -c.utilisation_weight * local,
-            "server": -c.utilisation_weight * edge.sum(axis=1, keepdims=True),
-        }
-        details = {"cell_cost": cell_cost, "dropped": dropped, "edge_share": share, "delay_s": delay}
-        metrics = self._metrics(result, (local, band, edge), waited, decisions)
-        metrics = {"reward": -sum(v.sum(axis=1) for v in costs.values()), **metrics}
-        metrics["cost"] = -metrics["reward"]
+        cells, n = state.criticality_level.shape
+        out = Found(
+            dropped=np.empty((cells, n), np.int64),
+            device=np.empty((2, cells, n)),
+            share=np.empty((cells, c.num_gateways)),
+            uses=np.empty((len(USES), cells, c.num_gateways)),
+            metrics=np.empty((len(METRICS), cells)),
+        )
+        wrong = run_slot(
+            np.ascontiguousarray(state.criticality_level, np.int64),
+            np.ascontiguousarray(decisions.offload != 0),
+            np.ascontiguousarray(decisions.model, np.int64),
+            np.ascontiguousarray(decisions.edge_share, np.float64),
+            self.uplink(state.channel_gain),
+            self._tables,
+            self._constants,
+            out,
+        )
+        if wrong:
+            self._refuse(state, decisions)
+        weight = -c.utilisation_weight
+        device, gateway = out.device[0], weight * out.uses[LOCAL]
+        server = weight * out.uses[EDGE].sum(axis=1, keepdims=True)
+        reward = -(device.sum(axis=1) + gateway.sum(axis=1) + server[:, 0])
+        metrics = {"reward": reward, **dict(zip(METRICS, out.metrics, strict=True)), "cost": -reward}
+        details = {
+            "cell_cost": out.uses[COST], "dropped": out.dropped, "edge_share": out.share, "delay_s": out.device[1],
+        }  # fmt: skip
         following = ModelPruningState(exogenous.next_channel_gain, exogenous.next_criticality_level)
-        return Step(following, costs, metrics, details)
-
-    def _situation(
-        self, state: ModelPruningState, decisions: ModelPruningDecisions
-    ) -> tuple[Array, Array, Uplink, Array]:
-        """Class of every device (B, N), tasks by class (B, G, K, 2), uplinks and the repaired shares (B, G)."""
-        c = self.config
-        levels = c.num_criticality_levels
-        key = self.blocks.class_key(state.criticality_level, levels) * 2 + (decisions.offload != 0)
-        count = self.blocks.class_counts(key, 2 * levels).reshape(len(key), c.num_gateways, levels, 2)
-        active = np.asarray(count[..., 1].any(axis=2))
-        share = repaired_share(decisions.edge_share, active, c.allow_idle_edge_share)
-        return key, count, self.uplink(state.channel_gain), share
-
-    def _cells(self, result: SlotOutcome, uplink: Uplink, edge_s: Array, model: Array) -> tuple[Array, ...]:
-        """(B, G) local, band and edge utilisation, completed delay in s, and the cost of each gateway's cell."""
-        c = self.config
-        counted = result.count if c.count_dropped_in_utilisation else result.completed
-        used = counted.sum(axis=2)
-        local = self.local_task_s[model] * used[..., 0] / c.slot_s  # (12)
-        band = uplink.transmission_s * used[..., 1] / c.slot_s  # (13)
-        edge = edge_s * used[..., 1] / c.slot_s  # (14)
-        lost = (result.count - result.completed).sum(axis=(2, 3))
-        waited = (result.completed * result.delay_s).sum(axis=(2, 3))
-        cost = c.drop_penalty / c.num_devices * lost - c.utilisation_weight * (local + band + edge)
-        cost += c.delay_weight / (c.num_devices * c.slot_s) * waited
-        return local, band, edge, waited, cost
+        return Step(following, {"device": device, "gateway": gateway, "server": server}, metrics, details)
 
     def choice_rewards(
         self, state: ModelPruningState, decisions: ModelPruningDecisions, exogenous: ModelPruningExogenous
@@ -407,46 +411,24 @@ class ModelPruning(
         """Minus the cell's cost under either bit of a device and under every model of a gateway.
 
         All other bits and models and the server's split stay as they are. Devices of one class are alike, so that
-        2K + 1 + V evaluations by class give the answer for all of them.
+        2K + V evaluations by class give the answer for all of them.
         """
-        key, count, uplink, share = self._situation(state, decisions)
-        edge_s, model = self.edge_task_s(share), decisions.model
-        now = self._cell_cost(count[:, None], uplink, edge_s, model[:, None])[:, 0]
-        moved = self._cell_cost(self._moved(count), uplink, edge_s, model[:, None])
-        rows = np.arange(len(key))[:, None]
-        bit, level, owner = key % 2, state.criticality_level, self.blocks.gateway
+        c = self.config
+        levels, place = c.num_criticality_levels, (decisions.offload != 0).astype(np.int64)
+        key = self.blocks.class_key(state.criticality_level, levels) * 2 + place
+        count = self.blocks.class_counts(key, 2 * levels).reshape(len(key), c.num_gateways, levels, 2)
+        share = repaired_share(decisions.edge_share, np.asarray(count[..., 1].any(axis=2)), c.allow_idle_edge_share)
+        edge_s, model = self.edge_task_s(share), np.ascontiguousarray(decisions.model, np.int64)
+        moved, models = np.empty((*model.shape, 2 * levels)), np.empty((*model.shape, c.num_models))
+        links = self.uplink(state.channel_gain)
+        run_alternatives(count, links, edge_s, model, self._tables, self._constants, c.num_devices, moved, models)
+        now = np.take_along_axis(models, model[..., None], axis=2)[..., 0]
+        rows, owner = np.arange(len(key))[:, None], self.blocks.gateway
         device = np.empty((*key.shape, 2))
-        np.put_along_axis(device, bit[..., None], -now[:, owner][..., None], axis=2)
-        other = -moved[rows, level * 2 + bit, owner]
-        np.put_along_axis(device, 1 - bit[..., None], other[..., None], axis=2)
-        models = np.broadcast_to(np.arange(self.config.num_models)[:, None], (self.config.num_models, len(edge_s[0])))
-        gateway = -self._cell_cost(count[:, None], uplink, edge_s, models[None])
-        return {"device": device, "gateway": gateway.transpose(0, 2, 1)}
-
-    @staticmethod
-    def _moved(count: Array) -> Array:
-        """(B, 2K, G, K, 2) counts after one task of level l and place p went to the other place, at index 2 l + p."""
-        levels = count.shape[2]
-        change = np.zeros((2 * levels, 1, levels, 2), count.dtype)
-        index, level, place = np.arange(2 * levels), np.arange(2 * levels) // 2, np.arange(2 * levels) % 2
-        change[index, 0, level, place] = -1
-        change[index, 0, level, 1 - place] = 1
-        return np.asarray(np.maximum(count[:, None] + change, 0))  # classes without a task: never looked up
-
-    def _cell_cost(self, count: Array, uplink: Uplink, edge_s: Array, model: Array) -> Array:
-        """(B, A, G) cost of each cell under A alternatives: counts (B, A or 1, G, K, 2), models (B or 1, A, G)."""
-        cells, gateways = edge_s.shape
-        alternatives = max(count.shape[1], model.shape[1])
-        counts = np.broadcast_to(count, (cells, alternatives, *count.shape[2:]))
-        models = np.broadcast_to(model, (cells, alternatives, gateways))
-
-        def repeated(values: Array) -> Array:
-            return np.repeat(values, alternatives, axis=0)
-
-        link = Uplink(*(repeated(getattr(uplink, f.name)) for f in dataclasses.fields(Uplink)))
-        flat, edge = models.reshape(-1, gateways), repeated(edge_s)
-        result = self.outcome(counts.reshape(-1, *count.shape[2:]), link, edge, flat)
-        return self._cells(result, link, edge, flat)[-1].reshape(cells, alternatives, gateways)
+        np.put_along_axis(device, place[..., None], -now[:, owner][..., None], axis=2)
+        other = -moved[rows, owner, state.criticality_level * 2 + place]
+        np.put_along_axis(device, 1 - place[..., None], other[..., None], axis=2)
+        return {"device": device, "gateway": -models}
 
     def decode_hybrid(
         self, state: ModelPruningState, action: Mapping[str, Array], exogenous: ModelPruningExogenous
@@ -459,69 +441,16 @@ class ModelPruning(
                 raise ValueError(f"part {name} of the action is missing or has another shape than {shape}")
         return ModelPruningDecisions(action["offload"], action["model"], action["edge_share"])
 
-    def _check_decisions(self, decisions: ModelPruningDecisions) -> None:
-        model = decisions.model
-        if (model < 0).any() or (model >= self.config.num_models).any():
-            raise ValueError(
-                f"decision model holds {model.min()}..{model.max()}; every entry must be >= 0 and < "
-                f"{self.config.num_models}"
-            )
-        if not np.isfinite(decisions.edge_share).all():
-            raise ValueError("decision edge_share holds NaN or infinity; every share must be a finite number")
-
-    def _devices(self, key: Array, result: SlotOutcome, uplink: Uplink) -> tuple[Array, Array, Array]:
-        """Dropped 0/1, ledger entry and expected delay of every device (B, N)."""
+    def _refuse(self, state: ModelPruningState, decisions: ModelPruningDecisions) -> None:
+        """Say what of a state or of decisions is not legal."""
         c = self.config
-        cells = len(key)
-        place = key + (np.arange(cells) * (result.count[0].size))[:, None]
-        gone = result.reason >= 0
-        value = np.zeros(result.count.shape)
-        value[..., 1] = (c.utilisation_weight / c.slot_s) * uplink.transmission_s[..., None]
-        price = c.drop_penalty / c.num_devices
-        kept_cost = c.delay_weight / (c.num_devices * c.slot_s) * result.delay_s - value
-        gone_cost = price - (value if c.count_dropped_in_utilisation else 0.0)
-        cost = np.where(gone, gone_cost, kept_cost).take(place)
-        dropped = gone.take(place).astype(np.int64)
-        overflow = (result.count[..., 1] > result.room) & ~gone[..., 1]
-        full = np.flatnonzero(overflow.any(axis=(1, 2)))
-        if full.size:  # the lowest indices keep their place in the slot
-            room = np.full(result.count.shape, c.num_devices)
-            room[..., 1] = np.where(overflow, result.room, c.num_devices)
-            late = np.zeros(key.shape, bool)
-            late[full] = rank_within(key[full]) >= room.take(place[full])
-            dropped[late] = 1
-            cost[late] = np.broadcast_to(gone_cost, result.count.shape).take(place[late])
-        return dropped, cost, result.delay_s.take(place)
-
-    def _metrics(
-        self, result: SlotOutcome, used: tuple[Array, Array, Array], waited: Array, decisions: ModelPruningDecisions
-    ) -> dict[str, Array]:
-        c = self.config
-        n = c.num_devices
-        local, band, edge = (part.sum(axis=1) for part in used)
-        lost = result.count - result.completed
-        by_reason = [(lost * (result.reason == r)).sum(axis=(1, 2, 3)) / n for r in range(4)]
-        overflown = (lost[..., 1] * (result.reason[..., 1] < 0)).sum(axis=(1, 2)) / n
-        completed = result.completed.sum(axis=2)
-        total = np.maximum(completed.sum(axis=(1, 2)), 1)
-        right = (completed[..., 0] * self.accuracies[decisions.model]).sum(axis=1)
-        right += completed[..., 1].sum(axis=1) * c.edge_model_accuracy
-        drops = {f"drop_{r}_ratio": v for r, v in zip(DROP_REASONS, [*by_reason, overflown], strict=True)}
-        return {
-            "utilisation": local + band + edge,
-            "local_utilisation": local,
-            "bandwidth_utilisation": band,
-            "edge_utilisation": edge,
-            "drop_ratio": lost.sum(axis=(1, 2, 3)) / n,
-            **drops,
-            "mean_delay_s": waited.sum(axis=1) / total,
-            "mean_accuracy": right / total,
-            "offload_ratio": result.count[..., 1].sum(axis=(1, 2)) / n,
-            "mean_pruning_rate": np.asarray(c.model_pruning_rates)[decisions.model].mean(axis=1),
-            "completed_ratio": completed.sum(axis=(1, 2)) / n,
-            "delay_per_task_s": waited.sum(axis=1) / n,
-            "accuracy_per_task": right / n,
-        }
+        for name, values, end in (
+            ("criticality_level of the state", state.criticality_level, c.num_criticality_levels),
+            ("decision model", decisions.model, c.num_models),
+        ):
+            if (values < 0).any() or (values >= end).any():
+                raise ValueError(f"{name} holds {values.min()}..{values.max()}; every entry must be >= 0 and < {end}")
+        raise ValueError("decision edge_share holds NaN or infinity; every share must be a finite number")
 
     def episode_metrics(self, means: Mapping[str, Array]) -> dict[str, Array]:
         """Delay and accuracy of an episode's completed tasks: its slots are weighted by the tasks that complete."""
