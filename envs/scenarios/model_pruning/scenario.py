@@ -33,10 +33,10 @@ from edgemarl.envs.scenarios.model_pruning.slot import (
     LOCAL,
     METRICS,
     USES,
-    Classes,
-    Found,
     PruningConstants,
+    PruningOutcome,
     PruningTables,
+    TaskClasses,
     Uplink,
     link_gateways,
     run_alternatives,
@@ -318,7 +318,7 @@ class ModelPruning(
         c = self.config
         return shared_inference_s(c.task_flop, c.edge_flops, edge_share, c.edge_share_regulariser)
 
-    def outcome(self, count: Array, links: Uplink, edge_s: Array, model: Array) -> Classes:
+    def outcome(self, count: Array, links: Uplink, edge_s: Array, model: Array) -> TaskClasses:
         """Who completes, by class: all tasks of a gateway, level and place share their expected delay.
 
         Args:
@@ -327,7 +327,7 @@ class ModelPruning(
             edge_s: (B, G) edge time of one task.
             model: (B, G) index of the pruned model.
         """
-        result = Classes(
+        result = TaskClasses(
             tasks=np.ascontiguousarray(count, np.int64),
             completed=np.empty(count.shape, np.int64),
             delay_s=np.empty(count.shape),
@@ -375,7 +375,7 @@ class ModelPruning(
     ) -> Step[ModelPruningState]:
         c = self.config
         cells, n = state.criticality_level.shape
-        out = Found(
+        out = PruningOutcome(
             dropped=np.empty((cells, n), np.int64),
             device=np.empty((2, cells, n)),
             share=np.empty((cells, c.num_gateways)),

@@ -70,7 +70,7 @@ class Uplink(NamedTuple):
     capacity_tasks: Array  # int64
 
 
-class Classes(NamedTuple):
+class TaskClasses(NamedTuple):
     """Tasks of a gateway by criticality level and place; (K, 2), or with axes of cells and gateways before."""
 
     tasks: Array  # int64
@@ -80,7 +80,7 @@ class Classes(NamedTuple):
     room: Array  # int64, (K,)
 
 
-class Found(NamedTuple):
+class PruningOutcome(NamedTuple):
     """What the slot writes."""
 
     dropped: Array  # (B, N) int64
@@ -101,14 +101,14 @@ _CLASSES = types.NamedTuple(
         *(types.int64[:, :, :, ::1], types.int64[:, :, :, ::1], types.float64[:, :, :, ::1]),
         *(types.int8[:, :, :, ::1], types.int64[:, :, ::1]),
     ],
-    Classes,
+    TaskClasses,
 )
-_FOUND = types.NamedTuple(
+_OUTCOME = types.NamedTuple(
     [
         *(types.int64[:, ::1], types.float64[:, :, ::1], types.float64[:, ::1]),
         *(types.float64[:, :, ::1], types.float64[:, ::1]),
     ],
-    Found,
+    PruningOutcome,
 )
 
 
@@ -142,7 +142,13 @@ def link_gateways(
 
 @compiled(error_model="numpy")
 def _follow(
-    transmission_s: float, reserved_s: float, capacity: int, edge_s: float, model: int, of: PruningTables, out: Classes
+    transmission_s: float,
+    reserved_s: float,
+    capacity: int,
+    edge_s: float,
+    model: int,
+    of: PruningTables,
+    out: TaskClasses,
 ) -> None:
     """Delays of a gateway's classes, which of them are dropped, and how many of the others complete (out)."""
     levels = len(of.deadline_s)
@@ -168,7 +174,7 @@ def _follow(
 
 @compiled(error_model="numpy")
 def _use(
-    transmission_s: float, edge_s: float, model: int, n: int, of: PruningTables, c: PruningConstants, classes: Classes,
+    transmission_s: float, edge_s: float, model: int, n: int, of: PruningTables, c: PruningConstants, classes: TaskClasses,
     held: Array,
 ) -> tuple[float, float, float, float, float]:  # fmt: skip
     """`USES` of a gateway's cell; `held` (2K,) is room to work in."""
@@ -191,11 +197,11 @@ def _use(
 
 
 @compiled(types.void(_UPLINK, _TABLE, _INTEGER_TABLE, _TABLES, _CLASSES), error_model="numpy", cache=True)
-def run_classes(links: Uplink, edge_s: Array, model: Array, of: PruningTables, out: Classes) -> None:
+def run_classes(links: Uplink, edge_s: Array, model: Array, of: PruningTables, out: TaskClasses) -> None:
     """Delays, drops and completed tasks of every class of every gateway (B, G, K, 2), from `out.tasks`."""
     for b in range(len(edge_s)):
         for g in range(edge_s.shape[1]):
-            one = Classes(out.tasks[b, g], out.completed[b, g], out.delay_s[b, g], out.reason[b, g], out.room[b, g])
+            one = TaskClasses(out.tasks[b, g], out.completed[b, g], out.delay_s[b, g], out.reason[b, g], out.room[b, g])
             _follow(
                 links.transmission_s[b, g], links.reserved_s[b, g], links.capacity_tasks[b, g], edge_s[b, g],
                 model[b, g], of, one,
@@ -203,8 +209,8 @@ def run_classes(links: Uplink, edge_s: Array, model: Array, of: PruningTables, o
 
 
 @compiled(error_model="numpy")
-def _empty_classes(levels: int) -> Classes:
-    return Classes(
+def _empty_classes(levels: int) -> TaskClasses:
+    return TaskClasses(
         np.empty((levels, 2), np.int64), np.empty((levels, 2), np.int64), np.empty((levels, 2)),
         np.empty((levels, 2), np.int8), np.empty(levels, np.int64),
     )  # fmt: skip
@@ -291,7 +297,7 @@ def _in_proportion(weight: Array) -> None:
 
 @compiled(error_model="numpy")
 def _book(
-    level: Array, offload: Array, transmission_s: Array, of: PruningTables, c: PruningConstants, classes: Classes,
+    level: Array, offload: Array, transmission_s: Array, of: PruningTables, c: PruningConstants, classes: TaskClasses,
     rank: Array, dropped: Array, cost: Array, delay_s: Array,
 ) -> None:  # fmt: skip
     """Dropped 0/1, ledger entry and expected delay of the devices of a cell (out); low indices keep their room."""
@@ -317,7 +323,14 @@ def _book(
 
 @compiled(error_model="numpy")
 def _measure(
-    b: int, n: int, model: Array, of: PruningTables, c: PruningConstants, classes: Classes, held: Array, out: Found
+    b: int,
+    n: int,
+    model: Array,
+    of: PruningTables,
+    c: PruningConstants,
+    classes: TaskClasses,
+    held: Array,
+    out: PruningOutcome,
 ) -> None:
     """The metrics of a cell (out); `held` (G,) is room to work in."""
     gateways, levels = len(of.size), len(of.deadline_s)
@@ -353,12 +366,12 @@ def _measure(
 @compiled(
     types.int64(
         _INTEGER_TABLE, types.Array(types.boolean, 2, "C", readonly=True), _INTEGER_TABLE, _TABLE, _UPLINK, _TABLES,
-        _CONSTANTS, _FOUND,
+        _CONSTANTS, _OUTCOME,
     ), error_model="numpy", cache=True,
 )  # fmt: skip
 def run_slot(
     level: Array, offload: Array, model: Array, raw_share: Array, links: Uplink, of: PruningTables, c: PruningConstants,
-    out: Found,
+    out: PruningOutcome,
 ) -> int:  # fmt: skip
     """The slot of all cells: shares, delays, drops, ledger and metrics.
 
@@ -384,7 +397,7 @@ def run_slot(
             if model[b, g] < 0 or model[b, g] >= len(of.accuracies) or not np.isfinite(raw_share[b, g]):
                 return 1
     count = np.empty((gateways, levels, 2), np.int64)
-    classes = Classes(
+    classes = TaskClasses(
         count, np.empty_like(count), np.empty(count.shape), np.empty(count.shape, np.int8),
         np.empty((gateways, levels), np.int64),
     )  # fmt: skip
@@ -399,7 +412,7 @@ def run_slot(
         _repair(raw_share[b], count, c, out.share[b])
         for g in range(gateways):
             edge_s[g] = c.task_flop / (c.edge_flops * (out.share[b, g] + c.edge_share_regulariser))  # (3)
-            one = Classes(count[g], classes.completed[g], classes.delay_s[g], classes.reason[g], classes.room[g])
+            one = TaskClasses(count[g], classes.completed[g], classes.delay_s[g], classes.reason[g], classes.room[g])
             time_s = links.transmission_s[b, g]
             _follow(time_s, links.reserved_s[b, g], links.capacity_tasks[b, g], edge_s[g], model[b, g], of, one)
             uses = _use(time_s, edge_s[g], model[b, g], n, of, c, one, held)
