@@ -174,8 +174,8 @@ def _follow(
 
 @compiled(error_model="numpy")
 def _use(
-    transmission_s: float, edge_s: float, model: int, n: int, of: PruningTables, c: PruningConstants, classes: TaskClasses,
-    held: Array,
+    transmission_s: float, edge_s: float, model: int, n: int, of: PruningTables, c: PruningConstants,
+    classes: TaskClasses, held: Array,
 ) -> tuple[float, float, float, float, float]:  # fmt: skip
     """`USES` of a gateway's cell; `held` (2K,) is room to work in."""
     levels = len(of.deadline_s)
