@@ -29,6 +29,9 @@ PLANNERS = {
     ("model_pruning", "num_devices"): (
         300, "threshold", "threshold_static_50", "cell_plan", "cell_plan_static_40", "cell_plan_chosen"
     ),
+    ("model_pruning", "num_criticality_levels"): (
+        64, "threshold", "threshold_static_50", "cell_plan", "cell_plan_static_40", "cell_plan_chosen"
+    ),
     ("model_placement", "num_gateways"): (100, "cell_plan", "cell_plan_used", "cell_plan_priced"),
 }  # fmt: skip
 """Sizes up to which rules are tried that plan for all agents of a slot together: at the largest they take minutes."""
