@@ -102,7 +102,7 @@ def _partners(scenario: Scenario) -> dict[str, str]:
     return {role: partners[role] for role in scenario.roles if role not in chooses and role in partners}
 
 
-def _choices(env: PartneredParallelEnv, agent: str) -> gymnasium.spaces.Discrete:
+def _choices(env: PartneredParallelEnv, agent: str) -> gymnasium.spaces.Discrete[Any]:
     space = env.action_space(agent)
     if not isinstance(space, gymnasium.spaces.Discrete):
         role = env.role_of(agent)
