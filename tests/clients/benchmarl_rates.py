@@ -2,8 +2,8 @@
 
     python tests/clients/benchmarl_rates.py [VARIANT ..]
 
-Prints, before every update, mean reward, the share of actions at a bound, the spread and log probabilities of the policy, and after the first
-update its KL divergence. Two minutes of a core each; docs/clients.md quotes it.
+Prints, before every update, mean reward, the share of actions at a bound, the spread and log probabilities of the
+policy, and after it its KL divergence. Two minutes of a core each; docs/clients.md quotes it.
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ class Print(Callback):  # type: ignore[misc] # BenchMARL has no types
 
     def on_batch_collected(self, batch: Any) -> None:
         action, log_prob = batch["wd", "action"], batch["wd", "log_prob"]
+        reward, decisions = batch["next", "wd", "reward"].mean(), self.experiment.total_frames * DEVICES
         space = self.experiment.action_spec["wd", "action"].space
         place = (action - space.low) / (space.high - space.low)
         edge = ((place < 1e-4) | (place > 1 - 1e-4)).float().mean((0, 1, 2)).tolist()
         print(
-            f"{self.experiment.total_frames * DEVICES:>7} decisions: reward {batch['next', 'wd', 'reward'].mean():.2f}, "
-            f"at a bound {edge[0]:.0%} {edge[1]:.0%}, scale from {batch['wd', 'scale'].min():.3f}, "
+            f"{decisions:>7} decisions: reward {reward:.2f}, at a bound {edge[0]:.0%} {edge[1]:.0%}, "
+            f"scale from {batch['wd', 'scale'].min():.3f}, "
             f"log probability from {log_prob.min():.3g} to {log_prob.max():.3g}", flush=True
         )  # fmt: skip
 
