@@ -99,7 +99,8 @@ def jobs_of(options: ClientsOptions) -> Iterator[tuple[int | None, ClientJob]]:
                     own = settings if client in OURS else SETTINGS[client]
                     if client not in OURS:  # nobody charges their devices a price, so their server sends none
                         fixed = {role: name.removesuffix("_priced") for role, name in fixed.items()}
-                    yield size, ClientJob(client, options.scenario, network, fixed, budgets, seed, own)
+                    reward = settings.get("reward", "local")
+                    yield size, ClientJob(client, options.scenario, network, fixed, budgets, seed, own, reward)
 
 
 def _settings(scenario: str, algorithm: str, devices: int | None, agent_steps: int) -> dict[str, Any]:

@@ -196,6 +196,36 @@ def test_accuracy_lies_between_the_options(slot: Slot) -> None:
     np.testing.assert_allclose(step.state.accuracy_deficit, np.maximum(moved, 0.0), atol=1e-12)
 
 
+@given(slots())
+@settings(max_examples=60, deadline=None)
+def test_devices_pay_for_the_waiting_that_they_cause(slot: Slot) -> None:
+    """All waiting is caused by somebody, and a device alone in its service, or that sends nothing, causes none."""
+    step, s = slot.step(), slot.scenario
+    caused = s.waiting_caused_s(step)
+    np.testing.assert_allclose(caused.sum(axis=1), step.metrics["wait_delay_s"], rtol=1e-9, atol=1e-12)
+    per_bit_s = s.server_cycles_per_bit / np.maximum(step.details["share"] * s.config.server_hz, 1e-300)
+    others = s.charged_count(slot.decisions.local) - 1.0
+    expected = (per_bit_s * others)[:, s.service] * step.details["device_sent_bits"] / 2.0
+    np.testing.assert_allclose(caused, expected, rtol=1e-9, atol=1e-12)
+    local, priced = (s.rewards(step, mode) for mode in ("local", "priced"))
+    np.testing.assert_allclose(
+        local["device"] - priced["device"], s.config.balance_per_s * caused, rtol=1e-9, atol=1e-12
+    )
+    np.testing.assert_array_equal(local["server"], priced["server"])
+
+
+@given(slots(modes=("fixed",)), SEEDS)
+@settings(max_examples=60, deadline=None)
+def test_at_fixed_shares_a_priced_reward_changes_with_a_choice_as_the_cost_of_everybody(slot: Slot, seed: int) -> None:
+    rng, n = np.random.default_rng(seed), slot.scenario.config.num_devices
+    slot, who = slot.change(wait_mode="literal", server_queue_limit_bits=1e18), int(rng.integers(n))
+    level, local = slot.decisions.rate_level.copy(), slot.decisions.local.copy()
+    level[:, who], local[:, who] = rng.integers(1, 5, CELLS), rng.integers(0, 2, CELLS)
+    before, after = slot.step(), slot.change(rate_level=level, local=local).step()
+    paid = [slot.scenario.rewards(step, "priced")["device"][:, who] for step in (before, after)]
+    np.testing.assert_allclose(paid[0] - paid[1], total_cost(after) - total_cost(before), rtol=1e-8, atol=1e-9)
+
+
 def test_deficit_bounds_the_missed_accuracy() -> None:
     s = SamplingRate()
     trace = s.sample_trace(np.random.default_rng(0), CELLS, 60)

@@ -95,6 +95,7 @@ class SamplingRate(
     trace_type = SamplingRateTrace
     exogenous_type = SamplingRateExogenous
     decisions_type = SamplingRateDecisions
+    reward_modes = ("local", "priced", "team")
     cost_metric = "priced_delay_s"
     cost_label = "priced delay per slot [s]"
     summary_metrics = MappingProxyType(
@@ -506,6 +507,28 @@ class SamplingRate(
             for i, name in enumerate(("accuracy", "accuracy_deficit", "share"))
         }
         return {**delays, **overflows, **named, **of_service}
+
+    def rewards(self, step: Step[SamplingRateState], mode: str = "local") -> dict[str, Array]:
+        """As the contract; one mode in which devices learn what they make others wait.
+
+        "priced": a device's own entry and V times the waiting of the others of its service for its bits (10), at the
+        slot's shares. Its effect on the shares counts for nothing where they are the best ones (envelope theorem).
+        """
+        rewards = super().rewards(step, "local" if mode == "priced" else mode)
+        if mode == "priced":
+            rewards["device"] = rewards["device"] - self.config.balance_per_s * self.waiting_caused_s(step)
+        return rewards
+
+    def waiting_caused_s(self, step: Step[SamplingRateState]) -> Array:
+        """(B, N) seconds that the others of its service wait for the bits of each device: eta (n_m - 1)/2 y / (c f_b).
+
+        All bits of a service make as many wait for as long, so that a device causes its share of them of the service's
+        waiting (10).
+        """
+        sent, offloaded = step.details["device_sent_bits"], step.details["offloaded_bits"]
+        waited_s = self.per_service(step.details["device_wait_delay_s"])
+        per_bit_s = np.divide(waited_s, offloaded, out=np.zeros_like(waited_s), where=offloaded > 0.0)
+        return np.asarray(per_bit_s[:, self.service] * sent)
 
     def episode_metrics(self, means: Mapping[str, Array]) -> dict[str, Array]:
         """`priced_delay_s`, `accuracy_shortfall_m`, their largest, and `accuracy_error`, 0 or 1 (its mean: E10)."""

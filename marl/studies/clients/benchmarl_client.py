@@ -44,7 +44,8 @@ def learn(job: ClientJob, at: Looks) -> None:
     """Train to the budget."""
     learned, settings = LearnedRole.of(job), job.settings
     frames = max(1, settings["decisions_per_batch"] // learned.agents)
-    task = EdgeMARLTask(job.scenario, {**job.config, "fixed": dict(job.fixed), "reward_scale": learned.reward_scale})
+    given = {"fixed": dict(job.fixed), "reward": job.reward, "reward_scale": learned.reward_scale}
+    task = EdgeMARLTask(job.scenario, {**job.config, **given})
     config = ExperimentConfig.get_from_yaml()
     config.loggers, config.create_json, config.evaluation, config.render = [], False, False, False
     config.gamma, config.lr = learned.discount, settings["lr"]

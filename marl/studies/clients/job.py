@@ -38,6 +38,7 @@ class ClientJob:
         budgets: decisions (agents x slots) at which the policy is looked at, ascending; the last one ends it.
         seed: of training.
         settings: the client's own: fields of `TrainConfig` for ours, else as in `SETTINGS`.
+        reward: reward mode that agents learn from, the same for every client.
     """
 
     client: str
@@ -47,13 +48,15 @@ class ClientJob:
     budgets: tuple[int, ...]
     seed: int
     settings: Mapping[str, Any] = field(default_factory=dict)
+    reward: str = "local"
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ClientJob:
         return cls(**{**values, "budgets": tuple(values["budgets"])})
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain values, by which a finished training is known; the usual reward is left out, as before it was told."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("reward", "local")}
 
     def make(self) -> Scenario:
         """The scenario."""
@@ -89,7 +92,7 @@ class LearnedRole:
         if len(roles) != 1:
             raise ValueError(f"clients learn one role, here are left {', '.join(roles)}: name the others in fixed")
         discount = getattr(scenario.config, "discount", None)
-        scale = float(scenario.learner_scale[roles[0]]) / scenario.reward_divisor("local")
+        scale = float(scenario.learner_scale[roles[0]]) / scenario.reward_divisor(job.reward)
         return cls(roles[0], scenario.roles[roles[0]].count, 0.99 if discount is None else float(discount), scale)
 
 

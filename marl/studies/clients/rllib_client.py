@@ -20,8 +20,8 @@ def learn(job: ClientJob, at: Looks) -> None:
     learned, settings = LearnedRole.of(job), job.settings
     register_env("edgemarl_client", lambda given: ScenarioMultiAgentEnv(**given))
     given = {
-        "scenario": job.scenario, "fixed": dict(job.fixed), "scales": {learned.role: learned.reward_scale},
-        **job.config,
+        "scenario": job.scenario, "reward": job.reward, "fixed": dict(job.fixed),
+        "scales": {learned.role: learned.reward_scale}, **job.config,
     }  # fmt: skip
     slots = max(1, settings["decisions_per_batch"] // learned.agents)
     config = (

@@ -39,7 +39,7 @@ def learn(job: ClientJob, at: Looks) -> None:
     """Train to the budget."""
     learned, settings = LearnedRole.of(job), job.settings
     devices = PartneredParallelEnv(
-        job.scenario, fixed=job.fixed, actions="unit", reward_scale=learned.reward_scale, **job.config
+        job.scenario, job.reward, fixed=job.fixed, actions="unit", reward_scale=learned.reward_scale, **job.config
     )
     devices.reset(seed=job.seed)  # the vector's own `seed` is missing in SuperSuit 3.11: later resets draw on from here
     set_random_seed(job.seed)
