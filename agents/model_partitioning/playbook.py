@@ -90,7 +90,7 @@ PLAYBOOK = Playbook(
     partners={"device": "price_greedy", "server": "closed_form"},
     at_size=at_size,
     bound=bound,
-    bound_devices=15,
+    bound_devices=30,
     slack=0.01,
     slack_reason="its values are those of a mean field, and an episode ends",
 )

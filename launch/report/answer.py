@@ -45,11 +45,11 @@ def _answer(result: PointResult) -> str:
     if alone is not None and against is not None and against is not alone:
         text = _sentence(result, alone, against, f"letting every device decide for itself ({alone.controller})")
         if hearing is not None and hearing is not against:
-            text += f"; with {_what(hearing)} ({hearing.controller}) it costs {_above(result, hearing, against)}"
+            text += f"; with {heard(hearing)} ({hearing.controller}) it costs {_above(result, hearing, against)}"
         return text + "."
     if alone is not None and hearing is not None:
         return (
-            f"with {_what(hearing)} ({hearing.controller}) the devices cost {_above(result, hearing, alone)} than "
+            f"with {heard(hearing)} ({hearing.controller}) the devices cost {_above(result, hearing, alone)} than "
             f"where each decides for itself ({alone.controller})."
         )
     if hearing is not None and against is not None and against is not hearing:
@@ -66,7 +66,8 @@ def told(row: Row) -> bool:
     return PRICED in row.controller or row.message_bytes > 0.0
 
 
-def _what(row: Row) -> str:
+def heard(row: Row) -> str:
+    """In words what the agents of a controller hear that is `told`."""
     return "a price" if PRICED in row.controller else "what is broadcast"
 
 

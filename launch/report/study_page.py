@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from edgemarl.envs.files import replacing
 from edgemarl.launch.experiment.answers import Answer
 from edgemarl.launch.experiment.store import versions
+from edgemarl.launch.report.answer import heard, told
 from edgemarl.launch.report.figures import log_scale, save
 from edgemarl.launch.report.marked import InlineFigure, MarkedFigure, inline
 from edgemarl.launch.report.numerals import duration, percent, significant, with_interval
@@ -41,13 +42,14 @@ def said(answers: Sequence[Answer]) -> list[str]:
         local, central = a.decentralized.row, a.central.row
         more = f"{'costs' if a.price.value >= 0 else 'saves'} {abs(100 * a.price.value):.1f}%"
         clear = "" if a.price.low > 0 or a.price.high < 0 else " (its interval holds 0)"
+        alone = f"from its own row and {heard(local)}" if told(local) else "for itself"
         sent = central.signalling_bytes / max(local.signalling_bytes, 1.0)
         bought = "; ".join(
             f"hearing {of} {'lowers' if change.value < 0 else 'raises'} the cost by {abs(100 * change.value):.1f}%"
             for of, change in a.exchanges
         )
         lines.append(
-            f"{a.title}, {a.size} devices: letting every agent decide for itself {more}{clear} against learned central "
+            f"{a.title}, {a.size} devices: letting every agent decide {alone} {more}{clear} against learned central "
             f"control, which sends {sent:.1f} times the bytes" + (f"; {bought}." if bought else ".")
         )
     return lines

@@ -100,11 +100,17 @@ def test_the_page_says_it_in_words_tables_and_pictures(
     page = write(answers, tmp_path, "edgemarl study --quick")
     text, html = page.read_text(), page.with_suffix(".html").read_text()
     assert said(answers)[0] in text
-    assert "letting every agent decide for itself" in said(answers)[0] and "3 devices" in said(answers)[0]
+    assert answers[-1].decentralized.row.message_bytes > 0.0  # the price that the server's online learner announces
+    assert "3 devices: letting every agent decide from its own row and what is broadcast " in said(answers)[0]
     (told, _), *_ = answers[0].exchanges
     bought = Interval(-0.026, -0.03, -0.02)
     (sentence,) = said([dataclasses.replace(answers[0], exchanges=((told, bought),))])
     assert sentence.endswith(f"; hearing {told} lowers the cost by 2.6%.")
+    for name, message_bytes, words in (("ppo", 0.0, "for itself"), ("priced_dqn", 0.0, "from its own row and a price")):
+        row = dataclasses.replace(answers[0].decentralized.row, controller=name, message_bytes=message_bytes)
+        side = dataclasses.replace(answers[0].decentralized, row=row)
+        (sentence,) = said([dataclasses.replace(answers[0], decentralized=side)])
+        assert f": letting every agent decide {words} " in sentence
     (sentence,) = said(
         [dataclasses.replace(answers[0], exchanges=((told, bought), ("a bid", Interval(0.5, 0.4, 0.6))))]
     )
