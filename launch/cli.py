@@ -380,6 +380,18 @@ def check_parity_command(
     check_parity(training_seeds, agent_steps, devices, out)
 
 
+@check_app.command("memory")
+def check_memory_command(
+    minutes: Annotated[float, typer.Option(help="Time of the clock.")] = 60.0,
+    every_s: Annotated[float, typer.Option(help="Seconds between two looks.")] = 5.0,
+    out: Annotated[Path, typer.Option(help="Folder of memory.csv and memory.svg.")] = Path("results/memory"),
+) -> None:
+    """Train and play for an hour: do memory, open files and threads stay as they are?"""
+    from edgemarl.launch.commands.check import check_memory
+
+    check_memory(minutes, every_s, out)
+
+
 @check_app.command("clients")
 def check_clients_command(
     scenario: Annotated[str, typer.Option(help="Scenario to train on.")] = "sequential_offloading",

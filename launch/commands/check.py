@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from edgemarl.envs.config import unknown_name
 
 PENDULUM = ("ddpg", "td3")
+TAKEN = {"resident_mib": "MiB of memory", "descriptors": "open descriptors", "threads": "threads"}
 
 
 def check_pendulum(algorithm: str, steps: int, seed: int) -> None:
@@ -53,3 +55,42 @@ def check_parity(training_seeds: int, agent_steps: int, devices: int, out: Path)
     print("batched over rllib: {:+.2%} [{:+.2%}, {:+.2%}]".format(*difference))
     (_, low_a, high_a), (_, low_b, high_b) = intervals["batched"], intervals["rllib"]
     print("the intervals overlap" if low_a <= high_b and low_b <= high_a else "the intervals do not overlap")
+
+
+def _tenths() -> Callable[[float], None]:
+    """Prints a share when another tenth is over."""
+    said = 0
+
+    def notify(share: float) -> None:
+        nonlocal said
+        if int(10 * share) > said:
+            said = int(10 * share)
+            print(f"{share:.0%}", flush=True)
+
+    return notify
+
+
+def check_memory(minutes: float, every_s: float, out: Path) -> None:
+    """Train and play for some minutes and say whether memory, descriptors and threads grow; a table and a figure.
+
+    Raises:
+        ValueError: no time, or a folder that holds a run.
+    """
+    if minutes <= 0.0 or every_s <= 0.0:
+        raise ValueError(f"minutes = {minutes:g} and every_s = {every_s:g} must be above 0")
+    from edgemarl.launch.report.memory_figure import draw_memory
+    from edgemarl.marl.scratch import scratch
+    from edgemarl.marl.studies.memory import growth_mib_per_hour, watch_memory
+
+    out.mkdir(parents=True, exist_ok=True)
+    with scratch() as folder:
+        rows = watch_memory(minutes, every_s, folder / "run", _tenths())
+    rows.to_csv(out / "memory.csv", index=False)
+    slope, half = growth_mib_per_hour(rows)
+    draw_memory(rows, out / "memory.svg")
+    first, last = rows.iloc[len(rows) // 5], rows.iloc[-1]
+    taken = "; ".join(f"{what} {first[key]:.0f} -> {last[key]:.0f}" for key, what in TAKEN.items())
+    print(
+        f"{last['time_s'] / 60:.0f} min, {last['iterations']:,.0f} iterations, {last['episodes']:,.0f} episodes played, "
+        f"after the first fifth: {taken}; memory {slope:+.1f} +- {half:.1f} MiB per hour"
+    )
