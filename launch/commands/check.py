@@ -91,6 +91,6 @@ def check_memory(minutes: float, every_s: float, out: Path) -> None:
     first, last = rows.iloc[len(rows) // 5], rows.iloc[-1]
     taken = "; ".join(f"{what} {first[key]:.0f} -> {last[key]:.0f}" for key, what in TAKEN.items())
     print(
-        f"{last['time_s'] / 60:.0f} min, {last['iterations']:,.0f} iterations, {last['episodes']:,.0f} episodes played, "
-        f"after the first fifth: {taken}; memory {slope:+.1f} +- {half:.1f} MiB per hour"
+        f"{last['time_s'] / 60:.0f} min, {last['iterations']:,.0f} iterations, {last['episodes']:,.0f} episodes; "
+        f"after the first fifth {taken}; memory {slope:+.1f} +- {half:.1f} MiB per hour"
     )
