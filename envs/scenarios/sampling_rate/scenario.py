@@ -28,7 +28,11 @@ from edgemarl.envs.physics.allocation import (
 from edgemarl.envs.physics.processes import markov_channel, uniform_arrivals
 from edgemarl.envs.physics.radio import shannon_rate_bps
 from edgemarl.envs.scenario import Role, Scenario, Signalling, Step
-from edgemarl.envs.scenarios.sampling_rate.config import SamplingRateConfig, accuracy_prices_s
+from edgemarl.envs.scenarios.sampling_rate.config import (
+    SamplingRateConfig,
+    accuracy_prices_s,
+    training_balance_per_s,
+)
 from edgemarl.envs.scenarios.sampling_rate.entries import SamplingEntries
 from edgemarl.envs.scenarios.sampling_rate.slot import (
     BEST,
@@ -49,6 +53,8 @@ WORK_MAX = 10.0
 """Slots of backlog, and accuracy deficit, above which an observation saturates."""
 RATIO_MAX = 2.0
 """Rate and batch, relative to their largest ordinary value, above which an observation saturates."""
+DEFICIT_MIDDLE = 0.15
+"""Deficit at which the training price of accuracy equals its multiplier."""
 SHORTFALL_TOLERANCE = 0.005
 """Relative accuracy shortfall of an episode that counts as an error (E10)."""
 
@@ -95,6 +101,8 @@ class SamplingRate(
     trace_type = SamplingRateTrace
     exogenous_type = SamplingRateExogenous
     decisions_type = SamplingRateDecisions
+    reward_modes = ("local", "team", "priced")
+    joint_reward_modes = ("team", "priced")
     cost_metric = "priced_delay_s"
     cost_label = "priced delay per slot [s]"
     summary_metrics = MappingProxyType(
@@ -454,7 +462,29 @@ class SamplingRate(
         costs = {"device": part.pop("cost"), "server": server_cost}
         next_state = SamplingRateState(part.pop("queue_bits"), of_service.pop("queue_bits"), of_service.pop("deficit"))
         details = {name: part[name] if name in part else of_service[name] for name in DETAILS}
+        details["accuracy_deficit"] = state.accuracy_deficit  # (B, M) that the slot was booked with
         return Step(next_state, costs, self._metrics(sums, counts, by_service), details)
+
+    def rewards(self, step: Step[SamplingRateState], mode: str = "local") -> dict[str, Array]:
+        """As the contract, and "priced": the own entry with missed accuracy at `shifted_price_s` in place of Z/V.
+
+        So learners are paid, slot by slot, by what `priced_delay_s` compares over an episode; summed over the agents it
+        judges a joint action.
+        """
+        if mode != "priced":
+            return super().rewards(step, mode)
+        deficit = step.details["accuracy_deficit"]
+        further = (self.config.balance_per_s * self.shifted_price_s(deficit) - deficit) / self.service_size
+        missed = self.accuracy_target[self.service] - step.details["device_accuracy"]
+        return {
+            "device": -(step.costs["device"] + further[:, self.service] * missed),
+            "server": -step.costs["server"],
+        }
+
+    def shifted_price_s(self, deficit: Array) -> Array:
+        """(.., M) training price of service accuracy in s: the multipliers, shifted by the deficits Z (.., M)."""
+        shift = (deficit - DEFICIT_MIDDLE) / training_balance_per_s(self.config)
+        return np.maximum(0.0, self.accuracy_price_s + shift)
 
     def _rule(self, decisions: SamplingRateDecisions) -> tuple[int, Array]:
         """Who divides the server's CPU, and the shares or weights (B M,) of the decisions that it takes."""

@@ -16,7 +16,7 @@ from edgemarl.agents.registry import acting_order, announcements, make_controlle
 from edgemarl.agents.trained.networks import PolicyNetwork
 from edgemarl.agents.trained.policy import CENTRAL, NetworkController, TrainedPolicy
 from edgemarl.envs.registry import make_scenario, scenario_names
-from edgemarl.envs.scenario import Scenario
+from edgemarl.envs.scenario import Scenario, joint_reward
 from edgemarl.launch.recipes import fields_of
 from edgemarl.marl.algorithms.base import Run
 from edgemarl.marl.rllib.env_runner import BatchedEnvRunner
@@ -156,3 +156,18 @@ def test_lymdo_learns_with_the_actor_of_the_paper(local_cluster: None, tmp_path:
         network = policy_networks(training.algorithm)[CENTRAL]
     assert (network.spec.kind, network.spec.squash, len(network.spec.low)) == ("box", "tanh_late", 5)
     assert rows[-1]["objective"] < 0.75 * rows[0]["objective"]
+
+
+def test_a_joint_action_is_judged_by_the_mode_that_it_is_asked_to_learn_from() -> None:
+    ddpg = {"scenario": "sampling_rate", "algorithm": "ddpg", "control": "central", "central_policy": "joint"}
+    steps: list[Any] = []
+    for mode in ("team", "priced"):
+        run = run_of(ddpg, reward=mode, reward_scale=2.0)
+        sampler = BatchedEnvRunner(config=rllib_config(run), worker_index=0)
+        step = sampler.scenario.step
+        sampler.scenario.step = lambda *given, step=step: steps.append(step(*given)) or steps[-1]  # type: ignore[method-assign,func-returns-value]
+        rewards = sampler.sample()[CENTRAL]["rewards"].reshape(SLOTS, CELLS)  # type: ignore[index]
+        expected = [2.0 * joint_reward(run.scenario, played, mode) for played in steps[-SLOTS:]]
+        np.testing.assert_allclose(rewards, expected, rtol=1e-5)
+    with pytest.raises(ValueError, match="judged by 'team' or 'priced'"):
+        run_of(ddpg, reward="local")
