@@ -16,6 +16,7 @@ from ray.rllib.evaluation.postprocessing import Postprocessing
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from scipy import stats
 
+from edgemarl.agents.trained import networks
 from edgemarl.agents.trained.heads import head_of
 from edgemarl.agents.trained.layers import _plain, perceptron
 from edgemarl.agents.trained.networks import Normaliser, Perceptron, PolicyNetwork
@@ -122,6 +123,17 @@ def test_stacked_module_learns_as_separate_modules_do() -> None:
             torch.testing.assert_close(value, theirs[name], rtol=1e-4, atol=1e-6)
     moved = own_part(stacked.module["device"].unwrapped(), 0)
     assert (moved["policy.body.weights.0"] - start["policy.body.weights.0"]).abs().max() > 1e-3
+
+
+def test_first_weights_of_wide_layers_have_the_scale_of_orthogonal_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    scales = []
+    for limit in (1024, 4):
+        monkeypatch.setattr(networks, "ORTHOGONAL_MAX", limit)
+        torch.manual_seed(0)
+        scales.append([float(w.detach().square().mean()) for w in Perceptron(60, (90, 40), 70).weights])
+    np.testing.assert_allclose(scales[1], scales[0], rtol=0.1)
+    orthogonal = networks._first_weights(3, 90, 2.0)  # one narrow side: the decomposition is quick
+    torch.testing.assert_close(orthogonal @ orthogonal.T, 4.0 * torch.eye(3))
 
 
 def test_stacked_network_equals_separate_networks() -> None:
