@@ -127,6 +127,8 @@ class Scenario(ABC, Generic[Config, State, T, Exogenous, Decisions]):
     exogenous_type: type[Exogenous]
     decisions_type: type[Decisions]
     reward_modes: ClassVar[tuple[str, ...]] = ("local", "team")
+    joint_reward_modes: ClassVar[tuple[str, ...]] = ("team",)
+    """Those that can judge a joint action: "team", and modes whose sum over all agents counts nothing twice."""
     cost_metric: ClassVar[str] = "cost"
     """Metric by which controllers are compared (lower is better)."""
     cost_label: ClassVar[str] = "cost per slot"
@@ -318,6 +320,14 @@ class Scenario(ABC, Generic[Config, State, T, Exogenous, Decisions]):
             return {role: -cost for role, cost in step.costs.items()}
         total = total_cost(step)
         return {role: np.broadcast_to(-total[:, None], cost.shape) for role, cost in step.costs.items()}
+
+
+def joint_reward(scenario: Scenario[Any, Any, Any, Any, Any], step: Step[Any], mode: str = "team") -> Array:
+    """(B,) reward of a joint action: minus the sum of the ledger ("team"), or the sum of the agents' rewards."""
+    if mode == "team":
+        return -total_cost(step)
+    paid = scenario.rewards(step, mode).values()
+    return np.asarray(np.sum([reward.sum(axis=1) for reward in paid], axis=0))
 
 
 def total_cost(step: Step[Any]) -> Array:

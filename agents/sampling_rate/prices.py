@@ -12,19 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from edgemarl.agents.sampling_rate.reference import reference_balance_per_s
 from edgemarl.agents.sampling_rate.rules import server_price_s_per_bit
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.sampling_rate import SamplingRate, SamplingRateExogenous, SamplingRateState
+from edgemarl.envs.scenarios.sampling_rate.config import training_balance_per_s
 
 FIRST_SHARES = (0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.98)
-DEFICIT_MIDDLE = 0.15
-"""Deficit at which the training price of accuracy equals its multiplier."""
 DEFICIT_SPAN = 2.5
 """Largest deficit in training, in units of the balance."""
-BALANCE_MIN_PER_S = 0.1
-"""Smallest balance per ten devices in 1/s: below it the price jumps by seconds from slot to slot."""
 REWARD_MIN_S = -2.0
 DEFICIT_SLOTS, QUEUE_SLOTS = 10, 100
 """Slots after which a randomised cell gets new deficits, and empty queues."""
@@ -46,8 +42,7 @@ class SamplingRatePrices:
             )
         self.scenario = scenario
         per_ten = scenario.config.num_devices / 10.0
-        self.balance = max(reference_balance_per_s(scenario), BALANCE_MIN_PER_S / per_ten)
-        self.deficit_max = DEFICIT_SPAN * per_ten * self.balance
+        self.deficit_max = DEFICIT_SPAN * per_ten * training_balance_per_s(scenario.config)
 
     @cached_property
     def shares(self) -> Array:
@@ -69,11 +64,6 @@ class SamplingRatePrices:
             "log_share": tuple(tuple(row) for row in np.log(self.shares).tolist()),
         }
 
-    def price_s(self, deficit: Array) -> Array:
-        """(B, 2) training price of service accuracy in s: the multipliers, shifted by the deficit Z."""
-        shift = (deficit - DEFICIT_MIDDLE) / self.balance
-        return np.maximum(0.0, self.scenario.accuracy_price_s + shift)
-
     def rewards(
         self, state: SamplingRateState, actions: Array, exogenous: SamplingRateExogenous, candidate: Array
     ) -> Array:
@@ -85,7 +75,7 @@ class SamplingRatePrices:
             candidate: (B,) assumed shares, rows of `shares`.
         """
         s = self.scenario
-        price = self.price_s(state.accuracy_deficit)[:, s.service]
+        price = s.shifted_price_s(state.accuracy_deficit)[:, s.service]
         rate, raw = s.link_rate_bps(exogenous.channel_gain), s.raw_bits(exogenous.arrival_rate)
         cost, bits = s.option_costs_s(state.device_queue_bits, rate, raw, price)
         server = server_price_s_per_bit(s, self.shares[candidate], waiting=True)[:, s.service]

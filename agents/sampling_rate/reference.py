@@ -27,6 +27,7 @@ from edgemarl.envs.scenarios.sampling_rate import (
     SamplingRateState,
     SamplingRateTrace,
 )
+from edgemarl.envs.scenarios.sampling_rate.config import reference_balance_per_s
 
 SWEEPS_MAX = 50
 """Sweeps of the coordinate descent; it stops at the first that changes nothing."""
@@ -291,7 +292,7 @@ class WarmReference(JointMyopic):
 
     def reset(self, scenario: Scenario, trace: SamplingRateTrace) -> None:
         super().reset(scenario, trace)
-        self._balance = reference_balance_per_s(self.scenario) if self._given is None else self._given
+        self._balance = reference_balance_per_s(self.scenario.config) if self._given is None else self._given
         start = self._balance * self.scenario.accuracy_price_s
         self._deficit: Array = np.broadcast_to(start, (trace.cells, len(start)))
 
@@ -319,12 +320,6 @@ class WarmReference(JointMyopic):
                 f"accuracy_deficit has shape {deficit.shape}, must be (cells, services) {self._deficit.shape}"
             )
         self._deficit = deficit.copy()
-
-
-def reference_balance_per_s(scenario: SamplingRate) -> float:
-    """V_ref: 0.2 per ten devices, 0.05 where the network's own V is below 0.05 because its prices are high."""
-    per_ten = scenario.config.num_devices / 10.0
-    return (0.05 if scenario.config.balance_per_s * per_ten < 0.049 else 0.2) / per_ten
 
 
 class ConstantPrice(JointMyopic):

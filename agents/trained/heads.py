@@ -71,11 +71,13 @@ class Head(ABC):
 class Box(Head):
     """Numbers within bounds: a Gaussian, cut or squashed by tanh, or a deterministic value.
 
-    The network puts out means and log standard deviations (..., 2a), or means (..., a) if deterministic.
+    The network puts out means and log standard deviations (..., 2a), or means (..., a) if deterministic. With the
+    squash "tanh" an action as the network has it is the tanh of a draw, with "tanh_late" the draw itself.
     """
 
     def __init__(self, spec: NetworkSpec) -> None:
         self.shape, self.tanh, self.deterministic = spec.shape, spec.squash == "tanh", spec.deterministic
+        self.tanh_late = spec.squash == "tanh_late"
         self.low, self.high = np.asarray(spec.low), np.asarray(spec.high)
         self.outputs = self.action_size = len(spec.low)
 
@@ -92,13 +94,22 @@ class Box(Head):
         return np.tanh(drawn) if self.tanh else drawn
 
     def to_env(self, actions: Array) -> Array:
-        unit = np.clip(actions.astype(np.float64), -1.0, 1.0)
+        given = actions.astype(np.float64)
+        unit = np.tanh(given) if self.tanh_late else np.clip(given, -1.0, 1.0)
         scaled = self.low + (unit + 1.0) / 2.0 * (self.high - self.low)
         result: Array = scaled.reshape(actions.shape[:-1] + self.shape)
         return result
 
     def from_env(self, actions: torch.Tensor) -> torch.Tensor:
-        """Raw actions as the network has them, in [-1, 1]: undoes `to_env`, in their dtype."""
+        """Raw actions as the network has them: undoes `to_env`, in their dtype; a draw behind a late tanh is finite."""
+        unit = self._unit(actions)
+        if not self.tanh_late:
+            return unit
+        largest = 1.0 - torch.finfo(unit.dtype).eps
+        return torch.atanh(torch.clamp(unit, -largest, largest))
+
+    def _unit(self, actions: torch.Tensor) -> torch.Tensor:
+        """Raw actions with their bounds mapped onto [-1, 1], flat."""
         low, high = (torch.tensor(bound.tolist(), dtype=actions.dtype) for bound in (self.low, self.high))
         flat = actions.reshape(*actions.shape[: actions.dim() - len(self.shape)], self.outputs)
         return (flat - low) / (high - low) * 2.0 - 1.0
@@ -106,12 +117,12 @@ class Box(Head):
     def loss(self, parameters: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         """Mean squared error in units of half the range."""
         mean = parameters[..., : self.outputs]
-        predicted = torch.tanh(mean) if self.tanh else mean
-        return nn.functional.mse_loss(predicted, self.from_env(actions.float()))
+        predicted = torch.tanh(mean) if self.tanh or self.tanh_late else mean
+        return nn.functional.mse_loss(predicted, self._unit(actions.float()))
 
     def graph(self, parameters: torch.Tensor) -> torch.Tensor:
         mean = parameters[..., : self.outputs]
-        unit = torch.tanh(mean) if self.tanh else torch.clamp(mean, -1.0, 1.0)
+        unit = torch.tanh(mean) if self.tanh or self.tanh_late else torch.clamp(mean, -1.0, 1.0)
         low, high = (torch.tensor(bound.tolist()) for bound in (self.low, self.high))
         return _shaped(low + (unit + 1.0) / 2.0 * (high - low), self.shape)
 

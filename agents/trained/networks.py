@@ -21,12 +21,14 @@ from edgemarl.envs.arrays import Array
 from edgemarl.envs.scenario import Parts
 
 OBSERVATION_CLIP = 10.0
+ORTHOGONAL_MAX = 1024
+"""Widest layers on both sides whose first weights are orthogonal."""
 CONSTANT_BELOW = 1e-10
 """Variance below which an entry never varied in training: it is shown as 0, also where it later has another value."""
 
 
 class Perceptron(nn.Module):
-    """A perceptron with orthogonal start and zero biases; shared (..., d) or stacked (M, n, d).
+    """A perceptron with orthogonal start (`_first_weights`) and zero biases; shared (..., d) or stacked (M, n, d).
 
     `blind` are inputs that a fresh network does not use: it starts as one without them and learns what they are for.
     """
@@ -52,7 +54,7 @@ class Perceptron(nn.Module):
             used = [c for c in range(rows) if i or c not in blind]
             layers = [torch.zeros(columns, rows) for _ in range(max(agents, 1))]
             for layer in layers:
-                layer[:, used] = nn.init.orthogonal_(torch.empty(columns, len(used)), gain)
+                layer[:, used] = _first_weights(columns, len(used), gain)
             if agents:
                 self.weights.append(nn.Parameter(torch.stack(layers).transpose(1, 2).contiguous()))
                 self.biases.append(nn.Parameter(torch.zeros(agents, 1, columns)))
@@ -65,6 +67,17 @@ class Perceptron(nn.Module):
             return perceptron(x.transpose(0, 1), [*self.weights], [*self.biases], self.activation).transpose(0, 1)
         out = perceptron(x.reshape(-1, x.shape[-1]), [*self.weights], [*self.biases], self.activation)
         return out.reshape(*x.shape[:-1], out.shape[-1])
+
+
+def _first_weights(outputs: int, inputs: int, gain: float) -> torch.Tensor:
+    """(outputs, inputs) orthogonal; where both are large a Gaussian of the same mean square, nearly orthogonal.
+
+    The decomposition behind an orthogonal matrix takes seconds from thousands of units on, many times an update.
+    """
+    weights = torch.empty(outputs, inputs)
+    if min(outputs, inputs) <= ORTHOGONAL_MAX:
+        return nn.init.orthogonal_(weights, gain)
+    return nn.init.normal_(weights, 0.0, gain / math.sqrt(max(outputs, inputs)))
 
 
 class PooledParts(nn.Module):

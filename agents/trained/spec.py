@@ -34,7 +34,8 @@ class NetworkSpec:
         state_std: the network also puts out the log standard deviation (then `log_std` has no effect).
         one_hot: (column, values) of observation entries that lie on an even grid of that many values from 0 to 1, such
             as a level: the networks also see them as indicators.
-        squash: how a Box action is kept in [-1, 1]: "clip" (a Gaussian, cut) or "tanh" (a squashed Gaussian).
+        squash: how a Box action is kept in [-1, 1]: "clip" (a Gaussian, cut), "tanh" (a squashed Gaussian), or
+            "tanh_late" (the action is the draw, whose density is the Gaussian's; the environment gets its tanh).
         grid: points per entry of a Box that is decided as one discrete choice among all grid points; evenly spaced,
             bounds included, the last entry changes fastest.
         deterministic: a Box policy without a standard deviation (DDPG); what explores belongs to its learner.
@@ -62,7 +63,7 @@ class NetworkSpec:
     log_std_max: float = 1.0
     state_std: bool = False
     one_hot: tuple[tuple[int, int], ...] = ()
-    squash: Literal["clip", "tanh"] = "clip"
+    squash: Literal["clip", "tanh", "tanh_late"] = "clip"
     grid: tuple[int, ...] = ()
     deterministic: bool = False
     output_gain: float = 0.01

@@ -41,13 +41,16 @@ def quick_preset(preset: Preset) -> Preset:
 
 
 def _shorter(scenario: str, learned: Learned) -> Learned:
-    """One seed, a part of the budget."""
+    """One seed, a part of the budget, and of the random steps before it."""
     from edgemarl.marl.training.config import TrainConfig
 
     fields = resolved(scenario, learned.train)
     budget = max(1, round(BUDGET_SHARE * int(fields.get("agent_steps", TrainConfig().agent_steps))))
     minutes = fields.get("minutes")
     early = {} if minutes is None else {"minutes": BUDGET_SHARE * minutes}
+    random_steps = getattr(TrainConfig(scenario=scenario, **fields).settings, "random_steps", 0)
+    if random_steps:  # else they are most of what is left, and hardly anything is learned
+        early["random_steps"] = round(BUDGET_SHARE * random_steps)
     return Learned(training_seeds=1, train={**learned.train, "agent_steps": budget, **early})
 
 

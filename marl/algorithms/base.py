@@ -219,8 +219,9 @@ class Algorithm(ABC):
         config, scenario = run.config, run.scenario
         if config.reward_mode not in scenario.reward_modes:
             raise ValueError(unknown_name("reward mode", config.reward_mode, scenario.reward_modes))
-        if config.joint and config.reward_mode != "team":
-            raise ValueError(f"reward = '{config.reward}' is not legal: a joint action is judged by 'team'")
+        if config.joint and config.reward_mode not in scenario.joint_reward_modes:
+            judges = " or ".join(f"'{mode}'" for mode in scenario.joint_reward_modes)
+            raise ValueError(f"reward = '{config.reward}' is not legal: a joint action is judged by {judges}")
         if config.joint and not self.needs.joint:
             raise ValueError(f"{self.name} does not decide a joint action: use central_policy='pooled'")
         central = config.control == "central"

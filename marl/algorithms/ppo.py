@@ -63,6 +63,9 @@ class PPOSettings(OnPolicySettings):
         "rewards", "-", "value of a fresh critic: the one that the first rewards amount to for ever, or 0"
     )
     log_std: float = quantity(-0.7, "-", "start of the log standard deviation of a Box action", ge=-3, le=1)
+    squash: Literal["clip", "tanh"] = quantity(
+        "clip", "-", "how the Gaussian draw of a Box action is kept within bounds: cut there, or by tanh"
+    )
     first_action: dict[str, tuple[float, ...]] = pydantic.Field(
         default_factory=dict, description="role -> raw Box action that its policy starts from, whatever the row"
     )
@@ -103,7 +106,9 @@ class PPO(Algorithm):
         return ActorCriticModule
 
     def spec(self, run: Run, role: str, **kind: Any) -> NetworkSpec:
-        return super().spec(run, role, normalise=run.settings.normalise, log_std=run.settings.log_std, **kind)
+        s = run.settings
+        squash = "tanh_late" if s.squash == "tanh" else "clip"  # the loss needs the density of the draw itself
+        return super().spec(run, role, normalise=s.normalise, log_std=s.log_std, squash=squash, **kind)
 
     def module_config(self, run: Run, role: str) -> dict[str, Any]:
         scenario, mode = run.scenario, run.config.reward_mode

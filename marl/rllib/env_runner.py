@@ -41,7 +41,7 @@ from edgemarl.agents.pooling import row_size
 from edgemarl.agents.registry import make_controller, message_entries
 from edgemarl.agents.trained.policy import CENTRAL
 from edgemarl.envs.arrays import Array
-from edgemarl.envs.scenario import total_cost
+from edgemarl.envs.scenario import joint_reward
 from edgemarl.marl.rllib.advantages import advantages_and_targets, shortfall
 from edgemarl.marl.rllib.cells import Cells, Slot
 from edgemarl.marl.rllib.evaluation import SCENARIO_METRICS, PlayedEpisodes, evaluate
@@ -255,7 +255,8 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         """Learned role -> (B, n) of the slot that the cells just played, charges and factors included."""
         scales, offset = self.settings.scales, self.settings.offset
         if self.settings.roles == (CENTRAL,):
-            return {CENTRAL: scales[CENTRAL] * (offset - total_cost(step)[:, None])}
+            judged = joint_reward(self.scenario, step, self.settings.reward)
+            return {CENTRAL: scales[CENTRAL] * (offset + judged[:, None])}
         per_role = self.scenario.rewards(step, self.settings.reward)
         if self.settings.reward == "local":  # a price is there to tell what a selfish learner does not see
             per_role = {r: reward - cells.charges.get(r, 0.0) for r, reward in per_role.items()}

@@ -23,7 +23,6 @@ from edgemarl.agents.sampling_rate.reference import (
     WarmReference,
     dual_ascent,
     dual_value,
-    reference_balance_per_s,
     solve_slot,
 )
 from edgemarl.agents.sampling_rate.rules import DeviceRows, Myopic, NominalPopulation
@@ -34,6 +33,7 @@ from edgemarl.envs.scenarios.sampling_rate.config import (
     PRESETS,
     SamplingRateConfig,
     default_config,
+    reference_balance_per_s,
     scaled,
     tight_config,
 )
@@ -352,9 +352,9 @@ def test_references_and_names() -> None:
         "random", "local_full", "offload_full", "joint_myopic", "warm_reference",
     }  # fmt: skip
     assert needed <= set(NAMES)
-    assert reference_balance_per_s(SamplingRate()) == 0.2
-    assert reference_balance_per_s(SamplingRate(tight_config())) == 0.05
-    assert reference_balance_per_s(SamplingRate(scaled(default_config(), (50, 50)))) == pytest.approx(0.02)
+    assert reference_balance_per_s(default_config()) == 0.2
+    assert reference_balance_per_s(tight_config()) == 0.05
+    assert reference_balance_per_s(scaled(default_config(), (50, 50))) == pytest.approx(0.02)
     with pytest.raises(ValueError, match="balance_per_s"):
         WarmReference(0.0)
     s = SamplingRate(SamplingRateConfig(share_mode="action"))

@@ -192,6 +192,17 @@ def test_raw_numbers_become_cuts_frequencies_and_weights() -> None:
         np.testing.assert_array_equal(getattr(central, f.name), getattr(decoded, f.name))
 
 
+def test_one_controller_of_all_can_give_cuts_as_numbers() -> None:
+    made, chosen = scenario(central_cuts="number"), scenario()
+    assert made.central_space.shape == (5,) and made.roles.keys() == chosen.roles.keys()
+    trace = made.sample_trace(np.random.default_rng(0), 1, 1)
+    state, exogenous = made.initial_state(trace), made.exogenous(trace, 0)
+    decoded = made.decode_central(state, np.array([[0.0, 1.0, 1 / 11, 0.999, 0.5]]), exogenous)
+    same = chosen.decode_central(state, np.array([[0, 8, 1, 10, 5]]), exogenous)
+    for f in dataclasses.fields(same):
+        np.testing.assert_array_equal(getattr(decoded, f.name), getattr(same, f.name))
+
+
 def test_the_server_is_an_agent_that_corrects_the_convex_solution() -> None:
     """Even weights are the convex solution to the last bit; others move the shares in proportion."""
     made, solved = scenario(), scenario(bandwidth_rule="optimal", edge_cpu_rule="optimal")

@@ -14,7 +14,7 @@ from pettingzoo.test import parallel_api_test
 
 from edgemarl.envs import make_scenario
 from edgemarl.envs.parallel import ScenarioParallelEnv
-from edgemarl.envs.scenario import Step, total_cost
+from edgemarl.envs.scenario import Step, joint_reward, total_cost
 from edgemarl.envs.scenarios.sampling_rate import (
     SamplingRate,
     SamplingRateDecisions,
@@ -29,6 +29,7 @@ from edgemarl.envs.scenarios.sampling_rate.config import (
     printed_config,
     scaled,
     tight_config,
+    training_balance_per_s,
 )
 
 CELLS = 3
@@ -108,6 +109,21 @@ def test_ledger_is_delay_and_priced_accuracy(slot: Slot) -> None:
     objective = c.balance_per_s * step.metrics["service_delay_s"] + (slot.state.accuracy_deficit * missing).sum(axis=1)
     np.testing.assert_allclose(total_cost(step), objective, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(step.metrics["reward"], -objective, rtol=1e-12, atol=1e-12)
+
+
+@given(slots())
+@settings(max_examples=60, deadline=None)
+def test_the_multiplier_reward_is_delay_and_accuracy_at_the_shifted_price(slot: Slot) -> None:
+    step, s = slot.step(), slot.scenario
+    missing = s.accuracy_target - step.details["service_accuracy"]
+    price = np.maximum(
+        0.0, s.accuracy_price_s + (slot.state.accuracy_deficit - 0.15) / training_balance_per_s(s.config)
+    )
+    compared = step.metrics["service_delay_s"] + (price * missing).sum(axis=1)
+    np.testing.assert_allclose(
+        joint_reward(s, step, "multiplier"), -s.config.balance_per_s * compared, rtol=1e-9, atol=1e-12
+    )
+    np.testing.assert_allclose(joint_reward(s, step), -total_cost(step), rtol=1e-12)
 
 
 @given(slots())

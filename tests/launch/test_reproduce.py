@@ -54,6 +54,8 @@ def test_the_short_form_of_every_preset_is_legal_and_smaller(name: str) -> None:
         whole = resolved(preset.scenario, preset.learned[learner].train)
         assert entry.training_seeds == 1
         assert entry.train["agent_steps"] <= max(1, whole.get("agent_steps", 500_000) // 10 + 1)
+        if whole.get("algorithm") in ("ddpg", "td3"):  # no larger part of the budget is random than in the whole run
+            assert entry.train["random_steps"] == whole.get("random_steps", 1000) // 10
 
 
 def test_ends_and_middle() -> None:

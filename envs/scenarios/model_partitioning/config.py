@@ -97,6 +97,10 @@ class ModelPartitioningConfig:
     )
     bandwidth_rule: Rule = quantity("corrected", "-", "who sets bandwidth shares", symbol="P5", part="controller")
     edge_cpu_rule: Rule = quantity("corrected", "-", "who sets edge CPU shares", symbol="P4", part="controller")
+    central_cuts: Literal["choice", "number"] = quantity(
+        "choice", "-", "how one controller of all gives cuts: as choices, or as numbers in [0, 1] (erratum 3)",
+        source="(13)", part="controller",
+    )  # fmt: skip
     mean_arrival_rate_hz: float = quantity(
         1.5, "1/s", "mean request rate", symbol="lambda", source="Table I", ge=0, le=1e9
     )
@@ -150,6 +154,11 @@ class ModelPartitioningConfig:
     def rules(self) -> tuple[str, str, str]:
         """Rules of device CPU, bandwidth and edge CPU."""
         return self.local_cpu_rule, self.bandwidth_rule, self.edge_cpu_rule
+
+    @property
+    def central_choices(self) -> bool:
+        """Whether the joint action of one controller is a choice of N cuts."""
+        return self.central_cuts == "choice" and "action" not in self.rules
 
     @property
     def server_acts(self) -> bool:

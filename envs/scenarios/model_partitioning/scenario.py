@@ -215,12 +215,14 @@ class ModelPartitioning(
 
     @cached_property
     def central_space(self) -> gymnasium.Space[Any]:
-        """No rule is "action": the N cuts. Else a Box of blocks of N: cuts, [frequencies], [both weights].
+        """The N cuts as choices, or a Box of blocks of N: cuts, [frequencies], [both weights].
+
+        A Box if a rule is "action" or cuts are given as numbers, (13): `central_cuts`.
 
         Where the server corrects the convex solution, a centralized controller leaves it as it is.
         """
         c = self.config
-        if "action" not in c.rules:
+        if c.central_choices:
             return gymnasium.spaces.MultiDiscrete(self.layers + 1)
         blocks = 1 + (c.local_cpu_rule == "action") + 2 * ("action" in c.rules[1:])
         return _unit_box(blocks * c.num_devices)
@@ -360,7 +362,7 @@ class ModelPartitioning(
     ) -> ModelPartitioningDecisions:
         cells, n = state.energy_queue.shape
         joint = checked_actions("the centralized controller", 0, self.central_space, action, cells)
-        if "action" not in self.config.rules:
+        if self.config.central_choices:
             return self._decisions(joint, None, None)
         fraction = joint[:, n : 2 * n] if self.config.local_cpu_rule == "action" else None
         weights = joint[:, -2 * n :] if "action" in self.config.rules[1:] else None

@@ -257,3 +257,17 @@ def accuracy_prices_s(config: SamplingRateConfig) -> tuple[float, ...]:
     if config.num_services != len(prices):
         prices = (sum(prices) / len(prices),) * config.num_services
     return tuple(price * per_ten for price in prices)
+
+
+def reference_balance_per_s(config: SamplingRateConfig) -> float:
+    """V_ref: 0.2 per ten devices, 0.05 where the network's own V is below 0.05 because its prices are high."""
+    per_ten = config.num_devices / 10.0
+    return (0.05 if config.balance_per_s * per_ten < 0.049 else 0.2) / per_ten
+
+
+def training_balance_per_s(config: SamplingRateConfig) -> float:
+    """Deficit that shifts the price of accuracy in training by a second: V_ref, 0.1 per ten devices or more.
+
+    Below that the price jumps by seconds from slot to slot.
+    """
+    return max(reference_balance_per_s(config), 1.0 / config.num_devices)

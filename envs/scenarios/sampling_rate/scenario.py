@@ -28,7 +28,11 @@ from edgemarl.envs.physics.allocation import (
 from edgemarl.envs.physics.processes import markov_channel, uniform_arrivals
 from edgemarl.envs.physics.radio import shannon_rate_bps
 from edgemarl.envs.scenario import Role, Scenario, Signalling, Step
-from edgemarl.envs.scenarios.sampling_rate.config import SamplingRateConfig, accuracy_prices_s
+from edgemarl.envs.scenarios.sampling_rate.config import (
+    SamplingRateConfig,
+    accuracy_prices_s,
+    training_balance_per_s,
+)
 from edgemarl.envs.scenarios.sampling_rate.entries import SamplingEntries
 from edgemarl.envs.scenarios.sampling_rate.slot import (
     BEST,
@@ -49,6 +53,8 @@ WORK_MAX = 10.0
 """Slots of backlog, and accuracy deficit, above which an observation saturates."""
 RATIO_MAX = 2.0
 """Rate and batch, relative to their largest ordinary value, above which an observation saturates."""
+DEFICIT_MIDDLE = 0.15
+"""Deficit at which the training price of accuracy equals its multiplier."""
 SHORTFALL_TOLERANCE = 0.005
 """Relative accuracy shortfall of an episode that counts as an error (E10)."""
 
@@ -95,7 +101,8 @@ class SamplingRate(
     trace_type = SamplingRateTrace
     exogenous_type = SamplingRateExogenous
     decisions_type = SamplingRateDecisions
-    reward_modes = ("local", "priced", "team")
+    reward_modes = ("local", "priced", "multiplier", "team")
+    joint_reward_modes = ("team", "multiplier")
     cost_metric = "priced_delay_s"
     cost_label = "priced delay per slot [s]"
     summary_metrics = MappingProxyType(
@@ -455,7 +462,13 @@ class SamplingRate(
         costs = {"device": part.pop("cost"), "server": server_cost}
         next_state = SamplingRateState(part.pop("queue_bits"), of_service.pop("queue_bits"), of_service.pop("deficit"))
         details = {name: part[name] if name in part else of_service[name] for name in DETAILS}
+        details["accuracy_deficit"] = state.accuracy_deficit  # (B, M) that the slot was booked with
         return Step(next_state, costs, self._metrics(sums, counts, by_service), details)
+
+    def shifted_price_s(self, deficit: Array) -> Array:
+        """(.., M) training price of service accuracy in s: the multipliers, shifted by the deficits Z (.., M)."""
+        shift = (deficit - DEFICIT_MIDDLE) / training_balance_per_s(self.config)
+        return np.maximum(0.0, self.accuracy_price_s + shift)
 
     def _rule(self, decisions: SamplingRateDecisions) -> tuple[int, Array]:
         """Who divides the server's CPU, and the shares or weights (B M,) of the decisions that it takes."""
@@ -509,14 +522,22 @@ class SamplingRate(
         return {**delays, **overflows, **named, **of_service}
 
     def rewards(self, step: Step[SamplingRateState], mode: str = "local") -> dict[str, Array]:
-        """As the contract; one mode in which devices learn what they make others wait.
+        """As the contract; two further modes.
 
         "priced": a device's own entry and V times the waiting of the others of its service for its bits (10), at the
         slot's shares. Its effect on the shares counts for nothing where they are the best ones (envelope theorem).
+
+        "multiplier": the own entry with missed accuracy at `shifted_price_s` in place of Z/V, so that learners are
+        paid, slot by slot, by what `priced_delay_s` compares over an episode; its sum judges joint actions too.
         """
-        rewards = super().rewards(step, "local" if mode == "priced" else mode)
+        rewards = super().rewards(step, "local" if mode in ("priced", "multiplier") else mode)
         if mode == "priced":
             rewards["device"] = rewards["device"] - self.config.balance_per_s * self.waiting_caused_s(step)
+        if mode == "multiplier":
+            deficit = step.details["accuracy_deficit"]
+            further = (self.config.balance_per_s * self.shifted_price_s(deficit) - deficit) / self.service_size
+            missed = self.accuracy_target[self.service] - step.details["device_accuracy"]
+            rewards["device"] = rewards["device"] - further[:, self.service] * missed
         return rewards
 
     def waiting_caused_s(self, step: Step[SamplingRateState]) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,15 @@ from edgemarl.agents.api import Team
 from edgemarl.agents.pooling import pool_of, pool_size
 from edgemarl.agents.registry import acting_order, announcements, make_controller
 from edgemarl.agents.trained.networks import PolicyNetwork
-from edgemarl.agents.trained.policy import NetworkController, TrainedPolicy
+from edgemarl.agents.trained.policy import CENTRAL, NetworkController, TrainedPolicy
 from edgemarl.envs.registry import make_scenario, scenario_names
-from edgemarl.envs.scenario import Scenario
+from edgemarl.envs.scenario import Scenario, joint_reward
+from edgemarl.launch.recipes import fields_of
 from edgemarl.marl.algorithms.base import Run
 from edgemarl.marl.rllib.env_runner import BatchedEnvRunner
 from edgemarl.marl.training.config import TrainConfig, resolve
+from edgemarl.marl.training.curve import policy_networks
+from edgemarl.marl.training.run import Training
 from edgemarl.marl.training.setup import rllib_config
 
 CELLS, SLOTS = 2, 6
@@ -140,3 +144,30 @@ def test_it_hears_and_pays_the_price_that_decentralized_agents_hear_and_pay() ->
     np.testing.assert_allclose(heard[0, :size], own[0])
     assert heard.shape[1] == size + pool_size(sampler.scenario)
     assert (heard[:, size - 1] != 0).any()  # the price
+
+
+def test_lymdo_learns_with_the_actor_of_the_paper(local_cluster: None, tmp_path: Path) -> None:
+    """A Gaussian number per device, its tanh floored to the cut (13)."""
+    fields = fields_of("model_partitioning", "lymdo_gaussian")
+    fields["set"]["mean_arrival_rate_hz"] = 2.5
+    short = {"agent_steps": 60_000, "cells": 16, "minibatch": 200, "lr": 3e-3}
+    with Training(TrainConfig(scenario="model_partitioning", **{**fields, **short}), tmp_path) as training:
+        rows = [training.step() for _ in range(15)]
+        network = policy_networks(training.algorithm)[CENTRAL]
+    assert (network.spec.kind, network.spec.squash, len(network.spec.low)) == ("box", "tanh_late", 5)
+    assert rows[-1]["objective"] < 0.75 * rows[0]["objective"]
+
+
+def test_a_joint_action_is_judged_by_the_mode_that_it_is_asked_to_learn_from() -> None:
+    ddpg = {"scenario": "sampling_rate", "algorithm": "ddpg", "control": "central", "central_policy": "joint"}
+    steps: list[Any] = []
+    for mode in ("team", "multiplier"):
+        run = run_of(ddpg, reward=mode, reward_scale=2.0)
+        sampler = BatchedEnvRunner(config=rllib_config(run), worker_index=0)
+        step = sampler.scenario.step
+        sampler.scenario.step = lambda *given, step=step: steps.append(step(*given)) or steps[-1]  # type: ignore[method-assign,func-returns-value]
+        rewards = sampler.sample()[CENTRAL]["rewards"].reshape(SLOTS, CELLS)  # type: ignore[index]
+        expected = [2.0 * joint_reward(run.scenario, played, mode) for played in steps[-SLOTS:]]
+        np.testing.assert_allclose(rewards, expected, rtol=1e-5)
+    with pytest.raises(ValueError, match="judged by 'team' or 'multiplier'"):
+        run_of(ddpg, reward="local")

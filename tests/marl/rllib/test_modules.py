@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import torch
 from ray.rllib.core.columns import Columns
+from ray.rllib.core.distribution.torch.torch_distribution import TorchDiagGaussian
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.evaluation.postprocessing import Postprocessing
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
+from scipy import stats
 
+from edgemarl.agents.trained import networks
 from edgemarl.agents.trained.heads import head_of
 from edgemarl.agents.trained.layers import _plain, perceptron
 from edgemarl.agents.trained.networks import Normaliser, Perceptron, PolicyNetwork
@@ -122,6 +125,17 @@ def test_stacked_module_learns_as_separate_modules_do() -> None:
     assert (moved["policy.body.weights.0"] - start["policy.body.weights.0"]).abs().max() > 1e-3
 
 
+def test_first_weights_of_wide_layers_have_the_scale_of_orthogonal_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    scales = []
+    for limit in (1024, 4):
+        monkeypatch.setattr(networks, "ORTHOGONAL_MAX", limit)
+        torch.manual_seed(0)
+        scales.append([float(w.detach().square().mean()) for w in Perceptron(60, (90, 40), 70).weights])
+    np.testing.assert_allclose(scales[1], scales[0], rtol=0.1)
+    orthogonal = networks._first_weights(3, 90, 2.0)  # one narrow side: the decomposition is quick
+    torch.testing.assert_close(orthogonal @ orthogonal.T, 4.0 * torch.eye(3))
+
+
 def test_stacked_network_equals_separate_networks() -> None:
     whole = PolicyNetwork(NetworkSpec(4, "box", (2,), (0.0, 0.0), (1.0, 1.0), agents=AGENTS))
     x = torch.randn(5, AGENTS, 4)
@@ -179,6 +193,25 @@ def test_actions_lie_in_their_space_and_follow_the_distribution(space: gymnasium
         first = drawn[:, 0] if spec.kind == "discrete" else drawn[:, 0, 0]
         np.testing.assert_allclose(np.bincount(first, minlength=len(shares)) / len(first), shares, atol=0.02)
         assert np.all(head_of(spec).greedy(parameters).ravel()[0] == logits.argmax())
+
+
+def test_a_draw_behind_a_late_tanh_has_the_density_of_the_gaussian() -> None:
+    """Whole numbers below it are as likely as the normal law says: LyMDO's cut is floor((L + 1)(tanh(y) + 1)/2)."""
+    spec = network_spec(3, gymnasium.spaces.Box(0.0, 1.0, (1,), np.float32), squash="tanh_late", log_std=0.2)
+    head, (mean, log_std), draws, layers = head_of(spec), (0.4, 0.2), 40_000, 4
+    parameters = np.tile(np.float32([mean, log_std]), (draws, 1))
+    y = head.sample(parameters, np.random.default_rng(0))
+    cut = np.minimum(np.floor(head.to_env(y)[:, 0] * (layers + 1)), layers)
+    edges = np.r_[-np.inf, np.arctanh(np.linspace(-1.0, 1.0, layers + 2)[1:-1]), np.inf]
+    expected = np.diff(stats.norm.cdf(edges, mean, np.exp(log_std)))
+    np.testing.assert_allclose(np.bincount(cut.astype(int)) / draws, expected, atol=0.01)
+    logp = TorchDiagGaussian.from_logits(torch.from_numpy(parameters)).logp(torch.from_numpy(y)).numpy()
+    np.testing.assert_allclose(logp, stats.norm.logpdf(y[:, 0], mean, np.exp(log_std)), atol=1e-4)
+    raw = torch.from_numpy(head.to_env(y))
+    np.testing.assert_allclose(head.from_env(raw).numpy(), y, atol=1e-6)  # type: ignore[attr-defined]
+    greedy = head.to_env(head.greedy(parameters[:1]))
+    np.testing.assert_allclose(head.graph(torch.from_numpy(parameters[:1])).numpy(), greedy, rtol=1e-6)
+    assert head.loss(torch.from_numpy(parameters[:1]), torch.from_numpy(greedy)).item() < 1e-12
 
 
 @pytest.mark.parametrize("agents", [0, 3])

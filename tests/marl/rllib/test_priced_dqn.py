@@ -54,7 +54,7 @@ def test_rewards_at_the_optimal_shares_add_up_to_the_slots_delay() -> None:
     rewards = game.rewards(state, actions, exogenous, np.arange(3))
     assert rewards.min() > -2.0  # none at its floor
     missing = scenario.accuracy_target - step.details["service_accuracy"]
-    priced = (game.price_s(state.accuracy_deficit) * missing).sum(axis=1)
+    priced = (game.scenario.shifted_price_s(state.accuracy_deficit) * missing).sum(axis=1)
     waiting = step.metrics["queue_delay_s"]  # of backlogs, which no device of this slot causes
     np.testing.assert_allclose(-rewards.sum(axis=1), step.metrics["delay_s"] - waiting + priced, rtol=1e-9)
 
@@ -63,8 +63,10 @@ def test_the_price_of_accuracy_is_its_multiplier_at_the_middle_deficit_in_every_
     for size in (5, 50):
         scenario = make_scenario("sampling_rate", devices_per_service=(size, size))
         game = SamplingRatePrices(scenario)
-        np.testing.assert_allclose(game.price_s(np.full((1, 2), 0.15))[0], scenario.accuracy_price_s)
-        slope = game.price_s(np.full((1, 2), 0.16)) - game.price_s(np.full((1, 2), 0.15))
+        np.testing.assert_allclose(game.scenario.shifted_price_s(np.full((1, 2), 0.15))[0], scenario.accuracy_price_s)
+        slope = game.scenario.shifted_price_s(np.full((1, 2), 0.16)) - game.scenario.shifted_price_s(
+            np.full((1, 2), 0.15)
+        )
         np.testing.assert_allclose(slope, 0.05 * size / 5)
         assert game.deficit_max == pytest.approx(0.5)
 
@@ -73,7 +75,9 @@ def test_a_tight_networks_prices_move_no_faster_than_the_smallest_balance_lets_t
     for size in (5, 50):
         tight = make_scenario("sampling_rate", devices_per_service=(size, size), balance_per_s=0.1 / size)
         game = SamplingRatePrices(tight)
-        step = game.price_s(np.full((1, 2), 0.16)) - game.price_s(np.full((1, 2), 0.15))
+        step = game.scenario.shifted_price_s(np.full((1, 2), 0.16)) - game.scenario.shifted_price_s(
+            np.full((1, 2), 0.15)
+        )
         np.testing.assert_allclose(step, 0.1 * size / 5)
         assert game.deficit_max == pytest.approx(0.25)
 
