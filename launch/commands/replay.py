@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgemarl.agents.registry import is_controller, make_policy, playbook_of
-from edgemarl.envs.config import unknown_name
+from edgemarl.agents.registry import is_controller, make_policy, playbook_of, targets_in
+from edgemarl.envs.config import names_of_part, unknown_name
 from edgemarl.envs.registry import make_scenario, scenario_class
 from edgemarl.envs.scenario import Scenario
 from edgemarl.launch.experiment.plan import parse_overrides
@@ -62,11 +62,19 @@ def _scenario_of(controllers: Sequence[str], trace: Path | None) -> str:
 
 
 def _network_of(controllers: Sequence[str], trace: Path | None, scenario: str) -> dict[str, Any]:
-    """The network's config fields: those of the trace file, else those in which the first run was trained."""
+    """The network's config fields: those of the trace file, else those in which the first run was trained.
+
+    Beside a class of the user's own the forms of rows and actions are the scenario's, which it is written for; a run
+    is translated, as in a comparison.
+    """
     if trace is not None:
         return file_network(trace, scenario)
     name = scenario_class(scenario).name
-    return next((dict(run.set) for run in _runs(controllers) if run.scenario in (scenario, name)), {})
+    fields = next((dict(run.set) for run in _runs(controllers) if run.scenario in (scenario, name)), {})
+    if not any(targets_in(controller) for controller in controllers):
+        return fields
+    forms = names_of_part(scenario_class(scenario).config_type, "interface")
+    return {field: value for field, value in fields.items() if field not in forms}
 
 
 def _policy(scenario: Scenario, name: str) -> Any:

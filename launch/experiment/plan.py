@@ -220,8 +220,10 @@ def load_preset(name: str) -> Preset:
     if name in preset_names():
         text = (resources.files("edgemarl.launch") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
         values = parse_yaml(text, f"preset {name}")
-    elif name.endswith((".yaml", ".yml")) and is_file(name):
-        values = read_mapping(name, f"preset {name}")
+    elif name.endswith((".yaml", ".yml")):
+        if not is_file(name):
+            raise ValueError(f"preset {cut(name)}: no such file")
+        values = _files_beside(read_mapping(name, f"preset {name}"), Path(name).parent)
     else:
         raise ValueError(unknown_name("preset", name, preset_names()))
     try:
@@ -235,6 +237,18 @@ def load_preset(name: str) -> Preset:
     for absent in {left for figure in preset.figures for left in figure.without} - {*preset.controllers}:
         raise ValueError(f"preset {name}, without: {unknown_name('controller', absent, preset.controllers)}")
     return preset
+
+
+def _files_beside(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A preset whose relative file names in `set` are those of its own folder, where the working folder has no such."""
+    fields = values.get("set")
+    if not isinstance(fields, dict):
+        return values
+    found = {
+        field: str(folder / value) for field, value in fields.items()
+        if isinstance(value, str) and not exists(value) and is_file(str(folder / value))
+    }  # fmt: skip
+    return {**values, "set": {**fields, **found}}
 
 
 def scenario_preset(name: str) -> Preset:

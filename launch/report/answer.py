@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 
 from edgemarl.envs.arrays import Array
+from edgemarl.envs.targets import is_target
 from edgemarl.launch.experiment.run import PointResult
 from edgemarl.launch.report.numerals import percent
 from edgemarl.marl.evaluation.compare import Interval, Row, relative_difference
@@ -42,8 +43,11 @@ def _answer(result: PointResult) -> str:
         computed = [row for row in own if row.kind == "reference" and row is not reference and not told(row)]
         alone = min(computed, key=_cost, default=alone)
     hearing = min((row for row in playing if told(row)), key=_cost, default=None)
-    if alone is not None and against is not None and against is not alone:
-        text = _sentence(result, alone, against, f"letting every device decide for itself ({alone.controller})")
+    equal = central is None and against is not None and not told(against)  # it sees no more than the others
+    if equal and against is not None and alone is not None and alone is not against and hearing is None:
+        return _among_equals(result, against, alone, playing)
+    if alone is not None and against is not None and against is not alone and not equal:
+        text = _sentence(result, alone, against, f"letting every device decide {_by_what(result)} ({alone.controller})")
         if hearing is not None and hearing is not against:
             text += f"; with {heard(hearing)} ({hearing.controller}) it costs {_above(result, hearing, against)}"
         return text + "."
@@ -59,6 +63,22 @@ def _answer(result: PointResult) -> str:
     if base is None or best is None:
         return ""
     return f"the best, {best.controller}, costs {_above(result, best, base)} than {base.controller}."
+
+
+def _among_equals(result: PointResult, reference: Row, alone: Row, playing: Sequence[Row]) -> str:
+    """Where nothing central was played and the reference sees no more than the others: how far each is from it."""
+    own = [row for row in playing if is_target(row.controller) and row is not alone]
+    best = min((row for row in playing if row is not reference), key=_cost, default=alone)
+    text = "; ".join(
+        f"{row.controller} costs {_above(result, row, reference)} than {_whom(reference)}" for row in [*own, best]
+    )
+    return f"{text}. No controller that sees everything was played."
+
+
+def _by_what(result: PointResult) -> str:
+    """What an agent goes by where each decides alone: in some scenarios its own row holds what is broadcast to all."""
+    links = result.point.scenario.signalling().decentralized
+    return "from its own row and what is broadcast" if any("-> device" in link for link in links) else "for itself"
 
 
 def told(row: Row) -> bool:

@@ -143,7 +143,9 @@ def test_own_networks_join_the_shipped_ones_and_survive_a_file(tmp_path: Any) ->
     budgets = {"energy_budget_j": 0.5, "memory_budget_bytes": 1e6}
     table = {"tiny": {"table": str(tmp_path / "tiny.csv"), **budgets}}
     assert scenario(num_devices=1, model_pattern="tiny", profiles=table).energy_budget_j == [0.5]
-    config = scenario(profiles={"tiny": TINY}).config
+    with pytest.raises(ValueError, match="profiles = tiny: given, but no device runs it"):
+        scenario(profiles={"tiny": TINY})
+    config = scenario(profiles={"tiny": TINY}, model_pattern="tiny,alexnet").config
     assert type(config)(**dataclasses.asdict(config)) == config
 
 

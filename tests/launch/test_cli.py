@@ -77,6 +77,7 @@ def folder(tmp_path: Path) -> Path:
 BAD = {
     "unknown scenario": (["compare", "--scenario", "sequential_ofloading"], "did you mean 'sequential_offloading'"),
     "unknown scenario to show": (["scenarios", "offloading"], "unknown scenario 'offloading'"),
+    "a preset's file that is not there": (["compare", "--preset", "nope.yaml"], "preset nope.yaml: no such file"),
     "unknown preset": (["compare", "--preset", "quik"], "did you mean 'quick'"),
     "unknown controller": (
         ["compare", "--preset", "TINY", "--controllers", "parametrik_q"],
@@ -476,3 +477,20 @@ def test_gap_ends_at_a_reference_that_is_compared() -> None:
     preset = scenario_preset("sequential_offloading")
     for chosen, reference in ((["random", "vi"], "vi"), (["vi", "vi_priced"], "vi_priced"), (["random"], "vi_priced")):
         assert make_plan("x", preset, overrides={}, chosen=chosen).reference == reference
+
+
+def test_files_that_a_preset_names_may_lie_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own" / "tables").mkdir(parents=True)
+    (tmp_path / "own" / "tables" / "net.yaml").write_text("")
+    text = {
+        "title": "Own",
+        "scenario": "model_partitioning",
+        "controllers": ["random"],
+        "set": {"profiles": "tables/net.yaml"},
+    }
+    (tmp_path / "own" / "mine.yaml").write_text(yaml.safe_dump(text))
+    monkeypatch.chdir(tmp_path)
+    assert load_preset("own/mine.yaml").set["profiles"] == str(Path("own/tables/net.yaml"))
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "net.yaml").write_text("")
+    assert load_preset("own/mine.yaml").set["profiles"] == "tables/net.yaml", "the working folder's own comes first"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from edgemarl.agents.registry import make_policy
 from edgemarl.envs.registry import make_scenario, scenario_names
 from edgemarl.envs.scenario import Scenario
 from edgemarl.launch.cli import main
+from edgemarl.launch.commands import replay as replaying
 from edgemarl.launch.replay import record, replay, writers
 from edgemarl.launch.replay.film import Film
 from edgemarl.launch.replay.portraits import ledger, portrait_for
@@ -211,3 +213,11 @@ def test_the_command_plays_a_trace_file(tmp_path: Path, capsys: pytest.CaptureFi
     assert "slots 2 to 4" in capsys.readouterr().out
     with Image.open(out) as picture:
         assert picture.n_frames == 3  # type: ignore[attr-defined]
+
+
+def test_beside_a_class_a_run_is_played_in_the_scenarios_own_forms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a comparison: the class is written for them, and the run is translated."""
+    run = SimpleNamespace(scenario="sequential_offloading", set={"device_action": "split", "num_devices": 3})
+    monkeypatch.setattr(replaying, "_runs", lambda controllers: [run])
+    for controllers, fields in ((["runs/a"], run.set), (["runs/a", "mine.py:Rule"], {"num_devices": 3})):
+        assert replaying._network_of(controllers, None, "sequential_offloading") == fields

@@ -115,12 +115,14 @@ def test_the_page_is_small_and_whole(report: Path) -> None:
     assert page.count("lower bound</td>") == 2
 
 
-def point_result(costs: dict[str, tuple[str, str, float, float]], reference: str = "vi") -> Any:
+def point_result(
+    costs: dict[str, tuple[str, str, float, float]], reference: str = "vi", links: tuple[str, ...] = ()
+) -> Any:
     """A comparison of controllers: name -> kind, information, mean cost, message bytes."""
     scenario: Any = SimpleNamespace(
         name="s", cost_metric="cost", cost_divisor=1.0, summary_metrics={}, cost_label="cost", backlog_metrics={},
         cost_parts=lambda means: {},
-        signalling=lambda: SimpleNamespace(centralized_bytes=240.0, decentralized_bytes=80.0),
+        signalling=lambda: SimpleNamespace(centralized_bytes=240.0, decentralized_bytes=80.0, decentralized=links),
     )  # fmt: skip
     noise = np.linspace(0.9, 1.1, 8)
     noise /= noise.mean()
@@ -146,7 +148,11 @@ def test_the_first_sentence_answers_the_question() -> None:
     )
     del costs["central"], costs["q_priced"]
     (alone,) = answers([point_result(costs)])
-    assert alone.endswith("costs 0.2% [0.2, 0.2] less than the reference vi.")
+    assert alone == (
+        "ppo costs 0.2% [0.2, 0.2] less than the reference vi. No controller that sees everything was played."
+    )
+    (own,) = answers([point_result({**costs, "mine.py:Rule": ("learned", "local", 12.12, 0.0)})])
+    assert own.startswith("mine.py:Rule costs 20.0% [20.0, 20.0] more than the reference vi; ppo costs 0.2%")
     costs["q_priced"] = ("learned", "local", 9.5, 4.0)
     costs["vi"] = ("learned", "local", 10.0, 0.0)
     del costs["ppo"]
@@ -155,6 +161,15 @@ def test_the_first_sentence_answers_the_question() -> None:
     (best,) = answers([point_result({"random": costs["random"], "vi": ("reference", "local", 10.0, 0.0)})])
     assert best == "The best, vi, costs 50.0% less than random."
     assert answers([point_result({"random": costs["random"]})]) == []
+
+
+def test_a_row_that_holds_what_is_broadcast_is_not_only_an_own_one() -> None:
+    costs = {
+        "random": ("baseline", "local", 20.0, 0.0), "rule": ("learned", "local", 10.5, 0.0),
+        "all": ("learned", "global", 10.0, 0.0),
+    }  # fmt: skip
+    (sentence,) = answers([point_result(costs, "all", links=("device -> server: load", "server -> device: prices"))])
+    assert sentence.startswith("Letting every device decide from its own row and what is broadcast (rule) costs 5.0%")
 
 
 def test_who_hears_a_broadcast_does_not_decide_for_itself() -> None:

@@ -129,6 +129,12 @@ class ModelPartitioningConfig:
         for name in self.model_pattern:
             if name not in self.profiles:
                 raise ValueError("model_pattern: " + unknown_name("network", name, self.profiles))
+        given = [name for name in self.profiles if name not in shipped_profiles()]
+        if given and not set(given) & set(self.device_models):
+            raise ValueError(
+                f"profiles = {', '.join(map(str, given))}: given, but no device runs it: set model_pattern, such as "
+                f"model_pattern={given[0]}"
+            )
         if self.layer_work == "times":
             for name in self.device_models:
                 profile = self.profiles[name]
