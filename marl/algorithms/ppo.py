@@ -45,6 +45,7 @@ from edgemarl.marl.rllib.learner import (
     standardised,
 )
 from edgemarl.marl.rllib.modules import ActorCriticModule
+from edgemarl.marl.rllib.node import sync_runners
 from edgemarl.marl.rllib.recovery import PatientRecovery
 from edgemarl.marl.rllib.runner_states import RunnerStates
 
@@ -213,11 +214,7 @@ class BatchedPPO(RunnerStates, PatientRecovery, rllib.PPO):
             if moments:
                 merge_moments(self, moments)
         with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
-            self.env_runner_group.sync_weights(
-                from_worker_or_learner_group=self.learner_group,
-                policies=list(batch.policy_batches),
-                inference_only=True,
-            )
+            sync_runners(self, list(batch.policy_batches))
 
     def prepare(self, batch: MultiAgentBatch) -> None:
         """Standardise advantages, module by module, over the batch of all runners."""

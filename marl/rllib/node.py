@@ -17,8 +17,9 @@ import re
 import secrets
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -89,9 +90,9 @@ def _when_asked(start: Callable[[], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_object_store() -> Iterator[None]:
-    """RLlib builds an algorithm in one process: all that it asks of Ray is to store the settings of remote runners.
+    """What RLlib gives Ray to store for remote runners (settings, weights) is kept as it is where no Ray runs.
 
-    Where Ray runs it stores them; where it does not they are kept as they are, and go to runners that come later.
+    It is all that RLlib asks of Ray where it builds an algorithm, restores it or passes weights on in one process.
     """
     before = ray.put
     ray.put = lambda value, **options: before(value, **options) if ray.is_initialized() else value
@@ -99,6 +100,14 @@ def without_object_store() -> Iterator[None]:
         yield
     finally:
         ray.put = before
+
+
+def sync_runners(algorithm: Any, modules: Sequence[str]) -> None:
+    """Give the runners of an algorithm the weights that its Learner has of these modules."""
+    with without_object_store():
+        algorithm.env_runner_group.sync_weights(
+            from_worker_or_learner_group=algorithm.learner_group, policies=list(modules), inference_only=True
+        )
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from ray.rllib.utils.metrics import (
 from edgemarl.envs.arrays import Array
 from edgemarl.marl.rllib.config import BatchedConfig, check_batched
 from edgemarl.marl.rllib.learner import joined, sample_runners
+from edgemarl.marl.rllib.node import sync_runners
 from edgemarl.marl.rllib.recovery import PatientRecovery
 from edgemarl.marl.rllib.runner_states import RunnerStates
 
@@ -96,9 +97,7 @@ class OffPolicy(RunnerStates, PatientRecovery):
         with torch.random.fork_rng(devices=[]):  # losses that draw actions or noise: a resumed run draws the same
             torch.manual_seed(int(rng.integers(2**31)))
             self._learn(rng, steps)
-        self.env_runner_group.sync_weights(
-            from_worker_or_learner_group=self.learner_group, policies=list(self._buffers), inference_only=True
-        )
+        sync_runners(self, list(self._buffers))
 
     def _learn(self, rng: np.random.Generator, steps: int) -> None:
         """All gradient steps of an iteration in one call of the Learner."""

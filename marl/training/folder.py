@@ -206,10 +206,12 @@ class RunFolder:
         Raises:
             DamagedError: it then has other policies than the save: a part was left out.
         """
+        from edgemarl.marl.rllib.node import without_object_store
         from edgemarl.marl.training.curve import policy_networks
 
         try:
-            algorithm.restore_from_path(str(start.checkpoint.resolve()))
+            with without_object_store():
+                algorithm.restore_from_path(str(start.checkpoint.resolve()))
         except RuntimeError as error:  # PyTorch: weights of another shape
             if "state_dict" not in str(error):
                 raise

@@ -19,6 +19,7 @@ from edgemarl.agents.trained.networks import PolicyNetwork
 from edgemarl.envs.arrays import Array
 from edgemarl.marl.algorithms.base import Run
 from edgemarl.marl.algorithms.settings import RunFields
+from edgemarl.marl.rllib.node import sync_runners
 from edgemarl.marl.training.curve import policy_networks
 
 LEARNING_RATE = 3e-3
@@ -43,9 +44,7 @@ def warm_start(algorithm: Any, run: Run) -> None:
             learner.module[role].unwrapped().policy.load_state_dict(state)
 
     algorithm.learner_group.foreach_learner(load)
-    algorithm.env_runner_group.sync_weights(
-        from_worker_or_learner_group=algorithm.learner_group, policies=list(states), inference_only=True
-    )
+    sync_runners(algorithm, list(states))
 
 
 def demonstrations(run: Run) -> dict[str, tuple[Array, Array]]:
