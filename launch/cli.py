@@ -288,12 +288,15 @@ def bench_command(
     devices: Annotated[str | None, typer.Option(help="Of the group quality: sizes, with commas.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Of the group quality: processor time of a side.")] = None,
     sides: Annotated[str | None, typer.Option(help="Of the group quality: recipe,plain,rllib.")] = None,
+    training_seeds: Annotated[
+        int | None, typer.Option(help="Of the group quality: trainings of each, of which the slowest counts.")
+    ] = None,
 ) -> int:
     """Measure speed against references in the same run."""
     from edgemarl.launch.commands.bench import bench
     from edgemarl.launch.commands.quality import quality_options
 
-    return bench(json_file, only or [], compare, history, quality_options(devices, minutes, sides))
+    return bench(json_file, only or [], compare, history, quality_options(devices, minutes, sides, training_seeds))
 
 
 @app.command("sweep")
