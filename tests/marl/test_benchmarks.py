@@ -179,6 +179,10 @@ def test_times_to_quality_become_keys(monkeypatch: pytest.MonkeyPatch) -> None:
         "quality_1_percent_s_rllib_20": 20.0,
         "quality_2_percent_times_as_soon_20": 2.5,
     }  # fmt: skip
+    by_seed = [{0.02: 4.0, 0.01: 5.0}, {0.02: 6.0, 0.01: None}]
+    monkeypatch.setattr(quality, "seconds_to", lambda settings, runner, minutes: by_seed[settings["seed"]])
+    options = QualityOptions(devices=(20,), sides=("recipe",), training_seeds=2)
+    assert quality_speeds(options) == {"quality_2_percent_s_recipe_20": 6.0}, "the slowest; none where one is not there"
 
 
 @pytest.mark.parametrize(
