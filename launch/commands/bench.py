@@ -135,7 +135,7 @@ def _numbers(path: Path) -> dict[str, float]:
         numbers = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"benchmark file {path} cannot be read: {error.strerror or error}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError(f"benchmark file {path} is no JSON; must be written by bench --json") from None
     if not isinstance(numbers, dict) or not all(isinstance(v, int | float) for v in numbers.values()):
         raise ValueError(f"benchmark file {path} must hold one flat object of numbers, as bench --json writes it")

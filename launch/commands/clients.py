@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -190,12 +191,24 @@ def _file(job: ClientJob, folder: Path) -> Path:
     return folder / f"{job.client}-{job.scenario}-{job.budget}-{job.seed}-{digest_of(told)[:8]}.json"
 
 
+def _kept(file: Path) -> Any:
+    """What a file holds; None if it is not there, or damaged, which is said."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError):
+        print(f"result {file} is damaged: it is made again", file=sys.stderr)
+        return None
+
+
 def _rows(size: int | None, job: ClientJob, file: Path) -> list[dict[str, float]]:
     """The rows of a job, from its file, or trained now."""
     from edgemarl.marl.studies.clients.measure import in_process_of_its_own
 
-    if file.is_file():
-        rows: list[dict[str, float]] = json.loads(file.read_text(encoding="utf-8"))["rows"]
+    kept = _kept(file)
+    if kept is not None:
+        rows: list[dict[str, float]] = kept["rows"]
         return rows
     rows = in_process_of_its_own(job)
     kept = {"devices": size, "job": job.to_dict(), "versions": versions(), "rows": rows}
@@ -212,8 +225,8 @@ def _finished(options: ClientsOptions, folder: Path) -> list[tuple[int | None, C
 
     trained: dict[Any, tuple[int | None, ClientJob, list[dict[str, float]]]] = {}
     for file in sorted(folder.glob("*.json")):
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        if file.name.startswith("reference-"):
+        kept = None if file.name.startswith("reference-") else _kept(file)
+        if kept is None:
             continue
         job = ClientJob.from_dict(kept["job"])
         key = (job.client, kept["devices"], job.seed, job.budget if job.client in TOLD else None)
@@ -233,10 +246,11 @@ def _references(jobs: Sequence[tuple[int | None, ClientJob]], folder: Path) -> M
         if size in references:
             continue
         file = folder / f"reference-{job.scenario}-{digest_of([job.scenario, dict(job.config)])[:8]}.json"
-        if not file.is_file():
-            write_text(file, json.dumps(reference_cost(job)))
-        name, cost = json.loads(file.read_text(encoding="utf-8"))
-        references[size] = (name, cost)
+        kept = _kept(file)
+        if kept is None:
+            kept = reference_cost(job)
+            write_text(file, json.dumps(kept))
+        references[size] = (kept[0], kept[1])
     return references
 
 

@@ -11,7 +11,6 @@ import numpy as np
 
 from edgemarl.agents.playbook import Bound, NoBound, Playbook
 from edgemarl.agents.registry import playbook_of
-from edgemarl.envs.files import replacing
 from edgemarl.envs.scenario import Scenario
 from edgemarl.launch.experiment.plan import Plan, Point
 from edgemarl.launch.experiment.store import Store, digest
@@ -43,15 +42,15 @@ def bound_of_point(
         "bound", scenario.name, dataclasses.asdict(scenario.config), covered, source.slots, plan.preset.warmup,
         plan.seed, plan.preset.networks, None if plan.trace is None else plan.trace.digest(),
     ]  # fmt: skip
-    path = store.folder / "parts" / f"bound-{digest(settings)}.json"
-    if not path.is_file():
+    path = store.folder / "parts" / f"{digest(settings)}.bound"
+    content = store.read_sealed(path)
+    if content is None:
         label = f"bound ({point.label})" if point.label else "bound"
         notify(label, 0, 1)
-        computed = _computed(book, scenario, source, covered, plan)
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(computed), encoding="utf-8")
+        content = json.dumps(_computed(book, scenario, source, covered, plan)).encode()
+        store.write_sealed(path, content)
         notify(label, 1, 1)
-    kept = json.loads(path.read_text(encoding="utf-8"))
+    kept = json.loads(content)
     if "no_bound" in kept:
         return None, str(kept["no_bound"])
     return Bound(np.array(kept["values"]), bool(kept["each_trace"]), str(kept["binds"])), ""

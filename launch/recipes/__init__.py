@@ -93,6 +93,8 @@ def with_default(scenario: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     if name is None:
         return own
     given, own_set = own.get("set", {}), fields_of(scenario, name).get("set", {})
+    if not isinstance(given, Mapping):
+        return own  # refused where it is read
     contradicted = any(str(given.get(key, value)).lower() != str(value).lower() for key, value in own_set.items())
     return own if contradicted else {"recipe": name, **own}
 

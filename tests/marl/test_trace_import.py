@@ -463,7 +463,9 @@ def test_a_bad_layout_is_named(tmp_path: Path) -> None:
         "- 1": "must map entries",
         "fields: {a: {column: b, unit: dBx}}": "unknown unit 'dBx'",
         "fields: {a: {column: b, unti: dB}}": "unti",
-        "a: &a [1]\ntime: *a": "aliases are not taken",
+        "a: &a [*a]\ntime: *a": "an alias within what it stands for",
+        "[" * 99_000: "is not YAML",
+        "!!int ''": "is not YAML",
     }
     for text, message in bad.items():
         (tmp_path / "l.yaml").write_text(text)

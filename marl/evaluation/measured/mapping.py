@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgemarl.envs.config import unknown_name
+from edgemarl.envs.reading import parse_yaml
 from edgemarl.marl.evaluation.measured.units import unit
 
 CHANNEL, ARRIVALS = "channel", "arrivals"
@@ -100,19 +101,7 @@ def load_mapping(name: str) -> Layout:
         text = Path(name).read_text("utf-8", errors="replace")
     else:
         raise ValueError(unknown_name("form", name, form_names()) + ", or a .yaml file")
-    try:
-        return made(yaml.load(text, Loader=_PlainLoader), f"mapping {name}")
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError(f"mapping {name} is not YAML: {' '.join(str(error).split())[:200]}") from None
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """YAML without aliases, which can make a small file large."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):
-            raise yaml.YAMLError("aliases are not taken")
-        return super().compose_node(parent, index)
+    return made(parse_yaml(text, f"mapping {name}"), f"mapping {name}")
 
 
 def made(values: Any, where: str) -> Layout:
