@@ -103,9 +103,13 @@ def resolved(scenario: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     """Training fields whose entry `recipe`, if there is one, is replaced by what it stands for; own fields win.
 
     Raises:
-        ValueError: as `fields_of`.
+        ValueError: as `fields_of`; a name that is no text, such as 1.0e-3 before a colon was forgotten.
     """
     own = dict(fields)
+    sets = own.get("set")
+    for name in [*own, *(sets if isinstance(sets, Mapping) else ())]:
+        if not isinstance(name, str):
+            raise ValueError(f"training fields: {quoted(name)} is not legal: must be the name of a field")
     recipe = own.pop("recipe", None)
     return own if recipe is None else merged(fields_of(scenario, str(recipe)), own)
 

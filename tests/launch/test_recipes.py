@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -10,7 +11,7 @@ import yaml
 from edgemarl.envs import scenario_names
 from edgemarl.launch.experiment.plan import load_preset, make_plan, preset_names
 from edgemarl.launch.experiment.trained import learned_config
-from edgemarl.launch.recipes import fields_of, recipes, resolved
+from edgemarl.launch.recipes import fields_of, recipes, resolved, with_default
 from edgemarl.marl.training.config import TrainConfig, resolve
 
 
@@ -59,3 +60,14 @@ def test_cells_and_the_agent_steps_of_an_iteration_say_the_same_and_the_own_one_
     path.write_text("short: {iteration_steps: 4000}\nwide: {cells: 16}\n", encoding="utf-8")
     assert resolved("sequential_offloading", {"recipe": f"{path}:short", "cells": 3}) == {"cells": 3}
     assert resolved("sequential_offloading", {"recipe": f"{path}:wide", "iteration_steps": 9}) == {"iteration_steps": 9}
+
+
+@pytest.mark.parametrize("fields", [{1.0e-3: None}, {"set": {2: 1}}])
+def test_a_field_without_a_name_is_named(fields: dict[Any, Any]) -> None:
+    with pytest.raises(ValueError, match="must be the name of a field"):
+        resolved("sequential_offloading", fields)
+
+
+@pytest.mark.parametrize("fields", [{"set": None}, {"set": 3}])
+def test_a_set_that_is_none_takes_no_recipe_by_default(fields: dict[str, Any]) -> None:
+    assert with_default("sequential_offloading", fields) == fields
