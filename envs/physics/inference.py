@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from edgemarl.envs.arrays import Array
-from edgemarl.envs.physics.allocation import proportional_shares
+from edgemarl.envs.compiled import compiled
+from edgemarl.envs.physics.elementary import pairwise_sum
 
 
 def pruned_inference_s(task_flop: float, pruning_rate: Any, flops: float) -> Array:
@@ -40,11 +41,37 @@ def repaired_share(share: Any, active: Array, allow_idle: bool) -> Array:
         (B, G) non-negative, rows sum to 1; a row of zeros becomes equal shares. Unless `allow_idle`, idle gateways
         get 0 and the others are scaled up (equal among them if they had none), except where nobody is active.
     """
-    positive = np.maximum(np.asarray(share, dtype=float), 0.0)
-    largest = positive.max(axis=1, keepdims=True)
-    kept = proportional_shares(positive / np.where(largest > 0.0, largest, 1.0))  # the sum cannot overflow
+    given = np.ascontiguousarray(share, np.float64)
+    result = np.empty(given.shape)
+    for row, busy, out in zip(given, active, result, strict=True):
+        repair_share(row, busy, allow_idle, out)
+    return result
+
+
+@compiled(error_model="numpy")
+def repair_share(share: Array, active: Array, allow_idle: bool, out: Array) -> None:
+    """`repaired_share` of one cell, (G,), into `out`."""
+    largest = 0.0
+    for g in range(len(share)):
+        out[g] = max(share[g], 0.0)
+        largest = max(largest, out[g])
+    for g in range(len(out)):
+        out[g] /= largest if largest > 0.0 else 1.0  # the sum cannot overflow
+    _in_proportion(out)
     if allow_idle:
-        return kept
-    served = active | ~active.any(axis=1, keepdims=True)
-    kept = np.where(served, kept, 0.0)
-    return proportional_shares(np.where(kept.any(axis=1, keepdims=True), kept, served))
+        return
+    nobody, kept = not active.any(), False
+    for g in range(len(out)):
+        out[g] = out[g] if active[g] or nobody else 0.0
+        kept = kept or out[g] > 0.0
+    for g in range(len(out)):
+        out[g] = out[g] if kept else (1.0 if active[g] or nobody else 0.0)
+    _in_proportion(out)
+
+
+@compiled(error_model="numpy")
+def _in_proportion(weight: Array) -> None:
+    """Weights (G,) become shares; equal ones where every weight is 0."""
+    total = pairwise_sum(weight, 0, len(weight))
+    for g in range(len(weight)):
+        weight[g] = 1.0 / len(weight) if total == 0.0 else weight[g] / total

@@ -15,6 +15,7 @@ from edgemarl.envs.arrays import Array
 from edgemarl.envs.compiled import compiled
 from edgemarl.envs.physics.airtime import TRANSMISSION_S_MAX, expected_wait_s
 from edgemarl.envs.physics.elementary import pairwise_sum
+from edgemarl.envs.physics.inference import repair_share
 
 TOLERANCE = 1e-9
 """Absolute tolerance of every comparison with a bound."""
@@ -254,48 +255,6 @@ def run_alternatives(
 
 
 @compiled(error_model="numpy")
-def _repair(raw: Array, count: Array, c: PruningConstants, share: Array) -> None:
-    """The split of the server made legal (17c), (17d): `inference.repaired_share` of a cell (out: share)."""
-    gateways, levels = len(raw), count.shape[1]
-    largest = 0.0
-    for g in range(gateways):
-        share[g] = max(raw[g], 0.0)
-        largest = max(largest, share[g])
-    for g in range(gateways):
-        share[g] /= largest if largest > 0.0 else 1.0  # the sum cannot overflow
-    _in_proportion(share)
-    if c.idle_share_allowed != 0.0:
-        return
-    serving = kept = 0
-    for g in range(gateways):
-        sent = 0
-        for k in range(levels):
-            sent += count[g, k, 1]
-        serving += 1 if sent > 0 else 0
-    for g in range(gateways):
-        sent = 0
-        for k in range(levels):
-            sent += count[g, k, 1]
-        if serving > 0 and sent == 0:
-            share[g] = -1.0
-        elif share[g] > 0.0:
-            kept += 1
-    for g in range(gateways):
-        served = share[g] >= 0.0
-        equal = 1.0 if served else 0.0
-        share[g] = (share[g] if served else 0.0) if kept > 0 else equal
-    _in_proportion(share)
-
-
-@compiled(error_model="numpy")
-def _in_proportion(weight: Array) -> None:
-    """Weights (G,) become shares; equal ones where every weight is 0."""
-    total = pairwise_sum(weight, 0, len(weight))
-    for g in range(len(weight)):
-        weight[g] = 1.0 / len(weight) if total == 0.0 else weight[g] / total
-
-
-@compiled(error_model="numpy")
 def _book(
     level: Array, offload: Array, transmission_s: Array, of: PruningTables, c: PruningConstants, classes: TaskClasses,
     rank: Array, dropped: Array, cost: Array, delay_s: Array,
@@ -402,6 +361,7 @@ def run_slot(
         np.empty((gateways, levels), np.int64),
     )  # fmt: skip
     edge_s, held, rank = np.empty(gateways), np.empty(max(gateways, 2 * levels)), np.empty(levels, np.int64)
+    active = np.empty(gateways, np.bool_)
     for b in range(cells):
         count[:] = 0
         i = 0
@@ -409,7 +369,9 @@ def run_slot(
             for _ in range(of.size[g]):
                 count[g, level[b, i], 1 if offload[b, i] else 0] += 1
                 i += 1
-        _repair(raw_share[b], count, c, out.share[b])
+        for g in range(gateways):
+            active[g] = count[g, :, 1].any()
+        repair_share(raw_share[b], active, c.idle_share_allowed != 0.0, out.share[b])
         for g in range(gateways):
             edge_s[g] = c.task_flop / (c.edge_flops * (out.share[b, g] + c.edge_share_regulariser))  # (3)
             one = TaskClasses(count[g], classes.completed[g], classes.delay_s[g], classes.reason[g], classes.room[g])
