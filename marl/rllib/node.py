@@ -20,6 +20,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import ray
 
@@ -80,12 +81,8 @@ def _when_asked(start: Callable[[], None]) -> Iterator[None]:
                 if not ray.is_initialized():
                     start()
 
-    before = auto_init_hook.auto_init_ray
-    auto_init_hook.auto_init_ray = auto_init_ray
-    try:
+    with mock.patch.object(auto_init_hook, "auto_init_ray", auto_init_ray):
         yield
-    finally:
-        auto_init_hook.auto_init_ray = before
 
 
 @contextlib.contextmanager
@@ -94,12 +91,13 @@ def without_object_store() -> Iterator[None]:
 
     It is all that RLlib asks of Ray where it builds an algorithm, restores it or passes weights on in one process.
     """
-    before = ray.put
-    ray.put = lambda value, **options: before(value, **options) if ray.is_initialized() else value
-    try:
+    store = ray.put
+
+    def put(value: Any, **options: Any) -> Any:
+        return store(value, **options) if ray.is_initialized() else value
+
+    with mock.patch.object(ray, "put", put):
         yield
-    finally:
-        ray.put = before
 
 
 def sync_runners(algorithm: Any, modules: Sequence[str]) -> None:
@@ -135,12 +133,8 @@ def _loopback() -> Iterator[None]:
     """Ray takes the loopback address as it is given."""
     from ray._private import services
 
-    before = services.resolve_ip_for_localhost
-    services.resolve_ip_for_localhost = lambda host: host
-    try:
+    with mock.patch.object(services, "resolve_ip_for_localhost", lambda host: host):
         yield
-    finally:
-        services.resolve_ip_for_localhost = before
 
 
 @contextlib.contextmanager
