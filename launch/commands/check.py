@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from pathlib import Path
 
 from edgemarl.envs.config import unknown_name
+from edgemarl.launch.progress import Bars
 
 PENDULUM = ("ddpg", "td3")
 TAKEN = {"resident_mib": "MiB of memory", "descriptors": "open descriptors", "threads": "threads"}
@@ -57,37 +58,25 @@ def check_parity(training_seeds: int, agent_steps: int, devices: int, out: Path)
     print("the intervals overlap" if low_a <= high_b and low_b <= high_a else "the intervals do not overlap")
 
 
-def _tenths() -> Callable[[float], None]:
-    """Prints a share when another tenth is over."""
-    said = 0
-
-    def notify(share: float) -> None:
-        nonlocal said
-        if int(10 * share) > said:
-            said = int(10 * share)
-            print(f"{share:.0%}", flush=True)
-
-    return notify
-
-
 def check_memory(minutes: float, every_s: float, out: Path) -> None:
     """Train and play for some minutes and say whether memory, descriptors and threads grow; a table and a figure.
 
     Raises:
-        ValueError: no time, or a folder that holds a run.
+        ValueError: no time, a folder that cannot be written or that another command works in.
     """
-    if minutes <= 0.0 or every_s <= 0.0:
-        raise ValueError(f"minutes = {minutes:g} and every_s = {every_s:g} must be above 0")
+    for name, value in (("minutes", minutes), ("every_s", every_s)):
+        if not (0.0 < value < math.inf):
+            raise ValueError(f"{name} = {value:g} is not legal: must be a number > 0")
+    from edgemarl.launch.experiment.store import working_in
     from edgemarl.launch.report.memory_figure import draw_memory
     from edgemarl.marl.scratch import scratch
     from edgemarl.marl.studies.memory import growth_mib_per_hour, watch_memory
 
-    out.mkdir(parents=True, exist_ok=True)
-    with scratch() as folder:
-        rows = watch_memory(minutes, every_s, folder / "run", _tenths())
-    rows.to_csv(out / "memory.csv", index=False)
+    with working_in(out), scratch() as folder, Bars() as bars:
+        rows = watch_memory(minutes, every_s, folder / "run", lambda over_s, all_s: bars("seconds", over_s, all_s))
+        rows.to_csv(out / "memory.csv", index=False)
+        draw_memory(rows, out / "memory.svg")
     slope, half = growth_mib_per_hour(rows)
-    draw_memory(rows, out / "memory.svg")
     first, last = rows.iloc[len(rows) // 5], rows.iloc[-1]
     taken = "; ".join(f"{what} {first[key]:.0f} -> {last[key]:.0f}" for key, what in TAKEN.items())
     print(

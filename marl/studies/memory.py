@@ -8,6 +8,7 @@ online learner after each; its resident memory, open descriptors and threads are
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -19,16 +20,18 @@ import pandas as pd
 SETTLED = 0.2
 """Share of the time after which caches are full and everything is loaded: what grows from there on is a leak."""
 SLOTS = 200
+LOOKS_MIN = 3
+"""Looks that a slope needs."""
 
 
-def watch_memory(minutes: float, every_s: float, out: Path, notify: Callable[[float], None]) -> pd.DataFrame:
+def watch_memory(minutes: float, every_s: float, out: Path, notify: Callable[[int, int], None]) -> pd.DataFrame:
     """Train and play for some minutes.
 
     Args:
         minutes: of the clock.
         every_s: seconds between two looks.
         out: folder of the training run.
-        notify: told the share of the time that is over.
+        notify: told the seconds that are over, and of how many.
 
     Returns:
         A row per look: time_s, resident_mib, descriptors, threads, iterations, episodes.
@@ -45,7 +48,7 @@ def watch_memory(minutes: float, every_s: float, out: Path, notify: Callable[[fl
     rows: list[dict[str, float]] = []
     started_s = saved_s = time.monotonic()
     with Training(config, out) as training:
-        while (now_s := time.monotonic() - started_s) < 60.0 * minutes or not rows:
+        while (now_s := time.monotonic() - started_s) < 60.0 * minutes or len(rows) < LOOKS_MIN:
             training.step()
             if time.monotonic() - saved_s >= config.checkpoint_s:
                 training.save()
@@ -55,7 +58,7 @@ def watch_memory(minutes: float, every_s: float, out: Path, notify: Callable[[fl
             )
             if not rows or now_s - rows[-1]["time_s"] >= every_s:
                 rows.append({"time_s": now_s, **_taken(), "iterations": len(training.rows)})
-                notify(min(1.0, now_s / (60.0 * minutes)))
+                notify(min(int(now_s), math.ceil(60.0 * minutes)), math.ceil(60.0 * minutes))
     return pd.DataFrame(rows).assign(episodes=lambda table: 4 * table["iterations"])
 
 
