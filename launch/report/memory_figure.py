@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+HEADROOM = 1.2
+"""Height of an axis over the largest value that it shows."""
+
+
 def draw_memory(rows: pd.DataFrame, file: Path) -> None:
     """Two panels, one below the other."""
     from matplotlib.figure import Figure
@@ -21,9 +25,9 @@ def draw_memory(rows: pd.DataFrame, file: Path) -> None:
         above, below = figure.subplots(2, 1, sharex=True)
         minutes = rows["time_s"] / 60.0
         above.plot(minutes, rows["resident_mib"], color=PALETTE[0])
-        above.set(ylabel="resident memory [MiB]", ylim=(0.0, None))
+        above.set(ylabel="resident memory [MiB]", ylim=(0.0, HEADROOM * rows["resident_mib"].max()))
         below.plot(minutes, rows["descriptors"], color=PALETTE[1], label="open descriptors")
         below.plot(minutes, rows["threads"], color=PALETTE[2], label="threads")
-        below.set(xlabel="time [min]", ylim=(0.0, None))
+        below.set(xlabel="time [min]", ylim=(0.0, HEADROOM * rows[["descriptors", "threads"]].to_numpy().max()))
         below.legend()
         figure.savefig(file)
