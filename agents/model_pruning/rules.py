@@ -120,6 +120,10 @@ class PlanFollower(PruningRule):
     def __init__(self, sampled: bool) -> None:
         self.sampled = sampled
 
+    def reset(self, scenario: Scenario, cells: int) -> None:
+        super().reset(scenario, cells)
+        self.hears = {"gateway": self.network.config.num_criticality_levels}
+
     def act(self, observations: Array, rng: np.random.Generator) -> Act:
         network = self.network
         levels = network.config.num_criticality_levels

@@ -53,7 +53,7 @@ class PricedOptionLearner(SamplingRateController):
     def reset(self, scenario: Scenario, cells: int) -> None:
         super().reset(scenario, cells)
         n, services = self.scenario.config.num_devices, self.scenario.config.num_services
-        self.messages = {"server": REPORT * services}
+        self.messages, self.hears = {"server": REPORT * services}, {"server": services}
         self.model = LeastSquares((cells, n), FEATURES, 1.0 / self.prior_weight, self.noise)
         self.model.weights[..., 0] = 1.0
         self.slot = 0
@@ -128,7 +128,7 @@ class PriceTellingServer(SamplingRateController):
         c = self.scenario.config
         if c.num_services != 2:
             raise ValueError(f"a pricing server needs 2 services, devices_per_service has {c.num_services}")
-        self.messages = {"device": c.num_services}
+        self.messages, self.hears = {"device": c.num_services}, {"device": REPORT * c.num_services}
         self.message_meaning = {
             "device": tuple(
                 RowEntry(f"price_{m}", "s/bit", PRICE_UNIT_S_PER_BIT, f"newest price of the bits of service {m}")
