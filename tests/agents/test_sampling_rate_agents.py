@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgemarl.agents.api import Team
-from edgemarl.agents.registry import make_policy, playbook_of
+from edgemarl.agents.registry import check_fixed, make_policy, playbook_of
 from edgemarl.agents.sampling_rate.q_learner import OptionLearner
 from edgemarl.agents.sampling_rate.q_priced import PricedOptionLearner, PriceTellingServer
 from edgemarl.agents.sampling_rate.reference import (
@@ -27,6 +27,7 @@ from edgemarl.agents.sampling_rate.reference import (
 )
 from edgemarl.agents.sampling_rate.rules import DeviceRows, Myopic, NominalPopulation
 from edgemarl.agents.sampling_rate.static import static_mixed, static_uniform
+from edgemarl.envs.registry import make_scenario
 from edgemarl.envs.scenario import total_cost
 from edgemarl.envs.scenarios.sampling_rate import SamplingRate, SamplingRateExogenous, SamplingRateState
 from edgemarl.envs.scenarios.sampling_rate.config import (
@@ -466,3 +467,18 @@ def test_parametric_q_adds_the_discounted_future() -> None:
     for field, value in (("discount", 1.0), ("noise", 0.0), ("exploration", 2.0)):
         with pytest.raises(ValueError, match=field):
             OptionLearner(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "role", "controller", "fields"),
+    [
+        ("sampling_rate", "server", "parametric_q_priced", {"share_mode": "action"}),
+        ("sequential_offloading", "device", "parametric_q_priced", {}),
+        ("model_pruning", "device", "cell_plan", {}),
+    ],
+)
+def test_who_waits_for_a_message_is_refused_beside_those_who_send_none(
+    name: str, role: str, controller: str, fields: dict[str, str]
+) -> None:
+    with pytest.raises(ValueError, match=f"role '{role}' waits for messages of . entries"):
+        check_fixed(make_scenario(name, **fields), {role: controller})
