@@ -236,21 +236,28 @@ class CentralController(ABC):
 
 
 def check_heard(controllers: Mapping[str, Controller], told: Mapping[str, Mapping[str, int]]) -> None:
-    """Refuse controllers that wait for a message that nobody sends them.
+    """Refuse controllers whose rows would not hold the messages that they read: none missing, none beside them.
 
     Args:
         controllers: role -> controller, after its reset.
         told: sending role -> receiving role -> entries of its message.
 
     Raises:
-        ValueError: a message of `Controller.hears` that its sender does not send.
+        ValueError: a message of `Controller.hears` that its sender does not send, or one that it does not expect.
     """
     for role, controller in controllers.items():
-        for sender, entries in controller.hears.items():
+        name, hears = f"{type(controller).__name__} of role '{role}'", controller.hears
+        for sender, entries in hears.items():
             if told.get(sender, {}).get(role, 0) != entries:
                 raise ValueError(
-                    f"{type(controller).__name__} of role '{role}' waits for messages of {entries} entries, which the "
-                    f"controller of role '{sender}' does not send: choose another one for role '{role}' or '{sender}'"
+                    f"{name} waits for messages of {entries} entries, which the controller of role '{sender}' does not "
+                    f"send: choose another one for role '{role}' or '{sender}'"
+                )
+        for sender, receivers in told.items():
+            if hears and receivers.get(role, 0) and sender not in hears:
+                raise ValueError(
+                    f"{name} does not expect the messages of the controller of role '{sender}': choose another one for "
+                    f"role '{role}' or '{sender}'"
                 )
 
 

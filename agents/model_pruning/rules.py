@@ -165,6 +165,7 @@ class PlanningGateway(PruningRule):
     def reset(self, scenario: Scenario, cells: int) -> None:
         super().reset(scenario, cells)
         self.messages = {"device": self.network.config.num_criticality_levels}
+        self.hears = {"server": 1} if self.share == "announced" else {}
         self.planner = CellPlanner(self.network)
 
     def act(self, observations: Array, rng: np.random.Generator) -> Act:
