@@ -95,6 +95,7 @@ class Controller(ABC):
         role: the role that it plays where it is named alone; by default the scenario's first.
         messages: receiving role -> entries that this controller appends to each receiver's row (float32, 4 bytes).
         message_meaning: receiving role -> what these entries are, where the controller says so.
+        hears: sending role -> entries of its message without which this controller cannot act.
         broadcast: True if one message serves all receivers, so that its bytes count once.
         signalled: receivers whose messages the scenario's own signalling already counts.
         needs_statistics: True if an agent must know its own long-run statistics (the trace's per-episode fields).
@@ -104,6 +105,7 @@ class Controller(ABC):
     role: str = ""
     messages: Mapping[str, int] = {}
     message_meaning: Mapping[str, tuple[RowEntry, ...]] = {}
+    hears: Mapping[str, int] = {}
     broadcast = True
     signalled: frozenset[str] = frozenset()
     needs_statistics = False
@@ -233,6 +235,32 @@ class CentralController(ABC):
             raise ValueError(f"{type(self).__name__} keeps no state, got {sorted(state)}")
 
 
+def check_heard(controllers: Mapping[str, Controller], told: Mapping[str, Mapping[str, int]]) -> None:
+    """Refuse controllers whose rows would not hold the messages that they read: none missing, none beside them.
+
+    Args:
+        controllers: role -> controller, after its reset.
+        told: sending role -> receiving role -> entries of its message.
+
+    Raises:
+        ValueError: a message of `Controller.hears` that its sender does not send, or one that it does not expect.
+    """
+    for role, controller in controllers.items():
+        name, hears = f"{type(controller).__name__} of role '{role}'", controller.hears
+        for sender, entries in hears.items():
+            if told.get(sender, {}).get(role, 0) != entries:
+                raise ValueError(
+                    f"{name} waits for messages of {entries} entries, which the controller of role '{sender}' does not "
+                    f"send: choose another one for role '{role}' or '{sender}'"
+                )
+        for sender, receivers in told.items():
+            if hears and receivers.get(role, 0) and sender not in hears:
+                raise ValueError(
+                    f"{name} does not expect the messages of the controller of role '{sender}': choose another one for "
+                    f"role '{role}' or '{sender}'"
+                )
+
+
 class Team:
     """One controller per role; together they decide for a network from local information.
 
@@ -281,6 +309,7 @@ class Team:
             for receiver, entries in controller.messages.items():
                 count = scenario.roles[receiver].count
                 self.inbox[receiver][role] = np.zeros((trace.cells, count, entries), np.float32)
+        check_heard(self.controllers, {role: controller.messages for role, controller in self.controllers.items()})
 
     def next_episode(self, trace: Any) -> None:
         """Go on with another trace: what is learned and told stays, own statistics are those of the new trace."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from edgemarl.agents.api import Act, Announcement, Announcing, CentralController, Controller, Policy, Team
+from edgemarl.agents.api import Act, Announcement, Announcing, CentralController, Controller, Policy, Team, check_heard
 from edgemarl.agents.clients.files import is_policy_file, policy_file, policy_object
 from edgemarl.agents.playbook import Entry, Playbook
 from edgemarl.agents.uniform import uniform_team
@@ -269,6 +269,20 @@ def entries_told(scenario: Scenario, controllers: Mapping[str, Controller]) -> d
         for receiver, size in controller.messages.items():
             entries[receiver] += size
     return entries
+
+
+def check_fixed(scenario: Scenario, fixed: Mapping[str, str]) -> None:
+    """Refuse named controllers of roles (role -> name) that wait for what the learned roles beside them do not tell.
+
+    Raises:
+        ValueError: unknown role or controller, a message that nobody sends.
+    """
+    controllers = {role: make_controller(scenario, role, name) for role, name in fixed.items()}
+    for controller in controllers.values():
+        controller.reset(scenario, 1)  # some know only now what they tell and hear
+    learned = [role for role in scenario.roles if role not in fixed]
+    told = {role: announcement.messages for role, announcement in announcements(scenario, learned, fixed).items()}
+    check_heard(controllers, {**told, **{role: controller.messages for role, controller in controllers.items()}})
 
 
 def announcements(scenario: Scenario, learned: Collection[str], fixed: Collection[str]) -> dict[str, Announcement]:

@@ -76,22 +76,24 @@ def neutral_action(space: Any, lead: tuple[int, ...]) -> Array:
 
 def form_hint(scenario: Scenario, role: str) -> str:
     """Config fields on which the form of a role's actions depends, with their values here; empty if there is none."""
-    fields = [name for name in named_choices(type(scenario.config)) if _changes_form(scenario, role, name)]
+    others = {name: _other_forms(scenario, role, name) for name in named_choices(type(scenario.config))}
+    fields = {name: choices for name, choices in others.items() if choices}
     if not fields:
         return ""
     here = ", ".join(f"{name}={getattr(scenario.config, name)}" for name in fields)
-    other = " ".join(f"--set {name}=..." for name in fields)
+    other = " or ".join(f"--set {name}={choice}" for name, choices in fields.items() for choice in choices)
     return f" ({here} here; a controller written for another form needs {other})"
 
 
-def _changes_form(scenario: Scenario, role: str, field: str) -> bool:
-    """Whether another choice of a config field gives the role another action space."""
+def _other_forms(scenario: Scenario, role: str, field: str) -> list[str]:
+    """Choices of a config field that give the role another action space."""
     space = scenario.roles[role].action_space if role in scenario.roles else None
+    found = []
     for choice in named_choices(type(scenario.config))[field]:
         try:
             other = type(scenario)(dataclasses.replace(scenario.config, **{field: choice}))
         except ValueError:  # no legal network with the other fields as they are
             continue
         if space is not None and role in other.roles and other.roles[role].action_space != space:
-            return True
-    return False
+            found.append(str(choice))
+    return found

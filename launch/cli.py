@@ -253,7 +253,9 @@ def export_command(
 @app.command("reproduce")
 def reproduce_command(
     context: typer.Context,
-    scenario: Annotated[str, typer.Argument(help="Scenario whose presets are run.")],
+    scenario: Annotated[
+        str | None, typer.Argument(help="Scenario whose presets are run; none: list scenarios and figures.")
+    ] = None,
     figures: Annotated[
         list[str] | None, typer.Argument(metavar="[FIGURE]..", help="Such as fig5a, or fig5 for all its parts.")
     ] = None,
@@ -271,10 +273,13 @@ def reproduce_command(
     seeds: OldSeeds = None,
 ) -> None:
     """Run the presets of a scenario, the paper's figures and ours, or those of one figure; again: it goes on."""
-    from edgemarl.launch.commands.reproduce import ReproduceOptions, reproduce
+    from edgemarl.launch.commands.reproduce import ReproduceOptions, list_figures, reproduce
 
-    options = ReproduceOptions(scenario, figures or [], quick, networks, seed, concurrent, storage)
-    reproduce(options, out, context.obj)
+    if scenario is None:
+        list_figures()
+    else:
+        options = ReproduceOptions(scenario, figures or [], quick, networks, seed, concurrent, storage)
+        reproduce(options, out, context.obj)
 
 
 @app.command("bench")

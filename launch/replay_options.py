@@ -16,7 +16,9 @@ def replay_command(
         "replay.gif"
     ),
     slots: Annotated[int, typer.Option(help="Slots that are shown.")] = 60,
-    first: Annotated[int, typer.Option(help="Slots that are played before, for those who learn online.")] = 0,
+    first: Annotated[
+        int | None, typer.Option(help="Slots that are played before, unseen; default: 10, or what the trace has left.")
+    ] = None,
     trace: Annotated[Path | None, typer.Option(help="Trace file whose first cell is played.")] = None,
     fps: Annotated[float, typer.Option(help="Slots per second.")] = 5.0,
     settings: Annotated[

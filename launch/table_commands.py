@@ -121,8 +121,18 @@ class _ModuleByDefault(TyperGroup):
             words = ["module", *words]
         return super().parse_args(context, words)
 
+    def format_help(self, context: Any, formatter: Any) -> None:
+        """The commands, and below them what the one by default takes, as it is called without its name."""
+        super().format_help(context, formatter)
+        module = self.commands["module"]
+        module.format_help(type(context)(module, info_name=context.info_name, parent=context.parent), formatter)
 
-profile_app = typer.Typer(cls=_ModuleByDefault, no_args_is_help=True, help="Layer tables of networks of your own.")
+
+PROFILE = (
+    "Layer tables of networks of your own: profile FILE.py:NAME --input C,H,W (short for profile module ..), with the "
+    "options below."
+)
+profile_app = typer.Typer(cls=_ModuleByDefault, no_args_is_help=True, help=PROFILE)
 
 
 @profile_app.command("import")

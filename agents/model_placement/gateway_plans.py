@@ -91,8 +91,9 @@ class TalkingGateways(PlacementController):
         c = self.config
         cells, g, k = len(observations), 1, c.devices_per_gateway
         row = observations[..., : GATEWAY_ROW * k].reshape(cells, g, k, GATEWAY_ROW)
+        own = observations[..., GATEWAY_ROW * k :].astype(np.float64)  # relay, free caches; messages may follow
         rows = device_rows(c, row)
-        relay = observations[..., -3:-2].astype(np.float64) * c.spectral_efficiency_scale
+        relay = own[..., :1] * c.spectral_efficiency_scale
         with np.errstate(divide="ignore"):
             first = rows.task_bits / (rows.efficiency * c.gateway_band_hz)
             second = rows.task_bits / (relay * c.relay_bandwidth_hz)
@@ -127,8 +128,8 @@ class TalkingGateways(PlacementController):
             room_s=np.where(feasible, room, 0.5 * deadline),
             accuracy=np.where(feasible, accuracy, -np.inf),
             hops=1.0 if c.first_hop_counted_for_relayed else 0.0,
-            free_gateway=observations[..., -2].astype(np.float64),
-            free_edge=observations[:, 0, -1].astype(np.float64),
+            free_gateway=own[..., 1],
+            free_edge=own[:, 0, 2],
         )
 
     def _assignments(self, p: Problem) -> tuple[Array, TaskOptions]:
@@ -194,7 +195,7 @@ class ObedientDevices(RuleDevices):
 
     def reset(self, scenario: Any, cells: int) -> None:
         super().reset(scenario, cells)
-        self.messages = {"server": self.config.num_devices}
+        self.messages, self.hears = {"server": self.config.num_devices}, {"gateway": 1}
 
     def choose(self, observations: Array) -> tuple[Array, Array]:
         told = np.rint(observations[..., -1]).astype(int)

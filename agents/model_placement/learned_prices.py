@@ -126,7 +126,7 @@ class ListeningGateways(TalkingGateways):
 
     def reset(self, scenario: Scenario, cells: int) -> None:
         super().reset(scenario, cells)
-        self.messages = {"device": 1, "server": self.config.num_gateways}
+        self.messages, self.hears = {"device": 1, "server": self.config.num_gateways}, {"server": 2}
 
     def act(self, observations: Array, rng: np.random.Generator) -> Act:
         told = observations[..., -2:].astype(np.float64)

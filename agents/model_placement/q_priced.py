@@ -52,6 +52,8 @@ class LearningDevices(PriceDevices):
     Its row ends with the prices of its gateway's band and CPU and of the server's, as told in the slot before.
     """
 
+    hears: Mapping[str, int] = {"gateway": 2, "server": 2}
+
     def reset(self, scenario: Scenario, cells: int) -> None:
         super().reset(scenario, cells)
         if self.config.device_ledger_weight <= 0.0:

@@ -115,6 +115,8 @@ class PruningQDevice(QLearner):
 class PruningQGateway(QLearner):
     """A gateway's model; Q-values are linear in gain and tasks per level. Its row ends with its devices' costs."""
 
+    hears: Mapping[str, int] = {"device": 1}
+
     def reset(self, scenario: Scenario, cells: int) -> None:
         super().reset(scenario, cells)
         c = self.network.config

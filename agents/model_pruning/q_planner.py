@@ -101,7 +101,7 @@ class LearningGateway(PruningRule):
         super().reset(scenario, cells)
         c = self.network.config
         g, k, size = c.num_gateways, c.num_criticality_levels, int(self.network.blocks.size.max())
-        self.messages = {"device": k}
+        self.messages, self.hears = {"device": k}, {"server": 1, "device": 3 * k}
         self.channels = len(c.channel_gains)
         self.local = Bounds((cells, g, c.num_models, k), size)
         self.sent = Bounds((cells, g, len(FRACTIONS) * self.channels, k), 2 * size)

@@ -120,6 +120,10 @@ class PlanFollower(PruningRule):
     def __init__(self, sampled: bool) -> None:
         self.sampled = sampled
 
+    def reset(self, scenario: Scenario, cells: int) -> None:
+        super().reset(scenario, cells)
+        self.hears = {"gateway": self.network.config.num_criticality_levels}
+
     def act(self, observations: Array, rng: np.random.Generator) -> Act:
         network = self.network
         levels = network.config.num_criticality_levels
@@ -161,6 +165,7 @@ class PlanningGateway(PruningRule):
     def reset(self, scenario: Scenario, cells: int) -> None:
         super().reset(scenario, cells)
         self.messages = {"device": self.network.config.num_criticality_levels}
+        self.hears = {"server": 1} if self.share == "announced" else {}
         self.planner = CellPlanner(self.network)
 
     def act(self, observations: Array, rng: np.random.Generator) -> Act:

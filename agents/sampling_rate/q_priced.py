@@ -22,7 +22,6 @@ from edgemarl.agents.api import Act, restored
 from edgemarl.agents.least_squares import LeastSquares
 from edgemarl.agents.sampling_rate.rules import DeviceRows, SamplingRateController, server_price_s_per_bit
 from edgemarl.envs.arrays import Array
-from edgemarl.envs.capabilities import RowEntry
 from edgemarl.envs.scenario import Scenario, Step
 
 REPORT = 2
@@ -53,7 +52,7 @@ class PricedOptionLearner(SamplingRateController):
     def reset(self, scenario: Scenario, cells: int) -> None:
         super().reset(scenario, cells)
         n, services = self.scenario.config.num_devices, self.scenario.config.num_services
-        self.messages = {"server": REPORT * services}
+        self.messages, self.hears = {"server": REPORT * services}, {"server": services}
         self.model = LeastSquares((cells, n), FEATURES, 1.0 / self.prior_weight, self.noise)
         self.model.weights[..., 0] = 1.0
         self.slot = 0
@@ -128,13 +127,7 @@ class PriceTellingServer(SamplingRateController):
         c = self.scenario.config
         if c.num_services != 2:
             raise ValueError(f"a pricing server needs 2 services, devices_per_service has {c.num_services}")
-        self.messages = {"device": c.num_services}
-        self.message_meaning = {
-            "device": tuple(
-                RowEntry(f"price_{m}", "s/bit", PRICE_UNIT_S_PER_BIT, f"newest price of the bits of service {m}")
-                for m in range(c.num_services)
-            )
-        }
+        self.messages, self.hears = {"device": c.num_services}, {"device": REPORT * c.num_services}
         first = np.concatenate([[0.001], np.arange(2, 99) / 100, [0.999]])
         self.shares = np.stack([first, 1.0 - first], axis=1)  # (C, 2)
         self.reports = np.zeros((cells, c.num_services, self.memory, REPORT))

@@ -71,6 +71,7 @@ class ParametricQDevice(OffloadingController):
         priced: bool = False,
     ) -> None:
         self.kind, self.even_fraction, self.features, self.priced = kind, even_fraction, features, priced
+        self.hears = {"server": 1} if priced else {}
         self.replay = features == "sigmoid" if replay is None else replay
 
     def reset(self, scenario: Scenario, cells: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgemarl.launch.console import wide_console
-from edgemarl.launch.experiment.alone import AtOnceExperiment, play_at_once
+from edgemarl.launch.experiment.alone import AtOnceExperiment, check_concurrent, play_at_once
 from edgemarl.launch.experiment.calculations import Calculated, calculate
 from edgemarl.launch.experiment.place import default_folder, free_folder, holds_others
 from edgemarl.launch.experiment.plan import load_preset, make_plan, parse_overrides, scenario_preset
@@ -30,8 +30,7 @@ def compare(
         ValueError: concurrent below 1, neither or both of preset and scenario, or anything that `make_plan` or
             `Experiment` rejects.
     """
-    if concurrent < 1:
-        raise ValueError(f"concurrent = {concurrent} is not legal: must be an integer >= 1")
+    check_concurrent(concurrent)
     if preset is None and scenario is None and trace is not None:
         scenario = file_scenario(trace.path)
     if (preset is None) == (scenario is None):
@@ -93,6 +92,8 @@ def show(
     if experiment.played is not None and experiment.plan.trace is not None:
         sentences = "; ".join(experiment.played.sentences())
         console.print(f"trace {experiment.plan.trace.path}: {sentences}.", soft_wrap=True)
+        if experiment.played.doubts:
+            console.print(f"Warning: {'; '.join(experiment.played.doubts)}.", soft_wrap=True)
     if experiment.reused:
         console.print(
             f"{experiment.reused} finished results of the same settings were taken from {experiment.folder}",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def replay_command(
-    controllers: Sequence[str], scenario: str | None, out: Path, slots: int, first: int, trace: Path | None,
+    controllers: Sequence[str], scenario: str | None, out: Path, slots: int, first: int | None, trace: Path | None,
     settings: Sequence[str], seed: int, fps: float,
 ) -> None:  # fmt: skip
     """Play one controller or two and write the file.
@@ -28,19 +28,20 @@ def replay_command(
     Raises:
         ValueError: no scenario, an unknown controller, anything that `edgemarl.launch.replay.replay` rejects.
     """
-    from edgemarl.launch.replay.writers import check_form, replay
+    from edgemarl.launch.replay.writers import check_form, first_shown, replay
 
     check_form(out)
     name = scenario or _scenario_of(controllers, trace)
     played = make_scenario(name, **{**_network_of(controllers, trace, name), **parse_overrides(settings)})
     policies = [_policy(played, controller) for controller in controllers]
-    given = None if trace is None else _trace(trace, played, controllers, seed, first + slots)
+    given = None if trace is None else _trace(trace, played, controllers, seed)
+    begin = first_shown(first, slots, given)
     with Bars() as bars:
         replay(
-            played, policies, out, slots=slots, first=first, trace=given, seed=seed, fps=fps,
+            played, policies, out, slots=slots, first=begin, trace=given, seed=seed, fps=fps,
             progress=lambda done, total: bars("pictures", done, total),
         )  # fmt: skip
-    print(f"{out}: slots {first} to {first + slots - 1}, {out.stat().st_size / 1e6:.2f} MB")
+    print(f"{out}: slots {begin} to {begin + slots - 1}, {out.stat().st_size / 1e6:.2f} MB")
 
 
 def _runs(controllers: Sequence[str]) -> list[RunFields]:
@@ -89,9 +90,9 @@ def _policy(scenario: Scenario, name: str) -> Any:
     return policy
 
 
-def _trace(path: Path, scenario: Scenario, controllers: Sequence[str], seed: int, slots: int) -> Any:
+def _trace(path: Path, scenario: Scenario, controllers: Sequence[str], seed: int) -> Any:
     """The first cell of a trace file."""
     file = TraceFile(path)
-    played = played_trace(file, {"": scenario}, seed, slots, None)
+    played = played_trace(file, {"": scenario}, seed, None, None)
     check_apart(file, played.file_slots, [Path(name) for name in controllers if Path(name).is_dir()])
     return played.loaded.trace

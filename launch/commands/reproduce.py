@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.table import Table
+
 from edgemarl.envs.config import cut
 from edgemarl.envs.registry import scenario_class
 from edgemarl.launch.commands.compare import play_and_report, show
 from edgemarl.launch.console import wide_console
-from edgemarl.launch.experiment.alone import AloneExperiment, play_at_once
+from edgemarl.launch.experiment.alone import AloneExperiment, check_concurrent, play_at_once
 from edgemarl.launch.experiment.elsewhere import play_on_ray
 from edgemarl.launch.experiment.plan import Plan, load_preset, make_plan, preset_names
 from edgemarl.launch.experiment.quick import quick_preset
@@ -66,8 +68,7 @@ def figures_of(scenario: str, asked: Sequence[str]) -> list[str]:
         parts = [preset for preset in known if re.fullmatch(rf"{re.escape(figure)}[a-z]", preset)]
         chosen = [figure] if figure in known else parts
         if not chosen:
-            figures = [preset for preset in known if preset.startswith("fig")]
-            others = [preset for preset in known if preset not in figures]
+            figures, others = _sorted_presets(known)
             raise ValueError(
                 f"unknown figure '{cut(figure)}' of {name}. Figures of the paper: {', '.join(figures)}. Other "
                 f"experiments: {', '.join(others)}"
@@ -76,14 +77,33 @@ def figures_of(scenario: str, asked: Sequence[str]) -> list[str]:
     return presets or known
 
 
+def list_figures() -> None:
+    """Print every scenario with its figures and other experiments, and how one is run."""
+    table = Table("scenario", "figures of the paper", "other experiments")
+    for scenario in dict.fromkeys(name.partition("/")[0] for name in preset_names() if "/" in name):
+        table.add_row(scenario, *(", ".join(names) for names in _sorted_presets(figures_of(scenario, ()))))
+    console = wide_console()
+    console.print(table)
+    console.print(
+        "edgemarl reproduce SCENARIO FIGURE runs one; with --quick in its short form: fewer networks, seeds, points "
+        "and slots, a tenth of every training",
+        soft_wrap=True,
+    )
+
+
+def _sorted_presets(known: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Figures of the paper, and other experiments."""
+    figures = [preset for preset in known if preset.startswith("fig")]
+    return figures, [preset for preset in known if preset not in figures]
+
+
 def plans_of(options: ReproduceOptions) -> dict[str, Plan]:
     """Figure -> its plan; everything is checked before anything runs.
 
     Raises:
         ValueError: as `figures_of` and `make_plan`; concurrent below 1.
     """
-    if options.concurrent < 1:
-        raise ValueError(f"concurrent = {options.concurrent} is not legal: must be an integer >= 1")
+    check_concurrent(options.concurrent)
     plans = {}
     for figure in figures_of(options.scenario, options.figures):
         name = f"{scenario_class(options.scenario).name}/{figure}"

@@ -16,7 +16,7 @@ from edgemarl.agents.registry import playbook_of
 from edgemarl.envs.config import cut
 from edgemarl.envs.registry import make_scenario, scenario_class
 from edgemarl.launch.console import wide_console
-from edgemarl.launch.experiment.alone import AloneExperiment, play_at_once
+from edgemarl.launch.experiment.alone import AloneExperiment, check_concurrent, play_at_once
 from edgemarl.launch.experiment.elsewhere import play_on_ray
 from edgemarl.launch.experiment.plan import (
     POINTS_MAX,
@@ -127,8 +127,7 @@ def make_study(sizes: Sequence[int], options: ScaleOptions) -> Study:
         raise ValueError(f"training_seeds = {options.training_seeds} is not legal: must be an integer >= 1")
     if options.networks is not None and options.networks < 1:
         raise ValueError(f"networks = {options.networks} is not legal: must be an integer >= 1")
-    if options.concurrent < 1:
-        raise ValueError(f"concurrent = {options.concurrent} is not legal: must be an integer >= 1")
+    check_concurrent(options.concurrent)
     if not 0 < options.within < math.inf:
         raise ValueError(f"within = {100 * options.within:g} % is not legal: must be > 0")
     overrides = parse_overrides(options.settings)

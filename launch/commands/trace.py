@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.table import Table
 
-from edgemarl.envs.arrays import Array
 from edgemarl.envs.measured import measured
 from edgemarl.envs.registry import make_scenario, scenario_names
 from edgemarl.envs.scenario import Scenario
@@ -18,8 +16,7 @@ from edgemarl.launch.console import wide_console
 from edgemarl.launch.experiment.plan import NETWORKS_MAX, SLOTS_MAX, parse_overrides
 from edgemarl.launch.experiment.played import field_origin, file_network, file_scenario
 from edgemarl.launch.report.trace_figure import check_ending, draw_trace
-from edgemarl.marl.evaluation import series
-from edgemarl.marl.evaluation.series import Series
+from edgemarl.marl.evaluation.series import INDEPENDENT, Series, longest_memory, of_trace
 from edgemarl.marl.evaluation.traces import LoadedTrace, load_trace, save_trace
 
 NETWORKS_PROPOSED = 100
@@ -76,7 +73,7 @@ def describe(file: Path, name: str | None, ignore: Sequence[str], settings: Sequ
     for line in lines:
         console.print(line, soft_wrap=True)
     origins = {field: field_origin(loaded, field) for field in trace_fields(type(trace))}
-    series = {field: _series(getattr(trace, field), meta) for field, meta in trace_fields(type(trace)).items()}
+    series = of_trace(trace)
     console.print(_table(built, series, origins, step_s))
     stretch = _stretch_slots(series, trace.slots)
     networks = trace.cells * (trace.slots // stretch)
@@ -88,21 +85,13 @@ def describe(file: Path, name: str | None, ignore: Sequence[str], settings: Sequ
 def stretch_slots(file: Path, built: Scenario) -> int:
     """Slots of the stretches of a trace file that are as good as networks of their own."""
     trace = load_trace(file, built).trace
-    return _stretch_slots(
-        {field: _series(getattr(trace, field), meta) for field, meta in trace_fields(type(trace)).items()}, trace.slots
-    )
+    return _stretch_slots(of_trace(trace), trace.slots)
 
 
 def _stretch_slots(series: Mapping[str, Series], slots: int) -> int:
     """Ten times what the field that remembers longest does, at least 20 slots, so long that they are 100 at most."""
-    longest = max(
-        (s.autocorrelation_slots for s in series.values() if not np.isnan(s.autocorrelation_slots)), default=1
-    )
-    return int(min(max(20, 10 * longest, slots // NETWORKS_PROPOSED), slots))
-
-
-def _series(values: Array, meta: Mapping[str, Any]) -> Series:
-    return series.describe(values if meta["kind"] == "slot" else values[None])
+    _, longest = longest_memory(series)
+    return int(min(max(20, INDEPENDENT * longest, slots // NETWORKS_PROPOSED), slots))
 
 
 def _import_lines(loaded: LoadedTrace) -> Sequence[str]:

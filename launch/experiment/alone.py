@@ -83,6 +83,16 @@ def plan_of_job(plan: Plan, job: Job) -> Plan:
     return dataclasses.replace(plan, preset=preset, points=(job.point,))
 
 
+def check_concurrent(concurrent: int) -> None:
+    """Refuse fewer than one process, before anything is played.
+
+    Raises:
+        ValueError: concurrent below 1.
+    """
+    if concurrent < 1:
+        raise ValueError(f"concurrent = {concurrent} is not legal: must be an integer >= 1")
+
+
 def play_at_once(experiments: Sequence[AloneExperiment], concurrent: int) -> None:
     """Play all jobs of several experiments, so many at a time; `run` then finds every result.
 

@@ -240,15 +240,27 @@ def load_preset(name: str) -> Preset:
 
 
 def _files_beside(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A preset whose relative file names in `set` are those of its own folder, where the working folder has no such."""
-    fields = values.get("set")
-    if not isinstance(fields, dict):
-        return values
-    found = {
-        field: str(folder / value) for field, value in fields.items()
-        if isinstance(value, str) and not exists(value) and is_file(str(folder / value))
-    }  # fmt: skip
-    return {**values, "set": {**fields, **found}}
+    """A preset whose relative file names are those of its own folder, where the working folder has no such.
+
+    File names may stand in `set`, in the values of its sweep, and in `controllers` (mine.py:Rule).
+    """
+    parts = ("set", "sweep", "controllers")
+    return {name: _beside(value, folder) if name in parts else value for name, value in values.items()}
+
+
+def _beside(value: Any, folder: Path) -> Any:
+    """The same with names of files replaced, in texts, also those with commas, lists and mappings."""
+    if isinstance(value, dict):
+        return {name: _beside(entry, folder) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_beside(entry, folder) for entry in value]
+    if not isinstance(value, str):
+        return value
+    if "," in value and not exists(value):
+        return ",".join(_beside(part.strip(), folder) for part in value.split(","))
+    file, colon, name = value.rpartition(":") if ".py:" in value else (value, "", "")
+    found = str(folder / file) if file else ""
+    return f"{found}{colon}{name}" if file and not exists(file) and is_file(found) else value
 
 
 def scenario_preset(name: str) -> Preset:

@@ -12,9 +12,13 @@ from typing import Any
 from edgemarl.envs.config import names_of_part
 from edgemarl.envs.registry import scenario_class, scenario_names
 from edgemarl.envs.scenario import Scenario
+from edgemarl.marl.evaluation.series import INDEPENDENT, longest_memory, of_trace
 from edgemarl.marl.evaluation.stretches import part, stretches, training_slots
 from edgemarl.marl.evaluation.tables import file_digest, read_about
 from edgemarl.marl.evaluation.traces import LoadedTrace, check_meaning, load_trace
+
+FEW_NETWORKS = 10
+"""Networks below which a bootstrap interval is rough."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,12 +51,14 @@ class PlayedTrace:
         loaded: the file, its trace cut to what is played.
         file_cells, file_slots: size of the whole file.
         kept_apart: slots at its beginning that are for training and not played.
+        doubts: what speaks against the intervals of a comparison on it, in sentences.
     """
 
     loaded: LoadedTrace
     file_cells: int
     file_slots: int
     kept_apart: int = 0
+    doubts: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -146,8 +152,10 @@ def played_trace(
     size = trace.cells, trace.slots
     if file.train_share is not None:
         trace = _rest(file, trace)
+    doubts: tuple[str, ...] = ()
     if file.cells_from is not None:
-        trace = stretches(trace, file.cells_from)
+        whole, trace = trace, stretches(trace, file.cells_from)
+        doubts = _doubts(file, whole, trace.cells)
     if slots is not None:
         if slots > trace.slots:
             raise ValueError(f"slots = {slots} is not legal: {file.path} holds {trace.slots} slots")
@@ -160,7 +168,25 @@ def played_trace(
             )
         trace = trace.select(slice(0, cells))
     apart = 0 if file.train_share is None else training_slots(size[1], file.train_share)
-    return PlayedTrace(dataclasses.replace(loaded, trace=trace), *size, apart)
+    return PlayedTrace(dataclasses.replace(loaded, trace=trace), *size, apart, doubts)
+
+
+def _doubts(file: TraceFile, whole: Any, networks: int) -> tuple[str, ...]:
+    """What speaks against so many stretches of a trace as networks of their own: too short, too few."""
+    field, memory_slots = longest_memory(of_trace(whole))
+    said = []
+    if file.cells_from is not None and file.cells_from < min(INDEPENDENT * memory_slots, whole.slots):
+        said.append(
+            f"a network of {file.cells_from} slots is shorter than ten autocorrelation times of {field} "
+            f"({memory_slots:.0f} slots each): networks resemble their neighbours, the intervals are too narrow"
+        )
+    if networks < FEW_NETWORKS:
+        said.append(
+            f"{networks} network{'s' * (networks != 1)} give a rough interval, or none: fewer than {FEW_NETWORKS}"
+        )
+    if said:
+        said[-1] += f" (edgemarl trace describe {file.path} proposes a length)"
+    return tuple(said)
 
 
 def _rest(file: TraceFile, trace: Any) -> Any:

@@ -79,7 +79,7 @@ class Film:
 
     def _draw_costs(self, figure: Any, t: int) -> None:
         """The mean cost so far of every controller."""
-        axes = figure.add_axes((0.07, 0.145, 0.62, 0.11))
+        axes = figure.add_axes((0.07, 0.13, 0.62, 0.1))
         shown = np.concatenate([costs[self.first :] for costs in self.costs])
         low, high = float(shown.min()), float(shown.max())
         room = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
@@ -91,14 +91,14 @@ class Film:
             words = f"{recording.controller[:22]}: {costs[t]:.4g}"
             figure.text(
                 0.715,
-                0.225 - 0.045 * i,
+                0.21 - 0.045 * i,
                 words,
                 fontsize=8.5 if len(self.recordings) > 1 else 7.5,
                 color=COLOURS[i],
                 weight="bold",
                 va="center",
             )
-        figure.text(0.715, 0.13, f"slot {t + 1} of {self.slots}", fontsize=8.5, color=shapes.SOFT, va="center")
+        figure.text(0.715, 0.115, f"slot {t + 1} of {self.slots}", fontsize=8.5, color=shapes.SOFT, va="center")
         axes.xaxis.get_major_locator().set_params(integer=True)
         label = f"{self.recordings[0].scenario.cost_label}, mean so far"
         axes.set_title(label, fontsize=8, color=shapes.INK, loc="left", pad=2)

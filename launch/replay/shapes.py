@@ -15,6 +15,8 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E0
 """Colours that people with any colour vision tell apart (M. Okabe, K. Ito, 2008)."""
 MANY = 60
 """Agents above which single ones are too narrow for edges and for lines of their own."""
+GAUGE_BAR = 0.3
+"""Share of a gauge's height that its bar takes; the label has the rest."""
 FLOOR, ROOF = 0.13, 0.70
 """Where columns of devices begin, and where beams end."""
 
@@ -77,10 +79,11 @@ def stack(axes: Any, left: float, bottom: float, width: float, height: float, sh
 
 def gauge(axes: Any, left: float, bottom: float, width: float, height: float, level: float, label: str,
           colour: str = BLUE) -> None:  # fmt: skip
-    """A horizontal bar that is filled to a level from 0 to 1 (RED above), with its label on it."""
-    boxes(axes, left, bottom, width, height, EMPTY, edgecolors=PALE)
-    boxes(axes, left, bottom, width * min(max(level, 0.0), 1.0), height, RED if level > 1.0 else colour, alpha=0.75)
-    text(axes, left + width / 2, bottom + height / 2, label, size=7.5)
+    """A horizontal bar that is filled to a level from 0 to 1 (RED above), below its label; both within the height."""
+    bar = GAUGE_BAR * height
+    boxes(axes, left, bottom, width, bar, EMPTY, edgecolors=PALE)
+    boxes(axes, left, bottom, width * min(max(level, 0.0), 1.0), bar, RED if level > 1.0 else colour, alpha=0.75)
+    text(axes, left + width / 2, bottom + (height + bar) / 2, label, size=7.5)
 
 
 def text(axes: Any, x: float, y: float, words: str, size: float = 8.0, colour: str = INK, side: str = "center",

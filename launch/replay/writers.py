@@ -23,6 +23,8 @@ from edgemarl.launch.replay.recording import record
 FORMS = (".gif", ".html", ".mp4")
 COLOURS = 64
 """Colours of a picture: enough for flat areas and soft edges of letters, few enough for small files."""
+FIRST = 10
+"""Slots that are played before those that are shown: in the first one of an episode nobody waits yet."""
 Progress = Callable[[int, int], None]
 
 
@@ -38,8 +40,15 @@ def check_form(out: Path) -> None:
         raise ValueError(f"{out} needs the program ffmpeg, which is not there: .gif and .html need nothing")
 
 
+def first_shown(first: int | None, slots: int, trace: Any = None) -> int:
+    """The first slot that is shown: as given, else `FIRST`, or what a trace that is shorter leaves of it."""
+    if first is not None:
+        return first
+    return FIRST if trace is None else max(0, min(FIRST, trace.slots - slots))
+
+
 def replay(
-    scenario: Scenario, controllers: Sequence[str | Any], out: Path | str, *, slots: int = 60, first: int = 0,
+    scenario: Scenario, controllers: Sequence[str | Any], out: Path | str, *, slots: int = 60, first: int | None = None,
     trace: Any = None, seed: int = 0, fps: float = 5.0, progress: Progress | None = None,
 ) -> Path:  # fmt: skip
     """Play one controller, or two on the same trace, and write the episode as a moving picture.
@@ -53,7 +62,8 @@ def replay(
         controllers: one or two: names of the scenario's playbook, or policies.
         out: file to write: .gif, .html, .mp4.
         slots: slots that are shown.
-        first: slots that are played before the first one that is shown.
+        first: slots that are played before the first one that is shown; default: `FIRST`, in whose picture there is
+            something to see, or what a shorter trace leaves of it.
         trace: its first cell is played; default: the first network that `compare` plays with this seed.
         seed: of the trace and of the controllers' own randomness.
         fps: slots per second.
@@ -64,6 +74,7 @@ def replay(
     """
     out = Path(out)
     check_form(out)
+    first = first_shown(first, slots, trace)
     for name, value, least in (("slots", slots, 1), ("first", first, 0)):
         if value < least:
             raise ValueError(f"{name} = {value} is not legal: must be an integer >= {least}")

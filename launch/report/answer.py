@@ -13,8 +13,8 @@ from edgemarl.launch.experiment.run import PointResult
 from edgemarl.launch.report.numerals import percent
 from edgemarl.marl.evaluation.compare import Interval, Row, relative_difference
 
-PRICED = "priced"
-"""Part of the name of controllers that act on a price."""
+PRICE = "price"
+"""Part of the name of controllers that act on a price, told by another or of the scenario's own broadcast."""
 
 
 def answers(results: Sequence[PointResult]) -> list[str]:
@@ -78,17 +78,21 @@ def _among_equals(result: PointResult, reference: Row, alone: Row, playing: Sequ
 def _by_what(result: PointResult) -> str:
     """What an agent goes by where each decides alone: in some scenarios its own row holds what is broadcast to all."""
     links = result.point.scenario.signalling().decentralized
-    return "from its own row and what is broadcast" if any("-> device" in link for link in links) else "for itself"
+    return (
+        "from its own row and what is broadcast"
+        if any("-> device" in link or "broadcast" in link for link in links)
+        else "for itself"
+    )
 
 
 def told(row: Row) -> bool:
     """Whether its agents hear of others: a message of another controller, or a price that was computed for them."""
-    return PRICED in row.controller or row.message_bytes > 0.0
+    return PRICE in row.controller or row.message_bytes > 0.0
 
 
 def heard(row: Row) -> str:
     """In words what the agents of a controller hear that is `told`."""
-    return "a price" if PRICED in row.controller else "what is broadcast"
+    return "a price" if PRICE in row.controller else "what is broadcast"
 
 
 def _whom(against: Row) -> str:

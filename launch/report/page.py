@@ -49,7 +49,7 @@ def write_all(
     }
     drawn = figures.draw_all(plan, results, calculated, folder / "figures")  # numbers first: drawing needs more
     said = [*answer.answers(results), *headline(results), *findings]
-    trace = [] if experiment.played is None else experiment.played.sentences()
+    trace = [] if experiment.played is None else [*experiment.played.sentences(), *experiment.played.doubts]
     path = folder / "report.html"
     paths["report"] = write_report(plan, results, calculated, drawn, command, path, said, notes, trace)
     return paths

@@ -17,7 +17,7 @@ import gymnasium
 import numpy as np
 
 from edgemarl.agents.pooling import pool_size, row_size
-from edgemarl.agents.registry import make_controller, message_entries
+from edgemarl.agents.registry import check_fixed, make_controller, message_entries
 from edgemarl.agents.trained.policy import CENTRAL
 from edgemarl.agents.trained.spec import NetworkSpec, network_spec
 from edgemarl.envs.config import unknown_name
@@ -231,8 +231,7 @@ class Algorithm(ABC):
                 "control = 'central' decides for all: no independent policies, no mappo, no fixed role of a joint "
                 "action"
             )
-        for role, name in config.fixed.items():
-            make_controller(scenario, role, name)
+        check_fixed(scenario, config.fixed)
         if not run.roles:
             raise ValueError("fixed names every role: nothing is left to learn")
         if run.settings.network == "parts" and (getattr(run.settings, "normalise", False) or run.independent):

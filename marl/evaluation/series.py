@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from edgemarl.envs.arrays import Array
+from edgemarl.envs.trace import Trace, trace_fields
 
+INDEPENDENT = 10.0
+"""Autocorrelation times after which a stretch of a series is as good as a series of its own."""
 SHORT = 10.0
 """A series of fewer autocorrelation times gives a lower bound alone."""
 WINDOW = 5.0
@@ -40,6 +44,18 @@ def describe(values: Array) -> Series:
     return Series(
         float(flat.mean()), float(flat.std()), float(flat.min()), float(flat.max()), time, bound
     )  # fmt: skip
+
+
+def of_trace(trace: Trace) -> dict[str, Series]:
+    """Field of a trace -> its statistics; what is drawn once is a series of length 1."""
+    values = {name: (getattr(trace, name), meta["kind"] == "slot") for name, meta in trace_fields(type(trace)).items()}
+    return {name: describe(field if per_slot else field[None]) for name, (field, per_slot) in values.items()}
+
+
+def longest_memory(fields: Mapping[str, Series]) -> tuple[str, float]:
+    """The field that remembers longest and its autocorrelation time in slots; ("", 1) where nothing changes."""
+    known = {name: s.autocorrelation_slots for name, s in fields.items() if not np.isnan(s.autocorrelation_slots)}
+    return max(known.items(), key=lambda item: item[1], default=("", 1.0))
 
 
 def autocorrelation_slots(values: Array) -> tuple[float, bool]:

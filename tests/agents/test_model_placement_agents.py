@@ -217,6 +217,18 @@ def test_messages_are_the_bytes_that_the_scenario_counts() -> None:
     assert policy.message_bytes() == 0
 
 
+def test_a_gateway_plans_from_its_own_row_whatever_its_devices_tell_it_after_it() -> None:
+    scenario = ModelPlacement()
+    gateways: Any = make_policy(scenario, "cell_plan").controllers["gateway"]  # type: ignore[attr-defined]
+    trace = scenario.sample_trace(np.random.default_rng(0), 2, 3)
+    rows = scenario.observe(scenario.initial_state(trace), scenario.exogenous(trace, 0))["gateway"]
+    plans = []
+    for told in (np.zeros((*rows.shape[:2], 0)), np.ones((*rows.shape[:2], 5))):
+        gateways.reset(scenario, 2)
+        plans.append(gateways.act(np.concatenate([rows, told], axis=-1), np.random.default_rng(1)).actions)
+    np.testing.assert_array_equal(*plans)
+
+
 def test_devices_do_what_their_gateway_plans_and_the_server_hears_of_it() -> None:
     scenario = ModelPlacement()
     trace = scenario.sample_trace(np.random.default_rng(0), 1, 1)

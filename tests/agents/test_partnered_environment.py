@@ -19,7 +19,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, str], str]] = {
     "messages and a price": ("sequential_offloading", {"num_devices": 3, "device_action": "split"},
                              {"server": "parametric_q_priced"}, "local"),
     "acting before": ("model_pruning", {"num_devices": 10}, {"server": "static_50", "gateway": "cell_plan"}, "group"),
-    "acting between": ("model_pruning", {"num_devices": 10}, {"server": "static_50", "device": "cell_plan"}, "local"),
+    "acting between": ("model_pruning", {"num_devices": 10}, {"server": "static_50", "device": "threshold"}, "local"),
     "hearing what others do": ("model_placement", {"num_gateways": 2, "devices_per_gateway": 3},
                                {"gateway": "deadline", "server": "deadline"}, "group"),
 }  # fmt: skip

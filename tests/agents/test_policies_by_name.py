@@ -191,14 +191,18 @@ def test_what_is_no_controller_is_refused(tmp_path: Path) -> None:
         load_policy(tmp_path, SCENARIO)
 
 
-HINT = " ({} here; a controller written for another form needs --set {}=...)"
+HINT = " ({} here; a controller written for another form needs {})"
 
 
 @pytest.mark.parametrize(
     ("name", "entries", "hint"),
     [
-        ("sequential_offloading", 2, HINT.format("device_action=cpu", "device_action")),
-        ("model_partitioning", 3, HINT.format("local_cpu_rule=optimal", "local_cpu_rule")),
+        (
+            "sequential_offloading",
+            2,
+            HINT.format("device_action=cpu", "--set device_action=split or --set device_action=residual"),
+        ),
+        ("model_partitioning", 3, HINT.format("local_cpu_rule=optimal", "--set local_cpu_rule=action")),
         ("model_pruning", 3, ""),
     ],
 )

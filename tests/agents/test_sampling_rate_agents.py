@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgemarl.agents.api import Team
-from edgemarl.agents.registry import make_policy, playbook_of
+from edgemarl.agents.api import Team, check_heard
+from edgemarl.agents.registry import check_fixed, make_policy, playbook_of
 from edgemarl.agents.sampling_rate.q_learner import OptionLearner
 from edgemarl.agents.sampling_rate.q_priced import PricedOptionLearner, PriceTellingServer
 from edgemarl.agents.sampling_rate.reference import (
@@ -27,6 +27,7 @@ from edgemarl.agents.sampling_rate.reference import (
 )
 from edgemarl.agents.sampling_rate.rules import DeviceRows, Myopic, NominalPopulation
 from edgemarl.agents.sampling_rate.static import static_mixed, static_uniform
+from edgemarl.envs.registry import make_scenario
 from edgemarl.envs.scenario import total_cost
 from edgemarl.envs.scenarios.sampling_rate import SamplingRate, SamplingRateExogenous, SamplingRateState
 from edgemarl.envs.scenarios.sampling_rate.config import (
@@ -466,3 +467,44 @@ def test_parametric_q_adds_the_discounted_future() -> None:
     for field, value in (("discount", 1.0), ("noise", 0.0), ("exploration", 2.0)):
         with pytest.raises(ValueError, match=field):
             OptionLearner(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "role", "controller", "fields"),
+    [
+        ("sampling_rate", "server", "parametric_q_priced", {"share_mode": "action"}),
+        ("sequential_offloading", "device", "parametric_q_priced", {}),
+        ("model_pruning", "device", "cell_plan", {}),
+    ],
+)
+def test_who_waits_for_a_message_is_refused_beside_those_who_send_none(
+    name: str, role: str, controller: str, fields: dict[str, str]
+) -> None:
+    with pytest.raises(ValueError, match=f"role '{role}' waits for messages of .+ entries"):
+        check_fixed(make_scenario(name, **fields), {role: controller})
+
+
+@pytest.mark.parametrize(
+    ("name", "team", "role"),
+    [
+        ("model_pruning", "cell_plan_static_50", "gateway"),
+        ("model_pruning", "bandit_q", "gateway"),
+        ("model_pruning", "parametric_q", "gateway"),
+        ("model_placement", "cell_plan", "device"),
+        ("model_placement", "parametric_q_priced", "device"),
+        ("model_placement", "cell_plan_priced", "gateway"),
+    ],
+)
+def test_members_of_a_team_say_what_they_wait_for(name: str, team: str, role: str) -> None:
+    scenario = make_scenario(name)
+    members = make_policy(scenario, team).controllers  # type: ignore[attr-defined]
+    for controller in members.values():
+        controller.reset(scenario, 1)
+    told = {sender: controller.messages for sender, controller in members.items()}
+    check_heard(members, told)
+    for sender in members[role].hears:
+        with pytest.raises(ValueError, match=f"role '{role}' waits for messages of .+ entries"):
+            check_heard({role: members[role]}, {who: said for who, said in told.items() if who != sender})
+    other = next(who for who in scenario.roles if who not in members[role].hears)
+    with pytest.raises(ValueError, match=f"does not expect the messages of the controller of role '{other}'"):
+        check_heard({role: members[role]}, {**told, other: {role: 1}})

@@ -494,3 +494,18 @@ def test_files_that_a_preset_names_may_lie_beside_it(tmp_path: Path, monkeypatch
     (tmp_path / "tables").mkdir()
     (tmp_path / "tables" / "net.yaml").write_text("")
     assert load_preset("own/mine.yaml").set["profiles"] == "tables/net.yaml", "the working folder's own comes first"
+    (tmp_path / "own" / "rule.py").write_text("")
+    fields = {"profiles": {"a": {"table": "a.csv"}}}
+    (tmp_path / "own" / "a.csv").write_text("")
+    text |= {"set": fields, "controllers": ["random", "rule.py:Rule", "none.py:Rule"]}
+    (tmp_path / "own" / "mine.yaml").write_text(yaml.safe_dump(text))
+    preset = load_preset("own/mine.yaml")
+    assert preset.set == {"profiles": {"a": {"table": str(Path("own/a.csv"))}}}
+    assert preset.controllers == ["random", f"{Path('own/rule.py')}:Rule", "none.py:Rule"]
+
+
+def test_help_of_profile_shows_what_it_takes_without_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["profile", "--help"])
+    shown = capsys.readouterr().out
+    assert "FILE.py:NAME --input" in shown and "--energy-budget-j" in shown and "import" in shown

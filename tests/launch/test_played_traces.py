@@ -62,6 +62,8 @@ def test_stretches_are_networks_and_give_an_interval(
     code, out, err = run(*words, capsys=capsys)
     assert code == 0, err
     assert "8 networks of 10 slots out of a file of 2 x 40 slots" in out
+    (warning,) = (line for line in out.splitlines() if line.startswith("Warning: "))
+    assert "8 networks give a rough interval" in warning and f"edgemarl trace describe {file}" in warning
     rows = pd.read_parquet(tmp_path / "o" / "results.parquet").query("controller == 'local'")
     assert len(rows) == 8 and rows["objective"].nunique() == 8
 

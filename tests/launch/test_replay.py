@@ -110,7 +110,7 @@ def test_a_gif_of_two_controllers(tmp_path: Path) -> None:
 @needs_browser
 def test_a_page_plays_by_itself(tmp_path: Path) -> None:
     scenario = make_scenario("sequential_offloading", num_devices=4)
-    out = replay(scenario, ["random"], tmp_path / "cell.html", slots=4)
+    out = replay(scenario, ["random"], tmp_path / "cell.html", slots=4, first=0)
     script = """
     const img = document.getElementById("picture"), slot = document.getElementById("slot"), first = img.src;
     slot.value = 2; slot.dispatchEvent(new Event("input"));
@@ -221,3 +221,14 @@ def test_beside_a_class_a_run_is_played_in_the_scenarios_own_forms(monkeypatch: 
     monkeypatch.setattr(replaying, "_runs", lambda controllers: [run])
     for controllers, fields in ((["runs/a"], run.set), (["runs/a", "mine.py:Rule"], {"num_devices": 3})):
         assert replaying._network_of(controllers, None, "sequential_offloading") == fields
+
+
+def test_the_first_picture_shows_something(tmp_path: Path) -> None:
+    """In the first slot of an episode nobody waits: it begins later, as late as a short trace lets it."""
+    scenario = small("sequential_offloading")
+    for trace, slots, first in ((None, 3, writers.FIRST), (trace_of(scenario, 8), 5, 3), (trace_of(scenario), 5, 0)):
+        assert writers.first_shown(None, slots, trace) == first
+        out = replay(scenario, ["random"], tmp_path / "cell.gif", slots=slots, trace=trace)
+        with Image.open(out) as picture:
+            assert picture.n_frames == slots  # type: ignore[attr-defined]
+    assert writers.first_shown(0, 3) == 0

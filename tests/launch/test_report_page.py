@@ -172,6 +172,16 @@ def test_a_row_that_holds_what_is_broadcast_is_not_only_an_own_one() -> None:
     assert sentence.startswith("Letting every device decide from its own row and what is broadcast (rule) costs 5.0%")
 
 
+def test_a_rule_that_hears_a_price_does_not_decide_for_itself() -> None:
+    costs = {
+        "random": ("baseline", "local", 20.0, 0.0), "price_greedy": ("baseline", "local", 12.0, 0.0),
+        "all": ("learned", "global", 10.0, 0.0),
+    }  # fmt: skip
+    (sentence,) = answers([point_result(costs, "all")])
+    assert sentence.startswith("price_greedy costs 20.0%")
+    assert "for itself" not in sentence
+
+
 def test_who_hears_a_broadcast_does_not_decide_for_itself() -> None:
     costs = {
         "random": ("baseline", "local", 20.0, 0.0), "ppo": ("learned", "local", 10.5, 4.0),

@@ -28,6 +28,14 @@ def test_a_figure_is_a_preset_or_all_of_its_parts() -> None:
     }
 
 
+def test_alone_it_lists_scenarios_and_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["reproduce"])
+    shown = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert "model_placement" in shown and "fig5a, fig5b" in shown and "learned_team" in shown
+
+
 @pytest.mark.parametrize("figure", ["fig1", "fig99", "fig", "", "5a", "fig5.", "../quick"])
 def test_an_unknown_figure_gets_one_line_that_lists_the_known_ones(
     figure: str, capsys: pytest.CaptureFixture[str], tmp_path: Path

@@ -198,6 +198,7 @@ def test_dates_with_decimal_commas_of_a_german_spreadsheet(tmp_path: Path, capsy
     ratio = loaded.trace.channel_gain[:, 0, 0] / loaded.trace.channel_gain[0, 0, 0]
     np.testing.assert_allclose(ratio, 10 ** np.array([0.0, 0.1, 0.2]))
     assert "[dB, read as SNR]" in said
+    assert "taken as SNR at" in said and "--power-dbm and --noise-dbm: not given" in said
 
 
 def test_a_wide_table_has_an_agent_in_each_column(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

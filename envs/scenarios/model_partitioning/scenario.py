@@ -115,7 +115,7 @@ class ModelPartitioning(
     decisions_type = ModelPartitioningDecisions
     reward_modes = ("local", "team", "device_local", "difference")
     cost_metric = "objective"
-    cost_label = "objective per slot and 5 devices"
+    cost_label = "objective per slot, scaled to 5 devices"
     summary_metrics: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "delay [s]": ("mean_delay_s",),
         "energy [J]": ("mean_energy_j",),

@@ -168,7 +168,8 @@ def path_gain(kind: str, field: str, values: Array, link: Link, radio: Radio) ->
     power_w = link.power_w if radio.power_w is None else radio.power_w
     noise_w = link.noise_w if radio.noise_w is None else radio.noise_w
     said: tuple[str, ...] = ()
-    if kind == "power":
+    received = kind == "power"
+    if received:
         if (radio.power_w is None) == (radio.noise_w is None):
             raise ValueError(
                 f"{field} is given as received power: say either what was sent in the same band (--power-dbm; then the "
@@ -182,6 +183,8 @@ def path_gain(kind: str, field: str, values: Array, link: Link, radio: Radio) ->
     if kind == "distance":
         values, kind = _gain_at(field, values, link, radio), "gain"
     if kind == "snr":
+        if not received:  # of a received power the noise was given, or there is no SNR
+            said = (*said, f"{field}: {_taken_at(power_w, noise_w, radio)}")
         values = values * (noise_w / power_w)
         kind = "gain"
     if kind != "gain":
@@ -190,6 +193,14 @@ def path_gain(kind: str, field: str, values: Array, link: Link, radio: Radio) ->
     if most > 1.0:
         raise ValueError(f"{field} comes out as a path gain of {most:.3g}, must be at most 1: is the unit right?")
     return values / link.noise_w if link.per_w else values, said
+
+
+def _taken_at(power_w: float, noise_w: float, radio: Radio) -> str:
+    """At which power and noise an SNR was taken to be measured, and how to name others."""
+    options = {"--power-dbm": radio.power_w, "--noise-dbm": radio.noise_w}
+    own = [option for option, given in options.items() if given is None]
+    said = f"taken as SNR at {power_w:.4g} W sent over {noise_w:.4g} W of noise"
+    return f"{said} ({' and '.join(own)}: not given, the scenario's own)" if own else said
 
 
 def _snr_of_throughput(field: str, rate_bps: Array, link: Link, radio: Radio) -> tuple[Array, tuple[str, ...]]:
