@@ -97,6 +97,7 @@ class SequentialOffloading(
     reward_modes = ("local", "coupled", "priced", "team")
     foreseen_roles = ("device",)
     cost_label = "cost per device and block"
+    earlier_defaults = MappingProxyType({"device_action": "cpu"})
     summary_metrics = MappingProxyType(
         {
             "mean queue [task/device]": ("device_queue_tasks",),
