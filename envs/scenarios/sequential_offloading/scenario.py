@@ -423,7 +423,7 @@ class SequentialOffloading(
             decentralized={"device -> server: queue lengths": uplink},
             centralized={
                 "device -> server: queue, gain": 8.0 * k + lookahead,
-                "server -> device: decision": 4.0 * k * self._device_space.shape[0],
+                "server -> device: decision": 4.0 * k,  # the work: what is told decides it, whatever the action's form
             },
         )
 

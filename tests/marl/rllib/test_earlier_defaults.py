@@ -16,11 +16,13 @@ from edgemarl.agents.trained.earlier import with_earlier_defaults
 from edgemarl.agents.trained.interface import interface_of
 from edgemarl.agents.trained.networks import PolicyNetwork
 from edgemarl.agents.trained.spec import network_spec
+from edgemarl.envs import CentralEnv, ScenarioParallelEnv
 from edgemarl.envs.capabilities import CENTRAL
 from edgemarl.envs.registry import make_scenario
 from edgemarl.launch.commands.train import saved_config
 from edgemarl.launch.experiment.trained import loaded_policy
 from edgemarl.marl import TrainConfig, load_policy, train
+from edgemarl.marl.algorithms.base import Run
 from edgemarl.marl.evaluation.rollout import rollout
 from edgemarl.marl.training.folder import RunFolder
 
@@ -75,16 +77,32 @@ def test_such_a_run_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     sizes = {"cells": 2, "slots": 10, "minibatch": 20, "epochs": 1, "hidden": (4,)}
     config = TrainConfig(set={**DEVICES, "device_action": "cpu", "episode_blocks": 20}, agent_steps=60, **sizes)
 
-    def unsaid(self: TrainConfig) -> dict[str, Any]:
-        values = dataclasses.asdict(self)
+    def unsaid(self: Run) -> dict[str, Any]:
+        values = dataclasses.asdict(self.config)
         del values["set"]["device_action"]
         return values
 
     with monkeypatch.context() as patch:  # as it was written when the default was another
-        patch.setattr(TrainConfig, "to_dict", unsaid)
+        patch.setattr(Run, "to_dict", unsaid)
         train(config, tmp_path)
+    text = (tmp_path / "config.json").read_text().replace('"device_action": "cpu",', "")
+    (tmp_path / "config.json").write_text(text)
     assert "device_action" not in json.loads((tmp_path / "config.json").read_text())["set"]
     assert loaded_policy(tmp_path, NOW).policy is not None
+    (save,) = (tmp_path / "saves").glob("*/manifest.json")
+    assert "device_action" not in json.loads(save.read_text())["config"]["set"]
     assert RunFolder(tmp_path).settings()["set"]["device_action"] == "cpu"
     assert train(saved_config(tmp_path, 120), tmp_path, resume=True).curve["agent_steps"].iloc[-1] >= 120
     assert json.loads((tmp_path / "config.json").read_text())["set"]["device_action"] == "cpu"
+
+
+def test_an_environment_says_which_form_it_takes() -> None:
+    """Whoever gives one number per device, as before, reads what to set."""
+    devices = ScenarioParallelEnv(NAME, **DEVICES)
+    devices.reset(seed=0)
+    with pytest.raises(ValueError, match=r"= \(1, 2, 2\) \(device_action=residual here; .* --set device_action=cpu\)$"):
+        devices.step({agent: np.full(1, 0.5, np.float32) for agent in devices.agents})
+    central = CentralEnv(NAME, **DEVICES)
+    central.reset(seed=0)
+    with pytest.raises(ValueError, match=r"shape \(3,\), must be \(5,\) \(device_action=residual here; .*=cpu\)$"):
+        central.step(np.zeros(3, np.float32))
