@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 
 from edgemarl.envs.arrays import Array
+from edgemarl.envs.capabilities import CENTRAL
 from edgemarl.envs.config import named_choices
 
 if TYPE_CHECKING:
@@ -82,18 +83,27 @@ def form_hint(scenario: Scenario, role: str) -> str:
         return ""
     here = ", ".join(f"{name}={getattr(scenario.config, name)}" for name in fields)
     other = " or ".join(f"--set {name}={choice}" for name, choices in fields.items() for choice in choices)
-    return f" ({here} here; a controller written for another form needs {other})"
+    earlier = {name: value for name, value in scenario.earlier_defaults.items() if name in fields}
+    changed = " ".join(f"--set {n}={value}" for n, value in earlier.items() if getattr(scenario.config, n) != value)
+    old = f"; from before EdgeMARL 0.2: {changed}" if changed else ""
+    return f" ({here} here; a controller written for another form needs {other}{old})"
 
 
 def _other_forms(scenario: Scenario, role: str, field: str) -> list[str]:
-    """Choices of a config field that give the role another action space."""
-    space = scenario.roles[role].action_space if role in scenario.roles else None
-    found = []
+    """Choices of a config field that give the role, or all agents together, another action space."""
+    space, found = _space(scenario, role), []
     for choice in named_choices(type(scenario.config))[field]:
         try:
             other = type(scenario)(dataclasses.replace(scenario.config, **{field: choice}))
         except ValueError:  # no legal network with the other fields as they are
             continue
-        if space is not None and role in other.roles and other.roles[role].action_space != space:
+        if space is not None and _space(other, role) not in (None, space):
             found.append(str(choice))
     return found
+
+
+def _space(scenario: Scenario, role: str) -> Any:
+    """The action space of a role, or of all agents together; None for a role that the scenario has not."""
+    if role == CENTRAL:
+        return scenario.central_space
+    return scenario.roles[role].action_space if role in scenario.roles else None

@@ -8,8 +8,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from edgemarl.envs.actions import form_hint
 from edgemarl.envs.arrays import Array
-from edgemarl.envs.capabilities import decode_hybrid, hybrid_space, masks_of
+from edgemarl.envs.capabilities import CENTRAL, decode_hybrid, hybrid_space, masks_of
 from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.spaces import from_unit, unit_space
 
@@ -32,7 +33,14 @@ class JointAction:
         self.space = deepcopy(unit_space(self._own) if unit else self._own)
 
     def decode(self, state: Any, action: Any, exogenous: Any) -> Any:
-        """Actions of B cells, (B, ...) or named parts (B, ...), as the scenario's decisions."""
+        """Actions of B cells, (B, ...) or named parts (B, ...), as the scenario's decisions.
+
+        Raises:
+            ValueError: a Box action of another shape, entries that are not legal.
+        """
+        if isinstance(self.space, gymnasium.spaces.Box) and np.shape(action)[1:] != self.space.shape:
+            hint = form_hint(self.scenario, CENTRAL)
+            raise ValueError(f"the joint action has shape {np.shape(action)[1:]}, must be {self.space.shape}{hint}")
         if self.unit:
             action = from_unit(self._own, action)
         if self.hybrid:

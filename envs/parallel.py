@@ -11,6 +11,7 @@ import numpy as np
 from pettingzoo import ParallelEnv
 from pettingzoo.utils.env_logger import EnvLogger
 
+from edgemarl.envs.actions import ActionShapeError, form_hint
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.capabilities import masks_of
 from edgemarl.envs.config import unknown_name
@@ -187,7 +188,11 @@ class ScenarioParallelEnv(ParallelEnv[str, Array, Any]):  # type: ignore[misc] #
     def _played(self, raw: Mapping[str, Array]) -> Step[Any]:
         """Play the slot: raw actions of the shown roles, (1, n, ...)."""
         episode = self._episode
-        return episode.step(self.scenario.decode(episode.state, raw, episode.exogenous))
+        try:
+            decisions = self.scenario.decode(episode.state, raw, episode.exogenous)
+        except ActionShapeError as error:
+            raise ValueError(f"{error}{form_hint(self.scenario, error.role)}") from None
+        return episode.step(decisions)
 
     def _rewards(self, step: Step[Any]) -> Mapping[str, Array]:
         """Role -> (1, n) before the factor."""

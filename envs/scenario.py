@@ -138,6 +138,9 @@ class Scenario(ABC, Generic[Config, State, T, Exogenous, Decisions]):
     first ones."""
     backlog_metrics: ClassVar[Mapping[str, str]] = {}
     """What waits, real and virtual queues that the cost depends on: label with its unit -> metric."""
+    earlier_defaults: ClassVar[Mapping[str, Any]] = {}
+    """Config fields that decide the form of actions and had another default before -> that one: the form of runs that
+    say nothing of them and whose policies act in it."""
     playbook: ClassVar[str] = ""
     """Who can play it, as "module:OBJECT" of a `edgemarl.agents.playbook.Playbook`; scenarios of this project have it
     in `agents/<name>/playbook.py`."""

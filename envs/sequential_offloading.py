@@ -7,10 +7,11 @@ defaults (every entry is explained in docs/sequential_offloading.md):
 
 | agents | number | observation | action |
 |---|---|---|---|
-| `wd_0`, .. | 20 | Box (7,): arrivals, queue, channel | Box (1,): what is sent; `device_action="split"`: Box (2,) |
+| `wd_0`, .. | 20 | Box (7,): queue, channel, arrivals | Box (2,): work that leaves, what of it is sent |
 | `server` | 1 | Box (4,): its queue, the devices' load | Box (1,): CPU rate |
 
-Version history: v0 (EdgeMARL 0.2): the first with a version.
+Version history: v0 (EdgeMARL 0.2): the first with a version. A device gives two numbers; in 0.1, without a version, it
+gave one, a CPU rate (`device_action="cpu"`).
 """
 
 from functools import partial

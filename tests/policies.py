@@ -12,20 +12,25 @@ from edgemarl.envs.scenario import Scenario
 
 
 class Constant(Controller):
-    """Every agent always plays the same raw action."""
+    """Every agent of a role always plays the same number in every entry of its action."""
 
-    def __init__(self, action: float) -> None:
-        self.action = action
+    def __init__(self, role: str, action: float) -> None:
+        self.role, self.action = role, action
 
     def act(self, observations: Array, rng: np.random.Generator) -> Act:
-        return Act(np.full((*observations.shape[:2], 1), self.action))
+        shape = self.scenario.roles[self.role].action_space.shape or ()
+        return Act(np.full((*observations.shape[:2], *shape), self.action))
 
 
 class Noisy(Controller):
     """Raw actions drawn uniformly."""
 
+    def __init__(self, role: str) -> None:
+        self.role = role
+
     def act(self, observations: Array, rng: np.random.Generator) -> Act:
-        return Act(rng.random((*observations.shape[:2], 1)))
+        shape = self.scenario.roles[self.role].action_space.shape or ()
+        return Act(rng.random((*observations.shape[:2], *shape)))
 
 
 class Central(CentralController):
@@ -42,8 +47,8 @@ class Central(CentralController):
 
 
 def constant_team(scenario: Scenario, action: float, name: str = "constant") -> Team:
-    return Team(name, {role: Constant(action) for role in scenario.roles})
+    return Team(name, {role: Constant(role, action) for role in scenario.roles})
 
 
 def noisy_team(scenario: Scenario, name: str = "noisy") -> Team:
-    return Team(name, {role: Noisy() for role in scenario.roles})
+    return Team(name, {role: Noisy(role) for role in scenario.roles})

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgemarl.agents import make_controller
 from edgemarl.agents.api import Team
 from edgemarl.envs import make_scenario
 from edgemarl.marl.evaluation.rollout import rollout
@@ -39,7 +40,7 @@ def test_the_controller_of_the_contributing_guide_plays() -> None:
     exec(compile(block, "CONTRIBUTING.md", "exec"), namespace)
     scenario = make_scenario("sequential_offloading", num_devices=3)
     controller = namespace["HalfSpeed"]
-    team = Team("half speed", {"device": controller(), "server": controller()})
+    team = Team("half speed", {"device": controller(), "server": make_controller(scenario, "server", "parametric_q")})
     trace = scenario.sample_trace(np.random.default_rng(0), 2, 5)
     result = rollout(team, scenario, trace, np.random.default_rng(0))
     assert np.isfinite(result.means["cost"]).all()

@@ -22,6 +22,7 @@ RELATIVE_OF = {"model_partitioning": 1e-8}
 DEFAULTS_OF_THEIR_TIME = {
     "sampling_rate": {"share_mode": "optimal"},
     "model_partitioning": {"bandwidth_rule": "optimal", "edge_cpu_rule": "optimal"},
+    "sequential_offloading": {"device_action": "cpu"},
 }
 """Fields whose defaults have changed since the cases were made: a case names only what differed from these."""
 

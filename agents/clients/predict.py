@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gymnasium
 import numpy as np
 
 from edgemarl.agents.api import Act, Announcing, CentralController
+from edgemarl.envs.actions import form_hint
 from edgemarl.envs.arrays import Array
-from edgemarl.envs.capabilities import masks_of
+from edgemarl.envs.capabilities import CENTRAL, masks_of
 from edgemarl.envs.joint import JointAction
 from edgemarl.envs.parallel import ActionUnits
 from edgemarl.envs.scenario import Role, Scenario
@@ -38,7 +40,8 @@ class PredictController(Announcing):
 
     def reset(self, scenario: Scenario, cells: int) -> None:
         super().reset(scenario, cells)
-        self._space = scenario.roles[self.role or next(iter(scenario.roles))].action_space
+        self._role = self.role or next(iter(scenario.roles))
+        self._space = scenario.roles[self._role].action_space
 
     def act(self, observations: Array, rng: np.random.Generator) -> Act:
         return self._acted(observations, None)
@@ -49,7 +52,9 @@ class PredictController(Announcing):
     def _acted(self, observations: Array, mask: Array | None) -> Act:
         rows = np.ascontiguousarray(observations, np.float32)
         answer = called(self.predict, self.what, rows, mask)
-        actions = as_actions(answer, self._space, rows.shape[:2], self.what)
+        actions = as_actions(
+            answer, self._space, rows.shape[:2], self.what, partial(form_hint, self.scenario, self._role)
+        )
         return self._told(from_unit(self._space, actions) if self.units == "unit" else actions)
 
 
@@ -75,7 +80,8 @@ class PredictCentral(CentralController):
         known = choices and bool(masks_of(self.scenario, state, exogenous))
         mask = self._joint.masks(state, exogenous, len(states)) if known else None
         answer = called(self.predict, self.name, states, mask)
-        actions = as_actions(answer, self._joint.space, states.shape[:1], self.name)
+        hint = partial(form_hint, self.scenario, CENTRAL)
+        actions = as_actions(answer, self._joint.space, states.shape[:1], self.name, hint)
         return self._joint.decode(state, actions, exogenous)
 
 
@@ -90,8 +96,17 @@ def called(predict: Predict, what: str, rows: Array, mask: Array | None) -> Any:
         ) from error
 
 
-def as_actions(answer: Any, space: gymnasium.Space[Any], lead: tuple[int, ...], what: str) -> Array:
+def as_actions(
+    answer: Any, space: gymnasium.Space[Any], lead: tuple[int, ...], what: str, hint: Callable[[], str] = str
+) -> Array:
     """Actions (*lead, *space.shape) from what a policy gave: also flat, or as one number per choice.
+
+    Args:
+        answer: what it gave.
+        space: of one action.
+        lead: axes before it.
+        what: what gave it, for messages.
+        hint: what to add to a message about the shape.
 
     Raises:
         ValueError: another number of entries.
@@ -104,7 +119,7 @@ def as_actions(answer: Any, space: gymnasium.Space[Any], lead: tuple[int, ...], 
     if isinstance(space, gymnasium.spaces.Discrete) and values.size == agents * int(space.n):
         chosen: Array = values.reshape(*lead, int(space.n)).argmax(axis=-1) + int(space.start)
         return chosen
-    raise ValueError(f"{what} gave actions of shape {values.shape}; the space {space} needs {shape}")
+    raise ValueError(f"{what} gave actions of shape {values.shape}; the space {space} needs {shape}{hint()}")
 
 
 def fitting(
@@ -131,10 +146,12 @@ def fitting(
         return None
     known = {name: (role.observation_space.shape, role.action_space) for name, role in scenario.roles.items()}
     known["central"] = (scenario.global_state_space.shape, central)
+    seen = [name for name, (shape, _) in known.items() if observation_shape is not None and shape == observation_shape]
+    hint = next((said for name in seen if (said := form_hint(scenario, name))), "")
     listed = "; ".join(f"{name}: observations {shape}, {space}" for name, (shape, space) in known.items())
     raise ValueError(
         f"{what} takes observations {observation_shape} and gives {action_space}: it fits "
-        f"{' and '.join(roles) if roles else 'nothing'} in {scenario.name} ({listed}). Name the role: ROLE={what}"
+        f"{' and '.join(roles) if roles else 'nothing'} in {scenario.name} ({listed}){hint}. Name the role: ROLE={what}"
     )
 
 

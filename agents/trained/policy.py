@@ -25,6 +25,7 @@ from torch import nn
 
 from edgemarl.agents.api import Act, Announcement, Announcing, CentralController
 from edgemarl.agents.pooling import row_size
+from edgemarl.agents.trained.earlier import with_earlier_defaults
 from edgemarl.agents.trained.networks import PolicyNetwork
 from edgemarl.agents.trained.priced_network import PricedQNetwork
 from edgemarl.agents.trained.spec import NetworkSpec, network_spec
@@ -170,7 +171,7 @@ class TrainedPolicy:
             _check_size(spec, len(content))
             network = policy_network(spec)
             network.load_state_dict(saved["weights"])
-            return cls(network, header["scenario"], header["role"], header["information"])
+            return cls(network, header["scenario"], header["role"], _with_its_form(header, spec))
         except UNREADABLE as error:
             raise ValueError(f"{path} is not a policy file: {cut(str(error))}") from error
 
@@ -190,6 +191,14 @@ def _check_names(header: Mapping[str, Any]) -> None:
         raise ValueError(f"message_entries = {quoted(entries)}, must map roles to numbers of entries")
     if not isinstance(steps := information.get("agent_steps", 0), int | float) or not math.isfinite(steps):
         raise ValueError(f"agent_steps = {quoted(steps)}, must be a number of agent-steps")
+
+
+def _with_its_form(header: Mapping[str, Any], spec: NetworkSpec) -> dict[str, Any]:
+    """What a header says of the training, with the form of actions that was the default in its time."""
+    information: dict[str, Any] = header["information"]
+    train = information.get("train", {})
+    given = with_earlier_defaults(train.get("set", {}), header["scenario"], header["role"], spec)
+    return {**information, "train": {**train, "set": given}} if given else information
 
 
 def _check_size(spec: NetworkSpec, content_bytes: int) -> None:

@@ -64,9 +64,16 @@ def learned_config(scenario: str, learned: Learned, point: Point, seed: int) -> 
 
 
 def _differing(scenario: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Config fields without those that say the default: points of two sweeps that are one network share a training."""
-    given, default = make_scenario(scenario, **fields).config, make_scenario(scenario).config
-    return {name: value for name, value in fields.items() if getattr(given, name) != getattr(default, name)}
+    """Config fields without those that say the default: points of two sweeps that are one network share a training.
+
+    A field that had another default before is always said, so that what was trained then is known again.
+    """
+    given, default = make_scenario(scenario, **fields), make_scenario(scenario).config
+    return {
+        name: value
+        for name, value in fields.items()
+        if name in given.earlier_defaults or getattr(given.config, name) != getattr(default, name)
+    }
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,7 @@ def finished(config: TrainConfig, folder: Path) -> SavedPolicies | None:
     last iteration of its curve: they were written one by one, after it.
     """
     from edgemarl.marl.training.config import TrainConfig
-    from edgemarl.marl.training.folder import RunFolder
+    from edgemarl.marl.training.folder import RunFolder, save_settings
     from edgemarl.marl.training.saves import DamagedError
     from edgemarl.marl.training.trained import saved_policies
 
@@ -117,7 +124,7 @@ def finished(config: TrainConfig, folder: Path) -> SavedPolicies | None:
         return None
     try:
         policies, last = saved_policies(folder), run.curve().iloc[-1]
-        settings = run.settings() if policies.save is None else policies.save.manifest["config"]
+        settings = run.settings() if policies.save is None else save_settings(policies.save)
     except DamagedError as error:  # training says what it goes on from, or that it cannot
         logger.warning("%s", error)
         return None

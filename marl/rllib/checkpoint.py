@@ -21,6 +21,7 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 from edgemarl.agents.api import Policy
 from edgemarl.agents.clients.predict import Predict, PredictCentral, PredictController, fitting, units_of
 from edgemarl.agents.registry import make_controller, message_entries, policy_of
+from edgemarl.agents.trained.earlier import with_earlier_defaults
 from edgemarl.agents.trained.policy import CENTRAL, TrainedPolicy
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.config import unknown_name
@@ -82,14 +83,17 @@ def batched_policies(checkpoint: RLlibCheckpoint) -> tuple[dict[str, TrainedPoli
     """Networks of the batched runner's checkpoint, and what its run's fields say of how they act."""
     settings = checkpoint.config["env_config"]
     central = tuple(settings["roles"]) == (CENTRAL,)
+    networks = {role: module.unwrapped().policy for role, module in checkpoint.modules.items()}
+    overrides = dict(settings["overrides"])
+    for role, network in networks.items():
+        overrides = with_earlier_defaults(overrides, settings["scenario"], role, network.spec)
     fields = RunFields(
-        scenario=settings["scenario"], set=dict(settings["overrides"]), fixed=dict(settings["fixed"]),
+        scenario=settings["scenario"], set=overrides, fixed=dict(settings["fixed"]),
         control="central" if central or settings["pooled"] else "decentralized",
         central_policy="joint" if central else "pooled",
     )  # fmt: skip
     heard = message_entries(fields.make_scenario(), fields.fixed)
     information = {"pooled": fields.pooled, "message_entries": heard}
-    networks = {role: module.unwrapped().policy for role, module in checkpoint.modules.items()}
     return {r: TrainedPolicy(network, fields.scenario, r, information) for r, network in networks.items()}, fields
 
 

@@ -13,7 +13,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from edgemarl.agents.trained.earlier import earlier_defaults, with_earlier_defaults
 from edgemarl.agents.trained.policy import ActingNetwork, TrainedPolicy
 from edgemarl.envs.config import quoted
 from edgemarl.envs.files import remove_folder, remove_temporaries, replacing, write_text
@@ -122,7 +123,7 @@ class RunFolder:
 
         def take(save: Save) -> Start:
             save.check()
-            config = TrainConfig.from_dict(save.manifest["config"])
+            config = TrainConfig.from_dict(save_settings(save))
             return Start(save.checkpoint, read_curve(save.read(CURVE), save.path / CURVE), config, save)
 
         newest = from_newest(self.path, take)
@@ -180,11 +181,11 @@ class RunFolder:
         if trust:
             self.trust()
         given = read_json(self.config)
-        saved = from_newest(self.path, lambda save: dict(save.manifest["config"]))
+        saved = from_newest(self.path, save_settings)
         if saved is None:  # nothing was saved yet, or by an earlier version
             if not trust:
                 check_code(given, self.path)
-            return given
+            return _with_forms(given, lambda: {file: file.read_bytes() for file in self.policies.glob("*.pt")})
         return {**saved, **{name: given[name] for name in RESUMABLE if name in given and "settings" in given}}
 
     def check_trust(self, start: Start) -> None:
@@ -303,6 +304,29 @@ class RunFolder:
             shutil.rmtree(rest, ignore_errors=True)
         for rest in self.path.glob(".curve.*"):
             rest.unlink(missing_ok=True)
+
+
+def save_settings(save: Save) -> dict[str, Any]:
+    """The settings of a save, with the form of actions in which its policies act where that was once a default.
+
+    Raises:
+        DamagedError: a policy file is not as it was written.
+    """
+    return _with_forms(
+        save.manifest["config"], lambda: {save.path / name: save.read(name) for name in save.policies.values()}
+    )
+
+
+def _with_forms(settings: Mapping[str, Any], read: Callable[[], Mapping[Path, bytes]]) -> dict[str, Any]:
+    """A run's settings with the form of actions of its policy files, which are read where that was left unsaid."""
+    given, scenario = settings.get("set", {}), settings.get("scenario")
+    if not (isinstance(given, Mapping) and isinstance(scenario, str) and earlier_defaults(given, scenario)):
+        return dict(settings)
+    fields = dict(given)
+    for file, content in read().items():
+        policy = TrainedPolicy.from_bytes(content, file)
+        fields = with_earlier_defaults(fields, scenario, policy.role, policy.spec)
+    return {**settings, "set": fields}
 
 
 def newest_curve(run: Path) -> tuple[pd.DataFrame, Mapping[str, Any]] | None:

@@ -158,7 +158,7 @@ def playing(saved: SavedPolicies, path: Path | str, scenario: Scenario, greedy: 
     policies = saved.policies
     if saved.save is not None and saved.save.problem:
         logger.warning("the training of %s went wrong: %s", path, saved.save.problem)
-    first = next(iter(policies.values()))
+    first = max(policies.values(), key=lambda policy: len(policy.information.get("train", {}).get("set", {})))
     if first.scenario != scenario.name:
         raise ValueError(f"the checkpoint {path} is of scenario '{first.scenario}', not of '{scenario.name}'")
     told = first.information.get("train", {})

@@ -72,7 +72,7 @@ def test_a_seed_fixes_partners_that_learn_and_without_one_they_go_on() -> None:
         start = np.array(server.state_dict()["values"])
         rewards = 0.0
         for _ in range(20):
-            rewards += env.step({agent: np.full(1, 0.5, np.float32) for agent in env.agents})[1]["wd_0"]
+            rewards += env.step({agent: np.full(2, 0.5, np.float32) for agent in env.agents})[1]["wd_0"]
         return rewards, start
 
     first, fresh = episode(3)

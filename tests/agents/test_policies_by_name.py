@@ -30,7 +30,7 @@ import numpy as np
 
 
 def half(observations, rng):
-    return np.full((*observations.shape[:2], 1), 0.5)
+    return np.full((*observations.shape[:2], 2), 0.5)
 """
 
 
@@ -55,7 +55,7 @@ def run(*arguments: str) -> int:
 
 class Half(Controller):
     def act(self, observations: Array, rng: np.random.Generator) -> Act:
-        return Act(np.full((*observations.shape[:2], 1), 0.5))
+        return Act(np.full((*observations.shape[:2], 2), 0.5))
 
 
 def test_a_function_is_a_controller(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_run_plays_a_role(tmp_path: Path) -> None:
     network("server").save(tmp_path / "run" / "policy" / "server.pt")
     env = PartneredParallelEnv("sequential_offloading", fixed={"server": str(tmp_path / "run")}, **SETTINGS)
     env.reset(seed=0)
-    env.step({agent: np.full(1, 0.5, np.float32) for agent in env.agents})
+    env.step({agent: np.full(2, 0.5, np.float32) for agent in env.agents})
     assert list(env.group_map) == ["wd"]
 
 
@@ -161,8 +161,8 @@ def test_actions_come_in_the_forms_that_libraries_have() -> None:
 
 
 def test_units_are_those_of_training() -> None:
-    own = PredictController(lambda rows, mask: np.full((*rows.shape[:2], 1), 0.75), role="device")
-    unit = PredictController(lambda rows, mask: np.full((*rows.shape[:2], 1), 0.5), role="device", actions="unit")
+    own = PredictController(lambda rows, mask: np.full((*rows.shape[:2], 2), 0.75), role="device")
+    unit = PredictController(lambda rows, mask: np.full((*rows.shape[:2], 2), 0.5), role="device", actions="unit")
     np.testing.assert_array_equal(costs(policy_of(SCENARIO, own, "a")), costs(policy_of(SCENARIO, unit, "b")))
     size = int(np.prod(SCENARIO.central_space.shape))
     middle = PredictCentral(lambda states, mask: np.zeros((len(states), size)))
@@ -192,6 +192,7 @@ def test_what_is_no_controller_is_refused(tmp_path: Path) -> None:
 
 
 HINT = " ({} here; a controller written for another form needs {})"
+EARLIER = "; from before EdgeMARL 0.2: --set device_action=cpu)"
 
 
 @pytest.mark.parametrize(
@@ -199,8 +200,9 @@ HINT = " ({} here; a controller written for another form needs {})"
     [
         (
             "sequential_offloading",
-            2,
-            HINT.format("device_action=cpu", "--set device_action=split or --set device_action=residual"),
+            1,
+            HINT.format("device_action=residual", "--set device_action=cpu or --set device_action=split")[:-1]
+            + EARLIER,
         ),
         ("model_partitioning", 3, HINT.format("local_cpu_rule=optimal", "--set local_cpu_rule=action")),
         ("model_pruning", 3, ""),

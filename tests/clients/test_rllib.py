@@ -32,7 +32,7 @@ def test_a_checkpoint_of_rllibs_runner_does_what_its_module_does(local_cluster: 
     for _ in range(20):
         with torch.no_grad():
             out = module.forward_inference({Columns.OBS: torch.from_numpy(np.stack(list(rows.values())))})
-        means = out[Columns.ACTION_DIST_INPUTS].numpy()[:, :1]
+        means = out[Columns.ACTION_DIST_INPUTS].numpy()[:, : space.shape[0]]
         rows, *_ = env.step({a: unsquash_action(np.array(m), space) for a, m in zip(env.agents, means, strict=True)})
         spent.append(env.metrics["cost"])
     policy = load_policy(found["folder"] / "own_runner", SCENARIO)

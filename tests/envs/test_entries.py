@@ -144,7 +144,7 @@ def decoded(scenario: Scenario, **raw: Array) -> tuple[Any, Any, Any]:
 
 
 def test_an_action_times_its_scale_is_what_is_decided() -> None:
-    offloading = make_scenario("sequential_offloading", num_devices=2)
+    offloading = make_scenario("sequential_offloading", num_devices=2, device_action="cpu")
     found, *_ = decoded(offloading, device=np.full((1, 2, 1), 0.25), server=np.full((1, 1, 1), 0.5))
     clock, server = action_entries(offloading, "device")[0], action_entries(offloading, "server")[0]
     np.testing.assert_allclose(found.device_cpu_hz, 0.25 * clock.scale)

@@ -27,7 +27,8 @@ def test_every_recipe_can_be_trained_and_says_what_it_is(scenario: str) -> None:
 def test_every_learner_of_every_preset_can_be_trained(preset: str) -> None:
     plan = make_plan(preset, load_preset(preset), overrides={})
     for learned in plan.preset.learned.values():
-        resolve(learned_config(plan.preset.scenario, learned, plan.points[0], 0))
+        run = resolve(learned_config(plan.preset.scenario, learned, plan.points[0], 0))
+        assert {*run.scenario.earlier_defaults} <= {*run.config.set}, "a default that changed would change the preset"
 
 
 def test_own_fields_win_and_config_fields_are_merged_one_by_one() -> None:

@@ -114,6 +114,9 @@ def test_signalling_depends_on_the_information_used() -> None:
     local, central = outcome("a", np.ones(2), messages=4.0), outcome("b", np.ones(2), information="global")
     assert signalling_bytes(SCENARIO, local) == 4 * 4 + 4
     assert signalling_bytes(SCENARIO, central) == 12 * 4
+    for form, entries in {"cpu": 12, "power": 12, "split": 16, "residual": 12}.items():  # its work, or two numbers
+        scenario = make_scenario("sequential_offloading", num_devices=4, device_action=form)
+        assert signalling_bytes(scenario, central) == entries * 4
 
 
 def test_outcomes_must_share_their_cells_and_have_names_of_their_own() -> None:

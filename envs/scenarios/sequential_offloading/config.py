@@ -75,7 +75,7 @@ class SequentialOffloadingConfig:
     residual_leaves_device: bool = quantity(True, "-", "a sent residual leaves the device; False: literal eq. (1), E1")
     idle_energy_charged: bool = quantity(False, "-", "bill the commanded CPU rate: literal eqs. (2), (7), E8")
     device_action: Literal["cpu", "power", "split", "residual"] = quantity(
-        "cpu", "-", "meaning of a device's action", part="interface"
+        "residual", "-", "meaning of a device's action", part="interface"
     )
     queue_scale_tasks: float = quantity(
         10.0, "task", "queue that an observation shows as 1", part="interface", ge=1e-3, le=1e6

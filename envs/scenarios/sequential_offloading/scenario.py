@@ -97,6 +97,7 @@ class SequentialOffloading(
     reward_modes = ("local", "coupled", "priced", "team")
     foreseen_roles = ("device",)
     cost_label = "cost per device and block"
+    earlier_defaults = MappingProxyType({"device_action": "cpu"})
     summary_metrics = MappingProxyType(
         {
             "mean queue [task/device]": ("device_queue_tasks",),
@@ -422,7 +423,7 @@ class SequentialOffloading(
             decentralized={"device -> server: queue lengths": uplink},
             centralized={
                 "device -> server: queue, gain": 8.0 * k + lookahead,
-                "server -> device: decision": 4.0 * k * self._device_space.shape[0],
+                "server -> device: decision": (8.0 if c.device_action == "split" else 4.0) * k,
             },
         )
 

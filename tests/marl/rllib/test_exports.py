@@ -46,7 +46,11 @@ CONTROLS: dict[str, dict[str, Any]] = {
     "joint": {"control": "central", "central_policy": "joint"},
 }
 FURTHER: list[tuple[str, str, dict[str, Any]]] = [
-    ("sequential_offloading", "dqn", {"grid": {"device": 5, "server": 4}}),
+    (
+        "sequential_offloading",
+        "dqn",
+        {"set": {"num_devices": 3, "device_action": "cpu"}, "grid": {"device": 5, "server": 4}},
+    ),
     ("sequential_offloading", "ppo", {"set": {"num_devices": 3, "device_action": "split"}, "grid": {"device": (3, 4)}}),
     ("sequential_offloading", "ppo", {"normalise": True}),
     ("sequential_offloading", "ppo", {"normalise": True, "policies": "independent"}),

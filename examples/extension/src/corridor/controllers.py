@@ -9,7 +9,7 @@ from edgemarl.envs import Array
 
 
 class HalfSpeed(Controller):
-    """Every device of `sequential_offloading` runs at half its CPU rate."""
+    """`sequential_offloading`: half of the work that could leave a device does, and half of what could be sent is."""
 
     def act(self, observations: Array, rng: np.random.Generator) -> Act:
-        return Act(0.5 + 0.0 * observations[..., :1])
+        return Act(0.5 + 0.0 * observations[..., :2])
