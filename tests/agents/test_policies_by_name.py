@@ -201,7 +201,7 @@ EARLIER = "; from before EdgeMARL 0.2: --set device_action=cpu)"
         (
             "sequential_offloading",
             1,
-            HINT.format("device_action=residual", "--set device_action=cpu or --set device_action=split")[:-1]
+            HINT.format("device_action=residual", "--set device_action=cpu or --set device_action=power")[:-1]
             + EARLIER,
         ),
         ("model_partitioning", 3, HINT.format("local_cpu_rule=optimal", "--set local_cpu_rule=action")),
