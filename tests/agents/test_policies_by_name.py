@@ -193,6 +193,7 @@ def test_what_is_no_controller_is_refused(tmp_path: Path) -> None:
 
 HINT = " ({} here; a controller written for another form needs {})"
 EARLIER = "; from before EdgeMARL 0.2: --set device_action=cpu)"
+ONE_NUMBER = "--set device_action=cpu or --set device_action=power"
 
 
 @pytest.mark.parametrize(
@@ -201,8 +202,7 @@ EARLIER = "; from before EdgeMARL 0.2: --set device_action=cpu)"
         (
             "sequential_offloading",
             1,
-            HINT.format("device_action=residual", "--set device_action=cpu or --set device_action=power")[:-1]
-            + EARLIER,
+            HINT.format("device_action=residual", ONE_NUMBER)[:-1] + EARLIER,
         ),
         ("model_partitioning", 3, HINT.format("local_cpu_rule=optimal", "--set local_cpu_rule=action")),
         ("model_pruning", 3, ""),
