@@ -185,6 +185,18 @@ def test_dual_bound_is_concave_with_its_supergradient() -> None:
     assert (value_high <= value_low + slope_low @ (high - low) + 1e-12).all()
 
 
+@pytest.mark.parametrize("each", [10, 25])
+def test_prices_of_larger_networks_bound_better_than_those_of_ten_devices_times_their_number(each: int) -> None:
+    """They are near the maximum of the dual, where a device's price has fallen: fewer wait twice as long each."""
+    s = SamplingRate(scaled(SamplingRateConfig(), (each, each)))
+    trace = s.sample_trace(np.random.default_rng(3), 2, 60)
+    bounds = [dual_value(s, trace, np.asarray(mu))[0].mean() for mu in (
+        s.accuracy_price_s, 0.95 * s.accuracy_price_s, 1.05 * s.accuracy_price_s, np.array([14.05, 12.90]) * each / 5
+    )]  # fmt: skip
+    assert bounds[0] == max(bounds)
+    assert bounds[0] > 1.01 * bounds[3]
+
+
 def test_dual_ascent_finds_the_listed_prices() -> None:
     s = SamplingRate()
     trace = s.sample_trace(np.random.default_rng(2), 4, 100)

@@ -416,7 +416,7 @@ def test_accuracy_prices() -> None:
     assert accuracy_prices_s(default_config()) == (14.05, 12.90)
     assert accuracy_prices_s(tight_config()) == (19.35, 18.27)
     assert accuracy_prices_s(printed_config()) == (5.22, 6.48)
-    assert accuracy_prices_s(scaled(default_config(), (50, 50))) == pytest.approx((140.5, 129.0))
+    assert accuracy_prices_s(scaled(default_config(), (1, 1))) == pytest.approx((2.81, 2.58))
     assert accuracy_prices_s(SamplingRateConfig(arrival_mean=0.62)) == (9.98, 9.15)
     assert accuracy_prices_s(SamplingRateConfig(arrival_mean=0.75, server_hz=1.1e9)) == (11.72, 10.61)
     three = {"raw_task_bits": (1e5,) * 3, "device_cycles_per_bit": (80,) * 3, "server_cycles_per_bit": (200,) * 3}

@@ -236,13 +236,20 @@ ACCURACY_PRICES = (
 )
 
 
+SIZE_SHARES = (0.82, 0.757)
+"""Share of each service's price per device that does not fall with the number of devices; the rest goes with 10/N."""
+
+
 def accuracy_prices_s(config: SamplingRateConfig) -> tuple[float, ...]:
     """Prices mu (M,) of missed accuracy in s: the multipliers of the accuracy targets.
 
     A network that `ACCURACY_PRICES` lists gets its own multipliers; another one those of the nearest listed network
     (bandwidth, arrivals, server CPU, in logarithms), which still compares controllers and still bounds every policy
     from below; `agents.sampling_rate.reference.dual_ascent` computes the right ones for `accuracy_price_s`. With N
-    devices the prices of ten are multiplied by N/10; with other than two services each gets the mean price.
+    devices the prices of ten are multiplied by N/10 and, above ten, by what they fall with it (`SIZE_SHARES`, dual
+    ascent at N = 20, 50, 200: within 2%): a task waits for (N_m - 1)/2 others, so that a bit's server time counts
+    (N_m + 1)/2 times, 3 with 5 devices and 0.87 times as much per device with 25. With other than two services each
+    gets the mean price.
     """
     if config.accuracy_price_s:
         return config.accuracy_price_s
@@ -254,6 +261,8 @@ def accuracy_prices_s(config: SamplingRateConfig) -> tuple[float, ...]:
         return sum(math.log(max(a, tiny) / b) ** 2 for a, b in zip(here, row[:3], strict=True))
 
     prices: tuple[float, ...] = min(ACCURACY_PRICES, key=distance)[3:]
+    fewer = min(1.0, 1.0 / per_ten)
+    prices = tuple(price * (k + (1.0 - k) * fewer) for price, k in zip(prices, SIZE_SHARES, strict=True))
     if config.num_services != len(prices):
         prices = (sum(prices) / len(prices),) * config.num_services
     return tuple(price * per_ten for price in prices)
