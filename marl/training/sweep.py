@@ -143,7 +143,7 @@ def _tune(trials: Sequence[Trial], where: str, concurrent: int | None, ended: Ca
 
     # by default Tune ends as if all was done; here what is left goes on when the sweep is started again
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
-    largest = max(trial.config.num_env_runners for trial in trials)
+    largest = max(trial.config.remote_processes for trial in trials)
     with scratch() as temporary, local_ray(max(largest, (os.cpu_count() or 1) - 1)):
         grid = [{"name": t.name, "config": t.config.to_dict(), "where": where} for t in trials]
         tuner = tune.Tuner(
@@ -182,8 +182,9 @@ class Ended(tune.Callback):
 
 
 def _resources(config: dict[str, Any]) -> Any:
-    """A CPU for the trial, which learns, and one for each of its runners."""
-    return tune.PlacementGroupFactory([{"CPU": 1}] * (1 + config["run"]["config"]["num_env_runners"]))
+    """A CPU for the trial, and one for each of its runners and Learners."""
+    given = config["run"]["config"]
+    return tune.PlacementGroupFactory([{"CPU": 1}] * (1 + given["num_env_runners"] + given["num_learners"]))
 
 
 def _trial(config: dict[str, Any], key: str) -> None:
