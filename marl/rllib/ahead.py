@@ -95,10 +95,14 @@ class SamplesAhead:
         self.env_runner_group.local_env_runner.set_state(weights)
         return ray.put(weights)
 
-    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """RLlib's state and the batches that were sampled ahead."""
+    def settle(self) -> None:
+        """Wait for the batches that are under way and keep them for the next iteration."""
         if self._under_way:
             self._arrived = self._wait()
+
+    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """RLlib's state and the batches that were sampled ahead."""
+        self.settle()
         state: dict[str, Any] = super().get_state(*args, **kwargs)  # type: ignore[misc]
         return {**state, AHEAD: self._arrived}
 

@@ -95,7 +95,12 @@ class MiniBatches:
     """
 
     def __init__(
-        self, batch: MultiAgentBatch, epochs: int, agent_steps: int, rng: np.random.Generator, share: Share | None = None
+        self,
+        batch: MultiAgentBatch,
+        epochs: int,
+        agent_steps: int,
+        rng: np.random.Generator,
+        share: Share | None = None,
     ) -> None:
         self.batch, self.epochs, self.rng, self.share = batch, epochs, rng, share or Share()
         self.weights: dict[str, float] = {}

@@ -79,6 +79,11 @@ class SharedMinibatches:
         self.apply_gradients(self.postprocess_gradients(gradients))  # type: ignore[attr-defined]
         return forward, losses, {}
 
+    def _log_metrics(self, batch: MultiAgentBatch) -> None:
+        """RLlib's counters take no 0: where a minibatch has fewer rows than there are Learners, some have none."""
+        if batch.policy_batches:
+            super()._log_metrics(batch)  # type: ignore[misc]
+
     def compute_gradients(self, loss_per_module: Mapping[str, Any], **_: Any) -> dict[Any, Any]:
         """Gradients of the whole minibatch; parameter -> gradient."""
         if self.share.count == 1:
