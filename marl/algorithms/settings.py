@@ -51,8 +51,8 @@ class RunFields:
     threads: int = quantity(1, "-", "threads of the learning process; more pay for large networks only", ge=1, le=4096)
     num_env_runners: int = quantity(0, "-", "remote runners; 0 samples in this process", ge=0, le=100_000)
     num_learners: int = quantity(
-        0, "-", "Learners in processes of their own, which share every minibatch; 0: one, in this process", ge=0, le=1000
-    )  # fmt: skip
+        0, "-", "Learners in processes of their own that share every minibatch; 0: one, in this process", ge=0, le=1000
+    )
     overlap: bool = quantity(
         False, "-", "remote runners sample the next batch while this one is learned from, with the weights before it"
     )

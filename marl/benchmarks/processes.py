@@ -1,9 +1,9 @@
 """Training in one process against remote runners, sampling ahead and several Learners: wall-clock time on this machine.
 
 The same recipe on all sides: `sequential_offloading`, 100 devices, one shared policy, one pass over a batch, networks
-64 x 64. A runner samples 20,000 agent-steps per iteration, so that with two of them the Learner has twice as many; sides
-take turns, so that what else the machine does slows all of them. A turn with sampling ahead ends when the batch that is
-under way has arrived: it samples as many batches as it learns from.
+64 x 64. A runner samples 20,000 agent-steps per iteration, so that with two of them the Learner has twice as many. The
+sides take turns, so that what else the machine does slows all of them. A turn with sampling ahead ends when the batch
+that is under way has arrived: it samples as many batches as it learns from.
 """
 
 from __future__ import annotations

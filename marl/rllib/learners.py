@@ -65,7 +65,7 @@ class SharedMinibatches:
         super().build()  # type: ignore[misc]
 
     def _make_modules_ddp_if_necessary(self) -> None:
-        """All start from the first one's weights; RLlib's wrapper takes means of gradients, however many rows each has."""
+        """All start from the first one's weights; RLlib's wrapper takes means of gradients, whatever rows each has."""
         if self.share.count > 1:
             for module in self.module.values():
                 for tensor in module.state_dict().values():

@@ -23,7 +23,7 @@ from edgemarl.envs.arrays import Array
 from edgemarl.marl.rllib.ahead import SamplesAhead
 from edgemarl.marl.rllib.config import BatchedConfig, check_batched
 from edgemarl.marl.rllib.learner import joined
-from edgemarl.marl.rllib.learners import Share, learn
+from edgemarl.marl.rllib.learners import SharedMinibatches, learn
 from edgemarl.marl.rllib.recovery import PatientRecovery
 from edgemarl.marl.rllib.runner_states import RunnerStates
 
@@ -167,12 +167,11 @@ class OffPolicyConfig(BatchedConfig):
         check_batched(self)
 
 
-class ReplayUpdates:
+class ReplayUpdates(SharedMinibatches):
     """For RLlib's off-policy Learners: a batch holds the rows of several gradient steps, and targets follow each."""
 
     config: Any
     module: Any
-    share = Share()
     _make_batch_if_necessary: Any
 
     def _create_iterator_if_necessary(

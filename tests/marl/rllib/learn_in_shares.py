@@ -48,13 +48,13 @@ class Both:
 
 
 def weights(learner: Any) -> dict[str, Any]:
-    return {f"{m} {n}": v.clone() for m in learner.module.keys() for n, v in learner.module[m].state_dict().items()}
+    return {f"{m} {n}": v.clone() for m, part in learner.module.items() for n, v in part.state_dict().items()}
 
 
 def moved(learner: Any, first: dict[str, Any]) -> float:
     """Largest change of a parameter, of the module in which it is smallest."""
-    parts = ((m, dict(learner.module[m].policy.named_parameters(prefix=f"{m} policy"))) for m in learner.module.keys())
-    return min(difference(now, first) for _, now in parts)
+    parts = (dict(part.policy.named_parameters(prefix=f"{m} policy")) for m, part in learner.module.items())
+    return min(difference(now, first) for now in parts)
 
 
 def difference(one: dict[str, Any], other: dict[str, Any]) -> float:
