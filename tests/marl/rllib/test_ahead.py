@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,19 @@ def config(algorithm: str, iterations: int, **more: Any) -> TrainConfig:
     return TrainConfig(**{**fields, "num_env_runners": 2, "overlap": True, **more})
 
 
-def slow(runner: Any) -> None:
-    """The first runner takes its time."""
-    sample = runner.sample
+def slow() -> Callable[[Any], None]:
+    """The first runner takes its time; a function that is sent whole, since runners do not import tests."""
 
-    def late(**asked: Any) -> Any:
-        time.sleep(0.3 * (runner.worker_index == 1))
-        return sample(**asked)
+    def make_slow(runner: Any) -> None:
+        sample = runner.sample
 
-    runner.sample = late
+        def late(**asked: Any) -> Any:
+            time.sleep(0.3 * (runner.worker_index == 1))
+            return sample(**asked)
+
+        runner.sample = late
+
+    return make_slow
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
@@ -47,7 +52,7 @@ def test_a_batch_is_one_update_behind_and_a_run_goes_on_bit_by_bit(
     whole = config(algorithm, 5)
     with Training(whole, tmp_path / "whole") as training:
         group = training.algorithm.env_runner_group
-        group.foreach_env_runner(slow, local_env_runner=False)
+        group.foreach_env_runner(slow(), local_env_runner=False)
         behind = []
         for _ in range(3):
             training.step()
