@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
 
 from edgemarl.marl.benchmarks.rllib import _config
@@ -22,8 +22,9 @@ from edgemarl.marl.training.config import resolve
 from edgemarl.marl.training.setup import set_up
 
 DEVICES, EPOCHS = 100, 1
+ONE = "one_process"
 SIDES: dict[str, dict[str, Any]] = {
-    "one_process": {},
+    ONE: {},
     "1_runner": {"num_env_runners": 1},
     "2_runners": {"num_env_runners": 2},
     "1_runner_overlap": {"num_env_runners": 1, "overlap": True},
@@ -31,21 +32,54 @@ SIDES: dict[str, dict[str, Any]] = {
     "1_learner": {"num_learners": 1},
     "2_learners": {"num_learners": 2},
 }
-TURN_STEPS = 800_000
+TURN_STEPS = 400_000
 """Agent-steps of a turn."""
+CORES = 2
+"""Cores for which the limits are given."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a turn took per agent-step, in s: wall-clock time, processor time of the main process and of the others."""
+
+    wall_s: float
+    main_s: float
+    remote_s: float
+
+    def limit_s(self, processes: int, overlap: bool) -> float:
+        """Wall-clock time on free cores where processes wait for nothing but each other and processor time stays."""
+        if overlap:
+            return max(self.main_s, self.remote_s / processes, (self.main_s + self.remote_s) / CORES)
+        return self.main_s + self.remote_s / max(1, min(processes, CORES))
 
 
 def speeds(rounds: int = 5) -> dict[str, float]:
-    """Agent-steps per second of every side, median of the rounds, and what each makes of one process."""
-    processes = sum(fields.get("num_env_runners", 0) + fields.get("num_learners", 0) for fields in SIDES.values())
-    with local_ray(processes), contextlib.ExitStack() as stack:
+    """Agent-steps per second of every side and the speed-up over one process, the best of the rounds.
+
+    The limit is what the same processor time could give on two free cores: it says how far a busy machine can be
+    believed.
+    """
+    processes = {
+        name: fields.get("num_env_runners", 0) + fields.get("num_learners", 0) for name, fields in SIDES.items()
+    }
+    with local_ray(sum(processes.values())), contextlib.ExitStack() as stack:
         built = {name: stack.enter_context(_built(fields)) for name, fields in SIDES.items()}
         for algorithm in built.values():
             _turn(algorithm, 1)  # starts, warms up
-        rates = np.array([[_turn(algorithm, TURN_STEPS) for algorithm in built.values()] for _ in range(rounds)])
-    found = {f"train_agent_steps_per_s_{name}": float(np.median(rates[:, i])) for i, name in enumerate(SIDES)}
-    times = rates / rates[:, :1]  # round by round
-    return {**found, **{f"train_speedup_{n}": float(np.median(times[:, i])) for i, n in enumerate(SIDES) if i}}
+        turns = [{name: _turn(algorithm, TURN_STEPS) for name, algorithm in built.items()} for _ in range(rounds)]
+    best = {name: _best([turn[name] for turn in turns]) for name in SIDES}
+    found = {f"train_agent_steps_per_s_{name}": 1.0 / turn.wall_s for name, turn in best.items()}
+    one = best.pop(ONE)
+    for name, turn in best.items():
+        found[f"train_speedup_{name}"] = one.wall_s / turn.wall_s
+        limit_s = turn.limit_s(processes[name], bool(SIDES[name].get("overlap")))
+        found[f"train_speedup_limit_{name}"] = one.main_s / limit_s
+    return found
+
+
+def _best(turns: Sequence[Turn]) -> Turn:
+    """The least of each time."""
+    return Turn(min(t.wall_s for t in turns), min(t.main_s for t in turns), min(t.remote_s for t in turns))
 
 
 @contextlib.contextmanager
@@ -57,17 +91,28 @@ def _built(fields: dict[str, Any]) -> Iterator[Any]:
         algorithm.stop()
 
 
-def _turn(algorithm: Any, agent_steps: int) -> float:
-    """Agent-steps per second of wall-clock time over at least so many."""
+def _turn(algorithm: Any, agent_steps: int) -> Turn:
+    """One turn of at least so many agent-steps."""
     algorithm.settle()
-    started_s, first, done = time.perf_counter(), _sampled(algorithm), 0
+    first, before, started_s, done = _sampled(algorithm), _processor_s(algorithm), time.perf_counter(), 0
     while done < agent_steps:
         algorithm.train()
         done = _sampled(algorithm) - first
     algorithm.settle()
-    return done / (time.perf_counter() - started_s)
+    wall_s = time.perf_counter() - started_s
+    main_s, remote_s = (after - then for after, then in zip(_processor_s(algorithm), before, strict=True))
+    return Turn(wall_s / done, main_s / done, remote_s / done)
 
 
 def _sampled(algorithm: Any) -> int:
     """Agent-steps that were learned from so far."""
     return DEVICES * int(algorithm.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0))
+
+
+def _processor_s(algorithm: Any) -> tuple[float, float]:
+    """Processor time so far of this process, and of remote runners and Learners together."""
+    group = algorithm.env_runner_group
+    spent = group.foreach_env_runner(lambda _: time.process_time(), local_env_runner=False)
+    if algorithm.learner_group.is_remote:
+        spent += [result.get() for result in algorithm.learner_group.foreach_learner(lambda *_: time.process_time())]
+    return time.process_time(), sum(spent)
