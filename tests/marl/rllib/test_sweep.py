@@ -65,8 +65,7 @@ def test_interrupted_sweep_goes_on_and_collects_every_curve(
     went_on = found[found["trial"] == half.name]
     assert went_on["cost"].tolist()[: len(before)] == before["cost"].tolist()
     assert {"controller", "seed", "num_devices"} <= set(found)
-    # the last trials ran in processes that had trained another one before
-    for trial in trials():
+    for trial in trials()[2:]:  # one of them at least in a process that had trained another trial before
         alone = train(trial.config, tmp_path / "alone" / trial.name).curve
         assert found[found["trial"] == trial.name]["cost"].tolist() == alone["cost"].tolist(), trial.name
 
