@@ -111,7 +111,8 @@ class Experiment:
         self.store = Store(folder)
         self.notify: Notify = notify or (lambda text, done, total: None)
         self.reused = 0
-        self.ray = SharedRay(max((t.train.get("num_env_runners", 0) for t in plan.preset.learned.values()), default=0))
+        trained = (learned.train for learned in plan.preset.learned.values())
+        self.ray = SharedRay(max((t.get("num_env_runners", 0) + t.get("num_learners", 0) for t in trained), default=0))
         self.jobs_at = {point.label: list(self._jobs(point)) for point in plan.points}
         for name in plan.preset.controllers:  # what does not load, or a run of another scenario, fails now
             if name not in plan.preset.learned:

@@ -29,11 +29,11 @@ class SharedRay(contextlib.AbstractContextManager["SharedRay"]):
     """One local Ray for all trainings of a block, since starting one takes seconds of computing; the first starts it.
 
     Args:
-        num_env_runners: of the training that has the most.
+        remote_processes: runners and Learners of the training that has the most.
     """
 
-    def __init__(self, num_env_runners: int = 0) -> None:
-        self.num_env_runners = num_env_runners
+    def __init__(self, remote_processes: int = 0) -> None:
+        self.remote_processes = remote_processes
         self._stack = contextlib.ExitStack()
         self._started = False
 
@@ -42,7 +42,7 @@ class SharedRay(contextlib.AbstractContextManager["SharedRay"]):
         if not self._started:
             from edgemarl.marl.rllib.node import local_ray
 
-            self._stack.enter_context(local_ray(self.num_env_runners))
+            self._stack.enter_context(local_ray(self.remote_processes))
             self._started = True
 
     def __exit__(self, *error: object) -> None:

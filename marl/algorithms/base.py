@@ -141,6 +141,8 @@ class Algorithm(ABC):
         needs: what it asks of a run.
         output: what its runners hand over.
         critic_pool: whether its critic sees the pooled rows of all agents beside the own one.
+        shares_minibatches: whether several Learners learn what one does: its losses are means over rows and draw
+            nothing, its Learner is one of `edgemarl.marl.rllib.learners.SharedMinibatches`.
     """
 
     name: ClassVar[str]
@@ -150,9 +152,11 @@ class Algorithm(ABC):
     output: ClassVar[Output]
     critic_pool: ClassVar[bool] = False
     hybrid: ClassVar[bool] = False
+    shares_minibatches: ClassVar[bool] = False
 
     def check(self, run: Run) -> None:
         """Raise `ValueError` for what the fields' own checks cannot see; subclasses add theirs."""
+        self._check_processes(run)
         self._check_control(run)
         self._check_actions(run)
         self._check_imitation(run)
@@ -214,6 +218,17 @@ class Algorithm(ABC):
         return played.observation_space, played.action_space
 
     # --- checks ------------------------------------------------------------------------------------------------------
+
+    def _check_processes(self, run: Run) -> None:
+        """Whether the run can be spread over the processes that it asks for."""
+        config = run.config
+        if config.num_learners and not self.shares_minibatches:
+            raise ValueError(
+                f"num_learners = {config.num_learners} is not legal: updates of {self.name} draw random numbers, and "
+                "several Learners would draw others than one: must be 0"
+            )
+        if config.overlap and not config.num_env_runners:
+            raise ValueError("overlap = True is not legal without remote runners: num_env_runners must be 1 or more")
 
     def _check_control(self, run: Run) -> None:
         config, scenario = run.config, run.scenario

@@ -45,6 +45,7 @@ class CounterfactualGradient(Algorithm):
     Settings = CounterfactualSettings
     needs = Needs(joint=False, sets=True)
     output = "choices"
+    shares_minibatches = True
 
     def check(self, run: Run) -> None:
         super().check(run)

@@ -47,6 +47,7 @@ class DQN(Algorithm):
     Settings = DQNSettings
     needs = Needs(actions="discrete", joint=False)
     output = "transitions"
+    shares_minibatches = True
 
     def build(self, run: Run) -> Any:
         built = BatchedDQNConfig().training(

@@ -33,6 +33,7 @@ from edgemarl.envs.capabilities import Foreseeing, Grouped, foreseen_roles
 from edgemarl.envs.config import config_class, quantity, unknown_name
 from edgemarl.marl.algorithms.base import Algorithm, Needs, Run, on_policy_training
 from edgemarl.marl.algorithms.settings import OnPolicySettings, Settings, Width
+from edgemarl.marl.rllib.ahead import SamplesAhead
 from edgemarl.marl.rllib.config import BatchedConfig
 from edgemarl.marl.rllib.learner import (
     IndependentNetworks,
@@ -41,11 +42,10 @@ from edgemarl.marl.rllib.learner import (
     joined,
     level_critics,
     merge_moments,
-    sample_runners,
     standardised,
 )
+from edgemarl.marl.rllib.learners import learn
 from edgemarl.marl.rllib.modules import ActorCriticModule
-from edgemarl.marl.rllib.node import sync_runners
 from edgemarl.marl.rllib.recovery import PatientRecovery
 from edgemarl.marl.rllib.runner_states import RunnerStates
 
@@ -86,6 +86,7 @@ class PPO(Algorithm):
     Settings: ClassVar[type[Settings]] = PPOSettings
     needs = Needs(sets=True)
     output = "advantages"
+    shares_minibatches = True
 
     def check(self, run: Run) -> None:
         super().check(run)
@@ -179,7 +180,7 @@ class BatchedPPOConfig(BatchedConfig, rllib.PPOConfig):
         """The runner's window decides."""
 
 
-class BatchedPPO(RunnerStates, PatientRecovery, rllib.PPO):
+class BatchedPPO(SamplesAhead, RunnerStates, PatientRecovery, rllib.PPO):
     """PPO whose runners return `MultiAgentBatch`es with advantages."""
 
     @classmethod
@@ -189,9 +190,10 @@ class BatchedPPO(RunnerStates, PatientRecovery, rllib.PPO):
     def training_step(self) -> None:
         fresh = self.iteration == 0
         with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
-            batches = sample_runners(self, fresh=fresh)
+            batches = self.sampled(fresh=fresh)
         if not batches:
             return  # every runner failed; RLlib restarts them before the next step
+        self.sample_ahead()
         batch = joined(batches)
         specs = self.config.rl_module_spec.rl_module_specs
         moments = {
@@ -203,8 +205,9 @@ class BatchedPPO(RunnerStates, PatientRecovery, rllib.PPO):
             level_critics(self, batch)
         self.prepare(batch)
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
-            results = self.learner_group.update(
-                batch=batch,
+            results = learn(
+                self,
+                batch,
                 timesteps=self._timesteps(),
                 num_epochs=self.config.num_epochs,
                 minibatch_size=self.config.minibatch_size,
@@ -214,7 +217,7 @@ class BatchedPPO(RunnerStates, PatientRecovery, rllib.PPO):
             if moments:
                 merge_moments(self, moments)
         with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
-            sync_runners(self, list(batch.policy_batches))
+            self.hand_on(list(batch.policy_batches))
 
     def prepare(self, batch: MultiAgentBatch) -> None:
         """Standardise advantages, module by module, over the batch of all runners."""
@@ -239,7 +242,9 @@ class BatchedPPOLearner(IndependentNetworks, PPOTorchLearner):
     ) -> Any:
         batch = self._make_batch_if_necessary(training_data=training_data)
         seed = [int(self.config.seed or 0), int(self._weights_seq_no)]
-        return MiniBatches(batch, num_epochs, int(minibatch_size or 0), np.random.default_rng(seed))
+        made = MiniBatches(batch, num_epochs, int(minibatch_size or 0), np.random.default_rng(seed), self.share)
+        self.share_weights = made.weights
+        return made
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         """RLlib's Adam in its fused form: one kernel for all parameters, which counts with networks this small."""

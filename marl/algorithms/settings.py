@@ -50,11 +50,22 @@ class RunFields:
     seed: int = quantity(0, "-", "seed of weights, traces and exploration", ge=0, le=2**31 - 1)
     threads: int = quantity(1, "-", "threads of the learning process; more pay for large networks only", ge=1, le=4096)
     num_env_runners: int = quantity(0, "-", "remote runners; 0 samples in this process", ge=0, le=100_000)
+    num_learners: int = quantity(
+        0, "-", "Learners in processes of their own that share every minibatch; 0: one, in this process", ge=0, le=1000
+    )
+    overlap: bool = quantity(
+        False, "-", "remote runners sample the next batch while this one is learned from, with the weights before it"
+    )
     checkpoint_s: float = quantity(60.0, "s", "time between checkpoints", gt=0, le=1e9)
     trace: str = quantity("", "-", "trace file whose stretches are the episodes; none: they are drawn")
     trace_digest: str = quantity("", "-", "SHA-256 of that file")
     trace_ignore: tuple[str, ...] = quantity((), "-", "columns of that file to leave out")
     train_share: float = quantity(0.7, "-", "share of its slots, from the first on, that are trained on", gt=0, le=1)
+
+    @property
+    def remote_processes(self) -> int:
+        """Processes of one CPU each beside the one that trains: runners and Learners."""
+        return self.num_env_runners + self.num_learners
 
     def make_scenario(self) -> Scenario:
         """The scenario of this run."""

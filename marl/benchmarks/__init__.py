@@ -16,6 +16,7 @@ GROUPS: dict[str, str] = {
     "rllib": "edgemarl.marl.benchmarks.rllib:training_speeds",
     "ddpg": "edgemarl.marl.benchmarks.rllib:ddpg_speed",
     "rllib_independent": "edgemarl.marl.benchmarks.rllib:independent_policies",
+    "processes": "edgemarl.marl.benchmarks.processes:speeds",
 }
 """Group -> "module:function"; the function takes nothing and returns name -> number."""
 

@@ -26,6 +26,8 @@ class BatchedConfig:
 
     module_bases: dict[str, type] | None = None
     """The RLModule of the algorithm, of which a role's module is a subclass."""
+    overlap = False
+    """Whether remote runners sample while a batch is learned from (`edgemarl.marl.rllib.ahead`)."""
 
     def validate(self) -> None:
         """RLlib's checks after ours.

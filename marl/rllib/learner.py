@@ -13,6 +13,7 @@ from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS
 
 from edgemarl.envs.arrays import Array
+from edgemarl.marl.rllib.learners import Share, SharedMinibatches
 from edgemarl.marl.rllib.modules import POOL
 
 logger = logging.getLogger(__name__)
@@ -85,14 +86,24 @@ def merge_moments(algorithm: Any, moments: dict[str, Any]) -> None:
 
 
 class MiniBatches:
-    """Shuffled minibatches over several epochs, as many for every module.
+    """Shuffled minibatches over several epochs, as many for every module; of each, one Learner's share.
 
     RLlib's own iterator gives every module minibatches of one size and lets small modules cycle, so that a server's
     few rows would be visited dozens of times per epoch.
+
+    `weights` are those of the shares in the newest minibatch, module by module.
     """
 
-    def __init__(self, batch: MultiAgentBatch, epochs: int, agent_steps: int, rng: np.random.Generator) -> None:
-        self.batch, self.epochs, self.rng = batch, epochs, rng
+    def __init__(
+        self,
+        batch: MultiAgentBatch,
+        epochs: int,
+        agent_steps: int,
+        rng: np.random.Generator,
+        share: Share | None = None,
+    ) -> None:
+        self.batch, self.epochs, self.rng, self.share = batch, epochs, rng, share or Share()
+        self.weights: dict[str, float] = {}
         sizes = [int(np.prod(rows[Columns.OBS].shape[:-1])) for rows in batch.policy_batches.values()]
         count = max(1, round(max(sizes) / agent_steps)) if agent_steps else 1
         self.count = min(count, max(len(rows) for rows in batch.policy_batches.values()))  # none is empty
@@ -104,10 +115,12 @@ class MiniBatches:
                 for module, rows in self.batch.policy_batches.items()
             }
             for i in range(self.count):
+                whole = {module: indices[i] for module, indices in parts.items() if i < len(indices)}
+                self.weights.update({module: self.share.weight(len(rows)) for module, rows in whole.items()})
                 modules = {
-                    module: _taken(self.batch.policy_batches[module], indices[i])
-                    for module, indices in parts.items()
-                    if i < len(indices)
+                    module: _taken(self.batch.policy_batches[module], rows[self.share.of(len(rows))])
+                    for module, rows in whole.items()
+                    if self.weights[module]
                 }
                 yield MultiAgentBatch(modules, self.batch.env_steps())
 
@@ -117,7 +130,7 @@ def _taken(rows: SampleBatch, indices: Array) -> SampleBatch:
     return SampleBatch({name: values.index_select(0, index) for name, values in rows.items()})
 
 
-class IndependentNetworks:
+class IndependentNetworks(SharedMinibatches):
     """For RLlib's torch Learners: networks stacked in one module neither share a loss nor a gradient norm."""
 
     config: Any

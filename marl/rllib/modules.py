@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.distribution.torch.torch_distribution import (
@@ -75,8 +76,9 @@ class ActorCriticModule(TorchRLModule, ValueFunctionAPI):
     @torch.no_grad()
     def level_critic(self, rows: Mapping[str, Any]) -> None:
         """Shift the critic so that its mean over a batch, per network, is that of the batch's value targets."""
-        columns = {name: torch.as_tensor(rows[name]) for name in (Columns.OBS, POOL, FORESEEN) if name in rows}
-        short = torch.as_tensor(rows[Postprocessing.VALUE_TARGETS]) - self.compute_values(columns)
+        seen = [name for name in (Columns.OBS, POOL, FORESEEN, Postprocessing.VALUE_TARGETS) if name in rows]
+        columns = {name: torch.from_numpy(np.array(rows[name])) for name in seen}  # copies: Ray's are read-only
+        short = columns.pop(Postprocessing.VALUE_TARGETS) - self.compute_values(columns)
         self.critic.shift(short.mean(dim=0) if self.critic.per_agent else short.mean())
 
     def merge_moments(self, moments: dict[str, tuple[int, Any, Any]]) -> None:

@@ -33,11 +33,11 @@ OBJECT_STORE_BYTES = 200 * 1024**2
 
 
 @contextlib.contextmanager
-def local_ray(num_env_runners: int) -> Iterator[None]:
+def local_ray(remote_processes: int) -> Iterator[None]:
     """Ray for the block: the running or given one (`RAY_ADDRESS`), else a small local one that ends with the block.
 
     Args:
-        num_env_runners: remote ones; with none the local Ray starts when it is asked for something.
+        remote_processes: runners and Learners; with none the local Ray starts when it is asked for something.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if ray.is_initialized():
@@ -52,19 +52,19 @@ def local_ray(num_env_runners: int) -> Iterator[None]:
             ray.shutdown()
         return
     with contextlib.ExitStack() as stack:
-        if num_env_runners:
-            stack.enter_context(_node(num_env_runners))
+        if remote_processes:
+            stack.enter_context(_node(remote_processes))
         else:
             stack.enter_context(_when_asked(lambda: stack.enter_context(_node(0))))
         yield
 
 
 @contextlib.contextmanager
-def _node(num_env_runners: int) -> Iterator[None]:
+def _node(remote_processes: int) -> Iterator[None]:
     with scratch(keep_if_it_fails=True) as folder, _token(folder):
         try:
             with _own_signals():
-                _start_node(num_env_runners, folder)
+                _start_node(remote_processes, folder)
             yield
         finally:
             ray.shutdown()
@@ -151,25 +151,25 @@ def _own_signals() -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
-def _start_node(num_env_runners: int, folder: Path) -> None:
+def _start_node(remote_processes: int, folder: Path) -> None:
     """A small Ray node bound to this machine; a start that times out because the machine is busy is repeated.
 
     Args:
-        num_env_runners: CPUs beside this process's.
+        remote_processes: CPUs beside this process's.
         folder: for its files: logs, sockets.
     """
     for attempt in range(1, START_ATTEMPTS + 1):
         try:
             with _loopback():
                 ray.init(
-                    num_cpus=num_env_runners + 1,
+                    num_cpus=remote_processes + 1,
                     include_dashboard=False,
                     object_store_memory=OBJECT_STORE_BYTES,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                     _node_ip_address="127.0.0.1",
                     _temp_dir=str(folder),
-                    runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}} if num_env_runners else None,
+                    runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}} if remote_processes else None,
                     _system_config={"prestart_worker_first_driver": False},  # workers are started when asked for
                 )
             return

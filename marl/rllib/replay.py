@@ -20,9 +20,10 @@ from ray.rllib.utils.metrics import (
 )
 
 from edgemarl.envs.arrays import Array
+from edgemarl.marl.rllib.ahead import SamplesAhead
 from edgemarl.marl.rllib.config import BatchedConfig, check_batched
-from edgemarl.marl.rllib.learner import joined, sample_runners
-from edgemarl.marl.rllib.node import sync_runners
+from edgemarl.marl.rllib.learner import joined
+from edgemarl.marl.rllib.learners import SharedMinibatches, learn
 from edgemarl.marl.rllib.recovery import PatientRecovery
 from edgemarl.marl.rllib.runner_states import RunnerStates
 
@@ -70,7 +71,7 @@ class ReplayBuffer:
         return buffer
 
 
-class OffPolicy(RunnerStates, PatientRecovery):
+class OffPolicy(SamplesAhead, RunnerStates, PatientRecovery):
     """`training_step` of an off-policy algorithm: sample, remember, update several times, hand on the weights."""
 
     config: Any
@@ -86,23 +87,25 @@ class OffPolicy(RunnerStates, PatientRecovery):
     def training_step(self) -> None:
         steps = -1
         while steps < self.config.random_steps:  # the first iteration plays them all before anything is learned
-            batches = sample_runners(self)
+            batches = self.sampled()
             if not batches:
                 return  # every runner failed; RLlib restarts them before the next step
             for module, rows in joined(batches).policy_batches.items():
                 self._buffers.setdefault(module, ReplayBuffer(self.config.replay_rows)).add(rows)
             steps = int(self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME)))
+        self.sample_ahead()
         self._set_exploration(steps)
         rng = np.random.default_rng([int(self.config.seed or 0), steps])
         with torch.random.fork_rng(devices=[]):  # losses that draw actions or noise: a resumed run draws the same
             torch.manual_seed(int(rng.integers(2**31)))
             self._learn(rng, steps)
-        sync_runners(self, list(self._buffers))
+        self.hand_on(list(self._buffers))
 
     def _learn(self, rng: np.random.Generator, steps: int) -> None:
         """All gradient steps of an iteration in one call of the Learner."""
-        results = self.learner_group.update(
-            batch=self._drawn(rng, self.config.updates_per_step),
+        results = learn(
+            self,
+            self._drawn(rng, self.config.updates_per_step),
             timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: steps},
             num_total_minibatches=self.config.updates_per_step,
         )
@@ -164,7 +167,7 @@ class OffPolicyConfig(BatchedConfig):
         check_batched(self)
 
 
-class ReplayUpdates:
+class ReplayUpdates(SharedMinibatches):
     """For RLlib's off-policy Learners: a batch holds the rows of several gradient steps, and targets follow each."""
 
     config: Any
@@ -178,11 +181,14 @@ class ReplayUpdates:
         for i in range(num_total_minibatches):
             if i:
                 self._follow()  # RLlib does so itself after the last one
-            parts = {}
+            parts, weights = {}, {}
             for module, rows in batch.policy_batches.items():
                 size = len(rows) // num_total_minibatches
-                part = slice(i * size, (i + 1) * size)
-                parts[module] = SampleBatch({name: values[part] for name, values in rows.items()})
+                own, weights[module] = self.share.of(size), self.share.weight(size)
+                part = slice(i * size + own.start, i * size + own.stop)
+                if weights[module]:
+                    parts[module] = SampleBatch({name: values[part] for name, values in rows.items()})
+            self.share_weights = weights
             yield MultiAgentBatch(parts, batch.env_steps() // num_total_minibatches)
 
     @torch.no_grad()

@@ -42,8 +42,9 @@ from edgemarl.marl.training.saves import (
 )
 from edgemarl.marl.trust import KEY, UntrustedError, check_code
 
-RESUMABLE = ("agent_steps", "minutes", "until", "checkpoint_s", "num_env_runners", "threads")
-"""Settings that a resumed run may change: its budget, how often it saves, on how many runners it samples."""
+RESUMABLE = ("agent_steps", "minutes", "until", "checkpoint_s", "num_env_runners", "num_learners", "threads")
+"""Settings that a resumed run may change: its budget, how often it saves, in how many processes it samples and learns.
+"""
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ class Training(contextlib.AbstractContextManager["Training"]):
         from edgemarl.marl.rllib.node import local_ray
 
         try:
-            self._stack.enter_context(local_ray(self.run.config.num_env_runners))
+            self._stack.enter_context(local_ray(self.run.config.remote_processes))
         except BaseException:
             self._stack.close()
             raise

@@ -30,12 +30,13 @@ def rllib_config(run: Run) -> Any:
             sample_timeout_s=600.0,
         )
         .fault_tolerance(restart_failed_env_runners=True, env_runner_health_probe_timeout_s=PROBE_S)
-        .learners(num_learners=0)
+        .learners(num_learners=run.config.num_learners)
         .multi_agent(policies=list(run.roles), policy_mapping_fn=_module_of)
         .rl_module(rl_module_spec=module_specs(run))
         .debugging(seed=run.config.seed, log_level="ERROR")
         .reporting(min_time_s_per_iteration=0, min_sample_timesteps_per_iteration=0)  # a sample and its updates
     )
+    config.overlap = run.config.overlap
     config.module_bases = {role: algorithm.module_class_of(run, role) for role in run.roles}
     return config
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import pandas as pd
 from ray import tune
+from ray.tune.logger import JsonLoggerCallback
 
 from edgemarl.marl.scratch import scratch
 from edgemarl.marl.training.config import TrainConfig, resolve
@@ -143,16 +144,20 @@ def _tune(trials: Sequence[Trial], where: str, concurrent: int | None, ended: Ca
 
     # by default Tune ends as if all was done; here what is left goes on when the sweep is started again
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
-    largest = max(trial.config.num_env_runners for trial in trials)
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # but JSON, which Tune reads results from
+    largest = max(trial.config.remote_processes for trial in trials)
     with scratch() as temporary, local_ray(max(largest, (os.cpu_count() or 1) - 1)):
         grid = [{"name": t.name, "config": t.config.to_dict(), "where": where} for t in trials]
         tuner = tune.Tuner(
             # with the user's key: a trial that starts again on another machine goes on from its own save
             tune.with_resources(tune.with_parameters(_trial, key=shared_key()), _resources),
             param_space={"run": tune.grid_search(grid)},
-            tune_config=tune.TuneConfig(max_concurrent_trials=concurrent, metric="cost", mode="min"),
+            tune_config=tune.TuneConfig(
+                max_concurrent_trials=concurrent, metric="cost", mode="min",
+                reuse_actors=True,  # a process's start and imports take longer than a short trial
+            ),
             run_config=tune.RunConfig(
-                name="sweep", storage_path=str(temporary), verbose=0, callbacks=[Ended(ended)],
+                name="sweep", storage_path=str(temporary), verbose=0, callbacks=[Ended(ended), JsonLoggerCallback()],
                 failure_config=tune.FailureConfig(max_failures=RESTARTS),
             ),
         )  # fmt: skip
@@ -182,8 +187,9 @@ class Ended(tune.Callback):
 
 
 def _resources(config: dict[str, Any]) -> Any:
-    """A CPU for the trial, which learns, and one for each of its runners."""
-    return tune.PlacementGroupFactory([{"CPU": 1}] * (1 + config["run"]["config"]["num_env_runners"]))
+    """A CPU for the trial, and one for each of its runners and Learners."""
+    given = config["run"]["config"]
+    return tune.PlacementGroupFactory([{"CPU": 1}] * (1 + given["num_env_runners"] + given["num_learners"]))
 
 
 def _trial(config: dict[str, Any], key: str) -> None:

@@ -43,6 +43,16 @@ class DDPG(Algorithm):
     Settings = DDPGSettings
     needs = Needs(actions="box")
     output = "transitions"
+    shares_minibatches = True
+
+    def check(self, run: Run) -> None:
+        super().check(run)
+        if run.config.num_learners and run.settings.target_noise:
+            raise ValueError(
+                f"num_learners = {run.config.num_learners} is not legal with target_noise = "
+                f"{run.settings.target_noise}, of which several Learners would draw other than one: one of them must "
+                "be 0"
+            )
 
     def build(self, run: Run) -> DDPGConfig:
         s = run.settings

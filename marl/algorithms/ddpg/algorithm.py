@@ -13,6 +13,7 @@ from ray.rllib.algorithms import dqn as rllib
 from ray.rllib.utils.metrics import LEARNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
 
 from edgemarl.marl.algorithms.ddpg.learner import DDPGLearner
+from edgemarl.marl.rllib.learners import learn
 from edgemarl.marl.rllib.replay import OffPolicy, OffPolicyConfig
 
 
@@ -25,9 +26,8 @@ class BatchedDDPG(OffPolicy, rllib.DQN):
 
     def _learn(self, rng: np.random.Generator, steps: int) -> None:
         """All updates of an iteration in one call of the Learner."""
-        results = self.learner_group.update(
-            batch=self._drawn(rng, self.config.updates_per_step), timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: steps}
-        )
+        drawn = self._drawn(rng, self.config.updates_per_step)
+        results = learn(self, drawn, timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: steps})
         self.metrics.aggregate(results, key=LEARNER_RESULTS)
 
     def _set_exploration(self, steps: int) -> None:

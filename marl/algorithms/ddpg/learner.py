@@ -65,10 +65,7 @@ class DDPGLearner(IndependentNetworks, DQNTorchLearner):
 
     def _one_update(self, module_id: str, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         module, config = self.module[module_id].unwrapped(), self.config.get_config_for_module(module_id)
-        loss = self.compute_loss_for_module(
-            module_id=module_id, config=config, batch=batch, fwd_out=module._forward_train(batch)
-        )
-        gradients = self.compute_gradients({module_id: loss})
+        loss, gradients = self._of_share(module_id, config, batch)
         if config.grad_clip is not None:
             gradients = self.postprocess_gradients_for_module(
                 module_id=module_id, config=config, module_gradients_dict=gradients
@@ -78,6 +75,23 @@ class DDPGLearner(IndependentNetworks, DQNTorchLearner):
             parameter.grad = None  # nothing is left for the next module's step
         self._follow(module, config.tau)
         return loss.detach()
+
+    def _of_share(
+        self, module_id: str, config: Any, batch: dict[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, dict[Any, Any]]:
+        """The loss of this Learner's share of a minibatch, and the gradients of all shares together."""
+        rows = len(batch[Columns.OBS])
+        weight, own = self.share.weight(rows), self.share.of(rows)
+        loss, gradients = torch.zeros(()), {}
+        if weight:
+            part = {name: values[own] for name, values in batch.items()}
+            forward = self.module[module_id].unwrapped()._forward_train(part)
+            loss = self.compute_loss_for_module(module_id=module_id, config=config, batch=part, fwd_out=forward)
+            gradients = self.compute_gradients({module_id: loss})
+        if self.share.count > 1:
+            added = self.added({p: weight * g for p, g in gradients.items()})
+            gradients = {p: g for p, g in added.items() if g is not None}
+        return loss, gradients
 
     def compute_loss_for_module(self, *, module_id: str, config: Any, batch: Any, fwd_out: Any) -> torch.Tensor:
         targets = batch[Columns.REWARDS]

@@ -65,6 +65,9 @@ def test_interrupted_sweep_goes_on_and_collects_every_curve(
     went_on = found[found["trial"] == half.name]
     assert went_on["cost"].tolist()[: len(before)] == before["cost"].tolist()
     assert {"controller", "seed", "num_devices"} <= set(found)
+    for trial in trials()[2:]:  # one of them at least in a process that had trained another trial before
+        alone = train(trial.config, tmp_path / "alone" / trial.name).curve
+        assert found[found["trial"] == trial.name]["cost"].tolist() == alone["cost"].tolist(), trial.name
 
 
 @pytest.mark.parametrize(
