@@ -111,6 +111,42 @@ class HybridActions(ABC):
         """Joint action by part of `hybrid_space`, each (B, ...) -> the scenario's decisions."""
 
 
+@dataclass(frozen=True)
+class ActionGroups:
+    """Groups of a joint action and of the global state, such as gateways with their devices, all of one size.
+
+    The global state is `group_entries` blocks of one number per group, then `member_entries` blocks of one per member,
+    group by group.
+
+    Attributes:
+        count: groups G.
+        members: of a group, M.
+        member_parts: parts of `hybrid_space` with an entry per member; the others have one per group.
+        group_entries, member_entries: numbers of the global state of each.
+        levels: of every member's number, how many values it takes on an even grid from 0 to 1; 0: any.
+    """
+
+    count: int
+    members: int
+    member_parts: tuple[str, ...]
+    group_entries: int = 1
+    member_entries: int = 1
+    levels: tuple[int, ...] = (0,)
+
+
+class GroupedActions(HybridActions):
+    """The joint action and the global state divide into like groups, and the objective is a sum over them."""
+
+    @property
+    @abstractmethod
+    def action_groups(self) -> ActionGroups:
+        """The groups; `ValueError` where the config makes them unequal."""
+
+    @abstractmethod
+    def group_rewards(self, step: Any) -> Array:
+        """(B, G) parts of minus the sum of the ledger."""
+
+
 class Grouped(ABC):
     """Consecutive agents of a role form groups, such as a gateway's devices, that share one reward ("group")."""
 

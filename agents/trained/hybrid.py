@@ -5,7 +5,8 @@ sigmoid(y), executed round(sigmoid(y)) or, of V choices, round((V - 1) sigmoid(y
 "concrete" draws exactly from Bernoulli and categorical laws and relaxes the draw at a temperature (Maddison et al.,
 arXiv:1611.00712; Jang et al., arXiv:1611.01144). Shares are the softmax of Gaussians, Box entries their tanh.
 With `share_logit_scale` c the softmax is that of c tanh(y): no share then exceeds another by more than exp(2 c),
-whatever the Gaussians do.
+whatever the Gaussians do. `share_centred` takes the mean of the y off first: without it all of them can run into the
+same end of the tanh, where shares are equal and the gradient is 0.
 
 Layout of the parameters: logits of discrete parts (concrete only), then means, then log standard deviations.
 """
@@ -62,6 +63,10 @@ class HybridAction:
     temperature: float = 1.0
     share_logit_scale: float | None = None
     """Bound of the logits of shares; None: unbounded, as printed."""
+    share_centred: bool = False
+    """Whether the bound is on what a share's Gaussian is above their mean."""
+    log_std_min: float = LOG_STD_MIN
+    """Least log standard deviation: exploration that the learner cannot give up."""
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -72,15 +77,22 @@ class HybridAction:
             {name: tuple(v) if isinstance(v, list) else v for name, v in part.items()} for part in values["parts"]
         ]
         parts = tuple(ActionPart(**part) for part in plain)
-        return cls(parts, values["relaxation"], values["temperature"], values.get("share_logit_scale"))
+        later = {name: values[name] for name in ("share_logit_scale", "share_centred", "log_std_min") if name in values}
+        return cls(parts, values["relaxation"], values["temperature"], **later)
 
     # --- sizes -------------------------------------------------------------------------------------------------------
 
+    def per_entry(self, part: ActionPart) -> tuple[int, int]:
+        """Logits and Gaussians of one entry of a part."""
+        if part.kind == "constant":
+            return 0, 0
+        if self._discrete(part):
+            return (part.choices if part.kind == "choice" else 1), 0
+        return 0, 1
+
     def _width(self, part: ActionPart) -> int:
         """Numbers of a part in the relaxed action."""
-        if part.kind == "constant":
-            return 0
-        return part.entries * (part.choices if part.kind == "choice" and self.relaxation == "concrete" else 1)
+        return part.entries * sum(self.per_entry(part))
 
     def _discrete(self, part: ActionPart) -> bool:
         """Whether a part is drawn from logits."""
@@ -115,7 +127,7 @@ class HybridAction:
         """Logits, means and log standard deviations (clipped)."""
         gaussians = self.relaxed_size - self.logits
         logits, mean, log_std = torch.split(parameters, [self.logits, gaussians, gaussians], dim=-1)
-        return logits, mean, torch.clamp(log_std, LOG_STD_MIN, LOG_STD_MAX)
+        return logits, mean, torch.clamp(log_std, self.log_std_min, LOG_STD_MAX)
 
     # --- draws -------------------------------------------------------------------------------------------------------
 
@@ -147,8 +159,17 @@ class HybridAction:
             elif width:
                 piece = latent[..., j : j + width]
                 j += width
-                pieces.append(_squashed(piece, part.kind, self.share_logit_scale))
+                pieces.append(self._squashed(piece, part.kind))
         return torch.cat(pieces, dim=-1)
+
+    def _squashed(self, latent: torch.Tensor, kind: PartKind) -> torch.Tensor:
+        """Gaussian numbers of a part as shares, values in [-1, 1], or relaxed bits and choices in [0, 1]."""
+        if kind != "simplex":
+            return torch.tanh(latent) if kind == "box" else torch.sigmoid(latent)
+        if self.share_centred:
+            latent = latent - latent.mean(dim=-1, keepdim=True)
+        c = self.share_logit_scale
+        return (latent if c is None else c * torch.tanh(latent)).softmax(-1)
 
     def execute(self, relaxed: torch.Tensor) -> torch.Tensor:
         """(..., entries) what the environment gets: bits, indices, shares and values within their bounds."""
@@ -196,20 +217,12 @@ class HybridAction:
         return total
 
 
-def _squashed(latent: torch.Tensor, kind: PartKind, share_logit_scale: float | None) -> torch.Tensor:
-    """Gaussian numbers of a part as shares, values in [-1, 1], or relaxed bits and choices in [0, 1]."""
-    if kind == "simplex":
-        bounded = latent if share_logit_scale is None else share_logit_scale * torch.tanh(latent)
-        return bounded.softmax(-1)
-    return torch.tanh(latent) if kind == "box" else torch.sigmoid(latent)
-
-
 def hybrid_action(
     space: gymnasium.Space[Any],
     relaxation: Relaxation = "concrete",
     temperature: float = 1.0,
     restrict: Mapping[str, float] | None = None,
-    share_logit_scale: float | None = None,
+    **shape: Any,
 ) -> HybridAction:
     """The parts of a Dict or Tuple space.
 
@@ -217,7 +230,7 @@ def hybrid_action(
         space: with parts MultiBinary, Discrete, MultiDiscrete (entries of equal size), Simplex and bounded Box.
         relaxation, temperature: of the discrete parts.
         restrict: part -> value that all its entries keep; it is not learned.
-        share_logit_scale: bound of the logits of shares; None: unbounded.
+        **shape: `share_logit_scale`, `share_centred`, `log_std_min` of `HybridAction`.
 
     Raises:
         ValueError: a part of another kind, an unknown name in `restrict`, or nothing left to learn.
@@ -232,7 +245,7 @@ def hybrid_action(
         ActionPart(name, "constant", entries_of(part), value=float(held[name])) if name in held else _part(name, part)
         for name, part in parts.items()
     )
-    return HybridAction(chosen, relaxation, temperature, share_logit_scale)
+    return HybridAction(chosen, relaxation, temperature, **shape)
 
 
 def _part(name: str, space: gymnasium.Space[Any]) -> ActionPart:

@@ -8,10 +8,18 @@ keeps nothing but the activations.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import nn
+
+from edgemarl.agents.trained.spec import Activation
+
+ORTHOGONAL_MAX = 1024
+"""Widest layers on both sides whose first weights are orthogonal."""
 
 
 def perceptron(x: torch.Tensor, weights: Sequence[Any], biases: Sequence[Any], activation: str) -> torch.Tensor:
@@ -105,3 +113,56 @@ def _before_activation_(gradient: torch.Tensor, activated: torch.Tensor, activat
         torch.ops.aten.tanh_backward.grad_input(gradient, activated, grad_input=gradient)
         return gradient
     return gradient.mul_(activated > 0)
+
+
+class Perceptron(nn.Module):
+    """A perceptron with orthogonal start (`_first_weights`) and zero biases; shared (..., d) or stacked (M, n, d).
+
+    `blind` are inputs that a fresh network does not use: it starts as one without them and learns what they are for.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        hidden: Sequence[int],
+        outputs: int,
+        agents: int = 0,
+        output_gain: float = 1.0,
+        activation: Activation = "tanh",
+        blind: range = range(0),
+    ) -> None:
+        super().__init__()
+        self.activation = activation
+        sizes = [inputs, *hidden, outputs]
+        self.agents = agents
+        self.weights = nn.ParameterList()
+        self.biases = nn.ParameterList()
+        for i, (rows, columns) in enumerate(itertools.pairwise(sizes)):
+            gain = output_gain if i == len(hidden) else math.sqrt(2.0)
+            used = [c for c in range(rows) if i or c not in blind]
+            layers = [torch.zeros(columns, rows) for _ in range(max(agents, 1))]
+            for layer in layers:
+                layer[:, used] = _first_weights(columns, len(used), gain)
+            if agents:
+                self.weights.append(nn.Parameter(torch.stack(layers).transpose(1, 2).contiguous()))
+                self.biases.append(nn.Parameter(torch.zeros(agents, 1, columns)))
+            else:
+                self.weights.append(nn.Parameter(layers[0]))
+                self.biases.append(nn.Parameter(torch.zeros(columns)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.agents:  # agent first: one batched product per layer
+            return perceptron(x.transpose(0, 1), [*self.weights], [*self.biases], self.activation).transpose(0, 1)
+        out = perceptron(x.reshape(-1, x.shape[-1]), [*self.weights], [*self.biases], self.activation)
+        return out.reshape(*x.shape[:-1], out.shape[-1])
+
+
+def _first_weights(outputs: int, inputs: int, gain: float) -> torch.Tensor:
+    """(outputs, inputs) orthogonal; where both are large a Gaussian of the same mean square, nearly orthogonal.
+
+    The decomposition behind an orthogonal matrix takes seconds from thousands of units on, many times an update.
+    """
+    weights = torch.empty(outputs, inputs)
+    if min(outputs, inputs) <= ORTHOGONAL_MAX:
+        return nn.init.orthogonal_(weights, gain)
+    return nn.init.normal_(weights, 0.0, gain / math.sqrt(max(outputs, inputs)))

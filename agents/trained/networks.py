@@ -6,7 +6,6 @@ networks and maps (M, n, d), agent i through network i, as one batched matrix pr
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -14,70 +13,16 @@ import numpy as np
 import torch
 from torch import nn
 
+from edgemarl.agents.trained.groups import GroupsBody
 from edgemarl.agents.trained.heads import Box, head_of
-from edgemarl.agents.trained.layers import perceptron
+from edgemarl.agents.trained.layers import Perceptron
 from edgemarl.agents.trained.spec import Activation, NetworkSpec
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.scenario import Parts
 
 OBSERVATION_CLIP = 10.0
-ORTHOGONAL_MAX = 1024
-"""Widest layers on both sides whose first weights are orthogonal."""
 CONSTANT_BELOW = 1e-10
 """Variance below which an entry never varied in training: it is shown as 0, also where it later has another value."""
-
-
-class Perceptron(nn.Module):
-    """A perceptron with orthogonal start (`_first_weights`) and zero biases; shared (..., d) or stacked (M, n, d).
-
-    `blind` are inputs that a fresh network does not use: it starts as one without them and learns what they are for.
-    """
-
-    def __init__(
-        self,
-        inputs: int,
-        hidden: Sequence[int],
-        outputs: int,
-        agents: int = 0,
-        output_gain: float = 1.0,
-        activation: Activation = "tanh",
-        blind: range = range(0),
-    ) -> None:
-        super().__init__()
-        self.activation = activation
-        sizes = [inputs, *hidden, outputs]
-        self.agents = agents
-        self.weights = nn.ParameterList()
-        self.biases = nn.ParameterList()
-        for i, (rows, columns) in enumerate(itertools.pairwise(sizes)):
-            gain = output_gain if i == len(hidden) else math.sqrt(2.0)
-            used = [c for c in range(rows) if i or c not in blind]
-            layers = [torch.zeros(columns, rows) for _ in range(max(agents, 1))]
-            for layer in layers:
-                layer[:, used] = _first_weights(columns, len(used), gain)
-            if agents:
-                self.weights.append(nn.Parameter(torch.stack(layers).transpose(1, 2).contiguous()))
-                self.biases.append(nn.Parameter(torch.zeros(agents, 1, columns)))
-            else:
-                self.weights.append(nn.Parameter(layers[0]))
-                self.biases.append(nn.Parameter(torch.zeros(columns)))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.agents:  # agent first: one batched product per layer
-            return perceptron(x.transpose(0, 1), [*self.weights], [*self.biases], self.activation).transpose(0, 1)
-        out = perceptron(x.reshape(-1, x.shape[-1]), [*self.weights], [*self.biases], self.activation)
-        return out.reshape(*x.shape[:-1], out.shape[-1])
-
-
-def _first_weights(outputs: int, inputs: int, gain: float) -> torch.Tensor:
-    """(outputs, inputs) orthogonal; where both are large a Gaussian of the same mean square, nearly orthogonal.
-
-    The decomposition behind an orthogonal matrix takes seconds from thousands of units on, many times an update.
-    """
-    weights = torch.empty(outputs, inputs)
-    if min(outputs, inputs) <= ORTHOGONAL_MAX:
-        return nn.init.orthogonal_(weights, gain)
-    return nn.init.normal_(weights, 0.0, gain / math.sqrt(max(outputs, inputs)))
 
 
 class PooledParts(nn.Module):
@@ -224,7 +169,9 @@ class PolicyNetwork(nn.Module):
         blind = range(spec.observation_size - spec.pool, spec.observation_size)
         start = spec.output_gain, spec.activation, blind
         self.body: nn.Module
-        if spec.parts:
+        if spec.groups:
+            self.body = GroupsBody(spec)
+        elif spec.parts:
             self.body = PartsBody(spec, outputs)
         elif spec.sets:
             self.body = PooledParts(spec.inputs, spec.hidden, outputs, True, *start, apart=True)

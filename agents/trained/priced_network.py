@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from edgemarl.agents.trained.heads import head_of
-from edgemarl.agents.trained.networks import Perceptron
+from edgemarl.agents.trained.layers import Perceptron
 from edgemarl.agents.trained.spec import NetworkSpec
 
 

@@ -45,6 +45,7 @@ class NetworkSpec:
         parts: count, entries, groups, common of `envs.scenario.Parts` for a network that treats the row's parts alike.
         pool: entries at the end of the row that hold the pooled rows of all agents; a fresh policy does not use them.
         sets: one network that decides for all agents of a cell from the set of their rows (Deep Sets).
+        groups: fields of `envs.capabilities.ActionGroups` for a joint action whose groups are treated alike.
     """
 
     observation_size: int
@@ -72,6 +73,7 @@ class NetworkSpec:
     parts: tuple[int, ...] = ()
     pool: int = 0
     sets: bool = False
+    groups: dict[str, Any] | None = None
 
     @property
     def inputs(self) -> int:

@@ -177,6 +177,10 @@ class Algorithm(ABC):
         """An EnvRunner of the algorithm's own; None: `edgemarl.marl.rllib.env_runner.BatchedEnvRunner`."""
         return None
 
+    def joint_reward_modes(self, run: Run) -> tuple[str, ...]:
+        """Reward modes that may judge a joint action."""
+        return run.scenario.joint_reward_modes
+
     def foresight(self, run: Run) -> int:
         """Slots ahead whose arrivals and channels runners put beside the rows, for critics in training."""
         return 0
@@ -234,8 +238,9 @@ class Algorithm(ABC):
         config, scenario = run.config, run.scenario
         if config.reward_mode not in scenario.reward_modes:
             raise ValueError(unknown_name("reward mode", config.reward_mode, scenario.reward_modes))
-        if config.joint and config.reward_mode not in scenario.joint_reward_modes:
-            judges = " or ".join(f"'{mode}'" for mode in scenario.joint_reward_modes)
+        judging = self.joint_reward_modes(run)
+        if config.joint and config.reward_mode not in judging:
+            judges = " or ".join(f"'{mode}'" for mode in judging)
             raise ValueError(f"reward = '{config.reward}' is not legal: a joint action is judged by {judges}")
         if config.joint and not self.needs.joint:
             raise ValueError(f"{self.name} does not decide a joint action: use central_policy='pooled'")

@@ -17,7 +17,8 @@ from ray.rllib.core.rl_module.apis import QNetAPI, TargetNetworkAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import nn
 
-from edgemarl.agents.trained.networks import Perceptron, PolicyNetwork
+from edgemarl.agents.trained.layers import Perceptron
+from edgemarl.agents.trained.networks import PolicyNetwork
 from edgemarl.agents.trained.spec import NetworkSpec
 from edgemarl.envs.config import config_class, quantity
 from edgemarl.marl.algorithms.base import Algorithm, Needs, Run, off_policy_training, set_replay
@@ -83,8 +84,8 @@ class SACModule(TorchRLModule, QNetAPI, TargetNetworkAPI):
         self.spec = NetworkSpec.from_dict(self.model_config["spec"])
         self.policy = PolicyNetwork(self.spec)
         inputs, hidden = self.spec.observation_size + self.policy.head.outputs, self.model_config["critic_hidden"]
-        self.qf = Perceptron(inputs, hidden, 1, self.spec.agents)
-        self.qf_twin = Perceptron(inputs, hidden, 1, self.spec.agents)
+        self.qf: nn.Module = Perceptron(inputs, hidden, 1, self.spec.agents)
+        self.qf_twin: nn.Module = Perceptron(inputs, hidden, 1, self.spec.agents)
         self.pi_encoder, self.qf_encoder, self.qf_twin_encoder = nn.Identity(), nn.Identity(), nn.Identity()
 
     @property

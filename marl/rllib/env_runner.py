@@ -41,6 +41,7 @@ from edgemarl.agents.pooling import row_size
 from edgemarl.agents.registry import make_controller, message_entries
 from edgemarl.agents.trained.policy import CENTRAL
 from edgemarl.envs.arrays import Array
+from edgemarl.envs.capabilities import GroupedActions
 from edgemarl.envs.scenario import joint_reward
 from edgemarl.marl.rllib.advantages import advantages_and_targets, shortfall
 from edgemarl.marl.rllib.cells import Cells, Slot
@@ -218,7 +219,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
                     rollout.choice_rewards.append(cells.choice_rewards[role] * self.settings.scales[role])
             for name, values in step.metrics.items():
                 totals[name] = totals.get(name, 0.0) + values
-            self._count_episodes(sum(r.sum(axis=1) for r in rewards.values()), ends[t], cells)
+            self._count_episodes(sum(r.reshape(len(r), -1).sum(axis=1) for r in rewards.values()), ends[t], cells)
             if last is not None:
                 last_rows[t] = last
             rows = cells.slot()
@@ -252,10 +253,16 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         return np.asarray(head.to_env(chosen))
 
     def rewards(self, step: Any, cells: Cells) -> dict[str, Array]:
-        """Learned role -> (B, n) of the slot that the cells just played, charges and factors included."""
+        """Learned role -> (B, n) of the slot that the cells just played, charges and factors included.
+
+        A joint action whose groups are judged each (`GroupedActions`) has (B, 1, G).
+        """
         scales, offset = self.settings.scales, self.settings.offset
         if self.settings.roles == (CENTRAL,):
-            judged = joint_reward(self.scenario, step, self.settings.reward)
+            if self.settings.reward == "group" and isinstance(self.scenario, GroupedActions):
+                judged = self.scenario.group_rewards(step)  # (B, G): critics learn each group's part
+            else:
+                judged = joint_reward(self.scenario, step, self.settings.reward)
             return {CENTRAL: scales[CENTRAL] * (offset + judged[:, None])}
         per_role = self.scenario.rewards(step, self.settings.reward)
         if self.settings.reward == "local":  # a price is there to tell what a selfish learner does not see

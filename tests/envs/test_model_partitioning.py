@@ -113,6 +113,7 @@ TINY = {"input_elements": 12, "macs": [3, 2], "parameters": [1, 1], "output_elem
         ({"distance_m": [100.0, -1.0]}, "distance_m"),
         ({"distance_m": "far"}, "distance_m"),
         ({"surge_start_slot": 50, "surge_end_slot": 40}, "surge_end_slot = 40 must not lie before"),
+        ({"mean_arrival_rate_max_hz": 1.0}, "mean_arrival_rate_max_hz = 1.0 1/s must not lie below"),
         ({"fading_floor": 0.0}, "fading_floor = 0.0"),
         ({"bandwidth_rule": "fair"}, "bandwidth_rule = 'fair'.*'equal'"),
         ({"profiles": {"tiny": {**TINY, "energy_budget_j": -2.0}}}, r"profiles\.tiny\.energy_budget_j = -2\.0 J"),
@@ -423,6 +424,19 @@ def test_signals_are_averages_of_past_slots() -> None:
     b = step.state.bandwidth_price_mean
     np.testing.assert_allclose(rows[:, 0, 5], b / (b + 10.0), rtol=1e-6)
     np.testing.assert_allclose(rows[:, 3, 4], step.state.crowd, rtol=1e-6)
+
+
+def test_every_episode_draws_its_load() -> None:
+    """Means of cells fill the range evenly; fading and the pattern of the rates are those without a range."""
+    ranged, fixed = (
+        scenario(mean_arrival_rate_hz=0.5, num_devices=20, **more) for more in ({"mean_arrival_rate_max_hz": 2.5}, {})
+    )
+    drawn, plain = (s.sample_trace(np.random.default_rng(1), 300, 50) for s in (ranged, fixed))
+    means = drawn.arrival_rate_hz.mean(axis=(0, 2))
+    assert means.mean() == pytest.approx(1.5, rel=0.06) and means.std() == pytest.approx(2.0 / 12**0.5, rel=0.1)
+    np.testing.assert_array_equal(drawn.channel_gain, plain.channel_gain)
+    ratio = drawn.arrival_rate_hz / plain.arrival_rate_hz
+    np.testing.assert_allclose(ratio, np.broadcast_to(ratio[:1, :, :1], ratio.shape), rtol=1e-12)
 
 
 def test_traces_have_the_stated_means_and_the_surge() -> None:

@@ -104,6 +104,10 @@ class ModelPartitioningConfig:
     mean_arrival_rate_hz: float = quantity(
         1.5, "1/s", "mean request rate", symbol="lambda", source="Table I", ge=0, le=1e9
     )
+    mean_arrival_rate_max_hz: float | None = quantity(
+        None, "1/s", "largest mean request rate: every episode of a cell draws its own, uniform between "
+        "mean_arrival_rate_hz and this; none: all have mean_arrival_rate_hz", ge=0, le=1e9,
+    )  # fmt: skip
     arrival_process: Literal["constant", "uniform", "surge"] = quantity("uniform", "-", "how rates vary over slots")
     arrival_spread: float = quantity(0.5, "-", "half width of the rates over their mean", ge=0, le=1)
     surge_start_slot: int = quantity(75, "slot", "first slot of the surge", source="Fig. 5", ge=0, le=1_000_000)
@@ -146,6 +150,12 @@ class ModelPartitioningConfig:
         distances = self.distance_m if isinstance(self.distance_m, tuple) else (self.distance_m,)
         if not distances:
             raise ValueError("distance_m = () m is not legal: must be one or more numbers")
+        largest = self.mean_arrival_rate_max_hz
+        if largest is not None and largest < self.mean_arrival_rate_hz:
+            raise ValueError(
+                f"mean_arrival_rate_max_hz = {largest} 1/s must not lie below mean_arrival_rate_hz = "
+                f"{self.mean_arrival_rate_hz} 1/s"
+            )
         if self.surge_end_slot < self.surge_start_slot:
             raise ValueError(
                 f"surge_end_slot = {self.surge_end_slot} must not lie before surge_start_slot = {self.surge_start_slot}"

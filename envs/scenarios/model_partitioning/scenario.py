@@ -252,7 +252,10 @@ class ModelPartitioning(
         channel, arrivals = rng.spawn(2)
         gain = passive(self.mean_gain * rayleigh_power_gain(channel, shape))
         spread = 0.0 if c.arrival_process == "constant" else c.arrival_spread
-        rate = uniform_rate_hz(arrivals, c.mean_arrival_rate_hz, spread, shape)
+        mean = c.mean_arrival_rate_hz
+        if c.mean_arrival_rate_max_hz is not None:
+            mean = rng.spawn(1)[0].uniform(mean, c.mean_arrival_rate_max_hz)
+        rate = uniform_rate_hz(arrivals, mean, spread, shape)
         if c.arrival_process == "surge":
             rate[c.surge_start_slot : c.surge_end_slot] *= c.surge_factor
         return {"channel_gain": gain, "arrival_rate_hz": rate}

@@ -19,7 +19,7 @@ import numpy as np
 
 from edgemarl.envs.actions import checked_actions
 from edgemarl.envs.arrays import Array
-from edgemarl.envs.capabilities import Counterfactual, HybridActions, Portrait, Portrayed
+from edgemarl.envs.capabilities import ActionGroups, Counterfactual, GroupedActions, Portrait, Portrayed
 from edgemarl.envs.physics.allocation import softmax_shares
 from edgemarl.envs.physics.inference import pruned_inference_s, repaired_share, shared_inference_s
 from edgemarl.envs.physics.layout import Blocks, rank_within
@@ -87,7 +87,7 @@ class ModelPruning(
     Scenario[ModelPruningConfig, ModelPruningState, ModelPruningTrace, ModelPruningExogenous, ModelPruningDecisions],
     PruningEntries,
     Counterfactual,
-    HybridActions,
+    GroupedActions,
     Portrayed,
 ):
     """The scenario; see the module's docstring. The objective is the paper's (21), generalised by two weights."""
@@ -141,6 +141,18 @@ class ModelPruning(
                 "edge_share": Simplex(c.num_gateways),
             }
         )
+
+    @cached_property
+    def action_groups(self) -> ActionGroups:
+        """A gateway with its devices each."""
+        c = self.config
+        if c.num_devices % c.num_gateways:
+            raise ValueError(
+                f"num_devices = {c.num_devices} is not legal for a policy of like groups: must be a multiple of "
+                f"num_gateways = {c.num_gateways}"
+            )
+        members = c.num_devices // c.num_gateways
+        return ActionGroups(c.num_gateways, members, ("offload",), levels=(c.num_criticality_levels,))
 
     @cached_property
     def global_state_space(self) -> gymnasium.spaces.Box:
@@ -470,6 +482,10 @@ class ModelPruning(
             "band in use": -c.utilisation_weight * means["bandwidth_utilisation"],
             "server in use": -c.utilisation_weight * means["edge_utilisation"],
         }
+
+    def group_rewards(self, step: Step[ModelPruningState]) -> Array:
+        """(B, G) minus the cost of every gateway with its devices."""
+        return np.asarray(-step.details["cell_cost"])
 
     def rewards(self, step: Step[ModelPruningState], mode: str = "local") -> dict[str, Array]:
         """Role -> (B, n): "local" and "team" as everywhere; "group" is minus the cost of a gateway and its devices.

@@ -17,7 +17,8 @@ from ray.rllib.core.rl_module.apis import QNetAPI, TargetNetworkAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import nn
 
-from edgemarl.agents.trained.networks import Perceptron, PolicyNetwork
+from edgemarl.agents.trained.layers import Perceptron
+from edgemarl.agents.trained.networks import PolicyNetwork
 from edgemarl.agents.trained.spec import NetworkSpec
 from edgemarl.envs.arrays import Array
 

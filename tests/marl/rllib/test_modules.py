@@ -16,10 +16,10 @@ from ray.rllib.evaluation.postprocessing import Postprocessing
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from scipy import stats
 
-from edgemarl.agents.trained import networks
+from edgemarl.agents.trained import layers
 from edgemarl.agents.trained.heads import head_of
-from edgemarl.agents.trained.layers import _plain, perceptron
-from edgemarl.agents.trained.networks import Normaliser, Perceptron, PolicyNetwork
+from edgemarl.agents.trained.layers import Perceptron, _plain, perceptron
+from edgemarl.agents.trained.networks import Normaliser, PolicyNetwork
 from edgemarl.agents.trained.spec import NetworkSpec, network_spec
 from edgemarl.marl.algorithms.ppo import BatchedPPOLearner
 from edgemarl.marl.rllib.modules import ActorCriticModule
@@ -128,11 +128,11 @@ def test_stacked_module_learns_as_separate_modules_do() -> None:
 def test_first_weights_of_wide_layers_have_the_scale_of_orthogonal_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     scales = []
     for limit in (1024, 4):
-        monkeypatch.setattr(networks, "ORTHOGONAL_MAX", limit)
+        monkeypatch.setattr(layers, "ORTHOGONAL_MAX", limit)
         torch.manual_seed(0)
         scales.append([float(w.detach().square().mean()) for w in Perceptron(60, (90, 40), 70).weights])
     np.testing.assert_allclose(scales[1], scales[0], rtol=0.1)
-    orthogonal = networks._first_weights(3, 90, 2.0)  # one narrow side: the decomposition is quick
+    orthogonal = layers._first_weights(3, 90, 2.0)  # one narrow side: the decomposition is quick
     torch.testing.assert_close(orthogonal @ orthogonal.T, 4.0 * torch.eye(3))
 
 
