@@ -54,7 +54,9 @@ def at_end(scenario: str, name: str, end: float) -> Scenario:
 
 
 ORDERED: dict[str, tuple[tuple[str, ...], ...]] = {
-    "model_partitioning": (("surge_start_slot", "surge_end_slot"),),
+    "model_partitioning": (
+        ("surge_start_slot", "surge_end_slot"), ("mean_arrival_rate_hz", "mean_arrival_rate_max_hz"),
+    ),
     "model_placement": (
         ("device_distance_min_m", "device_distance_max_m"), ("gateway_distance_min_m", "gateway_distance_max_m"),
         ("task_bits_min", "task_bits_max"), ("deadline_min_s", "deadline_max_s"),
