@@ -23,7 +23,7 @@ from edgemarl.marl.algorithms.hybrid_sac import HybridSACModule
 from edgemarl.marl.training.config import TrainConfig, resolve
 from edgemarl.marl.training.run import train
 from edgemarl.marl.training.setup import module_specs
-from edgemarl.marl.training.trained import load_policy
+from tests.trained_cost import first_slot_cost
 
 SPACE = gymnasium.spaces.Dict(
     {
@@ -167,13 +167,7 @@ def test_small_bandit_is_learned(relaxation: str, local_cluster: None, tmp_path:
         agent_steps=9 * 32 * 40, minibatch=128, lr=2e-3,
     )  # fmt: skip
     curve = train(config, tmp_path).curve
-    game = make_scenario("target_game", **PRUNING)
-    policy = load_policy(tmp_path, game)
-    trace = game.sample_trace(np.random.default_rng(5), 50, 1)
-    policy.reset(game, trace)
-    state, exogenous = game.initial_state(trace), game.exogenous(trace, 0)
-    cost = game.step(state, policy.decide(state, exogenous, np.random.default_rng(0)), exogenous).metrics["cost"]
-    assert cost.mean() < 0.5 * curve["cost"].iloc[0]
+    assert first_slot_cost(tmp_path, make_scenario("target_game", **PRUNING)) < 0.5 * curve["cost"].iloc[0]
 
 
 def test_target_without_entropy_is_the_papers(local_cluster: None) -> None:
