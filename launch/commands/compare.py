@@ -15,7 +15,7 @@ from edgemarl.launch.experiment.played import TraceFile, file_scenario
 from edgemarl.launch.experiment.run import Experiment, PointResult
 from edgemarl.launch.experiment.store import working_in
 from edgemarl.launch.progress import Bars
-from edgemarl.launch.report.stationary import growth_sentences
+from edgemarl.launch.report.cautions import cautions
 from edgemarl.launch.report.tables import calculation_table, terminal_table
 
 
@@ -85,7 +85,7 @@ def show(
     console = wide_console()
     for result in results:
         console.print(terminal_table(result))
-        for line in growth_sentences(result.comparison):
+        for line in cautions(result.comparison):
             console.print(line, soft_wrap=True)
     for table in calculated:
         console.print(calculation_table(table))

@@ -23,9 +23,9 @@ from edgemarl.launch.experiment.played import PlayedTrace
 from edgemarl.launch.experiment.run import Experiment, PointResult
 from edgemarl.launch.experiment.store import versions
 from edgemarl.launch.report import answer, figures, numerals, tables
+from edgemarl.launch.report.cautions import cautions, growth_sentences, reference_sentences
 from edgemarl.launch.report.marked import InlineFigure
 from edgemarl.launch.report.parts import parts_table
-from edgemarl.launch.report.stationary import growth_sentences
 
 
 def write_all(
@@ -102,6 +102,7 @@ def write_summary(
                 "config": dataclasses.asdict(result.point.scenario.config),
                 "comparison": result.comparison.as_dict(),
                 "not_stationary": growth_sentences(result.comparison),
+                "reference_doubt": reference_sentences(result.comparison),
                 "timing": {name: [dict(p.about) for p in parts] for name, parts in result.parts.items()},
             }
             for result in results
@@ -184,7 +185,7 @@ def _table(result: PointResult) -> dict[str, Any]:
         ],
         "bound": tables.bound_sentence(comparison),
         "gap": tables.gap_sentence(comparison),
-        "growth": growth_sentences(comparison),
+        "cautions": cautions(comparison),
         "cells": comparison.cells,
     }
 

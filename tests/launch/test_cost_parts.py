@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgemarl.agents.playbook import Bound
 from edgemarl.agents.registry import make_policy
 from edgemarl.envs.registry import make_scenario, scenario_names
 from edgemarl.launch.experiment.place import default_folder
+from edgemarl.launch.report.cautions import growth_sentences, reference_sentences
 from edgemarl.launch.report.figures import draw_cost_parts
 from edgemarl.launch.report.names import elided, short_names
 from edgemarl.launch.report.parts import COLOURS, HATCHES, parts_table, terms
-from edgemarl.launch.report.stationary import growth_sentences
 from edgemarl.launch.report.tables import _columns, _fitting, cells, gap_cell, gap_sentence
 from edgemarl.marl.evaluation.compare import Comparison, Interval, Outcome, compare
 from edgemarl.marl.evaluation.growth import growth_of
@@ -66,7 +67,7 @@ def test_every_weighted_term_occurs() -> None:
     assert min(float(v.min()) for v in scenario.cost_parts(means).values()) > 0.0
 
 
-def table_of(costs: dict[str, float], **columns: float) -> Any:
+def table_of(costs: dict[str, float], bound: float | None = None, **columns: float) -> Any:
     """A point's result: controllers and their costs on four networks, which `vi` and `random` bound."""
     metrics = {f"m{i}": value for i, value in enumerate(columns.values())}
     scenario: Any = SimpleNamespace(
@@ -84,7 +85,8 @@ def table_of(costs: dict[str, float], **columns: float) -> Any:
         )
         for name, cost in costs.items()
     ]  # fmt: skip
-    comparison = compare(scenario, outcomes, baseline="random", reference="vi", resamples=100)
+    limit = None if bound is None else Bound(np.full(4, bound), True, "every controller")
+    comparison = compare(scenario, outcomes, baseline="random", reference="vi", bound=limit, resamples=100)
     return SimpleNamespace(comparison=comparison, point=SimpleNamespace(label="", scenario=scenario))
 
 
@@ -131,6 +133,21 @@ def test_a_gap_far_below_zero_is_explained() -> None:
     assert gap_sentence(table_of({"vi": 8.0}).comparison) == ""
     assert gap_cell(None) == "-"
     assert gap_cell(Interval(-1.0, -1.2, -0.8)) == "-100.0% [-120.0, -80.0]"
+
+
+def test_a_reference_that_is_none_is_said() -> None:
+    """Where it is far above the bound, or clearly beaten; not where it is level with the best."""
+    assert reference_sentences(table_of({"random": 10.0, "vi": 8.0, "level": 7.97}).comparison) == []
+    assert reference_sentences(table_of({"random": 10.0}).comparison) == []
+    beaten = {"random": 10.0, "vi": 8.0, "good": 7.6, "better": 7.2}
+    assert reference_sentences(table_of(beaten).comparison) == [
+        "`vi` is not shown to be near the optimum here: `better` costs 10.0% less than it (and 1 more is below it)."
+    ]
+    near, far = table_of({"random": 10.0, "vi": 8.0}, bound=7.0), table_of({"random": 10.0, "vi": 8.0}, bound=4.0)
+    assert reference_sentences(near.comparison) == []
+    assert reference_sentences(far.comparison) == [
+        "`vi` is not shown to be near the optimum here: it costs 100.0% [85.0, 110.0] more than the lower bound."
+    ]
 
 
 def test_a_growing_backlog_is_said() -> None:

@@ -1,0 +1,66 @@
+"""What a reader of a comparison has to know first: backlogs that still grow, a reference that is none."""
+
+from __future__ import annotations
+
+from edgemarl.launch.report.numerals import percent, significant
+from edgemarl.marl.evaluation.compare import Comparison, Row
+
+FAR_ABOVE_BOUND = 0.25
+"""Share of the bound above which nothing shows that a reference is near the optimum."""
+CLEARLY_BEATEN = 0.005
+"""Share of the reference's cost that a controller saves, its whole interval, before it is named."""
+
+
+def cautions(comparison: Comparison) -> list[str]:
+    """All sentences of a comparison, the reference first."""
+    return [*reference_sentences(comparison), *growth_sentences(comparison)]
+
+
+def reference_sentences(comparison: Comparison) -> list[str]:
+    """What speaks against the reference as the end of the gap: far above the certified bound, or beaten."""
+    if comparison.reference is None:
+        return []
+    above = comparison.row(comparison.reference).above_bound
+    beaten = [r for r in comparison.rows if r.excess is not None and r.excess.high < -CLEARLY_BEATEN]
+    said = []
+    if above is not None and above.low > FAR_ABOVE_BOUND:
+        said.append(f"it costs {percent(above)} more than the lower bound")
+    if beaten:
+        best = min(beaten, key=lambda row: row.cost.value)
+        others = (
+            f" (and {len(beaten) - 1} more {'is' if len(beaten) == 2 else 'are'} below it)" if len(beaten) > 1 else ""
+        )
+        said.append(f"`{best.controller}` costs {_saved(best)} less than it{others}")
+    if not said:
+        return []
+    return [f"`{comparison.reference}` is not shown to be near the optimum here: {', and '.join(said)}."]
+
+
+def _saved(row: Row) -> str:
+    assert row.excess is not None
+    return f"{-100 * row.excess.value:.1f}%"
+
+
+def growth_sentences(comparison: Comparison) -> list[str]:
+    """A sentence per backlog that grew clearly, with the controllers under which it did."""
+    growing: dict[str, list[tuple[str, float]]] = {}
+    for row in comparison.rows:
+        for growth in row.growth:
+            if growth.not_stationary:
+                growing.setdefault(growth.backlog, []).append((row.controller, growth.per_slot))
+    return [_sentence(backlog, grown) for backlog, grown in growing.items()]
+
+
+def _sentence(backlog: str, grown: list[tuple[str, float]]) -> str:
+    name, _, unit = backlog.partition(" [")
+    unit = unit.rstrip("]")
+    per = f" {unit} per slot" if unit not in ("", "-") else " per slot"
+    parts = [
+        f"by {significant(per_slot)}{per if i == 0 else ''} under `{controller}`"
+        for i, (controller, per_slot) in enumerate(grown)
+    ]
+    text = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return (
+        f"Not stationary: the backlog '{name}' still grew in the second half of the run, {text}. "
+        f"{'Its cost depends' if len(parts) == 1 else 'Their costs depend'} on how many slots are played."
+    )
