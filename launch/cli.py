@@ -291,8 +291,19 @@ def bench_command(
     ] = None,
     history: Annotated[Path | None, typer.Option(metavar="FILE.md", help="Put the numbers at this file's end.")] = None,
     devices: Annotated[str | None, typer.Option(help="Of the group quality: sizes, with commas.")] = None,
+    scenario: Annotated[
+        str | None, typer.Option(help="Of the group quality: what is trained; sequential_offloading by default.")
+    ] = None,
+    within: Annotated[
+        str | None, typer.Option(metavar="PERCENT,..", help="Of the group quality: how near the reference; 2,1.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="CONTROLLER", help="Of the group quality: in place of the reference.")
+    ] = None,
     minutes: Annotated[float | None, typer.Option(help="Of the group quality: processor time of a side.")] = None,
-    sides: Annotated[str | None, typer.Option(help="Of the group quality: recipe,plain,rllib.")] = None,
+    sides: Annotated[
+        str | None, typer.Option(help="Of the group quality: recipe,plain,rllib; elsewhere recipes.")
+    ] = None,
     training_seeds: Annotated[
         int | None, typer.Option(help="Of the group quality: trainings of each, of which the slowest counts.")
     ] = None,
@@ -301,7 +312,8 @@ def bench_command(
     from edgemarl.launch.commands.bench import bench
     from edgemarl.launch.commands.quality import quality_options
 
-    return bench(json_file, only or [], compare, history, quality_options(devices, minutes, sides, training_seeds))
+    quality = quality_options(devices, minutes, sides, training_seeds, scenario, within, against)
+    return bench(json_file, only or [], compare, history, quality)
 
 
 @app.command("sweep")

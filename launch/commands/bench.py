@@ -48,7 +48,9 @@ def bench(
         if name not in (*GROUPS, QUALITY):
             raise ValueError(unknown_name("benchmark group", name, [*GROUPS, QUALITY]))
     if quality is not None and QUALITY not in only:
-        raise ValueError("--devices, --minutes and --sides are of the group quality: give --only quality")
+        raise ValueError(
+            "--devices, --scenario, --minutes, --sides, --within, --against: of the group quality, give --only quality"
+        )
     timed = partial(quality_speeds, quality or QualityOptions())
     old = None if compare is None else _numbers(compare)
     for file in (json_file, history):

@@ -15,34 +15,38 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-SHARES = (0.02, 0.01)
-"""Shares above the reference that are asked for."""
 LOOKS = 60
 """Checkpoints of a budget that are looked at."""
 
 
-def seconds_to(settings: Mapping[str, Any], side: str, minutes: float) -> dict[float, float | None]:
+def seconds_to(
+    settings: Mapping[str, Any], side: str, minutes: float, shares: Sequence[float], reference: str | None = None
+) -> dict[float, float | None]:
     """Share above the reference -> seconds of a core until a checkpoint was so near, None where none was.
 
     Args:
         settings: of the run, as `TrainConfig.to_dict` gives them.
         side: "ours" or "rllib".
         minutes: processor time after which the side gives up.
+        shares: above the reference, that are asked for.
+        reference: controller to compare with; the scenario's reference by default.
 
     Raises:
         RuntimeError: the side's process failed; the message is the end of what it wrote.
     """
     words = [sys.executable, "-m", "edgemarl.marl.benchmarks.quality"]
-    given = json.dumps({"settings": settings, "side": side, "minutes": minutes})
+    given = json.dumps(
+        {"settings": settings, "side": side, "minutes": minutes, "shares": list(shares), "reference": reference}
+    )
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
     done = subprocess.run(words, input=given, capture_output=True, text=True, check=False, env=environment)
     if done.returncode != 0:
         raise RuntimeError(f"side {side}: {done.stderr[-2000:]}")
     seconds = json.loads(done.stdout.splitlines()[-1])
-    return {share: seconds[str(share)] for share in SHARES}
+    return {share: seconds[str(share)] for share in shares}
 
 
 class Clock:
@@ -76,9 +80,14 @@ def _processor_s() -> float:
 
 
 def first_times(
-    train: Callable[[], object], above: Callable[[], float], clock: Clock, iterations: int, limit_s: float
+    train: Callable[[], object],
+    above: Callable[[], float],
+    clock: Clock,
+    iterations: int,
+    limit_s: float,
+    shares: Sequence[float],
 ) -> dict[float, float | None]:
-    """Time of the first of `LOOKS` checkpoints that is within each of `SHARES` of the reference.
+    """Time of the first of `LOOKS` checkpoints that is within each share of the reference.
 
     Args:
         train: one iteration.
@@ -86,8 +95,9 @@ def first_times(
         clock: whose time counts.
         iterations: of the budget.
         limit_s: time after which no further iteration begins.
+        shares: above the reference.
     """
-    times: dict[float, float | None] = dict.fromkeys(SHARES)
+    times: dict[float, float | None] = dict.fromkeys(shares)
     looked = 0
     for iteration in range(1, iterations + 1):
         train()
@@ -95,13 +105,15 @@ def first_times(
             looked, now_s = iteration * LOOKS // iterations, clock.now_s()
             share = clock.aside(above)
             print(f"{now_s:.1f} s: {100 * share:.2f}% above", file=sys.stderr, flush=True)
-            times.update({wanted: now_s for wanted in SHARES if share <= wanted and times[wanted] is None})
+            times.update({wanted: now_s for wanted in shares if share <= wanted and times[wanted] is None})
         if None not in times.values() or clock.now_s() > limit_s:
             break
     return times
 
 
-def measure(settings: Mapping[str, Any], side: str, minutes: float) -> dict[float, float | None]:
+def measure(
+    settings: Mapping[str, Any], side: str, minutes: float, shares: Sequence[float], reference: str | None = None
+) -> dict[float, float | None]:
     """What `seconds_to` gives, measured in this process."""
     from edgemarl.marl.rllib.node import local_ray
     from edgemarl.marl.training.config import TrainConfig, resolve
@@ -118,11 +130,11 @@ def measure(settings: Mapping[str, Any], side: str, minutes: float) -> dict[floa
             from edgemarl.marl.studies.learning_parity import rllib_algorithm
 
             algorithm = rllib_algorithm(config)
-        yardstick = Yardstick(run.scenario, seed=config.seed + 1000)
+        yardstick = Yardstick(run.scenario, seed=config.seed + 1000, reference=reference)
         try:
             return first_times(
                 algorithm.train, lambda: yardstick.above(live_policy(algorithm, run)), clock, iterations,
-                60.0 * minutes,
+                60.0 * minutes, shares,
             )  # fmt: skip
         finally:
             algorithm.stop()

@@ -36,6 +36,7 @@ class Yardstick:
         against: whether policies are compared with the reference.
         agents: devices of all cells.
         slots: slots at most.
+        reference: controller of the playbook to compare with, in place of the scenario's reference.
 
     Raises:
         ValueError: the scenario has no reference to compare with.
@@ -48,8 +49,9 @@ class Yardstick:
         against: bool = True,
         agents: int = AGENTS,
         slots: int = SLOTS_MAX,
+        reference: str | None = None,
     ) -> None:
-        self.scenario, self.reference = scenario, playbook_of(scenario).reference
+        self.scenario, self.reference = scenario, reference or playbook_of(scenario).reference
         if against and not self.reference:
             raise ValueError(f"scenario '{scenario.name}' has no reference to measure a policy against")
         devices = max(role.count for role in scenario.roles.values())

@@ -153,7 +153,7 @@ def test_times_to_quality_are_of_the_first_checkpoint_that_is_so_near() -> None:
         def train() -> None:
             clock.seconds += 3.0
 
-        found = first_times(train, lambda: next(left), clock, len(shares), limit_s)  # type: ignore[arg-type]
+        found = first_times(train, lambda: next(left), clock, len(shares), limit_s, (0.02, 0.01))  # type: ignore[arg-type]
         return list(found.values()), clock.seconds
 
     assert times([0.5, 0.019, 0.2, 0.01, 0.0]) == ([6.0, 12.0], 12.0)
@@ -171,18 +171,32 @@ def test_sides_of_the_quality_benchmark_are_legal_runs(devices: int) -> None:
     assert side_settings("rllib", devices)[1] == side_settings("plain", devices)[1]  # alike but for the runner
 
 
+def test_a_side_of_another_scenario_is_a_recipe() -> None:
+    """At its own size, or grown with what its devices need; the yardstick is of that network."""
+    for scenario, recipe, devices in (("model_pruning", "counterfactual", 100), ("sampling_rate", "priced_dqn", None)):
+        runner, settings = side_settings(recipe, devices, scenario)
+        run = resolve(TrainConfig.from_dict(settings))
+        assert runner == "ours"
+        assert run.scenario.roles["device"].count == (devices or make_scenario(scenario).roles["device"].count)
+
+
 def test_times_to_quality_become_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = {"ours": {0.02: 4.0, 0.01: None}, "rllib": {0.02: 10.0, 0.01: 20.0}}
-    monkeypatch.setattr(quality, "seconds_to", lambda settings, runner, minutes: answers[runner])
+    monkeypatch.setattr(quality, "seconds_to", lambda settings, runner, *rest: answers[runner])
     assert quality_speeds(QualityOptions(devices=(20,), sides=("recipe", "rllib"))) == {
         "quality_2_percent_s_recipe_20": 4.0, "quality_2_percent_s_rllib_20": 10.0,
         "quality_1_percent_s_rllib_20": 20.0,
         "quality_2_percent_times_as_soon_20": 2.5,
     }  # fmt: skip
     by_seed = [{0.02: 4.0, 0.01: 5.0}, {0.02: 6.0, 0.01: None}]
-    monkeypatch.setattr(quality, "seconds_to", lambda settings, runner, minutes: by_seed[settings["seed"]])
+    monkeypatch.setattr(quality, "seconds_to", lambda settings, runner, *rest: by_seed[settings["seed"]])
     options = QualityOptions(devices=(20,), sides=("recipe",), training_seeds=2)
     assert quality_speeds(options) == {"quality_2_percent_s_recipe_20": 6.0}, "the slowest; none where one is not there"
+    far = QualityOptions("model_pruning", sides=("counterfactual",), within=(0.02, 0.01), against="cell_plan")
+    assert quality_speeds(far) == {
+        "quality_2_percent_s_model_pruning_counterfactual": 4.0,
+        "quality_1_percent_s_model_pruning_counterfactual": 5.0,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -192,9 +206,15 @@ def test_times_to_quality_become_keys(monkeypatch: pytest.MonkeyPatch) -> None:
         (("0", None, None), "--devices"),
         ((None, -1.0, None), "--minutes = -1 is not legal"),
         ((None, None, "ours"), "'ours' is not legal: must be of recipe, plain, rllib"),
+        ((None, None, None, 0), "--training-seeds = 0 is not legal"),
+        ((None, None, None, None, "model_pruning"), "--sides: none is not legal for model_pruning: must be of counter"),
+        ((None, None, "plain", None, "model_pruning"), "'plain' is not legal: must be of counterfactual"),
+        ((None, None, None, None, "pruning"), "unknown scenario 'pruning'"),
+        ((None, None, None, None, None, "2,x"), "--within = x is not legal"),
+        ((None, None, None, None, None, None, "vj"), "unknown controller 'vj'"),
     ],
 )
-def test_illegal_options_of_the_quality_benchmark(options: tuple[Any, Any, Any], message: str) -> None:
+def test_illegal_options_of_the_quality_benchmark(options: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         quality_options(*options)
     assert quality_options(None, None, None) is None

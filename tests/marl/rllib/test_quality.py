@@ -48,12 +48,12 @@ def test_the_reference_is_its_own_yardstick() -> None:
     yardstick = Yardstick(scenario)
     assert yardstick.above(make_policy(scenario, yardstick.reference)) == 0.0
     assert yardstick.above(make_policy(scenario, "local")) > 0.05
+    assert Yardstick(scenario, reference="local").above(make_policy(scenario, "local")) == 0.0
 
 
 @pytest.mark.parametrize("side", ["ours", "rllib"])
-def test_both_sides_of_the_benchmark_run(local_cluster: None, side: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgemarl.marl.benchmarks.quality.SHARES", (1000.0, 0.0))
-    found = measure(CONFIG.to_dict(), side, minutes=10.0)
+def test_both_sides_of_the_benchmark_run(local_cluster: None, side: str) -> None:
+    found = measure(CONFIG.to_dict(), side, minutes=10.0, shares=(1000.0, 0.0))
     near, never = found[1000.0], found[0.0]
     assert never is None
     assert near is not None
