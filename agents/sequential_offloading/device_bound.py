@@ -76,7 +76,7 @@ class Fading:
 
 @dataclass(frozen=True)
 class Potential:
-    """h by whole tasks (N+1, parts+2): with 0, 1, .., parts (from below) cells of a task in progress, then without one."""
+    """h by whole tasks (N+1, parts+2): with 0, 1, .., parts cells of a task in progress, then without one."""
 
     values: Array
 
