@@ -111,8 +111,8 @@ def test_resubmitted_job_continues_the_learning_curve(killed: Run, finished: pd.
     assert (finished["time_s"].diff().dropna() > 0).all()
     # the policy goes on, too: its entropy moves on from where it was, not from a fresh network's
     entropy = finished["device_entropy"].to_numpy()
-    step = np.abs(np.diff(entropy[:before])).max()
-    assert abs(entropy[before] - entropy[before - 1]) <= 3 * step
+    steps = np.abs(np.diff(entropy))
+    assert steps[before - 1] <= 3 * np.delete(steps, before - 1).max()
 
 
 def test_run_that_lost_a_node_ends_with_a_sane_policy(
