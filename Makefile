@@ -18,8 +18,9 @@ $(STAMP): pyproject.toml constraints.txt
 compare: setup  ## the quick comparison: table, figures and report.html in results/quick
 	$(BIN)/python -m launch compare --preset quick --out results/quick
 
+test: export PYTHONDONTWRITEBYTECODE =  # the processes of the tests would compile every module anew
 test: setup lint  ## lint, types and every test
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/clients
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/clients
 
 clients: $(CLIENTS)/.installed  ## train with Stable-Baselines3, TorchRL, BenchMARL and RLlib, in an environment of their own
 	$(CLIENTS)/bin/python -m pytest tests/clients

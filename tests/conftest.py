@@ -16,6 +16,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # the suite in the backgr
 os.environ.setdefault("EDGEMARL_KEY", "the key of the tests, not of the user ..")
 
 
+LONG = ("cluster", "test_install", "test_extension", "test_scale", "rllib", "docs")
+"""Files and folders whose tests wait for processes: they come first, so that no worker is left with one at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, otherwise in the order of collection, which is the same in every worker."""
+    items.sort(key=lambda item: not {item.path.stem, item.path.parent.name} & {*LONG})
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--vectors",

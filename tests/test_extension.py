@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import venv
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from edgemarl.launch.cli import main
+from tests.commands import one_after_another
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "examples" / "extension"
@@ -42,33 +44,29 @@ def entry_points() -> str:
     )  # fmt: skip
 
 
+COMMANDS = (
+    "scenarios",
+    "scenarios corridor",
+    "compare --scenario corridor --networks 3 --out out",
+    "train --scenario corridor --algorithm timid_ppo --train timidity=2 --agent-steps 600 --train cells=2"
+    " --train slots=25 --out run",
+    "compare --scenario corridor --controllers optimum,run --networks 2",
+    "export run",
+    "compare --scenario sequential_offloading --controllers random,half_speed --networks 2 --set num_devices=3",
+    "scale --scenario corridor --devices 3,12 --controllers optimum,backlog --networks 2",
+)
+
+
 def test_the_package_is_used_as_if_it_were_ours(python: tuple[str, dict[str, str]], tmp_path: Path) -> None:
     program, variables = python
-
-    def run(*words: str) -> str:
-        done = subprocess.run(
-            [program, "-m", "edgemarl", *words],
-            cwd=tmp_path,
-            env=variables,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        return done.stdout
-
-    assert "corridor" in run("scenarios")
-    assert "optimum" in run("scenarios", "corridor")
-    table = run("compare", "--scenario", "corridor", "--networks", "3", "--out", "out")
-    assert "all_send" in table and "backlog" in table and "optimum" in table
-    small = ("--agent-steps", "600", "--train", "cells=2", "--train", "slots=25")
-    run("train", "--scenario", "corridor", "--algorithm", "timid_ppo", "--train", "timidity=2", *small, "--out", "run")
-    assert "run" in run("compare", "--scenario", "corridor", "--controllers", "optimum,run", "--networks", "2")
-    assert "device.onnx" in run("export", "run")
-    mixed = ("--controllers", "random,half_speed", "--networks", "2", "--set", "num_devices=3")
-    assert "half_speed" in run("compare", "--scenario", "sequential_offloading", *mixed)
-    scaled = ("--controllers", "optimum,backlog", "--networks", "2")
-    assert "devices" in run("scale", "--scenario", "corridor", "--devices", "3,12", *scaled)
+    one_after_another(program, COMMANDS, tmp_path, variables)
+    told = [(tmp_path / f"{i}.txt").read_text() for i in range(len(COMMANDS))]
+    expected = [
+        ("corridor",), ("optimum",), ("all_send", "backlog", "optimum"), (), ("run",), ("device.onnx",),
+        ("half_speed",), ("devices",),
+    ]  # fmt: skip
+    for text, words, command in zip(told, expected, COMMANDS, strict=True):
+        assert all(word in text for word in words), f"{command}\n{text}"
 
 
 def test_its_own_tests_pass(python: tuple[str, dict[str, str]]) -> None:
@@ -88,10 +86,13 @@ def test_its_own_tests_pass(python: tuple[str, dict[str, str]]) -> None:
         (("compare", "--scenario", "sampling_rate", "--controllers", "pathlib:Path"), "must be a Controller"),
     ],
 )
-def test_what_is_not_there_is_one_line(words: tuple[str, ...], message: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "edgemarl", *words],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert message in done.stderr and done.stderr.count("\n") == 1
+def test_what_is_not_there_is_one_line(
+    words: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(list(words))
+    assert stop.value.code == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from edgemarl.envs import scenario_names
+from tests.commands import one_after_another
 
 ROOT = Path(__file__).parent.parent
 MINE = ("envs", "agents", "marl", "launch")
-SMALL = ["--set", "num_devices=3", "--set", "episode_blocks=60"]
-BUDGET = ["--agent-steps", "320", "--train", "cells=4", "--train", "slots=10", "--train", "minibatch=40"]
+SMALL = "--set num_devices=3 --set episode_blocks=60"
+BUDGET = "--agent-steps 320 --train cells=4 --train slots=10 --train minibatch=40"
 
 
 def tracked_files(*folders: str) -> list[str]:
@@ -88,11 +89,12 @@ def test_commands_and_scripts_run_there(python: Path, repository: tuple[Path, di
     assert re.fullmatch(r"edgemarl \d+\.\d+\.\d+\n", run("-m", "edgemarl", "--version"))
     where = run("-c", "import edgemarl.envs as e; print(e.__file__)")
     assert str(python.parent.parent) in where
-    train = [*SMALL, *BUDGET, "--train", "num_env_runners=1", "--out", "runs/a"]
-    run("-m", "edgemarl", "train", *train)
-    run("-m", "edgemarl", "export", "runs/a")
-    compare = ["compare", "--scenario", "sequential_offloading", "--controllers", "random,runs/a", "--networks", "2"]
-    run("-m", "edgemarl", *compare, *SMALL, "--out", "results/a")
+    commands = (
+        f"train {SMALL} {BUDGET} --train num_env_runners=1 --out runs/a",
+        "export runs/a",
+        f"compare --scenario sequential_offloading --controllers random,runs/a --networks 2 {SMALL} --out results/a",
+    )
+    one_after_another(str(python), commands, folder, variables)
     assert (folder / "results/a/report.html").is_file()
     assert list((folder / "runs/a/export").glob("*.onnx"))
     examples = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -36,9 +37,15 @@ FURTHER = {
 """Files of a layer that may import more; they load it when they are called."""
 
 
+@functools.cache
+def nodes(path: Path) -> list[ast.AST]:
+    """What a file consists of."""
+    return [*ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+
+
 def imports(path: Path) -> Iterator[str]:
     """Dotted names that a file imports anywhere; relative ones with their dots."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -94,7 +101,7 @@ def test_no_module_imports_itself_over_others() -> None:
         name: {n for n in imports(path) if n in modules and n != name}
         | {
             f"{node.module}.{alias.name}"
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            for node in nodes(path)
             if isinstance(node, ast.ImportFrom) and node.module
             for alias in node.names
             if f"{node.module}.{alias.name}" in modules
@@ -129,7 +136,7 @@ def test_a_class_name_means_one_class() -> None:
     where: dict[str, str] = {}
     for layer in LAYERS:
         for path in sources(layer):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for node in nodes(path):
                 if isinstance(node, ast.ClassDef):
                     assert node.name not in where, f"{node.name} is in {where[node.name]} and {path.relative_to(ROOT)}"
                     where[node.name] = str(path.relative_to(ROOT))
@@ -140,7 +147,7 @@ def test_functions_fit_on_a_screen_and_files_hold_one_concept() -> None:
         for path in sources(layer):
             text = path.read_text(encoding="utf-8")
             assert text.count("\n") <= 600, f"{path.relative_to(ROOT)} has {text.count(chr(10))} lines"
-            for node in ast.walk(ast.parse(text)):
+            for node in nodes(path):
                 if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                     lines = (node.end_lineno or node.lineno) - node.lineno
                     assert lines <= 60, f"{path.relative_to(ROOT)}:{node.lineno} {node.name} has {lines} lines"

@@ -320,7 +320,7 @@ def best_plans(
     return model.reshape(lead), sent.reshape(*lead, k)
 
 
-@compiled()
+@compiled(cache=True)
 def _best_plans(
     tasks: Array,
     places: Array,

@@ -21,6 +21,7 @@ Queues, work and fading are continuous. Each is relaxed, so that the inequality 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -64,7 +65,7 @@ class Fading:
         weight: (F,) sums to 1.
         cost: (F,) b, cost of transmitting (inverse gain).
         residual_max: (F,) tasks that the highest power carries, at most 1.
-        first_blocked: (F,) first cell of a task in progress that can be in an outage.
+        first_blocked: (F,) first cell of a task in progress that can be in an outage; unsigned.
     """
 
     weight: Array
@@ -75,14 +76,23 @@ class Fading:
 
 @dataclass(frozen=True)
 class Potential:
-    """h on whole queues (N+1,) and on tasks in progress (N+1, parts+1); the last column is the limit from below."""
+    """h by whole tasks (N+1, parts+2): with 0, 1, .., parts cells of a task in progress, then without one."""
 
-    whole: Array
-    partial: Array
+    values: Array
+
+    @property
+    def whole(self) -> Array:
+        """(N+1,) of whole queues."""
+        return self.values[:, -1]
+
+    @property
+    def partial(self) -> Array:
+        """(N+1, parts+1) of tasks in progress."""
+        return self.values[:, :-1]
 
     @classmethod
     def zero(cls, device: Device) -> Potential:
-        return cls(np.zeros(device.tasks_max + 1), np.zeros((device.tasks_max + 1, device.parts + 1)))
+        return cls(np.zeros((device.tasks_max + 1, device.parts + 2)))
 
 
 @dataclass(frozen=True)
@@ -109,6 +119,7 @@ FINE, COARSE = Resolution(), Resolution(parts=2, cells=8, span=2e-2)
 # --- the problem ---------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=16)
 def device_problem(config: SequentialOffloadingConfig, price: float, discount: float, parts: int) -> Device:
     """The problem that every device of a network has, but for its gain."""
     model = DeviceModel(SequentialOffloading(config), work_set(config))
@@ -125,6 +136,7 @@ def device_problem(config: SequentialOffloadingConfig, price: float, discount: f
     )
 
 
+@lru_cache(maxsize=64)  # the same at every price
 def fading_points(
     config: SequentialOffloadingConfig, mean_gain_per_w: float, growth: float, resolution: Resolution
 ) -> Fading:
@@ -155,7 +167,7 @@ def fading_points(
         weight=np.concatenate([chance - share_far, share_far]),
         cost=cost * np.concatenate([near, far]),
         residual_max=np.tile(most, 2),
-        first_blocked=np.maximum(np.tile(blocked, 2), 0),
+        first_blocked=np.maximum(np.tile(blocked, 2), 0).astype(np.uint64),
     )
 
 
@@ -185,7 +197,7 @@ def _leaving(amount: float, b: float, residual_max: float, d: Device) -> tuple[f
     return value, sending if all_work_used else 3.0 * d.energy * x * x
 
 
-@compiled(cache=True)
+@compiled(cache=True, nogil=True)
 def _leaving_tables(b: Array, residual_max: Array, d: Device) -> tuple[Array, Array]:
     """`_leaving` of multiples of a cell (J, F): exact, and lowered by what a secant may lie above it in a cell.
 
@@ -212,116 +224,173 @@ def _leaving_tables(b: Array, residual_max: Array, d: Device) -> tuple[Array, Ar
 # --- value iteration -----------------------------------------------------------------------------------------
 
 
-@compiled(cache=True)
+@compiled(cache=True, error_model="numpy")
 def _after_arrivals(h: Array, arrivals: Array, d: Device) -> Array:
     """Discounted expectation of h (N+1, C) over arrivals; what finds no room, or is not wanted, is dropped."""
-    after = np.zeros(h.shape)
+    after, best = np.zeros(h.shape), np.empty(h.shape[1])
     for k in range(h.shape[0]):
-        for c in range(h.shape[1]):
-            for a in range(len(arrivals)):
-                best = np.inf
-                for accepted in range(min(a, d.tasks_max - k) + 1):
-                    best = min(best, h[k + accepted, c] + d.drop * (a - accepted))
-                after[k, c] += arrivals[a] * best
-            after[k, c] *= d.discount
+        sums = after[k]
+        for a in range(len(arrivals)):
+            best[:] = np.inf
+            for accepted in range(min(a, d.tasks_max - k) + 1):
+                kept, dropped = h[k + accepted], d.drop * (a - accepted)
+                for c in range(len(best)):
+                    value = kept[c] + dropped
+                    best[c] = value if value < best[c] else best[c]
+            for c in range(len(best)):
+                sums[c] += arrivals[a] * best[c]
+        for c in range(len(best)):
+            sums[c] *= d.discount
     return after
 
 
-@compiled(cache=True)
-def _blocked(q: float, unit: int, own_cells: int, partial: Array, d: Device) -> Array:
-    """(parts+1,) smallest cost + continuation of outages that leave a task in progress in cell c or in one above it.
+@compiled(cache=True, error_model="numpy")
+def _cells(partial: Array, d: Device) -> Array:
+    """(5, (N+1) parts) cells of tasks in progress: lower and upper end, continuation at the lower end, its slope, and
+    the work by which a queue above should come down to it.
 
     Args:
-        q: queue; unit: its whole tasks.
-        own_cells: cells below q of its own task in progress; 0 for whole queues, which are single points, so that
-            nothing is subtracted for a secant.
         partial: (N+1, parts+1) continuation of what is kept.
     """
-    width = 1.0 / d.parts
-    most = np.ceil(d.work_max * d.parts - 1e-9) * width
-    best = np.full(d.parts + 1, np.inf)
-    for m in range(unit, -1, -1):
-        if q - (m + 1.0) > most + 1e-9:
-            break
-        for c in range(own_cells if m == unit else d.parts):
-            low, high = m + c * width, m + (c + 1) * width
-            if q - high > most + 1e-9:
-                continue
+    width, most = 1.0 / d.parts, np.ceil(d.work_max * d.parts - 1e-9) * (1.0 / d.parts)
+    cells = np.empty((5, len(partial) * d.parts))
+    for m in range(len(partial)):
+        for c in range(d.parts):
             slope = (partial[m, c + 1] - partial[m, c]) * d.parts
-            x = np.sqrt(max(slope, 0.0) / (3.0 * d.energy)) if d.energy > 0.0 else most * (slope > 0.0)
-            left = min(max(q - x, low, q - most), high, q)
-            x = q - left
-            value = d.energy * x**3 + partial[m, c] + slope * (left - low)
-            if own_cells > 0:  # its slope in q is that of the work, which moves by a cell at most
-                value -= 0.75 * width * d.energy * ((x + width) ** 2 - max(x - width, 0.0) ** 2)
-            best[c] = min(best[c], value)
-    for c in range(d.parts - 1, -1, -1):
-        best[c] = min(best[c], best[c + 1])
-    return best
+            work = np.sqrt(max(slope, 0.0) / (3.0 * d.energy)) if d.energy > 0.0 else most * (slope > 0.0)
+            cell = cells[:, m * d.parts + c]
+            cell[0], cell[1], cell[2], cell[3], cell[4] = m + c * width, m + (c + 1) * width, partial[m, c], slope, work
+    return cells
 
 
-@compiled(cache=True)
-def _expected(
-    table: Array, position: int, unit: int, whole: Array, blocked: Array, weight: Array, first_blocked: Array, d: Device
-) -> float:
-    """Expectation over the fading of the best of what leaves whole tasks and of an outage.
+@compiled(cache=True, error_model="numpy")
+def _blocked(unit: int, is_whole: bool, cells: Array, d: Device, values: Array, best: Array) -> None:
+    """Writes the smallest cost + continuation of outages that leave a task in progress in cell c or in one above it.
 
     Args:
-        table: (J, F) cost of what leaves, in cells; position: cells of the queue; unit: its whole tasks.
-        whole: (N+1,) continuation of whole tasks kept; blocked: (parts+1,) of an outage.
+        unit: whole tasks of the queues.
+        is_whole: one queue of whole tasks, a single point, so that nothing is subtracted for a secant; else queues
+            that hold 0, 1, .., parts cells of a task in progress.
+        cells: see `_cells`; values: as many numbers, overwritten; best: (I, parts+1) is written, a row per queue.
     """
-    best = np.empty(len(weight))
-    for f in range(len(weight)):
-        best[f] = blocked[first_blocked[f]]
+    parts, worked = d.parts, int(np.ceil(d.work_max * d.parts - 1e-9))
+    width, most = 1.0 / parts, worked * (1.0 / parts)
+    scale = 0.0 if is_whole else 0.75 * width * d.energy  # its slope is that of the work, which moves by a cell at most
+    for i in range(len(best)):
+        q = unit + i / parts
+        first = max(0, unit * parts + i - worked - 1)
+        end = unit * parts + (0 if is_whole else min(i + 1, parts))
+        low, high, kept = cells[0, first:end], cells[1, first:end], cells[2, first:end]
+        slope, work, value, least = cells[3, first:end], cells[4, first:end], values[first:end], best[i]
+        for g in range(len(value)):
+            left = q - work[g]
+            left = low[g] if left < low[g] else left
+            left = q - most if left < q - most else left
+            left = high[g] if left > high[g] else left
+            left = q if left > q else left
+            x = q - left
+            below = x - width if x > width else 0.0
+            lower = scale * ((x + width) * (x + width) - below * below)
+            value[g] = d.energy * (x * x * x) + kept[g] + slope[g] * (left - low[g]) - lower
+        least[:] = np.inf
+        c = first % parts
+        for g in range(len(value)):
+            least[c] = value[g] if value[g] < least[c] else least[c]
+            c = c + 1 if c + 1 < parts else 0
+        for c in range(parts - 1, -1, -1):
+            least[c] = min(least[c], least[c + 1])
+
+
+@compiled(cache=True, error_model="numpy")
+def _best(
+    exact: Array, lowered: Array, unit: int, whole: Array, blocked: Array, first_blocked: Array, best: Array
+) -> None:
+    """Writes the best of what leaves whole tasks and of an outage, under every fading.
+
+    Queues with `unit` whole tasks: those with 0, 1, .., parts cells of a task in progress, then the one without.
+
+    Args:
+        exact, lowered: (J, F) cost of what leaves, in cells; flat.
+        whole: (N+1,) continuation of whole tasks kept; blocked: (parts+2, parts+1) of an outage.
+        first_blocked: (F,) unsigned.
+        best: (parts+2, F), flat, is written.
+    """
+    queues, points = np.uint64(len(blocked)), np.uint64(len(first_blocked))  # unsigned: no index counts from the end
+    one, size = np.uint64(1), np.uint64(len(exact))
+    for i in range(queues):
+        kept = blocked[i]
+        for f in range(points):
+            best[i * points + f] = kept[first_blocked[f]]
+    of_whole = (queues - one) * points
     for k in range(unit, -1, -1):
-        row = position - k * d.parts
-        if row >= table.shape[0]:
+        row = np.uint64(unit - k) * (queues - one - one) * points
+        if row >= size:
             break
+        kept_whole = whole[k]
+        for j in range(min(of_whole, size - row)):  # rows of all queues follow each other
+            total = lowered[row + j] + kept_whole
+            best[j] = total if total < best[j] else best[j]
+        for j in range(points):
+            total = exact[row + j] + kept_whole
+            best[of_whole + j] = total if total < best[of_whole + j] else best[of_whole + j]
+
+
+@compiled(cache=True, error_model="numpy")
+def _expected(best: Array, weight: Array, found: Array) -> None:
+    """Writes sums over the fading: best (I, F) times weight (F,) into found (I,); I is a multiple of four."""
+    for i in range(0, len(best), 4):  # four sums side by side: one alone would wait for each of its additions
+        a, b, c, d = best[i], best[i + 1], best[i + 2], best[i + 3]
+        sum_a, sum_b, sum_c, sum_d = 0.0, 0.0, 0.0, 0.0
         for f in range(len(weight)):
-            best[f] = min(best[f], table[row, f] + whole[k])
-    total = 0.0
-    for f in range(len(weight)):
-        total += weight[f] * best[f]
-    return total
+            sum_a += weight[f] * a[f]
+            sum_b += weight[f] * b[f]
+            sum_c += weight[f] * c[f]
+            sum_d += weight[f] * d[f]
+        found[i], found[i + 1], found[i + 2], found[i + 3] = sum_a, sum_b, sum_c, sum_d
 
 
 @compiled(cache=True)
 def _sweep(
-    whole: Array, partial: Array, exact: Array, lowered: Array, weight: Array, first_blocked: Array, arrivals: Array,
-    d: Device,
-) -> tuple[Array, Array]:  # fmt: skip
-    """Relaxed Bellman operator: new values of whole queues (N+1,) and of tasks in progress (N+1, parts+1)."""
-    kept_whole = _after_arrivals(whole.reshape(-1, 1), arrivals, d)[:, 0].copy()
-    kept_partial = _after_arrivals(partial, arrivals, d)
-    new_whole, new_partial = np.empty(whole.shape), np.empty(partial.shape)
-    for m in range(len(whole)):
-        blocked = _blocked(float(m), m, 0, kept_partial, d)
-        rest = _expected(exact, m * d.parts, m, kept_whole, blocked, weight, first_blocked, d)
-        new_whole[m] = d.hold * m + rest
+    h: Array, exact: Array, lowered: Array, weight: Array, first_blocked: Array, arrivals: Array, d: Device
+) -> Array:
+    """Relaxed Bellman operator on tasks in progress and whole queues (N+1, parts+2)."""
+    kept = _after_arrivals(h, arrivals, d)
+    cells, whole = _cells(kept, d), kept[:, -1].copy()
+    queues = d.parts + 2
+    new, blocked, values = np.empty(h.shape), np.empty((queues, d.parts + 1)), np.empty(cells.shape[1])
+    best = np.zeros((-(-queues // 4) * 4, len(weight)))
+    found, flat, flat_exact, flat_lowered = (
+        np.empty(len(best)),
+        best.reshape(-1),
+        exact.reshape(-1),
+        lowered.reshape(-1),
+    )
+    for m in range(len(h)):
+        _blocked(m, False, cells, d, values, blocked[:-1])
+        _blocked(m, True, cells, d, values, blocked[-1:])
+        _best(flat_exact, flat_lowered, m, whole, blocked, first_blocked, flat)
+        _expected(best, weight, found)
         for i in range(d.parts + 1):
-            q = m + i / d.parts
-            blocked = _blocked(q, m, min(i + 1, d.parts), kept_partial, d)
-            rest = _expected(lowered, m * d.parts + i, m, kept_whole, blocked, weight, first_blocked, d)
-            new_partial[m, i] = d.hold * q + rest
-    return new_whole, new_partial
+            new[m, i] = d.hold * (m + i / d.parts) + found[i]
+        new[m, d.parts + 1] = d.hold * m + found[d.parts + 1]
+    return new
 
 
-@compiled(cache=True)
+@compiled(cache=True, nogil=True)
 def _iterate(
-    whole: Array, partial: Array, exact: Array, lowered: Array, weight: Array, first_blocked: Array, arrivals: Array,
-    d: Device, span: float, sweeps: int,
-) -> tuple[Array, Array, float]:  # fmt: skip
+    h: Array, exact: Array, lowered: Array, weight: Array, first_blocked: Array, arrivals: Array, d: Device,
+    span: float, sweeps: int,
+) -> tuple[Array, float]:  # fmt: skip
     """Value iteration: T h of the last sweep (0 at the empty queue if undiscounted), and the smallest T h - h."""
     low = -np.inf
     for _ in range(sweeps):
-        new_whole, new_partial = _sweep(whole, partial, exact, lowered, weight, first_blocked, arrivals, d)
-        low = min((new_whole - whole).min(), (new_partial - partial).min())
-        high = max((new_whole - whole).max(), (new_partial - partial).max())
-        base = new_whole[0] if d.discount == 1.0 else 0.0
-        whole, partial = new_whole - base, new_partial - base
+        new = _sweep(h, exact, lowered, weight, first_blocked, arrivals, d)
+        change = new - h
+        low, high = change.min(), change.max()
+        h = new - (new[0, -1] if d.discount == 1.0 else 0.0)
         if high - low < span:
             break
-    return whole, partial, low
+    return h, low
 
 
 @dataclass(frozen=True)
@@ -347,16 +416,13 @@ def device_bound(
         resolution: how finely it is computed.
     """
     d = device_problem(config, price, discount, resolution.parts)
-    fading = fading_points(config, mean_gain_per_w, d.growth, resolution)
-    exact, lowered = _leaving_tables(fading.cost, fading.residual_max, d)
     h = Potential.zero(d) if start is None else start
-    whole, partial, least = _iterate(
-        h.whole, h.partial, exact, lowered, fading.weight, fading.first_blocked, arrival_distribution(config), d,
-        resolution.span, resolution.sweeps,
-    )  # fmt: skip
+    found, least = _iterate(
+        h.values, *_fixed(config, mean_gain_per_w, d, resolution), resolution.span, resolution.sweeps
+    )
     discounted = discount < 1.0
-    cost = float(whole[0]) + (discount * least - MARGIN) / (1.0 - discount) if discounted else least - MARGIN
-    return DeviceBound(cost, Potential(whole, partial))
+    cost = float(found[0, -1]) + (discount * least - MARGIN) / (1.0 - discount) if discounted else least - MARGIN
+    return DeviceBound(cost, Potential(found))
 
 
 def cost_after(
@@ -364,10 +430,16 @@ def cost_after(
 ) -> tuple[float, float]:
     """Cost of a block after so many blocks from an empty queue, and in the long run, at the optimum under a price."""
     d = device_problem(config, price, 1.0, FINE.parts)
-    fading = fading_points(config, mean_gain_per_w, d.growth, FINE)
-    exact, lowered = _leaving_tables(fading.cost, fading.residual_max, d)
-    fixed = (exact, lowered, fading.weight, fading.first_blocked, arrival_distribution(config), d)
-    zero = Potential.zero(d)
-    whole, partial, _ = _iterate(zero.whole, zero.partial, *fixed, 0.0, blocks)
-    after = float(_sweep(whole, partial, *fixed)[0][0] - whole[0])
-    return after, _iterate(whole, partial, *fixed, FINE.span, FINE.sweeps)[2]
+    fixed = _fixed(config, mean_gain_per_w, d, FINE)
+    h, _ = _iterate(Potential.zero(d).values, *fixed, 0.0, blocks)
+    after = float(_sweep(h, *fixed)[0, -1] - h[0, -1])
+    return after, _iterate(h, *fixed, FINE.span, FINE.sweeps)[1]
+
+
+def _fixed(
+    config: SequentialOffloadingConfig, mean_gain_per_w: float, d: Device, resolution: Resolution
+) -> tuple[Array, Array, Array, Array, Array, Device]:
+    """What the sweeps of value iteration have in common: tables of what leaves, fading, arrivals, problem."""
+    fading = fading_points(config, mean_gain_per_w, d.growth, resolution)
+    tables = _leaving_tables(fading.cost, fading.residual_max, d)
+    return *tables, fading.weight, fading.first_blocked, arrival_distribution(config), d

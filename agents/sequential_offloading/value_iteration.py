@@ -25,6 +25,7 @@ from edgemarl.agents.sequential_offloading.model import (
 from edgemarl.agents.sequential_offloading.q_device import OffloadingController, device_act
 from edgemarl.agents.sequential_offloading.q_server import read_queue_tasks
 from edgemarl.envs.arrays import Array
+from edgemarl.envs.compiled import compiled
 from edgemarl.envs.physics.radio import from_db
 from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.sequential_offloading import SequentialOffloading, SequentialOffloadingTrace
@@ -252,6 +253,34 @@ def gain_bins_db(mean_gain_per_w: Array) -> tuple[Array, Array]:
 # --- server -----------------------------------------------------------------------------------------------------------
 
 
+@compiled(cache=True)
+def _arrival_matrix(offloaded_tasks: Array, step: Array, points: int) -> Array:
+    """See `ServerValues._arrival_matrix`; offloaded_tasks (S, B), step (B,)."""
+    samples, cells = offloaded_tasks.shape
+    matrix = np.zeros((cells, points, points))
+    for b in range(cells):
+        for p in range(points):
+            for above in range(2):
+                for s in range(samples):
+                    position = p + offloaded_tasks[s, b] / step[b]
+                    index = min(int(position), points - 2)
+                    weight = position - index
+                    matrix[b, p, index + above] += (weight if above else 1.0 - weight) / samples
+    return matrix
+
+
+@compiled(cache=True)
+def _least(cost: Array, discount: float, after: Array, below: Array, inside: Array) -> Array:
+    """(P, B) smallest cost + continuation of the choices (P, B, C); `after` (P, B) is linear between its points."""
+    least = np.full(cost.shape[:2], np.inf)
+    for p in range(cost.shape[0]):
+        for b in range(cost.shape[1]):
+            for c in range(cost.shape[2]):
+                low, high = after[below[p, b, c], b], after[below[p, b, c] + 1, b]
+                least[p, b] = min(least[p, b], cost[p, b, c] + discount * (low + inside[p, b, c] * (high - low)))
+    return least
+
+
 class ServerValues:
     """Optimal value of the server's queue after service, given samples of what the devices offload per block.
 
@@ -279,26 +308,14 @@ class ServerValues:
 
     def _arrival_matrix(self, offloaded_tasks: Array) -> Array:
         """(B, P, P): weights of the values that the queue has after each offload, linear between and above the grid."""
-        samples, cells = offloaded_tasks.shape
-        matrix = np.zeros((cells, SERVER_POINTS, SERVER_POINTS))
-        rows = np.broadcast_to(np.arange(SERVER_POINTS)[:, None], (SERVER_POINTS, samples))
-        for b in range(cells):
-            position = np.arange(SERVER_POINTS)[:, None] + offloaded_tasks[:, b] / self.step[b]
-            index = np.minimum(position.astype(np.int64), SERVER_POINTS - 2)
-            weight = position - index
-            np.add.at(matrix[b], (rows, index), (1.0 - weight) / samples)
-            np.add.at(matrix[b], (rows, index + 1), weight / samples)
-        return matrix
+        return _arrival_matrix(offloaded_tasks, self.step, SERVER_POINTS)
 
     def _iterate(self) -> Array:
         """(P, B) value after service."""
-        cells = np.arange(self._hold.shape[1])[:, None]
         values = np.zeros_like(self._hold)
         for _ in range(SWEEPS_MAX):
             after = np.einsum("bpq,qb->pb", self._transition, values)
-            low = after[self._below, cells]
-            total = self._cost + self.config.discount * (low + self._inside * (after[self._below + 1, cells] - low))
-            new = self._hold + total.min(axis=2)
+            new = self._hold + _least(self._cost, self.config.discount, after, self._below, self._inside)
             values, accurate = accelerated(values, new, self.config.discount, (0,))
             if accurate:
                 result: Array = np.einsum("bpq,qb->pb", self._transition, values)

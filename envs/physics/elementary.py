@@ -105,7 +105,9 @@ def _block_sum(values: Array, first: int, count: int) -> float:
 
 
 @compiled(
-    types.float64(types.Array(types.float64, 1, "C", readonly=True), types.int64, types.int64), error_model="numpy"
+    types.float64(types.Array(types.float64, 1, "C", readonly=True), types.int64, types.int64),
+    error_model="numpy",
+    cache=True,
 )
 def _halved_sum(values: Array, first: int, count: int) -> float:
     if count <= _BLOCK:

@@ -48,7 +48,7 @@ def repaired_share(share: Any, active: Array, allow_idle: bool) -> Array:
     return result
 
 
-@compiled(error_model="numpy")
+@compiled(error_model="numpy", cache=True)
 def repair_share(share: Array, active: Array, allow_idle: bool, out: Array) -> None:
     """`repaired_share` of one cell, (G,), into `out`."""
     largest = 0.0

@@ -34,7 +34,7 @@ class Yardstick:
         scenario: what is played; the first quarter of the slots is left out.
         seed: of the traces.
         against: whether policies are compared with the reference.
-        agents: devices of all cells.
+        agents: devices of all cells; default: `AGENTS`.
         slots: slots at most.
         reference: controller of the playbook to compare with, in place of the scenario's reference.
 
@@ -47,7 +47,7 @@ class Yardstick:
         scenario: Scenario,
         seed: int = 0,
         against: bool = True,
-        agents: int = AGENTS,
+        agents: int | None = None,
         slots: int = SLOTS_MAX,
         reference: str | None = None,
     ) -> None:
@@ -55,7 +55,7 @@ class Yardstick:
         if against and not self.reference:
             raise ValueError(f"scenario '{scenario.name}' has no reference to measure a policy against")
         devices = max(role.count for role in scenario.roles.values())
-        self.seed, self.cells = seed, max(CELLS_MIN, math.ceil(agents / devices))
+        self.seed, self.cells = seed, max(CELLS_MIN, math.ceil((agents or AGENTS) / devices))
         self.slots = min(scenario.horizon, slots)
 
     def cost(self, policy: Policy) -> float:

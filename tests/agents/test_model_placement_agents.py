@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import cvxpy as cp
 import numpy as np
 import pytest
 
@@ -66,6 +65,8 @@ def random_pool(seed: int, n: int, load: float) -> tuple[np.ndarray, ...]:
 
 def least_band(band: np.ndarray, cpu: np.ndarray, deadline: np.ndarray, fetch: np.ndarray) -> float:
     """Band that a set of tasks needs at least, by an independent convex solver; infinite if the CPU cannot do it."""
+    import cvxpy as cp  # takes a second to load, in every process that collects tests
+
     y = cp.Variable(len(band))
     limits = [cp.sum(cp.multiply(cpu, cp.inv_pos(y))) <= 1, y <= deadline - fetch, y <= 0.999 * deadline, y >= 1e-3]
     task = cp.Problem(cp.Minimize(cp.sum(cp.multiply(band, cp.inv_pos(deadline - y)))), limits)

@@ -84,6 +84,34 @@ def test_the_certificate_holds_on_the_scenarios_own_step(gain_db: float, price: 
         assert max(slack[0], slack[2]) < 0.05
 
 
+@pytest.mark.parametrize(
+    ("changed", "gain", "price", "discount", "resolution", "cost", "partial", "whole"),
+    [
+        ({}, 1e3, 3.0, 1.0, FINE, 7.729999391741641, 156481.0468473541, 13841.91088412853),
+        ({}, 3.0, 1.0, 0.95, FINE, 180.07703130551545, 212372.99721238646, 18970.20622153427),
+        ({}, 1e3, 3.0, 1.0, COARSE, 7.656494698846852, 39967.05774015417, 12982.541865947163),
+        (
+            {"arrival_probability": 0.6}, 20.0, 4.0, 1.0, Resolution(parts=3, cells=11),
+            26.11669260848531, 145067.71639498012, 35604.50187116996,
+        ),
+        (
+            {"residual_leaves_device": False}, 1e3, 0.7, 0.95, COARSE,
+            163.69459333308112, 55614.88028096756, 18264.509699929673,
+        ),
+    ],
+)  # fmt: skip
+def test_numbers_of_the_operator_written_out_queue_by_queue(
+    changed: dict[str, Any], gain: float, price: float, discount: float, resolution: Resolution,
+    cost: float, partial: float, whole: float,
+) -> None:  # fmt: skip
+    """An earlier form, a loop over queues that took three times as long, found these."""
+    config = make_scenario("sequential_offloading", **changed).config
+    found = device_bound(config, gain, price, discount, resolution=resolution)
+    assert found.cost == pytest.approx(cost, rel=1e-12)
+    assert found.potential.partial.sum() == pytest.approx(partial, rel=1e-12)
+    assert found.potential.whole.sum() == pytest.approx(whole, rel=1e-12)
+
+
 def test_steady_arrivals_and_no_radio_leave_one_sensible_thing_to_do() -> None:
     """Two tasks in every block, computed in the next one: 2 queued, 0.75 * 2^3 of energy, 8 per block."""
     scenario = make_scenario("sequential_offloading", **LOCAL_ONLY, slots_per_block=2, arrival_probability=1.0,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cvxpy
 import numpy as np
 import pytest
 from scipy.optimize import brentq, minimize_scalar
@@ -68,6 +67,8 @@ def test_bandwidth_equals_nested_bisection(n: int) -> None:
 
 def test_bandwidth_equals_cvxpy() -> None:
     """R is a perspective of the logarithm, so alpha log(1 + s/alpha) = -rel_entr(alpha, alpha + s) + linear terms."""
+    import cvxpy  # takes a second to load, in every process that collects tests
+
     rng = np.random.default_rng(0)
     for _ in range(40):
         n = int(rng.integers(1, 8))

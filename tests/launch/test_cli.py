@@ -216,15 +216,16 @@ def test_texts_of_scenarios_are_those_of_their_classes(tmp_path: Path, monkeypat
     assert scenario_texts("sampling_rate") == (cls.title, cls.paper)
 
 
-def test_comparing_rules_does_not_import_ray() -> None:
+def test_comparing_rules_does_not_import_ray(tmp_path: Path) -> None:
+    """Nor PyTorch, nor pandas: a whole comparison with its bound, figures and page."""
+    words = "compare --scenario sequential_offloading --set num_devices=2 --controllers random --networks 2 --slots 60"
     code = (
-        "import sys, edgemarl.launch.commands.compare, edgemarl.launch.report.page\n"
         "import edgemarl.launch.commands.show, edgemarl.launch.commands.bench\n"
-        "from edgemarl.agents.registry import playbook_of\nplaybook_of('sequential_offloading')\n"
-        "print('ray' in sys.modules)"
+        f"from edgemarl.launch.cli import app\n"
+        f"app({[*words.split(), '--warmup', '50', '--out', str(tmp_path / 'out')]}, standalone_mode=False)"
     )
-    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert found.stdout == "False\n"
+    assert loaded_by(code) == HEAVY - {"pandas", "ray", "torch"}
+    assert "lower bound" in (tmp_path / "out" / "report.html").read_text()
 
 
 @pytest.fixture(scope="module")

@@ -199,11 +199,18 @@ def test_what_goes_wrong_in_the_other_process_is_told(
     assert not list((tmp_path / "parts").iterdir())
 
 
-def test_a_study_writes_everything_and_keeps_what_is_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out"
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small study, each result from a process after the other."""
+    out = tmp_path_factory.mktemp("studied") / "out"
     assert run("scale", *TINY, "--out", str(out)) == 0
+    return out
+
+
+def test_a_study_writes_everything_and_keeps_what_is_done(
+    studied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = studied
     summary = json.loads((out / "summary.json").read_text())
     assert [point["value"] for point in summary["points"]] == [2, 3]
     for point in summary["points"]:
@@ -233,16 +240,15 @@ def test_a_study_writes_everything_and_keeps_what_is_done(
 
 
 def test_jobs_are_tasks_of_ray_and_results_meet_in_a_storage(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    studied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Equal to what one process after the other gives; given again, nothing is played again."""
-    assert run("scale", *TINY, "--out", str(tmp_path / "here")) == 0
     storage = f"file://{tmp_path}/storage"
     assert run("scale", *TINY, "--storage", storage, "--out", "study") == 0
     assert f"report: {storage}/study/report.html" in capsys.readouterr().out
     there = tmp_path / "storage" / "study"
     assert (there / "report.html").is_file()
-    found, expected = (pd.read_parquet(f / "results.parquet") for f in (there, tmp_path / "here"))
+    found, expected = (pd.read_parquet(f / "results.parquet") for f in (there, studied))
     pd.testing.assert_series_equal(found["cost"], expected["cost"])
     before = {path.name: path.stat().st_mtime_ns for path in (there / "parts").glob("*.part")}
     assert len(before) == 4
