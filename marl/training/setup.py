@@ -11,7 +11,6 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from edgemarl.marl.algorithms.base import Run
 from edgemarl.marl.rllib.env_runner import BatchedEnvRunner
-from edgemarl.marl.rllib.frames import frames_alone
 from edgemarl.marl.rllib.node import without_object_store
 from edgemarl.marl.rllib.settings import RunnerSettings, settings_for
 
@@ -47,7 +46,7 @@ def build(config: Any, threads: int) -> Any:
     for name in ("ray", "ray.rllib"):  # RLlib sets a level of its own when it is imported
         logging.getLogger(name).setLevel(logging.ERROR)
     torch.set_num_threads(threads)  # PyTorch's default oversubscribes the cores next to runners
-    with without_object_store(), frames_alone():
+    with without_object_store():
         return config.build_algo()
 
 
