@@ -1,4 +1,4 @@
-"""The recipe of `model_partitioning` in a large cell: who learns from a row is not behind a rule that reads the same."""
+"""The recipe of `model_partitioning` in a large cell: who learns from a row is not behind a rule that reads it too."""
 
 from __future__ import annotations
 
