@@ -10,10 +10,10 @@ import numpy as np
 
 from edgemarl.agents.api import Act, Controller
 from edgemarl.envs.arrays import Array
-from edgemarl.envs.physics.allocation import priced_fdma_share, priced_square_root_share
 from edgemarl.envs.physics.radio import fdma_rate_bps
 from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.model_partitioning import ModelPartitioning
+from edgemarl.envs.scenarios.model_partitioning.priced import priced_cuts
 
 
 @dataclass(frozen=True)
@@ -43,31 +43,15 @@ def cut_terms(
 def priced_cost(
     scenario: ModelPartitioning, terms: CutTerms, bandwidth_price: Array, edge_price: Array
 ) -> tuple[Array, Array, Array]:
-    """Cost of every cut if shares are bought at prices: own + min[c/R(alpha) + b alpha] + min[load/x + u x].
-
-    Args:
-        bandwidth_price, edge_price: b, u >= 0, broadcast against (B, N, M+1).
-
-    Returns:
-        cost, alpha, x, each (B, N, M+1).
-    """
-    c, snr, load = terms.weight, terms.snr[..., None], terms.load
-    alpha = priced_fdma_share(c, snr, bandwidth_price, scenario.config.bandwidth_hz)
-    x = priced_square_root_share(load, edge_price)
-    cost = terms.own_cost + bandwidth_price * alpha + edge_price * x
-    cost = cost + _over(c, fdma_rate_bps(alpha, scenario.config.bandwidth_hz, snr)) + _over(load, x)
-    return cost, alpha, x
+    """Cost of every cut, alpha and x (B, N, M+1) if shares are bought at prices b, u >= 0 (`priced_cuts`)."""
+    prices, snr = (bandwidth_price, edge_price), terms.snr[..., None]
+    return priced_cuts(terms.own_cost, terms.weight, terms.load, snr, prices, scenario.config.bandwidth_hz)
 
 
 def shared_cost(scenario: ModelPartitioning, terms: CutTerms, share: Array) -> Array:
     """(B, N, M+1) cost of every cut if it gets `share` of the band and of the edge CPU; broadcasts."""
     rate_bps = fdma_rate_bps(share, scenario.config.bandwidth_hz, terms.snr[..., None])
     return terms.own_cost + terms.weight / rate_bps + terms.load / share
-
-
-def _over(cost: Array, share: Array) -> Array:
-    taking_part = cost > 0.0
-    return np.where(taking_part, cost / np.where(taking_part, share, 1.0), 0.0)
 
 
 class CutController(Controller):

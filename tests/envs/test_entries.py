@@ -29,7 +29,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     ],
     "model_partitioning": [
         {},
-        {"share_queues": True, "share_bids": True, "show_model": True},
+        {"share_queues": True, "share_bids": True, "show_costs": True, "show_model": True},
         {"local_cpu_rule": "action"},
         {"bandwidth_rule": "action"},
         {"local_cpu_rule": "action", "edge_cpu_rule": "action"},

@@ -12,7 +12,7 @@ import torch
 
 from edgemarl.agents.api import Team
 from edgemarl.agents.model_partitioning.q_learner import CutLearner
-from edgemarl.agents.model_partitioning.rules import EvenServer
+from edgemarl.agents.model_partitioning.rules import EvenServer, PriceGreedy
 from edgemarl.agents.registry import make_policy
 from edgemarl.agents.trained.networks import PolicyNetwork
 from edgemarl.agents.trained.policy import CENTRAL, TrainedPolicy
@@ -110,6 +110,41 @@ def test_a_bid_is_what_the_best_cut_saves_at_the_prices() -> None:
     assert 0.1 < (bid[..., 0] > 0).mean() < 0.8
     dear = dataclasses.replace(state, bandwidth_price_mean=np.full(30, 1e4))
     assert not made.bids(dear, exogenous).any()
+
+
+def test_rows_can_show_what_every_cut_costs_at_the_prices() -> None:
+    """Against the rule that plays these costs; the rest of the row is what it was."""
+    fields = {"num_devices": 7, "mean_arrival_rate_hz": 2.5, "show_model": True, "share_bids": True}
+    plain, made = scenario(**fields), scenario(**fields, show_costs=True)
+    state, exogenous, _ = some_slot(plain)
+    state = dataclasses.replace(state, bandwidth_price_mean=np.full(40, 1.0), edge_cpu_price_mean=np.full(40, 0.2))
+    rows, before = made.observe(state, exogenous)["device"], plain.observe(state, exogenous)["device"]
+    cuts = int(made.layers.max()) + 1
+    np.testing.assert_array_equal(np.delete(rows, slice(11, 11 + 2 * cuts), axis=2), before)
+    assert made.roles["device"].observation_space.contains(rows[0, 0])
+    rule = PriceGreedy()
+    rule.reset(plain, len(rows))
+    chosen = rule.act(before, np.random.default_rng(0)).actions
+    np.testing.assert_array_equal(rows[..., 11 : 11 + cuts].argmin(axis=2), chosen)
+    assert 0.1 < (chosen < made.layers).mean() < 0.9
+
+
+def test_shown_costs_are_those_of_the_ledger_where_nothing_else_is_to_pay() -> None:
+    """At prices of 0 a device reckons with the whole band and edge CPU, which it has if it offloads by itself."""
+    made = scenario(mean_arrival_rate_hz=2.5, show_costs=True)
+    state, exogenous, _ = some_slot(made, cells=30)
+    state = dataclasses.replace(state, bandwidth_price_mean=np.zeros(30), edge_cpu_price_mean=np.zeros(30))
+    cost, energy = np.split(made.shown_costs(state, exogenous), 2, axis=2)
+    local = made.step(state, ModelPartitioningDecisions(np.tile(made.layers, (30, 1))), exogenous)
+    for n in range(made.config.num_devices):
+        for cut in range(made.layers[n] + 1):
+            alone = np.tile(made.layers, (30, 1))
+            alone[:, n] = cut
+            step = made.step(state, ModelPartitioningDecisions(alone), exogenous)
+            saved = (step.costs["device"] - local.costs["device"])[:, n]
+            np.testing.assert_allclose(cost[:, n, cut] * made.penalty, saved, rtol=1e-9, atol=1e-9)
+            spent = step.details["energy_j"][:, n] / made.energy_budget_j[n] - 1.0
+            np.testing.assert_allclose(energy[:, n, cut], spent, rtol=1e-9, atol=1e-9)
 
 
 def central_run(folder: Path, **fields: Any) -> Path:

@@ -123,6 +123,10 @@ class ModelPartitioningConfig:
     share_bids: bool = quantity(
         False, "-", "devices announce savings and loads before they choose; rows show them", part="controller"
     )
+    show_costs: bool = quantity(
+        False, "-", "device rows also show what each cut costs at the broadcast prices and the energy that it takes",
+        part="interface",
+    )  # fmt: skip
     show_model: bool = quantity(
         False, "-", "device rows end with a one-hot of the network, for a shared policy", part="interface"
     )

@@ -72,6 +72,12 @@ class PartitioningEntries(Described, Masked):
             bid = [RowEntry("saving", "-", 1.0, saving), RowEntry("load_root", "-", 1.0, load)]
             others = [RowEntry(f"{e.name}_others", "-", 1.0, f"sum over the other devices: {e.meaning}") for e in bid]
             told += [*bid, *others]
+        if c.show_costs:
+            cuts = range(int(self.layers.max()) + 1)
+            cost = "less that of the local run, over the mean V T_ref; shares are bought at the prices"
+            told += [RowEntry(f"cost_{cut}", "-", 1.0, f"cost of cut {cut} {cost}") for cut in cuts]
+            spent = "over its budget, less 1"
+            told += [RowEntry(f"energy_{cut}", "-", 1.0, f"energy of cut {cut} {spent}") for cut in cuts]
         if c.show_model:
             names = dict.fromkeys(c.model_pattern)
             told += [RowEntry(f"runs_{name}", "-", 1.0, f"1 if the device runs {name}, else 0") for name in names]

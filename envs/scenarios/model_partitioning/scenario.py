@@ -32,6 +32,8 @@ from edgemarl.envs.scenarios.model_partitioning.bids import BID, bids
 from edgemarl.envs.scenarios.model_partitioning.config import ModelPartitioningConfig
 from edgemarl.envs.scenarios.model_partitioning.entries import PartitioningEntries
 from edgemarl.envs.scenarios.model_partitioning.parts import BACKLOGS, cost_parts, queue_costs
+from edgemarl.envs.scenarios.model_partitioning.priced import over, priced_cuts
+from edgemarl.envs.scenarios.model_partitioning.rows import clipped, row_box, unit_box
 from edgemarl.envs.scenarios.model_partitioning.slot import (
     DETAILS,
     MEANS,
@@ -40,12 +42,12 @@ from edgemarl.envs.scenarios.model_partitioning.slot import (
     CutTables,
     Devices,
     PartitioningConstants,
+    flat,
     rule,
     run_slot,
 )
 from edgemarl.envs.trace import Trace, drawn
 
-OBSERVATION_MAX = 10.0
 SIGNALS = 3
 """Broadcast numbers of a device's row: crowd and the two prices."""
 FLOAT_BYTES = 4.0
@@ -191,6 +193,11 @@ class ModelPartitioning(
         return np.array([[model == name for name in names] for model in self.config.device_models], np.float32)
 
     @property
+    def penalty(self) -> float:
+        """Mean over the devices of V T_ref, the cost of a local run at the highest clock."""
+        return float(self.config.delay_weight * self.total_cycles.mean() / self.config.device_cpu_hz)
+
+    @property
     def price_reference(self) -> float:
         """Price that an observation shows as 1/2."""
         return self.config.delay_weight * self.config.num_devices / 5.0
@@ -200,12 +207,13 @@ class ModelPartitioning(
     @cached_property
     def roles(self) -> dict[str, Role]:
         c = self.config
-        action = _unit_box(2) if c.local_cpu_rule == "action" else gymnasium.spaces.Discrete(int(self.layers.max()) + 1)
-        further = c.share_queues + 2 * BID * c.share_bids + c.show_model * self.model_marks.shape[1]
-        roles = {"device": Role("device", c.num_devices, _row_box(4 + SIGNALS + further), action)}
+        action = unit_box(2) if c.local_cpu_rule == "action" else gymnasium.spaces.Discrete(int(self.layers.max()) + 1)
+        shown = 2 * self.cuts.sent_bits.shape[1] * c.show_costs + c.show_model * self.model_marks.shape[1]
+        further = c.share_queues + 2 * BID * c.share_bids + shown
+        roles = {"device": Role("device", c.num_devices, row_box(4 + SIGNALS + further), action)}
         if c.server_acts:
             roles["server"] = Role(
-                "server", 1, _row_box(5 * c.num_devices), _unit_box(2 * c.num_devices), Parts(c.num_devices, 5)
+                "server", 1, row_box(5 * c.num_devices), unit_box(2 * c.num_devices), Parts(c.num_devices, 5)
             )
         return roles
 
@@ -225,11 +233,11 @@ class ModelPartitioning(
         if c.central_choices:
             return gymnasium.spaces.MultiDiscrete(self.layers + 1)
         blocks = 1 + (c.local_cpu_rule == "action") + 2 * ("action" in c.rules[1:])
-        return _unit_box(blocks * c.num_devices)
+        return unit_box(blocks * c.num_devices)
 
     @cached_property
     def global_state_space(self) -> gymnasium.spaces.Box:
-        return _row_box(4 * self.config.num_devices)
+        return row_box(4 * self.config.num_devices)
 
     @property
     def horizon(self) -> int:
@@ -305,12 +313,15 @@ class ModelPartitioning(
             first, bid = 4 + SIGNALS + self.config.share_queues, self.bids(state, exogenous)
             row[..., first : first + BID] = bid
             row[..., first + BID : first + 2 * BID] = bid.sum(axis=1, keepdims=True) - bid  # of the others
+        if self.config.show_costs:
+            shown, end = self.shown_costs(state, exogenous), -self.model_marks.shape[1] * self.config.show_model
+            row[..., end - shown.shape[2] : end or None] = shown
         if self.config.show_model:
             row[..., -self.model_marks.shape[1] :] = self.model_marks
-        rows = {"device": _clipped(row)}
+        rows = {"device": clipped(row)}
         if self.config.server_acts:
             parts = [own[0], own[1], state.last_sent_fraction, state.last_edge_fraction, own[2]]
-            rows["server"] = _clipped(np.stack(parts, axis=2).reshape(cells, 1, 5 * n))
+            rows["server"] = clipped(np.stack(parts, axis=2).reshape(cells, 1, 5 * n))
         return rows
 
     def bids(self, state: ModelPartitioningState, exogenous: ModelPartitioningExogenous) -> Array:
@@ -323,11 +334,27 @@ class ModelPartitioning(
             self.transmission_weight(q, rate) * cuts.sent_bits / rate_bps,
             self.edge_load(cuts.edge_cycles),
             (state.bandwidth_price_mean, state.edge_cpu_price_mean),
-            c.delay_weight * self.total_cycles.mean() / c.device_cpu_hz,
+            self.penalty,
         )
 
+    def shown_costs(self, state: ModelPartitioningState, exogenous: ModelPartitioningExogenous) -> Array:
+        """(B, N, 2 (M+1)) what a device computes from its own row and the two prices, for every cut of its network.
+
+        First the cost at the prices (`priced_cuts`) less that of the local run, over `penalty`; then the energy that
+        the cut takes with the shares that it would buy, over the budget, less 1: what it adds to the energy queue.
+        """
+        c, cuts, snr = self.config, self.cuts, self.full_band_snr(exogenous)[..., None]
+        q, w, rate = (v[..., None] for v in (state.energy_queue, state.memory_queue, exogenous.arrival_rate_hz))
+        prices = state.bandwidth_price_mean[:, None, None], state.edge_cpu_price_mean[:, None, None]
+        part, weight = self.local_part(cuts, q, w, rate), self.transmission_weight(q, rate) * cuts.sent_bits
+        cost, alpha, _ = priced_cuts(part.cost, weight, self.edge_load(cuts.edge_cycles), snr, prices, c.bandwidth_hz)
+        sent_s = over(np.broadcast_to(cuts.sent_bits, weight.shape), fdma_rate_bps(alpha, c.bandwidth_hz, snr))
+        energy_j = part.energy_j + c.transmit_power_w * c.slot_s * rate * sent_s
+        added = energy_j / self.energy_budget_j[:, None] - 1.0
+        return np.concatenate([(cost - cost[..., -1:]) / self.penalty, added], axis=2)
+
     def global_state(self, state: ModelPartitioningState, exogenous: ModelPartitioningExogenous) -> Array:
-        return _clipped(np.concatenate(self._own_entries(state, exogenous), axis=1))
+        return clipped(np.concatenate(self._own_entries(state, exogenous), axis=1))
 
     def portrait(self, state: ModelPartitioningState, exogenous: ModelPartitioningExogenous) -> dict[str, Portrait]:
         fading = np.log10(self.floored_gain(exogenous) / self.mean_gain)
@@ -355,7 +382,7 @@ class ModelPartitioning(
         cells, n = state.energy_queue.shape
         device = checked_actions("device", n, self.roles["device"].action_space, actions["device"], cells)
         raw = actions.get("server", np.zeros((cells, 1, 2 * n)))  # a missing server gives everyone the same weight
-        weights = checked_actions("server", 1, _unit_box(2 * n), raw, cells)[:, 0]
+        weights = checked_actions("server", 1, unit_box(2 * n), raw, cells)[:, 0]
         if self.config.local_cpu_rule == "optimal":
             return self._decisions(np.minimum(device, self.layers), None, weights)
         return self._decisions(self._cut_of(device[..., 0]), device[..., 1], weights)
@@ -465,14 +492,14 @@ class ModelPartitioning(
         band, edge = decisions.bandwidth_weight, decisions.edge_cpu_weight
         rules = rule(c.bandwidth_rule, band is not None), rule(c.edge_cpu_rule, edge is not None)
         return rules, Devices(
-            energy_queue=_flat(state.energy_queue),
-            memory_queue=_flat(state.memory_queue),
-            arrival_rate_hz=_flat(exogenous.arrival_rate_hz),
-            channel_gain=_flat(exogenous.channel_gain),
+            energy_queue=flat(state.energy_queue),
+            memory_queue=flat(state.memory_queue),
+            arrival_rate_hz=flat(exogenous.arrival_rate_hz),
+            channel_gain=flat(exogenous.channel_gain),
             partition_layer=np.ascontiguousarray(decisions.partition_layer, np.int64).reshape(-1),
-            device_cpu_hz=none if given_hz is None else _flat(given_hz),
-            bandwidth_weight=none if band is None else _flat(band),
-            edge_cpu_weight=none if edge is None else _flat(edge),
+            device_cpu_hz=none if given_hz is None else flat(given_hz),
+            bandwidth_weight=none if band is None else flat(band),
+            edge_cpu_weight=none if edge is None else flat(edge),
         )
 
     @cached_property
@@ -571,20 +598,3 @@ class ModelPartitioning(
         d, v = step.details, self.config.delay_weight
         edge = allocation.displaced_cost(v * d["edge_delay_s"], d["edge_cpu_share"])
         return edge + allocation.fdma_displaced_cost(d["transmission_cost"], d["bandwidth_share"], d["full_band_snr"])
-
-
-def _flat(values: Array) -> Array:
-    """As compiled code takes them; no copy if they are so already."""
-    return np.ascontiguousarray(values, np.float64).reshape(-1)
-
-
-def _clipped(row: Array) -> Array:
-    return np.clip(row, -OBSERVATION_MAX, OBSERVATION_MAX).astype(np.float32, copy=False)
-
-
-def _row_box(entries: int) -> gymnasium.spaces.Box:
-    return gymnasium.spaces.Box(-OBSERVATION_MAX, OBSERVATION_MAX, (entries,), np.float32)
-
-
-def _unit_box(entries: int) -> gymnasium.spaces.Box:
-    return gymnasium.spaces.Box(0.0, 1.0, (entries,), np.float32)

@@ -52,6 +52,11 @@ def rule(name: str, weighted: bool) -> int:
     return {"optimal": OPTIMAL, "equal": EQUAL, "action": WEIGHTS if weighted else EQUAL}[name]
 
 
+def flat(values: Array) -> Array:
+    """As compiled code takes them; no copy if they are so already."""
+    return np.ascontiguousarray(values, np.float64).reshape(-1)
+
+
 class PartitioningConstants(NamedTuple):
     """What a slot needs of a config."""
 
