@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import secrets
 import signal
 import threading
@@ -177,18 +176,21 @@ def _start_node(remote_processes: int, folder: Path) -> None:
             if attempt == START_ATTEMPTS or "timed out" not in str(error):
                 raise
             ray.shutdown()
-            _end_failed_start()
+            _end_failed_start(folder)
 
 
-def _end_failed_start() -> None:
-    """End the processes of a start that timed out: Ray keeps them until this process ends, and a busy machine busy."""
+def _end_failed_start(folder: Path) -> None:
+    """End the processes of a start that timed out: Ray keeps them until this process ends, and a busy machine busy.
+
+    Args:
+        folder: of that start's files, which its processes are told; another Ray of this process goes on.
+    """
     import psutil  # Ray ships it, and puts it on the path when it is imported
 
-    own = re.compile(rf"session_[\d_-]+_{os.getpid()}\b")  # Ray names a session after its time and the driver
     left = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
-            if any(own.search(part) for part in process.cmdline()):
+            if any(f"{folder}/session_" in part for part in process.cmdline()):
                 process.kill()
                 left.append(process)
     psutil.wait_procs(left, timeout=END_S)

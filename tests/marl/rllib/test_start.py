@@ -17,13 +17,14 @@ SLEEP = "import time; time.sleep(60)"
 
 
 def test_start_that_timed_out_leaves_no_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Another Ray of this process, such as the one that other tests share, goes on."""
+    session = f"session_2026-01-01_00-00-00_000000_{os.getpid()}/logs"
     left: list[subprocess.Popen[bytes]] = []
-    other = subprocess.Popen([sys.executable, "-c", SLEEP, "session_2026-01-01_00-00-00_0_1"])  # another driver's
+    other = subprocess.Popen([sys.executable, "-c", SLEEP, f"{tmp_path}-2/{session}"])
 
     def init(**_: Any) -> None:
         if not left:
-            name = f"/tmp/ray/session_2026-01-01_00-00-00_000000_{os.getpid()}/logs"
-            left.append(subprocess.Popen([sys.executable, "-c", SLEEP, name]))
+            left.append(subprocess.Popen([sys.executable, "-c", SLEEP, f"--logs={tmp_path}/{session}"]))
             raise Exception("The current node timed out during startup.")
 
     monkeypatch.setattr(ray, "init", init)
