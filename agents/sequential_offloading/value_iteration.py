@@ -255,7 +255,13 @@ def gain_bins_db(mean_gain_per_w: Array) -> tuple[Array, Array]:
 
 @compiled(cache=True)
 def _arrival_matrix(offloaded_tasks: Array, step: Array, points: int) -> Array:
-    """See `ServerValues._arrival_matrix`; offloaded_tasks (S, B), step (B,)."""
+    """(B, P, P): weights of the values that the queue has after each offload, linear between and above the grid.
+
+    Args:
+        offloaded_tasks: (S, B).
+        step: (B,) of the grids.
+        points: P.
+    """
     samples, cells = offloaded_tasks.shape
     matrix = np.zeros((cells, points, points))
     for b in range(cells):
@@ -303,12 +309,8 @@ class ServerValues:
         self._inside = left - self._below
         self._cost = self.model.serve_cost(served)
         self._hold = self.model.hold_cost * queue
-        self._transition = self._arrival_matrix(offloaded_tasks)
+        self._transition = _arrival_matrix(offloaded_tasks, self.step, SERVER_POINTS)
         self.table = self._iterate()
-
-    def _arrival_matrix(self, offloaded_tasks: Array) -> Array:
-        """(B, P, P): weights of the values that the queue has after each offload, linear between and above the grid."""
-        return _arrival_matrix(offloaded_tasks, self.step, SERVER_POINTS)
 
     def _iterate(self) -> Array:
         """(P, B) value after service."""

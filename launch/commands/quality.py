@@ -94,8 +94,9 @@ def quality_options(
     """
     from edgemarl.launch.commands.train import share_of_percent
 
-    given: dict[str, Any] = {"minutes": minutes, "training_seeds": training_seeds, "scenario": scenario}
-    given["against"] = against
+    given: dict[str, Any] = {
+        "minutes": minutes, "training_seeds": training_seeds, "scenario": scenario, "against": against,
+    }  # fmt: skip
     if devices is not None:
         try:
             given["devices"] = tuple(int(size) for size in devices.split(","))

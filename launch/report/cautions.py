@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgemarl.launch.report.numerals import percent, significant
-from edgemarl.marl.evaluation.compare import Comparison, Row
+from edgemarl.marl.evaluation.compare import Comparison
 
 FAR_ABOVE_BOUND = 0.25
 """Share of the bound above which nothing shows that a reference is near the optimum."""
@@ -21,24 +21,19 @@ def reference_sentences(comparison: Comparison) -> list[str]:
     if comparison.reference is None:
         return []
     above = comparison.row(comparison.reference).above_bound
-    beaten = [r for r in comparison.rows if r.excess is not None and r.excess.high < -CLEARLY_BEATEN]
+    beaten = [(r.cost.value, r.controller, r.excess) for r in comparison.rows if r.excess is not None]
+    beaten = [row for row in beaten if row[2].high < -CLEARLY_BEATEN]
     said = []
     if above is not None and above.low > FAR_ABOVE_BOUND:
         said.append(f"it costs {percent(above)} more than the lower bound")
     if beaten:
-        best = min(beaten, key=lambda row: row.cost.value)
-        others = (
-            f" (and {len(beaten) - 1} more {'is' if len(beaten) == 2 else 'are'} below it)" if len(beaten) > 1 else ""
-        )
-        said.append(f"`{best.controller}` costs {_saved(best)} less than it{others}")
+        _, best, excess = min(beaten, key=lambda row: row[0])
+        more = len(beaten) - 1
+        others = f" (and {more} more {'is' if more == 1 else 'are'} below it)" if more else ""
+        said.append(f"`{best}` costs {-100 * excess.value:.1f}% less than it{others}")
     if not said:
         return []
     return [f"`{comparison.reference}` is not shown to be near the optimum here: {', and '.join(said)}."]
-
-
-def _saved(row: Row) -> str:
-    assert row.excess is not None
-    return f"{-100 * row.excess.value:.1f}%"
 
 
 def growth_sentences(comparison: Comparison) -> list[str]:

@@ -6,10 +6,9 @@ goes on with fewer runners.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +114,7 @@ def test_resubmitted_job_continues_the_learning_curve(killed: Run, finished: pd.
     assert (finished["time_s"].diff().dropna() > 0).all()
     # the first iteration after the kill is that of a run which nobody kills: networks, cells and traces go on
     config = TrainConfig.from_dict(RunFolder(killed.folder).settings(trust=True))
-    with Training(dataclasses.replace(config, threads=1), tmp_path / "never killed") as training:
+    with Training(replace(config, threads=1), tmp_path / "never killed") as training:
         whole = pd.DataFrame([training.step() for _ in range(before + 1)])
     learned = ["cost", "device_entropy", "device_vf_loss", "server_entropy", "server_vf_loss"]
     for row in (before - 1, before):

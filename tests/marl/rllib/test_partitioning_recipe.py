@@ -10,7 +10,7 @@ from edgemarl.agents.api import Policy
 from edgemarl.agents.registry import make_policy
 from edgemarl.envs.registry import make_scenario
 from edgemarl.envs.scenario import Scenario
-from edgemarl.envs.scenarios.model_partitioning.config import ModelPartitioningConfig, at_size
+from edgemarl.launch.experiment.plan import fields_at_size
 from edgemarl.launch.recipes import resolved
 from edgemarl.marl.evaluation.rollout import rollout
 from edgemarl.marl.training.config import TrainConfig
@@ -27,19 +27,13 @@ def objective(scenario: Scenario, policy: Policy) -> float:
 
 def test_devices_learn_to_cost_less_than_the_rule_that_hears_the_same(local_cluster: None, tmp_path: Path) -> None:
     """2,000 slots of 50 devices; with 4 steps of the optimiser per iteration (`ppo_plain`) it is a third above."""
-    cell = at_size(ModelPartitioningConfig(mean_arrival_rate_hz=2.5), DEVICES)
-    grown = {name: getattr(cell, name) for name in ("num_devices", "bandwidth_hz", "edge_cpu_hz")}
-    own = {
-        "recipe": "ppo",
-        "agent_steps": 100_000,
-        "set": {**grown, "mean_arrival_rate_hz": 2.5},
-        "cells": 2,
-        "slots": 25,
-    }
+    load = {"mean_arrival_rate_hz": 2.5}
+    cell = {**load, **fields_at_size("model_partitioning", load, DEVICES)}
+    own = {"recipe": "ppo", "agent_steps": 100_000, "set": cell, "cells": 2, "slots": 25}
     with Training(TrainConfig(scenario="model_partitioning", **resolved("model_partitioning", own)), tmp_path) as run:
         while not run.finished:
             run.step()
         run.save()
         learned = objective(run.run.scenario, run.policy())
-    network = make_scenario("model_partitioning", **grown, mean_arrival_rate_hz=2.5)
+    network = make_scenario("model_partitioning", **cell)
     assert learned < objective(network, make_policy(network, "price_greedy"))
