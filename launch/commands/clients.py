@@ -106,28 +106,14 @@ def jobs_of(options: ClientsOptions) -> Iterator[tuple[int | None, ClientJob]]:
 
 def _settings(scenario: str, algorithm: str, devices: int | None, agent_steps: int) -> dict[str, Any]:
     """What `edgemarl train --algorithm ..` takes as it comes, as plain values; `set` holds the network's size."""
+    from edgemarl.launch.experiment.plan import fields_at_size
     from edgemarl.launch.recipes import resolved, with_default
 
-    given = {"algorithm": algorithm, "agent_steps": agent_steps, "set": _size_fields(scenario, devices)}
+    size = {} if devices is None else fields_at_size(scenario, {}, devices)
+    given = {"algorithm": algorithm, "agent_steps": agent_steps, "set": size}
     fields = resolved(scenario, with_default(scenario, given))
     plain: dict[str, Any] = json.loads(json.dumps(fields))
     return {"set": {}, **plain}
-
-
-def _size_fields(scenario: str, devices: int | None) -> dict[str, Any]:
-    """Config fields of the network with so many devices that differ from the defaults."""
-    from dataclasses import asdict
-
-    from edgemarl.agents.registry import playbook_of
-    from edgemarl.envs.registry import make_scenario
-
-    if devices is None:
-        return {}
-    usual, at_size = make_scenario(scenario).config, playbook_of(scenario).at_size
-    if at_size is None:
-        raise ValueError(f"scenario '{scenario}' has no sizes: leave --devices out")
-    before = asdict(usual)
-    return {name: value for name, value in asdict(at_size(usual, devices)).items() if value != before[name]}
 
 
 def check_clients(options: ClientsOptions, out: Path, finished: bool = False) -> None:
