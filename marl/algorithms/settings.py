@@ -134,6 +134,13 @@ class OnPolicySettings(Settings):
         default_factory=dict, description="learned role -> controller whose actions its network first learns"
     )
     imitate_steps: int = quantity(300, "-", "gradient steps of imitation before training", ge=1, le=10**9)
+    imitate_rows: int | None = quantity(
+        None,
+        "-",
+        "agent-steps that every imitated role is shown at least; default 8192, at most an episode",
+        ge=1,
+        le=10**7,
+    )
 
 
 @config_class

@@ -26,7 +26,7 @@ LEARNING_RATE = 3e-3
 """First one; it falls linearly to a fiftieth."""
 LAST_RATE = 0.02
 ROWS = 8192
-"""Rows that a role's agents play at least."""
+"""Rows that every imitated role plays at least unless told otherwise, or one episode of the run's cells."""
 
 
 def warm_start(algorithm: Any, run: Run) -> None:
@@ -55,8 +55,11 @@ def demonstrations(run: Run) -> dict[str, tuple[Array, Array]]:
     team = Team("demonstration", members, acting_order(scenario, (), list(scenario.roles)))
     traces, noise = (np.random.default_rng(s) for s in np.random.SeedSequence([config.seed, 3]).spawn(2))
     fewest = min(scenario.roles[role].count for role in imitate)
-    slots = min(scenario.horizon, max(1, -(-ROWS // (config.cells * fewest))))
-    trace = scenario.sample_trace(traces, config.cells, slots)
+    episode = config.cells * fewest * scenario.horizon
+    rows_shown = run.settings.imitate_rows or min(ROWS, episode)
+    cells = config.cells * -(-rows_shown // episode)
+    slots = -(-rows_shown // (cells * fewest))
+    trace = scenario.sample_trace(traces, cells, slots)
     team.reset(scenario, trace)
     state = scenario.initial_state(trace)
     seen: dict[str, list[tuple[Array, Array]]] = {role: [] for role in imitate}

@@ -111,6 +111,26 @@ def test_demonstrated_devices_follow_the_plan_of_their_own_slot() -> None:
     assert 0.2 < bits.mean() < 1.0
 
 
+def test_as_many_choices_are_shown_as_were_asked_for() -> None:
+    """Also more than one episode of the run's cells holds: then more cells play."""
+
+    def rows(**settings: object) -> dict[str, tuple[int, ...]]:
+        return {
+            role: seen.shape for role, (seen, _) in demonstrations(resolve(run(imitate=PLANNERS, **settings))).items()
+        }
+
+    cells, agents = resolve(run()).config.cells, resolve(run()).scenario.roles
+    episode = cells * make_scenario("model_pruning", **CELL).horizon
+    gateways = agents["gateway"].count
+    assert rows()["gateway"][:2] == (min(episode, cells * -(-8192 // (cells * gateways))), gateways)
+    for wanted in (1, episode * gateways, episode * gateways + 1, 3 * episode * gateways):
+        shown = rows(imitate_rows=wanted)
+        assert shown["device"][0] == shown["gateway"][0]
+        played = shown["gateway"][0] * gateways
+        a_slot = gateways * cells * -(-wanted // (episode * gateways))
+        assert wanted <= played < wanted + a_slot
+
+
 def test_networks_of_normalised_rows_keep_what_they_imitated(local_cluster: None, tmp_path: Path) -> None:
     """One iteration with no learning rate to speak of: the saved policy still does what it was shown."""
     config = run(imitate=PLANNERS, imitate_steps=600, minibatch=1600, normalise=True, lr=1e-9, agent_steps=1)
