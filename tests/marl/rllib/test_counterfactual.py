@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -112,7 +113,8 @@ def test_demonstrated_devices_follow_the_plan_of_their_own_slot() -> None:
 
 
 def test_as_many_choices_are_shown_as_were_asked_for() -> None:
-    """Also more than one episode of the run's cells holds: then more cells play."""
+    """Also more than one episode of the run's cells holds: then more cells play, none longer than an episode."""
+    drawn = mock.patch.object(ModelPruning, "sample_trace", autospec=True, side_effect=ModelPruning.sample_trace)
 
     def rows(**settings: object) -> dict[str, tuple[int, ...]]:
         return {
@@ -120,11 +122,14 @@ def test_as_many_choices_are_shown_as_were_asked_for() -> None:
         }
 
     cells, agents = resolve(run()).config.cells, resolve(run()).scenario.roles
-    episode = cells * make_scenario("model_pruning", **CELL).horizon
+    horizon = make_scenario("model_pruning", **CELL).horizon
+    episode = cells * horizon
     gateways = agents["gateway"].count
     assert rows()["gateway"][:2] == (min(episode, cells * -(-8192 // (cells * gateways))), gateways)
     for wanted in (1, episode * gateways, episode * gateways + 1, 3 * episode * gateways):
-        shown = rows(imitate_rows=wanted)
+        with drawn as sample:
+            shown = rows(imitate_rows=wanted)
+        assert sample.call_args.args[3] <= horizon
         assert shown["device"][0] == shown["gateway"][0]
         played = shown["gateway"][0] * gateways
         a_slot = gateways * cells * -(-wanted // (episode * gateways))
