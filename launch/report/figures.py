@@ -19,7 +19,7 @@ from edgemarl.launch.report import numerals, parts
 from edgemarl.launch.report.looks import MARKERS, PALETTE, looks
 from edgemarl.launch.report.marked import InlineFigure, MarkedFigure, inline, name_lines
 from edgemarl.launch.report.names import short_names
-from edgemarl.launch.report.style import STYLE, own_style
+from edgemarl.launch.report.style import STYLE, own_style, write_png, write_svg
 from edgemarl.launch.report.training_figure import draw_training
 from edgemarl.marl.evaluation.compare import Interval, Row
 
@@ -56,9 +56,9 @@ def _saved(figure: Figure, path: Path, number: int) -> InlineFigure:
 
 def save(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG and SVG; returns the SVG's path."""
-    for ending in ("png", "svg"):
+    for ending, write in (("png", write_png), ("svg", write_svg)):
         with own_style(STYLE), replacing(path.with_name(f"{path.name}.{ending}")) as temporary:
-            figure.savefig(temporary, format=ending, dpi=160, metadata={"Date": None} if ending == "svg" else None)
+            write(figure, temporary)
     return path.with_name(f"{path.name}.svg")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from edgemarl.launch.report.names import short_names
-from edgemarl.launch.report.style import STYLE, own_style
+from edgemarl.launch.report.style import STYLE, own_style, write_svg
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,8 @@ def inline(figure: Figure, prefix: str) -> InlineFigure:
         artist.set_gid(f"part-{i}")
         parts.setdefault(name, []).append(f"{prefix}-part-{i}")
     data = io.StringIO()
-    figure.set_dpi(72)  # the unit of an SVG
     with own_style({**STYLE, "svg.fonttype": "none"}):
-        figure.savefig(data, format="svg", metadata={"Date": None})
+        write_svg(figure, data)
     height = float(figure.bbox.height)
     points = []
     for mark in marks:

@@ -9,7 +9,6 @@ Ann. Appl. Stat. 1 (2007), which is conservative.
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +19,7 @@ from edgemarl.agents.playbook import Bound
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.config import unknown_name
 from edgemarl.envs.scenario import Scenario
+from edgemarl.marl.evaluation.bca import bootstrap_limits
 from edgemarl.marl.evaluation.growth import Growth, growth_of
 
 LEVEL = 0.95
@@ -321,15 +321,13 @@ def _bootstrap(
     statistic: Callable[..., Array], groups: Sequence[Any], level: float, seed: int, resamples: int
 ) -> Interval:
     """Interval of `statistic(mean of group 0, mean of group 1, ..)` over cells and, where S > 1, training seeds."""
-    from scipy import stats  # takes a second to load, and processes that only play need none of it
-
     tables = [np.atleast_2d(np.asarray(group, np.float64)) for group in groups]
     cells = tables[0].shape[1]
     if any(table.ndim != 2 or table.shape[1] != cells for table in tables):
         raise ValueError(f"values must be (cells,) or (seeds, cells) of one length, got {[t.shape for t in tables]}")
     seeded = [i for i, table in enumerate(tables) if table.shape[0] > 1]
 
-    def resampled(*indices: Array, axis: int = -1) -> Array:
+    def resampled(*indices: Array) -> Array:
         chosen = indices[-1]
         means = []
         for i, table in enumerate(tables):
@@ -343,14 +341,6 @@ def _bootstrap(
     value = float(statistic(*(table.mean() for table in tables)))
     if cells < 2:
         return Interval(value, float("nan"), float("nan"))
-    samples = [np.arange(tables[i].shape[0]) for i in seeded] + [np.arange(cells)]
-    for method in ("BCa", "percentile"):  # BCa is undefined where every resample gives the same number
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            interval = stats.bootstrap(
-                samples, resampled, n_resamples=resamples, batch=500, vectorized=True, axis=-1,
-                confidence_level=level, method=method, rng=np.random.default_rng(seed),
-            ).confidence_interval  # fmt: skip
-        if np.isfinite([interval.low, interval.high]).all():
-            break
-    return Interval(value, float(interval.low), float(interval.high))
+    sizes = [tables[i].shape[0] for i in seeded] + [cells]
+    with np.errstate(all="ignore"):
+        return Interval(value, *bootstrap_limits(resampled, sizes, level, resamples, np.random.default_rng(seed)))
