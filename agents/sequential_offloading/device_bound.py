@@ -40,7 +40,8 @@ FADING_MIN, FADING_MAX = 1e-3, 8.0
 MARGIN = 1e-4
 """Cost per block that crumbs below `residual_tolerance` and rounding can be worth."""
 GAIN_MIN = 1e-30
-BISECTIONS = 40
+STEPS, RISING = 60, 1e-12
+"""Of the search of what is sent: at most so many steps, up to this slope relative to that of sending."""
 
 
 class Device(NamedTuple):
@@ -172,29 +173,46 @@ def fading_points(
 
 
 @compiled(cache=True)
-def _leaving(amount: float, b: float, residual_max: float, d: Device) -> tuple[float, float]:
+def _leaving(amount: float, b: float, residual_max: float, guess: float, d: Device) -> tuple[float, float, float]:
     """Smallest cost at which `amount` tasks leave, part computed, part sent, and its slope; infinite if they cannot.
 
-    min over r of energy (amount - r)^3 + b (exp(growth r) - 1) + price r; the last tangent bounds it from below.
+    min over r of energy (amount - r)^3 + b (exp(growth r) - 1) + price r, whose slope `rising` Newton's method brings
+    to 0; the last tangent bounds it from below.
+
+    Args:
+        guess: of r, which is returned, too.
     """
     low, high = max(0.0, amount - d.work_max), min(residual_max, amount)
     if low > high + 1e-12:
-        return np.inf, np.inf
+        return np.inf, np.inf, guess
     high = max(high, low)
-    sending = b * d.growth * np.exp(d.growth * low) + d.price
-    rising = sending - 3.0 * d.energy * (amount - low) ** 2
-    all_work_used = rising >= 0.0 and low > 0.0
+    rising, _, sending = _slopes(amount, low, b, d)
+    r, all_work_used = low, rising >= 0.0 and low > 0.0
     if rising < 0.0:
-        for _ in range(BISECTIONS):
-            middle = 0.5 * (low + high)
-            steep = b * d.growth * np.exp(d.growth * middle) + d.price - 3.0 * d.energy * (amount - middle) ** 2
-            if steep < 0.0:
-                low, rising = middle, steep
-            else:
-                high = middle
-    x = amount - low
-    value = d.energy * x**3 + b * (np.exp(d.growth * low) - 1.0) + d.price * low + min(rising, 0.0) * (high - low)
-    return value, sending if all_work_used else 3.0 * d.energy * x * x
+        r = high
+        rising, steep, sending = _slopes(amount, high, b, d)
+        if rising > 0.0:
+            r = guess if low < guess < high else 0.5 * (low + high)
+            for _ in range(STEPS):
+                rising, steep, sending = _slopes(amount, r, b, d)
+                low, high = (r, high) if rising < 0.0 else (low, r)
+                if abs(rising) <= RISING * sending:
+                    break
+                following = r - rising / steep
+                r = following if low < following < high else 0.5 * (low + high)
+            rising, steep, sending = _slopes(amount, r, b, d)
+    x = amount - r
+    value = d.energy * x**3 + b * (np.exp(d.growth * r) - 1.0) + d.price * r
+    value += min(rising * (high - r), rising * (low - r), 0.0)
+    return value, sending if all_work_used else 3.0 * d.energy * x * x, r
+
+
+@compiled(cache=True)
+def _slopes(amount: float, r: float, b: float, d: Device) -> tuple[float, float, float]:
+    """First and second derivative of what `_leaving` minimises, and what its sending adds to the first."""
+    grows, x = b * d.growth * np.exp(d.growth * r), amount - r
+    sending = grows + d.price
+    return sending - 3.0 * d.energy * x * x, grows * d.growth + 6.0 * d.energy * x, sending
 
 
 @compiled(cache=True, nogil=True)
@@ -206,8 +224,9 @@ def _leaving_tables(b: Array, residual_max: Array, d: Device) -> tuple[Array, Ar
     count = d.parts * int(np.ceil(d.work_max + 1.0)) + 1
     exact, lowered, slope = np.empty((count, len(b))), np.empty((count, len(b))), np.empty(count)
     for f in range(len(b)):
+        sent = 0.0
         for j in range(count):
-            exact[j, f], slope[j] = _leaving(j / d.parts, b[f], residual_max[f], d)
+            exact[j, f], slope[j], sent = _leaving(j / d.parts, b[f], residual_max[f], sent, d)
             lowered[j, f] = exact[j, f]
             if exact[j, f] == np.inf and exact[j - 1, f] < np.inf:
                 lowered[j, f], slope[j] = exact[j - 1, f] + slope[j - 1] / d.parts, slope[j - 1]

@@ -18,7 +18,15 @@ from edgemarl.agents.sequential_offloading.bound import (
     server_bound,
     still_rising,
 )
-from edgemarl.agents.sequential_offloading.device_bound import COARSE, FINE, Potential, Resolution, device_bound
+from edgemarl.agents.sequential_offloading.device_bound import (
+    COARSE,
+    FINE,
+    Device,
+    Potential,
+    Resolution,
+    _leaving,
+    device_bound,
+)
 from edgemarl.agents.sequential_offloading.model import ServerModel
 from edgemarl.agents.sequential_offloading.value_iteration import arrival_distribution
 from edgemarl.envs import make_scenario
@@ -30,6 +38,25 @@ from edgemarl.envs.scenarios.sequential_offloading import (
 from edgemarl.marl.evaluation.rollout import rollout
 
 LOCAL_ONLY = {"num_devices": 1, "transmit_power_w_max": 1e-6}
+
+
+@pytest.mark.parametrize("price", [0.0, 1.3, 40.0])
+@pytest.mark.parametrize("b", [1e-9, 1e-4, 0.01, 3.0, 1e6])
+def test_what_leaves_costs_the_smallest_sum_of_computing_and_sending(b: float, price: float) -> None:
+    d = Device(1.0, 0.75, 6.93, 3.0, 40, 50.0, price, 1.0, 10)
+    for amount in (0.0, 0.4, 2.9, 3.0, 3.7, 4.0):
+        for most in (0.0, 0.31, 1.0):
+            low, high = max(0.0, amount - d.work_max), min(most, amount)
+            if low > high:
+                assert _leaving(amount, b, most, 0.5, d)[0] == np.inf
+                continue
+            r = np.linspace(low, high, 10_001)
+            costs = d.energy * (amount - r) ** 3 + b * np.expm1(d.growth * r) + price * r
+            step, steepest = (high - low) / 10_000, b * d.growth**2 * np.exp(d.growth * high) + 6 * d.energy * amount
+            for guess in (0.0, 0.2, 0.999):
+                value, _, sent = _leaving(amount, b, most, guess, d)
+                assert low <= sent <= high
+                assert costs.min() - steepest * step**2 - 1e-11 <= value <= costs.min() + 1e-11 * (1 + costs.min())
 
 
 def at(h: Potential, queue_tasks: np.ndarray, parts: int) -> np.ndarray:
