@@ -22,7 +22,7 @@ from edgemarl.launch.experiment.quick import quick_preset
 from edgemarl.launch.experiment.run import Experiment
 from edgemarl.launch.experiment.store import working_in
 from edgemarl.launch.progress import Bars
-from edgemarl.marl.training.storage import local_copy, storage_path
+from edgemarl.marl.training.local_copy import local_copy, storage_path
 
 RUNS = "runs"
 """Folder of the trainings of all figures, so that figures of one configuration share them."""

@@ -40,7 +40,7 @@ from edgemarl.launch.report import numerals
 from edgemarl.launch.report.answer import more_or_less
 from edgemarl.launch.report.tables import terminal_table
 from edgemarl.marl.evaluation.compare import Interval, relative_difference
-from edgemarl.marl.training.storage import local_copy, storage_path
+from edgemarl.marl.training.local_copy import local_copy, storage_path
 
 ITERATIONS, ITERATION_STEPS = 100, (2_000, 10_000)
 """Iterations of a recipe that does not say how many cells it plays, and the agent-steps that one has at least and at
@@ -121,8 +121,6 @@ def make_study(sizes: Sequence[int], options: ScaleOptions) -> Study:
     Raises:
         ValueError: an unknown scenario or controller, a value outside its range, a size that the scenario cannot have.
     """
-    from edgemarl.marl.training.config import resolve
-
     if options.training_seeds < 1:
         raise ValueError(f"training_seeds = {options.training_seeds} is not legal: must be an integer >= 1")
     if options.networks is not None and options.networks < 1:
@@ -156,6 +154,8 @@ def make_study(sizes: Sequence[int], options: ScaleOptions) -> Study:
     )
     for plan in plans:
         for name in (c for c in plan.preset.controllers if c in plan.preset.learned):
+            from edgemarl.marl.training.config import resolve  # with PyTorch, which rules do without
+
             resolve(learned_config(scenario, plan.preset.learned[name], plan.points[0], options.seed))
     remarks = (_resources(scenario, grown), ("Budget", _budget(options, plans[0])))
     return Study(plan_of(sizes, learned), plans, options.within, remarks)
@@ -245,10 +245,11 @@ def sized(scenario: str, learned: Learned, size: int) -> Learned:
 
 
 def _budget(options: ScaleOptions, plan: Plan) -> str:
-    from edgemarl.marl.training.config import TrainConfig
-
     compared = {name: entry for name, entry in plan.preset.learned.items() if name in plan.preset.controllers}
-    steps = {name: entry.train.get("agent_steps", TrainConfig().agent_steps) for name, entry in compared.items()}
+    steps = {
+        name: learned_config(plan.preset.scenario, entry, plan.points[0], options.seed).agent_steps
+        for name, entry in compared.items()
+    }
     agent_steps = ", ".join(f"{name} {count:,}" for name, count in steps.items()) or "none"
     minutes = "" if options.minutes is None else f", or {options.minutes:g} minutes if they are over sooner"
     return (

@@ -88,7 +88,7 @@ def sweep(
         ValueError: a misspelt or illegal setting; found before anything runs.
     """
     from edgemarl.marl.lock import locked
-    from edgemarl.marl.training.storage import storage_path
+    from edgemarl.marl.training.local_copy import storage_path
     from edgemarl.marl.training.sweep import make_trials, run_sweep
 
     base = {"scenario": scenario, "set": dict(parse_overrides(settings)), **training}

@@ -108,7 +108,8 @@ def train_command(
     from edgemarl.launch.console import plain_console
     from edgemarl.launch.experiment.tracking import Tracker
     from edgemarl.launch.progress import Bars
-    from edgemarl.marl.training.storage import is_url, storage_path, stored_train
+    from edgemarl.marl.training.local_copy import is_url, storage_path
+    from edgemarl.marl.training.storage import stored_train
 
     console = plain_console()
     scenario = config.make_scenario()

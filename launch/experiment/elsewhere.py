@@ -16,7 +16,7 @@ from edgemarl.launch.experiment.plan import Plan
 from edgemarl.launch.experiment.run import Job
 from edgemarl.launch.experiment.store import Part
 from edgemarl.launch.experiment.trained import Notify
-from edgemarl.marl.training.storage import local_copy
+from edgemarl.marl.training.local_copy import local_copy
 
 RESTARTS = 3
 """How often a job whose node was lost is started again."""
@@ -51,10 +51,6 @@ def play_on_ray(
     Raises:
         ValueError: what a task found wrong.
     """
-    import ray
-
-    from edgemarl.marl.rllib.node import local_ray
-
     groups: dict[Any, list[tuple[AloneExperiment, Job]]] = {}
     for experiment in experiments:
         for job in (job for jobs in experiment.jobs_at.values() for job in jobs):
@@ -64,6 +60,12 @@ def play_on_ray(
         [(plan_of_job(e.plan, job), job.seed, *_below(e, root or e.folder)) for e, job in group]
         for group in groups.values()
     ]
+    if not tasks:  # a local Ray takes seconds to start
+        return
+    import ray
+
+    from edgemarl.marl.rllib.node import local_ray
+
     with local_ray((os.cpu_count() or 1) - 1):
         task = ray.remote(num_cpus=1, max_calls=1, max_retries=RESTARTS)(_play_group)
         waiting: list[Any] = []
@@ -87,9 +89,7 @@ def _below(experiment: AloneExperiment, root: Path) -> tuple[str, str]:
 
 def _play_group(jobs: Sequence[tuple[Plan, int, str, str]], where: str) -> str:
     """What a task does; what is wrong with its input, or nothing."""
-    import torch
-
-    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # PyTorch, which takes a second to load, is loaded after it, where it is needed
     try:
         with local_copy(where) as folder:
             for plan, seed, results, runs in jobs:

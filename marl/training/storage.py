@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +16,7 @@ from edgemarl.marl.scratch import scratch, scratch_until_exit
 from edgemarl.marl.training.archive import BYTES_MAX, pack, unpack
 from edgemarl.marl.training.config import TrainConfig
 from edgemarl.marl.training.folder import RunFolder, read_curve
+from edgemarl.marl.training.local_copy import is_url
 from edgemarl.marl.training.run import Progress, TrainResult, train
 from edgemarl.marl.training.saves import (
     CURVE,
@@ -31,11 +31,6 @@ from edgemarl.marl.trust import code_named, is_signed
 
 ARCHIVE = "run.tar"
 """The whole run in one object, which is replaced at once: an upload that breaks off leaves the one before."""
-
-
-def is_url(storage: str | None) -> bool:
-    """Whether a storage is an fsspec URL, else it is a folder."""
-    return storage is not None and "://" in storage
 
 
 def stored_train(
@@ -169,39 +164,3 @@ class Mirror:
             yield files, root.rstrip("/")
         except (ImportError, ValueError, OSError) as error:
             raise ValueError(f"storage {self.url} cannot be used: {error}") from error
-
-
-@contextlib.contextmanager
-def local_copy(where: str) -> Iterator[Path]:
-    """A folder with what a storage holds; of a URL a copy in a temporary folder, whose new files are sent at the end.
-
-    Raises:
-        ValueError: a URL that cannot be used.
-    """
-    if not is_url(where):
-        yield Path(where)
-        return
-    import fsspec
-
-    with scratch() as folder:
-        try:
-            files, root = fsspec.core.url_to_fs(where)
-            if files.exists(root):
-                files.get(f"{root.rstrip('/')}/", f"{folder}/", recursive=True)
-        except (ImportError, ValueError, OSError) as error:
-            raise ValueError(f"storage {where} cannot be used: {error}") from error
-        before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
-        try:
-            yield folder
-        finally:
-            for path in sorted(folder.rglob("*")):
-                new = path.is_file() and before.get(path) != path.stat().st_mtime_ns
-                if new and not any(part.startswith(".") for part in path.relative_to(folder).parts):
-                    target = f"{root.rstrip('/')}/{path.relative_to(folder).as_posix()}"
-                    files.makedirs(os.path.dirname(target), exist_ok=True)
-                    files.put_file(str(path), target)
-
-
-def storage_path(storage: str | None, out: str) -> str:
-    """Where a run is, for people."""
-    return f"{storage.rstrip('/')}/{out}" if storage is not None else os.fspath(out)

@@ -25,8 +25,9 @@ from ray.tune.logger import JsonLoggerCallback
 from edgemarl.marl.scratch import scratch
 from edgemarl.marl.training.config import TrainConfig, resolve
 from edgemarl.marl.training.folder import RESUMABLE, RunFolder, newest_curve, same_settings
+from edgemarl.marl.training.local_copy import is_url, storage_path
 from edgemarl.marl.training.saves import DamagedError
-from edgemarl.marl.training.storage import Mirror, is_url, storage_path, stored_train
+from edgemarl.marl.training.storage import Mirror, stored_train
 from edgemarl.marl.trust import KEY, shared_key
 
 logger = logging.getLogger(__name__)

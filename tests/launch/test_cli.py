@@ -168,7 +168,7 @@ def test_a_process_ends_with_code_2_and_without_a_traceback(tmp_path: Path) -> N
     assert found.stderr.count("\n") == 1
 
 
-HEAVY = {"gymnasium", "matplotlib", "numba", "numpy", "pandas", "pyarrow", "ray", "scipy", "torch"}
+HEAVY = {"gymnasium", "matplotlib", "numba", "numpy", "pandas", "pyarrow", "ray", "scipy", "scipy.stats", "torch"}
 """Packages that take a tenth of a second or more to load."""
 COMPILED = {"numba", "scipy"}
 """What a compiled slot needs; Numba looks at scipy's version."""
@@ -217,14 +217,17 @@ def test_texts_of_scenarios_are_those_of_their_classes(tmp_path: Path, monkeypat
 
 
 def test_comparing_rules_does_not_import_ray(tmp_path: Path) -> None:
-    """Nor PyTorch, nor pandas: a whole comparison with its bound, figures and page."""
+    """Nor PyTorch, nor pandas, nor SciPy's statistics: a whole comparison with its bound, figures and page; nor does
+    what a scaling study and a task of Ray begin with."""
     words = "compare --scenario sequential_offloading --set num_devices=2 --controllers random --networks 2 --slots 60"
     code = (
-        "import edgemarl.launch.commands.show, edgemarl.launch.commands.bench\n"
+        "import edgemarl.launch.commands.show, edgemarl.launch.commands.bench, edgemarl.launch.experiment.elsewhere\n"
+        "from edgemarl.launch.commands.scale import ScaleOptions, make_study\n"
+        "make_study((2,), ScaleOptions(controllers=['random', 'vi_priced'], networks=2))\n"
         f"from edgemarl.launch.cli import app\n"
         f"app({[*words.split(), '--warmup', '50', '--out', str(tmp_path / 'out')]}, standalone_mode=False)"
     )
-    assert loaded_by(code) == HEAVY - {"pandas", "ray", "torch"}
+    assert loaded_by(code) == HEAVY - {"pandas", "ray", "scipy.stats", "torch"}
     assert "lower bound" in (tmp_path / "out" / "report.html").read_text()
 
 
