@@ -402,7 +402,7 @@ def notes(study: Study) -> list[tuple[str, str]]:
 
 
 def scale(devices: str | None, options: ScaleOptions, out: Path | None, command: str) -> None:
-    """Run a study, print its tables, write its page after every size.
+    """Run a study, print its tables, write its page after every size that others wait behind.
 
     Raises:
         ValueError: anything that `make_study` rejects, a folder that cannot be written.
@@ -422,7 +422,9 @@ def scale(devices: str | None, options: ScaleOptions, out: Path | None, command:
     with place as folder, working_in(folder), Bars() as bars:
         for result in run_study(study, folder, bars, options.concurrent):
             results.append(result)
-            paths = write(study, results, folder, command)
+            rest = study.sizes[len(results) :]
+            if not rest or not AloneExperiment(rest[0], folder).all_finished:
+                paths = write(study, results, folder, command)
     console = wide_console()
     for result in results:
         console.print(terminal_table(result))

@@ -201,6 +201,11 @@ class Experiment:
         part = self.store.read(*self._place(job))
         return part if part is not None and self._up_to_date(job, part) else None
 
+    @property
+    def all_finished(self) -> bool:
+        """Whether the folder holds what every job gives."""
+        return all(self.finished(job) is not None for jobs in self.jobs_at.values() for job in jobs)
+
     def part(self, job: Job) -> Part:
         """What a job gives, from the folder if it is finished."""
         kept = self.finished(job)

@@ -20,6 +20,7 @@ import pandas as pd
 import pytest
 import torch
 
+import edgemarl.launch.commands.scale
 import edgemarl.launch.experiment.alone
 import edgemarl.launch.experiment.elsewhere
 from edgemarl.agents.trained.networks import PolicyNetwork
@@ -199,11 +200,26 @@ def test_what_goes_wrong_in_the_other_process_is_told(
     assert not list((tmp_path / "parts").iterdir())
 
 
+def count_pages(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of sizes on the pages that are written from now on."""
+    written, write = [], edgemarl.launch.commands.scale.write
+
+    def counted(study: Any, results: Any, *more: Any) -> Any:
+        written.append(len(results))
+        return write(study, results, *more)
+
+    monkeypatch.setattr(edgemarl.launch.commands.scale, "write", counted)
+    return written
+
+
 @pytest.fixture(scope="module")
 def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a small study, each result from a process after the other."""
+    """The folder of a small study, each result from a process after the other, each size on a page when it is done."""
     out = tmp_path_factory.mktemp("studied") / "out"
-    assert run("scale", *TINY, "--out", str(out)) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        pages = count_pages(patch)
+        assert run("scale", *TINY, "--out", str(out)) == 0
+    assert pages == [1, 2]
     return out
 
 
@@ -229,12 +245,14 @@ def test_a_study_writes_everything_and_keeps_what_is_done(
     assert "<svg" in page
     assert "edgemarl scale --devices 2,3" in page
     assert 'src="http' not in page
+    pages = count_pages(monkeypatch)
     assert run("scale", *TINY, "--concurrent", "3", "--out", str(tmp_path / "at once")) == 0
     at_once = pd.read_parquet(tmp_path / "at once" / "results.parquet")
     pd.testing.assert_series_equal(at_once["cost"], table["cost"])
     before = {path.name: path.stat().st_mtime_ns for path in (out / "parts").iterdir()}
     monkeypatch.setattr(edgemarl.launch.experiment.alone, "_play", other_process.dies)
     assert run("scale", *TINY, "--out", str(out)) == 0  # nothing is played again
+    assert pages == [2, 2], "a page of some sizes is written where others wait to be played"
     assert {path.name: path.stat().st_mtime_ns for path in (out / "parts").iterdir()} == before
     capsys.readouterr()
 
