@@ -176,7 +176,7 @@ def bound(scenario: Scenario, trace: Any, warmup: int, discounted: bool = False)
         raise NoBound(f"it is one of long-run means and needs a warm-up of {WARMUP_MIN} blocks, got {warmup}")
     gains = trace.mean_gain_per_w
     prices = _of_each(lambda gain: best_price(config, gain), gains)
-    rising = float(np.mean([still_rising(config, g, p, warmup) for g, p in zip(gains[:2], prices[:2], strict=True)]))
+    rising = float(np.mean(_of_each(lambda gain, price: still_rising(config, gain, price, warmup), gains[:2], prices)))
     if rising > RISING_MAX:
         raise NoBound(f"queues still fill after a warm-up of {warmup} blocks: the optimum is {100 * rising:.1f}% below")
     values = np.array(_of_each(lambda gain, price: network_bound(config, gain, price), gains, prices))

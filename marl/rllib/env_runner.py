@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from unittest import mock
 
 import gymnasium
 import numpy as np
@@ -91,7 +92,8 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
     """Replaces the scenario's own draw of an episode's trace (one cell); tests replay given traces through it."""
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
-        super().__init__(config=config, **kwargs)
+        with mock.patch.object(torch, "use_deterministic_algorithms", _deterministic):  # RLlib's seeding
+            super().__init__(config=config, **kwargs)
         self.settings = RunnerSettings.from_dict(self.config.env_config)
         self.scenario = self.settings.make()
         self.module: Any = None
@@ -438,6 +440,11 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
 
     def get_checkpointable_components(self) -> list[tuple[str, Any]]:
         return [(COMPONENT_RL_MODULE, self.module)]
+
+
+def _deterministic(mode: bool, *, warn_only: bool = False) -> None:
+    """`torch.use_deterministic_algorithms` without PyTorch's compiler, which takes a second to load and is not used."""
+    torch.set_deterministic_debug_mode("default" if not mode else "warn" if warn_only else "error")
 
 
 def _beside(role: str, slot: Slot) -> dict[str, Array]:

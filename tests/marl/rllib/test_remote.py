@@ -44,6 +44,20 @@ def test_runners_sample_different_traces_and_receive_the_weights(algorithm: Any)
     assert held == [learned["policy.body.biases.2"].tolist()] * 2
 
 
+def test_runners_are_deterministic_without_pytorchs_compiler(algorithm: Any) -> None:
+    """It takes over a second to load, and RLlib's seeding would load it."""
+
+    def looked(_: Any) -> tuple[bool, bool]:
+        import sys
+
+        import torch
+
+        return torch.are_deterministic_algorithms_enabled(), "torch._dynamo" in sys.modules
+
+    found = algorithm.env_runner_group.foreach_env_runner(looked, local_env_runner=False)
+    assert found == [(True, False)] * 2
+
+
 def test_training_goes_on_when_a_runner_is_killed(algorithm: Any) -> None:
     before = sampled(algorithm.train())
     group = algorithm.env_runner_group
