@@ -137,6 +137,23 @@ def _loopback() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _few_processes() -> Iterator[None]:
+    """Ray starts without what only clusters, dashboards and the driver's console need: each is a Python of its own.
+
+    These are the autoscaler's monitor, the log monitor and the head of the dashboard.
+    """
+    from ray._private.node import Node
+
+    def nothing(node: Any, **_: Any) -> None:
+        node._webui_url = ""  # of the dashboard
+
+    with contextlib.ExitStack() as stack:
+        for start in ("start_monitor", "start_log_monitor", "start_api_server"):
+            stack.enter_context(mock.patch.object(Node, start, nothing))
+        yield
+
+
+@contextlib.contextmanager
 def _own_signals() -> Iterator[None]:
     """SIGTERM means afterwards what it meant before: Ray and its C++ code each put a handler of their own there."""
     if threading.current_thread() is not threading.main_thread():
@@ -159,7 +176,7 @@ def _start_node(remote_processes: int, folder: Path) -> None:
     """
     for attempt in range(1, START_ATTEMPTS + 1):
         try:
-            with _loopback():
+            with _loopback(), _few_processes():
                 ray.init(
                     num_cpus=remote_processes + 1,
                     include_dashboard=False,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import ray
 
@@ -56,6 +58,13 @@ def test_runners_are_deterministic_without_pytorchs_compiler(algorithm: Any) -> 
 
     found = algorithm.env_runner_group.foreach_env_runner(looked, local_env_runner=False)
     assert found == [(True, False)] * 2
+
+
+def test_a_local_ray_has_no_process_that_only_clusters_need(algorithm: Any) -> None:
+    own = [child.cmdline() for child in psutil.Process().children(recursive=True)]
+    words = {Path(part).name for words in own if any("/edgemarl-" in part for part in words) for part in words}
+    assert {"raylet", "gcs_server"} <= words
+    assert not {"monitor.py", "log_monitor.py", "dashboard.py"} & words
 
 
 def test_training_goes_on_when_a_runner_is_killed(algorithm: Any) -> None:
