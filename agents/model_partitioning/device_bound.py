@@ -27,7 +27,7 @@ from edgemarl.envs.arrays import Array
 from edgemarl.envs.compiled import compiled
 from edgemarl.envs.dnn.cuts import CutCosts
 from edgemarl.envs.scenarios.model_partitioning import ModelPartitioning
-from edgemarl.envs.scenarios.model_partitioning.scenario import LocalPart
+from edgemarl.envs.scenarios.model_partitioning.priced import LocalPart
 
 TABLE_TOP = 4.0
 """Its top over that of the grid of Q; a slope m is cut to stay inside."""

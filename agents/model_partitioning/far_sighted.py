@@ -24,7 +24,6 @@ from edgemarl.agents.model_partitioning.reference import (
     price_search,
     slot_optimum,
 )
-from edgemarl.agents.model_partitioning.rules import CutTerms
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.compiled import compiled
 from edgemarl.envs.physics.allocation import fdma_price, fdma_shares
@@ -206,8 +205,7 @@ def valued_problem(network: ModelPartitioning, plan: ForesightPlan, state: Any, 
     energy_rate = nu_e * c.transmit_power_w * c.slot_s * rate
     alone_s = network.cuts.sent_bits / fdma_rate_bps(np.ones(1), c.bandwidth_hz, problem.terms.snr[..., None])
     seconds = alone_s + plan.others_band[:, None] * np.sqrt(alone_s / network.transmission_weight(q, rate))
-    local_j = network.local_part(network.cuts, q, w, rate).energy_j
-    queue = q + nu_e * (local_j - network.energy_budget_j[:, None]) + energy_rate * seconds
+    queue = q + nu_e * (problem.terms.own_energy_j - network.energy_budget_j[:, None]) + energy_rate * seconds
     memory = virtual_queue(w, nu_c * network.cuts.memory_bytes, nu_c * network.memory_budget_bytes[:, None])
     own, weight = problem.terms.own_cost.copy(), problem.terms.weight.copy()
     for kind in plan.kinds:
@@ -216,7 +214,7 @@ def valued_problem(network: ModelPartitioning, plan: ForesightPlan, state: Any, 
         slope = np.where(queue[at] > 0.0, plan.weight * slope, 0.0) * energy_rate[at]
         own[at] += plan.weight * value - slope * seconds[at]
         weight[at] += slope * network.cuts.sent_bits[kind.devices]
-    return CutProblem(network, CutTerms(own, weight, problem.terms.load, problem.terms.snr))
+    return CutProblem(network, replace(problem.terms, own_cost=own, weight=weight))
 
 
 def best_cuts(problem: CutProblem) -> Array:

@@ -8,6 +8,8 @@ from edgemarl.agents.api import Controller, Policy, Team
 from edgemarl.agents.model_partitioning.bound import bound
 from edgemarl.agents.model_partitioning.far_sighted import FarSighted
 from edgemarl.agents.model_partitioning.q_learner import CutLearner
+from edgemarl.agents.model_partitioning.q_priced import PricedCutLearner, PriceTellingServer
+from edgemarl.agents.model_partitioning.q_server import ShareLearner
 from edgemarl.agents.model_partitioning.reference import EXACT_DEVICES_MAX, Coordinate, MultiStart, SlotOptimal
 from edgemarl.agents.model_partitioning.rules import (
     AllEdge,
@@ -24,12 +26,22 @@ from edgemarl.envs.scenarios.model_partitioning import ModelPartitioning
 from edgemarl.envs.scenarios.model_partitioning.config import at_size
 
 
-def _team(name: str, device: Callable[[], Controller]) -> Callable[[Scenario], Policy]:
+def _team(
+    name: str, device: Callable[[], Controller], server: Callable[[], Controller] = EvenServer
+) -> Callable[[Scenario], Policy]:
     def build(scenario: Scenario) -> Policy:
-        members = {"device": device(), **({"server": EvenServer()} if "server" in scenario.roles else {})}
+        members = {"device": device(), **({"server": server()} if "server" in scenario.roles else {})}
         return Team(name, members)
 
     return build
+
+
+def _priced(scenario: Scenario) -> Policy:
+    """The server tells its prices before the devices choose; where it is no agent nobody does: as `parametric_q`."""
+    if "server" not in scenario.roles:
+        return Team("parametric_q_priced", {"device": CutLearner()})
+    members = {"device": PricedCutLearner(), "server": PriceTellingServer()}
+    return Team("parametric_q_priced", members, order=[["server"], ["device"]])
 
 
 def _slot_optimal(scenario: Scenario) -> Policy:
@@ -51,7 +63,12 @@ _CONTROLLERS: dict[str, Entry] = {
         _team("price_greedy", PriceGreedy), "least own cost plus two broadcast prices of the shares", "baseline"
     ),
     "parametric_q": Entry(
-        _team("parametric_q", CutLearner), "per-device Q-learning of what others cost it, online", "learned"
+        _team("parametric_q", CutLearner, ShareLearner),
+        "every agent learns online what its choice costs others and later slots",
+        "learned",
+    ),
+    "parametric_q_priced": Entry(
+        _priced, "the same; before the cuts the server tells every device the prices that the others make", "learned"
     ),
     "coordinate": Entry(lambda scenario: Coordinate(), "coordinate descent from two starts, centralized", "baseline"),
     "multi_start": Entry(lambda scenario: MultiStart(), "coordinate descent from ten starts, centralized", "baseline"),
@@ -84,8 +101,14 @@ PLAYBOOK = Playbook(
             "crowd_greedy": _role(CrowdGreedy),
             "price_greedy": _role(PriceGreedy),
             "parametric_q": _role(CutLearner),
+            "parametric_q_priced": _role(PricedCutLearner),
         },
-        "server": {"closed_form": _role(EvenServer), "equal": _role(EvenServer)},
+        "server": {
+            "closed_form": _role(EvenServer),
+            "equal": _role(EvenServer),
+            "parametric_q": _role(ShareLearner),
+            "parametric_q_priced": _role(PriceTellingServer),
+        },
     },
     partners={"device": "price_greedy", "server": "closed_form"},
     at_size=at_size,

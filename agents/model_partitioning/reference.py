@@ -8,12 +8,12 @@ asks for; it is not a bound on the return of an episode, since queues couple the
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from edgemarl.agents.api import CentralController
-from edgemarl.agents.model_partitioning.rules import CutTerms, cut_terms, priced_cost, shared_cost
+from edgemarl.agents.model_partitioning.rules import shared_cost
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.allocation import fdma_shares
 from edgemarl.envs.physics.radio import fdma_rate_bps
@@ -25,6 +25,7 @@ from edgemarl.envs.scenarios.model_partitioning import (
     ModelPartitioningState,
     ModelPartitioningTrace,
 )
+from edgemarl.envs.scenarios.model_partitioning.priced import CutTerms, priced_cuts
 
 EXACT_DEVICES_MAX = 6
 TIE = 1e-12
@@ -46,9 +47,7 @@ class CutProblem:
     def of(
         cls, scenario: ModelPartitioning, state: ModelPartitioningState, exogenous: ModelPartitioningExogenous
     ) -> CutProblem:
-        snr = scenario.full_band_snr(exogenous)
-        terms = cut_terms(scenario, state.energy_queue, state.memory_queue, exogenous.arrival_rate_hz, snr)
-        return cls(scenario, terms)
+        return cls(scenario, scenario.slot_terms(state, exogenous))
 
     @property
     def cells(self) -> int:
@@ -131,10 +130,10 @@ def many_starts(problem: CutProblem) -> list[Array]:
     equal = shared_cost(scenario, problem.terms, np.asarray(1.0 / c.num_devices)).argmin(axis=2)
     scale = c.delay_weight * c.num_devices
     priced = [
-        priced_cost(scenario, problem.terms, np.asarray(0.04 * scale * k), np.asarray(0.02 * scale * k))[0].argmin(2)
+        priced_cuts(problem.terms, (np.asarray(0.04 * scale * k), np.asarray(0.02 * scale * k)), c.bandwidth_hz)[0]
         for k in PRICE_LEVELS
     ]
-    return [*two_starts(problem), equal, *priced, dual_bound(problem)[1]]
+    return [*two_starts(problem), equal, *(cost.argmin(axis=2) for cost in priced), dual_bound(problem)[1]]
 
 
 @dataclass(frozen=True)
@@ -158,12 +157,12 @@ def price_search(problem: CutProblem, steps: int, keep: bool = False) -> PriceSe
     cells, devices = np.arange(problem.cells)[:, None], np.arange(terms.snr.shape[1])
     scale = config.delay_weight * config.num_devices
     band, root = np.full(problem.cells, 0.04 * scale), np.full(problem.cells, np.sqrt(0.02 * scale))
-    free = CutTerms(terms.own_cost, terms.weight, np.zeros_like(terms.load), terms.snr)
+    free = replace(terms, load=np.zeros_like(terms.load))
     demand = np.sqrt(terms.load)
     bound, cut = np.full(problem.cells, -np.inf), np.zeros(terms.snr.shape, np.int64)
     costs, constants, cuts = [], [], []
     for step in range(steps):
-        air, alpha, _ = priced_cost(problem.scenario, free, band[:, None, None], np.asarray(0.0))
+        air, alpha, _ = priced_cuts(free, (band[:, None, None], np.asarray(0.0)), config.bandwidth_hz)
         cost = air + 2.0 * root[:, None, None] * demand
         choice, constant = cost.argmin(axis=2), -band - root**2
         value = cost[cells, devices, choice].sum(axis=1) + constant
@@ -234,9 +233,9 @@ def slot_optimum(problem: CutProblem) -> tuple[Array, Array]:
 def _survivors(problem: CutProblem, prices: PriceSearch, limit: Array) -> tuple[Array, Array]:
     """Cells (R,) and cut vectors (R, N), in lexicographic order, that no bound excludes below `limit` (B,)."""
     terms = problem.terms
-    whole_band = fdma_rate_bps(np.ones_like(terms.snr), problem.scenario.config.bandwidth_hz, terms.snr)[..., None]
+    whole_band = terms.whole_band(problem.scenario.config.bandwidth_hz)
     # one bound more: everyone has the whole band and the whole edge CPU
-    costs = np.stack([terms.own_cost + terms.load + terms.weight / whole_band, *prices.costs], axis=3)
+    costs = np.stack([terms.own_cost + terms.load + whole_band, *prices.costs], axis=3)
     ceiling = limit[:, None] * (1.0 + 1e-9) - np.stack([np.zeros(problem.cells), *prices.constants], axis=1)
     costs = np.where(undominated(problem)[..., None], costs, np.inf)
     least = costs.min(axis=2)  # (B, N, K)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,39 +12,7 @@ from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.radio import fdma_rate_bps
 from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.scenarios.model_partitioning import ModelPartitioning
-from edgemarl.envs.scenarios.model_partitioning.priced import priced_cuts
-
-
-@dataclass(frozen=True)
-class CutTerms:
-    """What every cut of every device adds to the slot's objective; cuts above L_n repeat L_n.
-
-    The objective of cuts l is sum_n own_cost + sum_n weight/R(alpha_n) + sum_n load/x_n.
-    """
-
-    own_cost: Array  # (B, N, M+1): Q E + W C + V T of the device's own part, under the best CPU rate
-    weight: Array  # (B, N, M+1): c, cost of transmission is c/R in bit/s
-    load: Array  # (B, N, M+1): V D/F, cost at the edge is load/x
-    snr: Array  # (B, N): signal-to-noise ratio over the whole band
-
-
-def cut_terms(
-    scenario: ModelPartitioning, energy_queue: Array, memory_queue: Array, arrival_rate_hz: Array, snr: Array
-) -> CutTerms:
-    """Terms of all cuts; Q, W, lambda and s are (B, N)."""
-    q, w, rate = (values[..., None] for values in (energy_queue, memory_queue, arrival_rate_hz))
-    cuts = scenario.cuts
-    weight = scenario.transmission_weight(q, rate) * cuts.sent_bits
-    load = np.broadcast_to(scenario.edge_load(cuts.edge_cycles), weight.shape)
-    return CutTerms(scenario.local_part(cuts, q, w, rate).cost, weight, load, snr)
-
-
-def priced_cost(
-    scenario: ModelPartitioning, terms: CutTerms, bandwidth_price: Array, edge_price: Array
-) -> tuple[Array, Array, Array]:
-    """Cost of every cut, alpha and x (B, N, M+1) if shares are bought at prices b, u >= 0 (`priced_cuts`)."""
-    prices, snr = (bandwidth_price, edge_price), terms.snr[..., None]
-    return priced_cuts(terms.own_cost, terms.weight, terms.load, snr, prices, scenario.config.bandwidth_hz)
+from edgemarl.envs.scenarios.model_partitioning.priced import CutTerms, priced_cuts
 
 
 def shared_cost(scenario: ModelPartitioning, terms: CutTerms, share: Array) -> Array:
@@ -85,7 +52,7 @@ class CutController(Controller):
         return row[..., 2] * energy_reference, row[..., 3] * memory_reference, rate, snr
 
     def terms(self, observations: Array) -> CutTerms:
-        return cut_terms(self.network, *self.own_state(observations))
+        return self.network.cut_terms(*self.own_state(observations))
 
 
 class AllLocal(CutController):
@@ -133,7 +100,8 @@ class PriceGreedy(CutController):
     def choose(self, observations: Array, rng: np.random.Generator) -> Array:
         shown = observations[..., 5:7].astype(np.float64)
         price = self.network.price_reference * shown / np.maximum(1.0 - shown, 1e-9)
-        cost, _, _ = priced_cost(self.network, self.terms(observations), price[..., :1], price[..., 1:])
+        prices = price[..., :1], price[..., 1:]
+        cost, _, _ = priced_cuts(self.terms(observations), prices, self.network.config.bandwidth_hz)
         return np.asarray(cost.argmin(axis=2))
 
 

@@ -20,6 +20,13 @@ class CutCosts:
     sent_bits: Array  # psi: what is sent per request
     memory_bytes: Array  # C: weighted memory on both sides, eq. (6)
 
+    @property
+    def fractions(self) -> tuple[Array, Array]:
+        """Bits sent and edge work over those of cut 0, (N, M+1) each."""
+        raw_bits = self.sent_bits[:, :1]
+        sent = self.sent_bits / np.where(raw_bits > 0.0, raw_bits, 1.0)
+        return sent, self.edge_cycles / self.edge_cycles[:, :1]
+
     def at(self, layer: Array) -> CutCosts:
         """The columns at one cut per device, (..., N) each.
 

@@ -190,7 +190,11 @@ class Algorithm(ABC):
         return {"spec": self.spec(run, role).to_dict()}
 
     def spec(self, run: Run, role: str, **kind: Any) -> NetworkSpec:
-        """The policy network of a role; `kind` are further fields of `NetworkSpec`."""
+        """The policy network of a role; `kind` are further fields of `NetworkSpec`.
+
+        One that reads a row in parts takes it as it is: the normaliser has a moment for every entry of a row, and
+        parts that are alike would be scaled apart.
+        """
         settings, scenario = run.settings, run.scenario
         if run.config.joint:
             size, action_space, agents = scenario.global_state_space.shape[0], scenario.central_space, 1
@@ -199,6 +203,8 @@ class Algorithm(ABC):
             size = row_size(scenario, role, run.config.pooled) + run.heard.get(role, 0)
             action_space, agents = played.action_space, played.count
         parts = None if run.config.joint or settings.network != "parts" else scenario.roles[role].parts
+        if parts is not None and kind.get("normalise"):
+            kind["normalise"] = False
         return network_spec(
             size,
             action_space,
@@ -254,8 +260,8 @@ class Algorithm(ABC):
         check_fixed(scenario, config.fixed)
         if not run.roles:
             raise ValueError("fixed names every role: nothing is left to learn")
-        if run.settings.network == "parts" and (getattr(run.settings, "normalise", False) or run.independent):
-            raise ValueError("network = 'parts' is for shared policies without normalise")
+        if run.settings.network == "parts" and run.independent:
+            raise ValueError("network = 'parts' is for shared policies")
         if config.sets and (not self.needs.sets or run.settings.network == "parts"):
             raise ValueError("central_policy = 'sets' is for ppo and counterfactual, without network = 'parts'")
 

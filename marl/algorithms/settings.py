@@ -129,7 +129,9 @@ class OnPolicySettings(Settings):
     entropy_until: float | None = quantity(
         None, "-", "share of the budget over which the entropy bonus falls linearly to 0; default: constant", gt=0, le=1
     )
-    normalise: bool = quantity(False, "-", "scale observations by running moments")
+    normalise: bool = quantity(
+        False, "-", "scale observations by running moments, but for rows that a network reads in parts"
+    )
     imitate: dict[str, str] = pydantic.Field(
         default_factory=dict, description="learned role -> controller whose actions its network first learns"
     )

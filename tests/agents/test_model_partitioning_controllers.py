@@ -22,7 +22,6 @@ from edgemarl.agents.model_partitioning.reference import (
     two_starts,
     undominated,
 )
-from edgemarl.agents.model_partitioning.rules import cut_terms, priced_cost
 from edgemarl.agents.registry import make_policy, playbook_of
 from edgemarl.envs.registry import make_scenario
 from edgemarl.envs.scenarios.model_partitioning import (
@@ -30,6 +29,7 @@ from edgemarl.envs.scenarios.model_partitioning import (
     ModelPartitioningDecisions,
     ModelPartitioningExogenous,
 )
+from edgemarl.envs.scenarios.model_partitioning.priced import priced_cuts
 from edgemarl.marl.evaluation.rollout import rollout
 from edgemarl.marl.studies.same_state_excess import same_state_excess
 
@@ -151,10 +151,9 @@ def test_price_greedy_minimises_its_priced_cost() -> None:
     """Both inner minima against a bounded scalar minimiser."""
     made = scenario()
     _, state, exogenous = random_problem(made, np.random.default_rng(5), 1)
-    terms = cut_terms(
-        made, state.energy_queue, state.memory_queue, exogenous.arrival_rate_hz, made.full_band_snr(exogenous)
-    )
-    cost, _, _ = priced_cost(made, terms, np.asarray(1.3), np.asarray(0.4))
+    snr = made.full_band_snr(exogenous)
+    terms = made.cut_terms(state.energy_queue, state.memory_queue, exogenous.arrival_rate_hz, snr)
+    cost, _, _ = priced_cuts(terms, (np.asarray(1.3), np.asarray(0.4)), made.config.bandwidth_hz)
     for device, cut in itertools.product(range(5), (0, 1, 4, 6)):
         c, s, load = terms.weight[0, device, cut], terms.snr[0, device], terms.load[0, device, cut]
 

@@ -226,7 +226,7 @@ def test_devices_learn_the_roots_of_the_others() -> None:
         queues = rng.uniform(20, 60, (2, n))
         state = dataclasses.replace(made.initial_state(trace), energy_queue=queues)
         learner.act(made.observe(state, made.exogenous(trace, 0))["device"], rng)
-        congestion = (true * learner._roots).sum(axis=2)
+        congestion = (true * learner._features).sum(axis=2)
         learner.feedback(learner._known + congestion + 0.01 * rng.standard_normal((2, n)))
     np.testing.assert_allclose(learner.model.weights, true, atol=0.05)
 

@@ -32,7 +32,7 @@ from edgemarl.envs.scenarios.model_partitioning.bids import BID, bids
 from edgemarl.envs.scenarios.model_partitioning.config import ModelPartitioningConfig
 from edgemarl.envs.scenarios.model_partitioning.entries import PartitioningEntries
 from edgemarl.envs.scenarios.model_partitioning.parts import BACKLOGS, cost_parts, queue_costs
-from edgemarl.envs.scenarios.model_partitioning.priced import over, priced_cuts
+from edgemarl.envs.scenarios.model_partitioning.priced import CutTerms, LocalPart, over, priced_cuts
 from edgemarl.envs.scenarios.model_partitioning.rows import clipped, row_box, unit_box
 from edgemarl.envs.scenarios.model_partitioning.slot import (
     DETAILS,
@@ -82,16 +82,6 @@ class ModelPartitioningDecisions:
     device_cpu_hz: Array | None = None  # (B, N) f, read under local_cpu_rule "action"
     bandwidth_weight: Array | None = None  # (B, N) > 0, read under the rules "action" and "corrected"; None: even
     edge_cpu_weight: Array | None = None  # (B, N) > 0, the same for edge_cpu_rule
-
-
-@dataclass(frozen=True)
-class LocalPart:
-    """What a cut costs a device by itself, before transmission and edge; arrays of one broadcast shape."""
-
-    cpu_hz: Array
-    delay_s: Array
-    energy_j: Array  # computation only
-    cost: Array  # Q E + W C + V T of this part
 
 
 class ModelPartitioning(
@@ -324,18 +314,27 @@ class ModelPartitioning(
             rows["server"] = clipped(np.stack(parts, axis=2).reshape(cells, 1, 5 * n))
         return rows
 
+    def cut_terms(self, energy_queue: Array, memory_queue: Array, arrival_rate_hz: Array, snr: Array) -> CutTerms:
+        """Terms of all cuts; Q, W, lambda and s over the whole band are (B, N)."""
+        q, w, rate = (values[..., None] for values in (energy_queue, memory_queue, arrival_rate_hz))
+        weight = self.transmission_weight(q, rate) * self.cuts.sent_bits
+        load = np.broadcast_to(self.edge_load(self.cuts.edge_cycles), weight.shape)
+        part = self.local_part(self.cuts, q, w, rate)
+        return CutTerms(part.cost, weight, load, snr, part.energy_j)
+
+    def slot_terms(self, state: ModelPartitioningState, exogenous: ModelPartitioningExogenous) -> CutTerms:
+        """Terms of all cuts in a slot."""
+        snr = self.full_band_snr(exogenous)
+        return self.cut_terms(state.energy_queue, state.memory_queue, exogenous.arrival_rate_hz, snr)
+
+    @staticmethod
+    def _mean_prices(state: ModelPartitioningState) -> tuple[Array, Array]:
+        """(B, 1, 1) broadcast prices of band and edge CPU."""
+        return state.bandwidth_price_mean[:, None, None], state.edge_cpu_price_mean[:, None, None]
+
     def bids(self, state: ModelPartitioningState, exogenous: ModelPartitioningExogenous) -> Array:
         """(B, N, 2) what the devices announce before they choose, each from its own row (`bids.bids`)."""
-        c, cuts = self.config, self.cuts
-        q, w, rate = (v[..., None] for v in (state.energy_queue, state.memory_queue, exogenous.arrival_rate_hz))
-        rate_bps = fdma_rate_bps(np.ones(1), c.bandwidth_hz, self.full_band_snr(exogenous)[..., None])
-        return bids(
-            self.local_part(cuts, q, w, rate).cost,
-            self.transmission_weight(q, rate) * cuts.sent_bits / rate_bps,
-            self.edge_load(cuts.edge_cycles),
-            (state.bandwidth_price_mean, state.edge_cpu_price_mean),
-            self.penalty,
-        )
+        return bids(self.slot_terms(state, exogenous), self._mean_prices(state), self.penalty, self.config.bandwidth_hz)
 
     def shown_costs(self, state: ModelPartitioningState, exogenous: ModelPartitioningExogenous) -> Array:
         """(B, N, 2 (M+1)) what a device computes from its own row and the two prices, for every cut of its network.
@@ -343,13 +342,11 @@ class ModelPartitioning(
         First the cost at the prices (`priced_cuts`) less that of the local run, over `penalty`; then the energy that
         the cut takes with the shares that it would buy, over the budget, less 1: what it adds to the energy queue.
         """
-        c, cuts, snr = self.config, self.cuts, self.full_band_snr(exogenous)[..., None]
-        q, w, rate = (v[..., None] for v in (state.energy_queue, state.memory_queue, exogenous.arrival_rate_hz))
-        prices = state.bandwidth_price_mean[:, None, None], state.edge_cpu_price_mean[:, None, None]
-        part, weight = self.local_part(cuts, q, w, rate), self.transmission_weight(q, rate) * cuts.sent_bits
-        cost, alpha, _ = priced_cuts(part.cost, weight, self.edge_load(cuts.edge_cycles), snr, prices, c.bandwidth_hz)
-        sent_s = over(np.broadcast_to(cuts.sent_bits, weight.shape), fdma_rate_bps(alpha, c.bandwidth_hz, snr))
-        energy_j = part.energy_j + c.transmit_power_w * c.slot_s * rate * sent_s
+        c, terms = self.config, self.slot_terms(state, exogenous)
+        cost, alpha, _ = priced_cuts(terms, self._mean_prices(state), c.bandwidth_hz)
+        sent_bits = np.broadcast_to(self.cuts.sent_bits, alpha.shape)
+        sent_s = over(sent_bits, fdma_rate_bps(alpha, c.bandwidth_hz, terms.snr[..., None]))
+        energy_j = terms.own_energy_j + c.transmit_power_w * c.slot_s * exogenous.arrival_rate_hz[..., None] * sent_s
         added = energy_j / self.energy_budget_j[:, None] - 1.0
         return np.concatenate([(cost - cost[..., -1:]) / self.penalty, added], axis=2)
 
@@ -539,15 +536,9 @@ class ModelPartitioning(
     def _tables(self) -> CutTables:
         constants, cuts = self._constants, self.cuts
         network = np.array([self._network_names.index(model) for model in self.config.device_models])
-        raw_bits = cuts.sent_bits[:, :1]
-        sent, edge = (
-            cuts.sent_bits / np.where(raw_bits > 0.0, raw_bits, 1.0),
-            cuts.edge_cycles / cuts.edge_cycles[:, :1],
-        )
+        costs = [cuts.local_cycles, cuts.edge_cycles, cuts.sent_bits, cuts.memory_bytes]
         return CutTables(
-            cuts=np.stack(
-                [cuts.local_cycles, cuts.edge_cycles, cuts.sent_bits, cuts.memory_bytes, sent, edge], axis=-1
-            ),
+            cuts=np.stack([*costs, *cuts.fractions], axis=-1),
             layers=self.layers.astype(np.int64),
             gain_floor=self.config.fading_floor * self.mean_gain,
             energy_budget=constants.energy_queue_scale * self.energy_budget_j,
