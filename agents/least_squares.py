@@ -20,6 +20,7 @@ class LeastSquares:
         variance: of the weights before the first sample; the larger, the less the start is believed.
         noise: variance of a sample around the linear model.
         forgetting: factor per update on the weight of old samples.
+        bounded: keep the covariance within that of the start: forgetting winds it up where samples teach nothing.
 
     Attributes:
         weights: (*shape, F), 0 at the start.
@@ -27,11 +28,18 @@ class LeastSquares:
     """
 
     def __init__(
-        self, shape: tuple[int, ...], features: int, variance: float = 1.0, noise: float = 1.0, forgetting: float = 1.0
+        self,
+        shape: tuple[int, ...],
+        features: int,
+        variance: float = 1.0,
+        noise: float = 1.0,
+        forgetting: float = 1.0,
+        bounded: bool = False,
     ) -> None:
         self.weights = np.zeros((*shape, features))
         self.covariance = np.tile(np.eye(features) * variance, (*shape, 1, 1))
         self.noise, self.forgetting = noise, forgetting
+        self.variance_max = variance if bounded else np.inf
 
     def values(self, pick: tuple[Any, ...], features: Array) -> Array:
         """Predictions of the models at `pick`, for features (..., F)."""
@@ -51,7 +59,11 @@ class LeastSquares:
         gain = projected / scale[..., None]
         error = targets - self.values(pick, features)
         self.weights[pick] += gain * error[..., None]
-        self.covariance[pick] = (covariance - gain[..., None] * projected[..., None, :]) / self.forgetting
+        covariance = (covariance - gain[..., None] * projected[..., None, :]) / self.forgetting
+        if self.variance_max < np.inf:
+            largest = np.diagonal(covariance, axis1=-2, axis2=-1).max(axis=-1)
+            covariance = covariance * (self.variance_max / np.maximum(largest, self.variance_max))[..., None, None]
+        self.covariance[pick] = covariance
 
     def state_dict(self) -> dict[str, Array]:
         return {"weights": self.weights.copy(), "covariance": self.covariance.copy()}

@@ -34,13 +34,13 @@ class CutLearner(CutController):
 
     Args:
         discount: gamma per slot.
-        prior_weight: how strongly the start is believed; the covariance begins at V / prior_weight.
+        prior_weight: how strongly the start is believed; the covariance begins at V N / 5 over prior_weight.
         noise: variance of a cost sample around the linear model, in V^2, as costs grow with V.
         forgetting: weight that a sample of the others keeps per further one.
     """
 
     def __init__(
-        self, discount: float = DISCOUNT, prior_weight: float = 30.0, noise: float = 0.01, forgetting: float = 0.98
+        self, discount: float = DISCOUNT, prior_weight: float = 80.0, noise: float = 0.01, forgetting: float = 0.98
     ) -> None:
         if not 0.0 <= discount < 1.0:
             raise ValueError(f"discount = {discount} is not legal: must be >= 0 and < 1")
@@ -54,7 +54,8 @@ class CutLearner(CutController):
     def reset(self, scenario: Scenario, cells: int) -> None:
         super().reset(scenario, cells)
         n, v = self.network.config.num_devices, self.network.config.delay_weight
-        self.model = LeastSquares((cells, n), FEATURES, v / self.prior_weight, self.noise * v**2, self.forgetting)
+        variance = self.network.price_reference / self.prior_weight  # of roots, whose squares are prices
+        self.model = LeastSquares((cells, n), FEATURES, variance, self.noise * v**2, self.forgetting, bounded=True)
         self.worth = QueueWorth(self.network, cells, self.discount, start=1.0)
         self.sampled = np.zeros((cells, n), bool)  # has offloaded, so that the ledger told something
         self._features = np.zeros((cells, n, FEATURES))  # of the cut taken, and the cost it was known to have

@@ -39,7 +39,7 @@ class PricedCutLearner(CutLearner):
         super().reset(scenario, cells)
         shape = (cells, self.network.config.num_devices)
         noise = self.noise * self.network.config.delay_weight**2
-        self.model = LeastSquares(shape, FEATURES, 1.0 / self.prior_weight, noise, self.forgetting)
+        self.model = LeastSquares(shape, FEATURES, 1.0 / self.prior_weight, noise, self.forgetting, True)
         self.model.weights[:] = 1.0
 
     def told(self, observations: Array) -> Array:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edgemarl.agents.api import Act, Controller, Team
+from edgemarl.agents.least_squares import LeastSquares
 from edgemarl.agents.model_partitioning.congestion import agreed_cuts, costs_beside, others_roots, taken
 from edgemarl.agents.model_partitioning.q_priced import PricedCutLearner, PriceTellingServer
 from edgemarl.agents.model_partitioning.q_server import ShareLearner
@@ -87,6 +88,19 @@ def test_devices_that_learn_what_queues_cost_beat_the_rule_with_the_same_informa
     """Where a slot moves the queue by as much as it holds, and where queues just begin to fill."""
     found = costs(scenario(**fields), ("parametric_q", "price_greedy"))
     assert found["parametric_q"] < 0.92 * found["price_greedy"]
+
+
+def test_forgetting_does_not_wind_up_what_samples_do_not_teach() -> None:
+    """Two thousand samples along one direction, then one across: a bounded model stays, the other jumps."""
+    jumps = {}
+    for bounded in (True, False):
+        model = LeastSquares((1,), 2, variance=0.1, noise=0.01, forgetting=0.98, bounded=bounded)
+        for _ in range(2000):
+            model.update((), np.array([[1.0, 0.0]]), np.array([0.3]))
+        model.update((), np.array([[0.0, 0.05]]), np.array([0.1]))
+        np.testing.assert_allclose(model.weights[0, 0], 0.3, rtol=1e-6)
+        jumps[bounded] = abs(model.weights[0, 1])
+    assert jumps[True] < 0.1 < 1.0 < jumps[False]
 
 
 # --- what others bring -----------------------------------------------------------------------------------------------

@@ -224,12 +224,20 @@ def test_imitation_of_scores_is_measured_in_the_actions_unit() -> None:
         ({"imitate": {"device": "statik"}, "fixed": FIXED}, "did you mean 'static'"),
         ({"imitate": {"gateway": "deadline"}, "fixed": FIXED}, "must name a controller for each of device"),
         ({"imitate": {"device": "static"}, "fixed": FIXED, "algorithm": "dqn"}, "dqn has no setting 'imitate'"),
-        ({"network": "parts", "normalise": True}, "network = 'parts'"),
+        ({"network": "parts", "policies": "independent"}, "network = 'parts'"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_it_starts(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         resolve(imitating(**fields))
+
+
+def test_rows_that_a_network_reads_in_parts_stay_as_they_are() -> None:
+    """The normaliser has a moment for every entry, so that parts which are alike would be scaled apart."""
+    run = resolve(imitating(network="parts", normalise=True))
+    specs = {role: run.algorithm.spec(run, role) for role in run.roles}
+    assert {role: bool(spec.parts) for role, spec in specs.items()} != dict.fromkeys(specs, False)
+    assert all(spec.normalise != bool(spec.parts) for spec in specs.values())
 
 
 def test_q_values_of_a_device_find_what_its_options_gain() -> None:
