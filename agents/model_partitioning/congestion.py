@@ -34,12 +34,14 @@ def taken(values: Array, cut: Array) -> Array:
 def share_beside(terms: CutTerms, price: Array, bandwidth_hz: float) -> Array:
     """Shares of the band (B, N, M+1) at which a device and the others, whose price without it is given, pay least.
 
-    One step from the share among square-root shares, t/(t + sqrt(price)), which for these is the fixed point.
+    One step from the share among square-root shares, t/(t + sqrt(price)), which for these is the fixed point; not
+    beyond it, where a device that brings more than the others would be given nearly all.
     """
     root, other = np.sqrt(terms.whole_band(bandwidth_hz)), np.sqrt(price)
     left = other / np.maximum(root + other, TINY)  # of the band for the others
     risen = price * np.maximum(left, LEFT_MIN) ** (-1.0 - ELASTICITY)
-    return np.minimum(priced_fdma_share(terms.weight, terms.snr[..., None], risen, bandwidth_hz), 1.0 - LEFT_MIN)
+    alpha = priced_fdma_share(terms.weight, terms.snr[..., None], risen, bandwidth_hz)
+    return np.minimum(alpha, 1.0 - np.maximum(left, LEFT_MIN))
 
 
 def costs_beside(terms: CutTerms, roots: Array, bandwidth_hz: float) -> tuple[Array, Array]:

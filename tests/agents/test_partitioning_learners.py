@@ -124,6 +124,24 @@ def test_costs_beside_others_are_what_the_objective_gains_by_a_cut() -> None:
     np.testing.assert_allclose(alone, terms.own_cost + own_air + terms.load, rtol=1e-12)
 
 
+def test_costs_beside_others_rise_with_what_they_bring() -> None:
+    """From nobody on: a little beside a device that brings much, where shares of the band come near to the whole."""
+    made = scenario()
+    terms = CutProblem.of(made, *filled(made, 20)).terms
+    before, _ = costs_beside(terms, np.zeros((20, 5, 2)), made.config.bandwidth_hz)
+    for root in (1e-3, 0.03, 0.1, 0.3, 1.0):
+        cost, _ = costs_beside(terms, np.full((20, 5, 2), root), made.config.bandwidth_hz)
+        assert (cost >= before * (1.0 - 1e-9)).all()
+        most = 2.6 * root * (np.sqrt(terms.whole_band(made.config.bandwidth_hz)) + np.sqrt(terms.load) + root)
+        assert (cost - terms.own_cost - terms.load - terms.whole_band(made.config.bandwidth_hz) <= most).all()
+        before = cost
+
+
+def test_learners_of_three_devices_find_that_the_others_bring_little() -> None:
+    found = costs(ModelPartitioning(scaled_resources(scenario(num_devices=3).config)), ("parametric_q", "price_greedy"))
+    assert found["parametric_q"] < 0.95 * found["price_greedy"]
+
+
 def test_agreed_cuts_are_near_the_optimum_and_nobody_parts_from_them() -> None:
     made = scenario()
     problem = CutProblem.of(made, *filled(made, 40))
@@ -240,7 +258,7 @@ def test_a_device_learns_how_far_told_prices_come_true() -> None:
         rollout(Team("x", {"device": device, "server": server()}, order=[["server"], ["device"]]), made, trace,
                 np.random.default_rng(0))  # fmt: skip
         weights[server] = device.model.weights[:, 2:].mean(axis=(0, 1))
-    np.testing.assert_allclose(weights[PriceTellingServer], 1.0, atol=0.1)
+    np.testing.assert_allclose(weights[PriceTellingServer], 1.0, atol=0.12)
     assert 1.7 < weights[Halving][0] < 2.3 and weights[Halving][1] > 1.05  # edge CPU is a small part of the ledger
 
 
