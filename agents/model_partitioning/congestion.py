@@ -41,7 +41,7 @@ def share_beside(terms: CutTerms, price: Array, bandwidth_hz: float) -> Array:
     left = other / np.maximum(root + other, TINY)  # of the band for the others
     risen = price * np.maximum(left, LEFT_MIN) ** (-1.0 - ELASTICITY)
     alpha = priced_fdma_share(terms.weight, terms.snr[..., None], risen, bandwidth_hz)
-    return np.minimum(alpha, 1.0 - np.maximum(left, LEFT_MIN))
+    return np.asarray(np.minimum(alpha, 1.0 - np.maximum(left, LEFT_MIN)))
 
 
 def costs_beside(terms: CutTerms, roots: Array, bandwidth_hz: float) -> tuple[Array, Array]:

@@ -8,7 +8,7 @@ from edgemarl.agents.api import Controller, Policy, Team
 from edgemarl.agents.model_partitioning.bound import bound
 from edgemarl.agents.model_partitioning.far_sighted import FarSighted
 from edgemarl.agents.model_partitioning.q_learner import CutLearner
-from edgemarl.agents.model_partitioning.q_priced import PricedCutLearner, PriceTellingServer
+from edgemarl.agents.model_partitioning.q_priced import CutPricingServer, PricedCutLearner
 from edgemarl.agents.model_partitioning.q_server import ShareLearner
 from edgemarl.agents.model_partitioning.reference import EXACT_DEVICES_MAX, Coordinate, MultiStart, SlotOptimal
 from edgemarl.agents.model_partitioning.rules import (
@@ -40,7 +40,7 @@ def _priced(scenario: Scenario) -> Policy:
     """The server tells its prices before the devices choose; where it is no agent nobody does: as `parametric_q`."""
     if "server" not in scenario.roles:
         return Team("parametric_q_priced", {"device": CutLearner()})
-    members = {"device": PricedCutLearner(), "server": PriceTellingServer()}
+    members = {"device": PricedCutLearner(), "server": CutPricingServer()}
     return Team("parametric_q_priced", members, order=[["server"], ["device"]])
 
 
@@ -107,7 +107,7 @@ PLAYBOOK = Playbook(
             "closed_form": _role(EvenServer),
             "equal": _role(EvenServer),
             "parametric_q": _role(ShareLearner),
-            "parametric_q_priced": _role(PriceTellingServer),
+            "parametric_q_priced": _role(CutPricingServer),
         },
     },
     partners={"device": "price_greedy", "server": "closed_form"},

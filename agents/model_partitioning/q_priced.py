@@ -46,7 +46,7 @@ class PricedCutLearner(CutLearner):
         return observations[..., -FEATURES:].astype(np.float64)
 
 
-class PriceTellingServer(ShareLearner):
+class CutPricingServer(ShareLearner):
     """`ShareLearner` that tells every device, before it chooses, the prices that the others make of band and CPU."""
 
     broadcast = False

@@ -11,7 +11,7 @@ import pytest
 from edgemarl.agents.api import Act, Controller, Team
 from edgemarl.agents.least_squares import LeastSquares
 from edgemarl.agents.model_partitioning.congestion import agreed_cuts, costs_beside, others_roots, taken
-from edgemarl.agents.model_partitioning.q_priced import PricedCutLearner, PriceTellingServer
+from edgemarl.agents.model_partitioning.q_priced import CutPricingServer, PricedCutLearner
 from edgemarl.agents.model_partitioning.q_server import ShareLearner
 from edgemarl.agents.model_partitioning.queue_worth import QueueWorth
 from edgemarl.agents.model_partitioning.reference import CutProblem, slot_optimum
@@ -138,8 +138,9 @@ def test_costs_beside_others_rise_with_what_they_bring() -> None:
 
 
 def test_learners_of_three_devices_find_that_the_others_bring_little() -> None:
-    found = costs(ModelPartitioning(scaled_resources(scenario(num_devices=3).config)), ("parametric_q", "price_greedy"))
-    assert found["parametric_q"] < 0.95 * found["price_greedy"]
+    made = ModelPartitioning(scaled_resources(scenario(num_devices=3).config))
+    found = costs(made, ("parametric_q", "price_greedy"), cells=4, slots=160)
+    assert found["parametric_q"] < 0.92 * found["price_greedy"]
 
 
 def test_agreed_cuts_are_near_the_optimum_and_nobody_parts_from_them() -> None:
@@ -246,19 +247,19 @@ def test_learners_of_a_larger_cell_are_below_the_rule_that_hears_as_much() -> No
 def test_a_device_learns_how_far_told_prices_come_true() -> None:
     """A server that tells half of what the others bring: every device that offloads finds the factor."""
 
-    class Halving(PriceTellingServer):
+    class Halving(CutPricingServer):
         def act(self, observations: np.ndarray, rng: np.random.Generator) -> Act:
             act = super().act(observations, rng)
             return dataclasses.replace(act, messages={"device": 0.5 * act.messages["device"]})
 
     made, weights = scenario(), {}
     trace = made.sample_trace(np.random.default_rng(3), 3, 150)
-    for server in (PriceTellingServer, Halving):
+    for server in (CutPricingServer, Halving):
         device = PricedCutLearner(prior_weight=10.0)
         rollout(Team("x", {"device": device, "server": server()}, order=[["server"], ["device"]]), made, trace,
                 np.random.default_rng(0))  # fmt: skip
         weights[server] = device.model.weights[:, 2:].mean(axis=(0, 1))
-    np.testing.assert_allclose(weights[PriceTellingServer], 1.0, atol=0.12)
+    np.testing.assert_allclose(weights[CutPricingServer], 1.0, atol=0.12)
     assert 1.7 < weights[Halving][0] < 2.3 and weights[Halving][1] > 1.05  # edge CPU is a small part of the ledger
 
 
@@ -284,4 +285,4 @@ def test_what_a_learning_server_cannot_play_is_named() -> None:
     with pytest.raises(ValueError, match="discount = 1"):
         ShareLearner(discount=1.0)
     with pytest.raises(ValueError, match="plays model_partitioning, not sampling_rate"):
-        PriceTellingServer().reset(make_scenario("sampling_rate"), 1)
+        CutPricingServer().reset(make_scenario("sampling_rate"), 1)
