@@ -307,6 +307,10 @@ class Team:
             if controller.needs_statistics:
                 controller.know_statistics(statistics)
             for receiver, entries in controller.messages.items():
+                if receiver not in scenario.roles:
+                    raise ValueError(
+                        f"messages of {type(controller).__name__}: {unknown_name('role', receiver, scenario.roles)}"
+                    )
                 count = scenario.roles[receiver].count
                 self.inbox[receiver][role] = np.zeros((trace.cells, count, entries), np.float32)
         check_heard(self.controllers, {role: controller.messages for role, controller in self.controllers.items()})
@@ -409,6 +413,11 @@ class Team:
                 acts[role] = controller.act_masked(row, masks[role], rng)
             else:
                 acts[role] = controller.act(row, rng)
+            if not isinstance(acts[role], Act):
+                raise ValueError(
+                    f"{type(controller).__name__} of role '{role}' gives a {type(acts[role]).__name__}, must give an "
+                    "Act: return Act(actions=..)"
+                )
         for role in group:
             for receiver, message in acts[role].messages.items():
                 self.inbox[receiver][role] = np.asarray(message, np.float32)

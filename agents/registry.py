@@ -231,6 +231,9 @@ def _made(given: Any, target: str, scenario: Scenario) -> Any:
     if len(required) > 1:
         names = ", ".join(p.name for p in required)
         raise ValueError(f"controller '{target}' needs {names}: must take the scenario or nothing")
+    if inspect.isabstract(given):
+        lacking = ", ".join(sorted(given.__abstractmethods__))
+        raise ValueError(f"controller '{target}' is a class without {lacking}, which a controller needs")
     return given(scenario) if required else given()
 
 
@@ -238,6 +241,11 @@ def _team(scenario: Scenario, name: str, given: Mapping[str, Controller]) -> Tea
     """The given controllers with the playbook's partners for the other roles."""
     book = playbook_of(scenario)
     members = dict(given)
+    for role, member in members.items():
+        if role not in scenario.roles:
+            raise ValueError(f"controller '{name}': {unknown_name('role', role, scenario.roles)}")
+        if not isinstance(member, Controller):
+            raise ValueError(f"controller '{name}' has a {type(member).__name__} for role '{role}', needs a Controller")
     for role in scenario.roles:
         if role not in members:
             if role not in book.partners:

@@ -180,6 +180,8 @@ def bound(scenario: Scenario, trace: Any, warmup: int, discounted: bool = False)
     if rising > RISING_MAX:
         raise NoBound(f"queues still fill after a warm-up of {warmup} blocks: the optimum is {100 * rising:.1f}% below")
     values = np.array(_of_each(lambda gain, price: network_bound(config, gain, price), gains, prices))
+    if values.mean() <= 0.0:
+        raise NoBound(f"what was computed, {values.mean():.3g}, is below 0, which no cost is: it says nothing")
     sums = np.array(_of_each(lambda g: discounted_bound(config, g, trace.slots), gains)) if discounted else None
     return Bound(values, each_trace=False, binds=BINDS, discounted=sums)
 

@@ -221,7 +221,8 @@ def _leaving_tables(b: Array, residual_max: Array, d: Device) -> tuple[Array, Ar
 
     The cell in which the largest possible amount lies has the tangent at its lower end.
     """
-    count = d.parts * int(np.ceil(d.work_max + 1.0)) + 1
+    most = min(d.work_max + 1.0, d.tasks_max + 2.0)  # no more leaves than a full buffer and a task in progress
+    count = d.parts * int(np.ceil(most)) + 1
     exact, lowered, slope = np.empty((count, len(b))), np.empty((count, len(b))), np.empty(count)
     for f in range(len(b)):
         sent = 0.0

@@ -266,10 +266,24 @@ class NetworkController(Announcing):
         super().reset(scenario, cells)
 
     def act(self, observations: Array, rng: np.random.Generator) -> Act:
+        self._check_row(observations)
         return self._told(self.policy.act(observations, rng, self.greedy))
 
     def act_masked(self, observations: Array, mask: Array, rng: np.random.Generator) -> Act:
+        self._check_row(observations)
         return self._told(self.policy.act(observations, rng, self.greedy, mask))
+
+    def _check_row(self, observations: Array) -> None:
+        """Raise `ValueError` where other roles tell more or less than those did beside which it was trained."""
+        size, here = self.policy.spec.observation_size, observations.shape[-1]
+        if here != size:
+            heard = int(self.policy.information.get("message_entries", {}).get(self.policy.role, 0))
+            beside = self.policy.information.get("train", {}).get("fixed", {})
+            others = ", ".join(f"{role}={name}" for role, name in beside.items()) or "none"
+            raise ValueError(
+                f"the policy of role '{self.policy.role}' was trained on rows of {size} entries, {heard} of them "
+                f"messages of other roles; here a row has {here}: play it beside the controllers of its training ({others})"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         return {name: value.numpy().copy() for name, value in self.policy.network.state_dict().items()}

@@ -177,8 +177,9 @@ def _doubts(file: TraceFile, whole: Any, networks: int) -> tuple[str, ...]:
     said = []
     if file.cells_from is not None and file.cells_from < min(INDEPENDENT * memory_slots, whole.slots):
         said.append(
-            f"a network of {file.cells_from} slots is shorter than ten autocorrelation times of {field} "
-            f"({memory_slots:.0f} slots each): networks resemble their neighbours, the intervals are too narrow"
+            f"a network of {file.cells_from} slots is shorter than ten autocorrelation times"
+            + (f" of {field} ({memory_slots:.0f} slots each)" if field else " of one slot, the least there is")
+            + ": networks resemble their neighbours, the intervals are too narrow"
         )
     if networks < FEW_NETWORKS:
         said.append(

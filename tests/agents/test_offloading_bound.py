@@ -205,3 +205,20 @@ def test_what_the_proof_does_not_cover_has_no_bound() -> None:
     assert still_rising(scenario.config, weak, 1.0, 50) < 0.001
     with pytest.raises(NoBound, match="queues still fill"):
         bound(busy, type(trace)(trace.channel_gain_per_w, trace.task_arrivals, weak[None]), 50)
+
+
+def test_tasks_far_smaller_than_what_a_device_computes_need_no_more_memory_than_its_buffer() -> None:
+    """A task of one cycle: 1.5e9 of them could leave in a block, 41 are there at most."""
+    config = make_scenario("sequential_offloading", num_devices=1, task_cycles=1.0).config
+    assert -1e-3 < device_bound(config, 1e9, 0.0, resolution=COARSE).cost < 1e-6
+    more = make_scenario("sequential_offloading", num_devices=1, device_cpu_hz_max=1e13).config
+    most = make_scenario("sequential_offloading", num_devices=1, device_cpu_hz_max=1e12).config
+    found = [device_bound(config, 1e9, 1.0, resolution=COARSE).cost for config in (more, most)]
+    assert found[0] == pytest.approx(found[1], rel=1e-9)  # no limit binds
+
+
+def test_a_bound_below_zero_is_none() -> None:
+    scenario = make_scenario("sequential_offloading", num_devices=1, task_cycles=1.0)
+    trace = scenario.sample_trace(np.random.default_rng(0), 1, 100)
+    with pytest.raises(NoBound, match="is below 0, which no cost is"):
+        bound(scenario, trace, 50)

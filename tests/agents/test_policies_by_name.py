@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -218,3 +218,45 @@ def test_actions_of_another_form_name_the_field_that_sets_it(name: str, entries:
     with pytest.raises(ValueError, match=r"actions of device have shape .* \(cells, agents") as error:
         rollout(policy_of(scenario, Other(), "mine"), scenario, trace, np.random.default_rng(1))
     assert str(error.value).partition(") = (")[2].partition(")")[2] == hint
+
+
+class Said(Controller):
+    """Said of everything; what it gives back and tells is set."""
+
+    answer: Any = None
+    messages: ClassVar[dict[str, int]] = {}
+
+    def act(self, observations: Array, rng: np.random.Generator) -> Act:
+        act = Act(np.full((*observations.shape[:2], 2), 0.5))
+        return act if self.answer is None else self.answer(act)
+
+
+def test_a_mapping_with_an_unknown_role_is_refused() -> None:
+    """Else the scenario's partner would play the role that was meant, under the name of the controller."""
+    with pytest.raises(ValueError, match="controller 'mine': unknown role 'devise'; did you mean 'device'"):
+        policy_of(SCENARIO, {"devise": Said()}, "mine")
+    with pytest.raises(ValueError, match="controller 'mine' has a int for role 'device', needs a Controller"):
+        policy_of(SCENARIO, {"device": 3}, "mine")
+
+
+def test_a_controller_that_is_not_whole_is_named() -> None:
+    class Nothing(Controller):
+        pass
+
+    with pytest.raises(ValueError, match="controller 'mine' is a class without act, which a controller needs"):
+        policy_of(SCENARIO, Nothing, "mine")
+
+
+@pytest.mark.parametrize(("answer", "kind"), [(lambda act: act.actions, "ndarray"), (lambda act: 0, "int")])
+def test_what_is_no_act_is_named(answer: Any, kind: str) -> None:
+    given = Said()
+    given.answer = answer
+    with pytest.raises(ValueError, match=f"Said of role 'device' gives a {kind}, must give an Act"):
+        costs(policy_of(SCENARIO, given, "mine"))
+
+
+def test_messages_to_an_unknown_role_are_refused() -> None:
+    given = Said()
+    given.messages = {"sever": 1}  # type: ignore[misc]
+    with pytest.raises(ValueError, match="messages of Said: unknown role 'sever'; did you mean 'server'"):
+        costs(policy_of(SCENARIO, given, "mine"))

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from edgemarl.envs.registry import make_scenario
+from edgemarl.launch.experiment.played import TraceFile, _doubts
 from edgemarl.marl.evaluation.traces import save_trace, trace_table
 from tests.launch.test_cli import preset_file, run
 
@@ -128,3 +129,10 @@ def test_a_name_in_a_file_is_not_loaded_as_code(tmp_path: Path, capsys: pytest.C
     (tmp_path / "t.csv").write_text(f"# edgemarl {about}\ncell,slot,agent,channel_gain\n0,0,0,1\n0,1,0,1\n")
     code, _, err = run("trace", "describe", str(tmp_path / "t.csv"), capsys=capsys)
     assert code == 2 and "does not say of which scenario it is" in err
+
+
+def test_a_field_that_never_changes_is_not_named_as_the_longest_memory() -> None:
+    scenario = make_scenario("model_partitioning", num_devices=1)
+    trace = scenario.sample_trace(np.random.default_rng(0), 1, 2)  # too short to remember anything
+    too_short, _ = _doubts(TraceFile(Path("t.parquet"), cells_from=1), trace, 2)
+    assert "ten autocorrelation times of one slot, the least there is: networks" in too_short
