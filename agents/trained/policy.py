@@ -282,7 +282,8 @@ class NetworkController(Announcing):
             others = ", ".join(f"{role}={name}" for role, name in beside.items()) or "none"
             raise ValueError(
                 f"the policy of role '{self.policy.role}' was trained on rows of {size} entries, {heard} of them "
-                f"messages of other roles; here a row has {here}: play it beside the controllers of its training ({others})"
+                f"messages of other roles; here a row has {here}: play it beside the controllers of its training "
+                f"({others})"
             )
 
     def state_dict(self) -> dict[str, Any]:

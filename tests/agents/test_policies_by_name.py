@@ -16,6 +16,7 @@ from edgemarl.agents.clients.predict import PredictCentral, PredictController, a
 from edgemarl.agents.environment import PartneredParallelEnv
 from edgemarl.agents.registry import files_in, is_controller
 from edgemarl.agents.trained.networks import PolicyNetwork
+from edgemarl.agents.trained.policy import NetworkController
 from edgemarl.agents.trained.spec import network_spec
 from edgemarl.envs import make_scenario
 from edgemarl.envs.arrays import Array
@@ -260,3 +261,10 @@ def test_messages_to_an_unknown_role_are_refused() -> None:
     given.messages = {"sever": 1}  # type: ignore[misc]
     with pytest.raises(ValueError, match="messages of Said: unknown role 'sever'; did you mean 'server'"):
         costs(policy_of(SCENARIO, given, "mine"))
+
+
+def test_a_policy_beside_others_than_in_its_training_says_what_its_rows_lack() -> None:
+    policy = network("device")
+    rows = np.zeros((2, 3, policy.spec.observation_size + 1))
+    with pytest.raises(ValueError, match=r"rows of \d+ entries, 0 of them messages .* play it beside .* \(none\)"):
+        NetworkController(policy).act(rows, np.random.default_rng(0))
