@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -225,7 +225,6 @@ class Said(Controller):
     """Said of everything; what it gives back and tells is set."""
 
     answer: Any = None
-    messages: ClassVar[dict[str, int]] = {}
 
     def act(self, observations: Array, rng: np.random.Generator) -> Act:
         act = Act(np.full((*observations.shape[:2], 2), 0.5))
@@ -258,7 +257,7 @@ def test_what_is_no_act_is_named(answer: Any, kind: str) -> None:
 
 def test_messages_to_an_unknown_role_are_refused() -> None:
     given = Said()
-    given.messages = {"sever": 1}  # type: ignore[misc]
+    given.messages = {"sever": 1}
     with pytest.raises(ValueError, match="messages of Said: unknown role 'sever'; did you mean 'server'"):
         costs(policy_of(SCENARIO, given, "mine"))
 
