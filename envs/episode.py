@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from edgemarl.envs.actions import neutral_action
 from edgemarl.envs.arrays import Array
+from edgemarl.envs.config import quoted
 from edgemarl.envs.scenario import Scenario, Step
 from edgemarl.envs.trace import joined
 
@@ -39,14 +41,17 @@ class Episode:
 
         Args:
             seed: of the episode and all that follow; cell b draws from `seed + b`, or from entry b of a sequence.
-            options: may hold a trace of B cells and any length.
+            options: may hold a trace of B cells and any length; others are not read, and a warning names them.
             slots: length of the episode; default: the scenario's horizon, or the given trace's length.
 
         Raises:
             ValueError: a trace that does not fit, seeds for another number of cells.
         """
         self._seed(seed)
-        trace = (options or {}).get("trace")
+        given = dict(options or {})
+        trace = given.pop("trace", None)
+        if given:  # PettingZoo's own checks give some of their own: named, not refused
+            warnings.warn(f"reset reads options['trace'] alone, not {quoted(', '.join(map(str, given)))}", stacklevel=3)
         if trace is None:
             trace = joined([self.scenario.sample_trace(rng, 1, slots) for rng in self._rngs if rng is not None])
         self.scenario.check_trace(trace)

@@ -243,10 +243,16 @@ def _save(training: Training, saved: Callable[[], None] | None) -> None:
 
 
 def _iteration(algorithm: Any) -> Any:
-    """RLlib's result of one iteration; an iteration in which every remote runner failed is repeated."""
-    for _ in range(ATTEMPTS):
+    """RLlib's result of one iteration; an iteration in which every remote runner failed is repeated.
+
+    Runners end without their error, which only Ray's logs have. What fails in every one, as a scenario's error does,
+    fails in this process too, where it is raised.
+    """
+    for attempt in range(ATTEMPTS):
         result = algorithm.train()
         if result.get("env_runners") and result.get("learners"):
             return result
+        if attempt == 0:
+            algorithm.env_runner.sample()
         time.sleep(1.0)  # RLlib restarts the runners meanwhile
     raise RuntimeError(f"every runner failed {ATTEMPTS} times in a row; see Ray's worker logs")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
 
-from edgemarl.envs import make_scenario, scenario_names
+from edgemarl.envs import ScenarioParallelEnv, make_scenario, scenario_names
 from edgemarl.envs.scenario import Scenario
 from edgemarl.envs.testing import ScenarioTests, refused
 
@@ -33,3 +34,12 @@ def test_what_is_not_refused_is_noticed() -> None:
         pass
     with pytest.raises(AssertionError, match="is not named"), refused("bandwidth_hz"):
         raise ValueError("power_w = -1")
+
+
+def test_an_option_of_reset_that_is_not_read_is_named() -> None:
+    env = ScenarioParallelEnv("sequential_offloading", num_devices=2)
+    with pytest.warns(UserWarning, match="traces"):
+        env.reset(seed=0, options={"traces": None})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        env.reset(seed=0, options={})

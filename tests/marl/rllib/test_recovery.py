@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 
 from edgemarl.marl.rllib import recovery
 from edgemarl.marl.rllib.recovery import WAITS, PatientRecovery
+from edgemarl.marl.training import run
 
 PROBE_S = 5.0
 
@@ -84,3 +87,17 @@ def test_with_no_runner_left_it_asks_every_time(algorithm: Algorithm) -> None:
     for _ in range(3):
         algorithm.restore_env_runners(group)
     assert algorithm.asked == 3
+
+
+def test_what_fails_in_every_runner_is_raised_where_it_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runners end without their error; a scenario's own fails in this process too, after one iteration."""
+    monkeypatch.setattr(run.time, "sleep", lambda _: None)
+    done = {"env_runners": {"sampled": 1}, "learners": {"device": 1}}
+    broken = mock.Mock(train=mock.Mock(return_value={}))
+    broken.env_runner.sample.side_effect = RuntimeError("the scenario's own")
+    with pytest.raises(RuntimeError, match="the scenario's own"):
+        run._iteration(broken)
+    assert broken.train.call_count == 1
+    lost = mock.Mock(train=mock.Mock(side_effect=[{}, {}, done]))
+    assert run._iteration(lost) is done
+    assert lost.env_runner.sample.call_count == 1
