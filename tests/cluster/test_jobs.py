@@ -6,6 +6,7 @@ goes on with fewer runners.
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 from dataclasses import dataclass, replace
@@ -72,7 +73,9 @@ def submit(cluster: LocalCluster, runners: int, iterations: int) -> str:
 def curve(cluster: LocalCluster) -> pd.DataFrame:
     """The learning curve in the storage; empty before the first checkpoint."""
     file = cluster.folder / "storage" / "run" / "curve.parquet"
-    return pd.read_parquet(file) if file.is_file() else pd.DataFrame()
+    if not file.is_file():
+        return pd.DataFrame()
+    return pd.read_parquet(io.BytesIO(file.read_bytes()))  # opened once: a save may replace it meanwhile
 
 
 @pytest.fixture(scope="module")
