@@ -91,8 +91,7 @@ class CutLearner(CutController):
         Until a device has offloaded once its weights are the roots of the broadcast prices, which are the sums over
         all, without an own Nth part: where nobody offloads prices fall until somebody tries.
         """
-        shown = observations[..., 5:7].astype(np.float64)
-        price = self.network.price_reference * shown / np.maximum(1.0 - shown, 1e-9)
+        price = self.broadcast_prices(observations)
         n = self.network.config.num_devices
         self.model.weights = np.where(self.sampled[..., None], self.model.weights, np.sqrt(price) * (n - 1) / n)
         return np.ones_like(price)

@@ -51,6 +51,11 @@ class CutController(Controller):
         rate = row[..., 1] * (c.device_cpu_hz / network.total_cycles)
         return row[..., 2] * energy_reference, row[..., 3] * memory_reference, rate, snr
 
+    def broadcast_prices(self, observations: Array) -> Array:
+        """(B, N, 2) prices of band and edge CPU that a row shows."""
+        shown = observations[..., 5:7].astype(np.float64)
+        return np.asarray(self.network.price_reference * shown / np.maximum(1.0 - shown, 1e-9))
+
     def terms(self, observations: Array) -> CutTerms:
         return self.network.cut_terms(*self.own_state(observations))
 
@@ -98,8 +103,7 @@ class PriceGreedy(CutController):
     """Least own cost plus what the shares cost others, at the two broadcast prices."""
 
     def choose(self, observations: Array, rng: np.random.Generator) -> Array:
-        shown = observations[..., 5:7].astype(np.float64)
-        price = self.network.price_reference * shown / np.maximum(1.0 - shown, 1e-9)
+        price = self.broadcast_prices(observations)
         prices = price[..., :1], price[..., 1:]
         cost, _, _ = priced_cuts(self.terms(observations), prices, self.network.config.bandwidth_hz)
         return np.asarray(cost.argmin(axis=2))
