@@ -307,12 +307,13 @@ def bench_command(
     training_seeds: Annotated[
         int | None, typer.Option(help="Of the group quality: trainings of each, of which the slowest counts.")
     ] = None,
+    settings: Settings = None,
 ) -> int:
     """Measure speed against references in the same run."""
     from edgemarl.launch.commands.bench import bench
     from edgemarl.launch.commands.quality import quality_options
 
-    quality = quality_options(devices, minutes, sides, training_seeds, scenario, within, against)
+    quality = quality_options(devices, minutes, sides, training_seeds, scenario, within, against, settings or [])
     return bench(json_file, only or [], compare, history, quality)
 
 

@@ -49,7 +49,8 @@ def bench(
             raise ValueError(unknown_name("benchmark group", name, [*GROUPS, QUALITY]))
     if quality is not None and QUALITY not in only:
         raise ValueError(
-            "--devices, --scenario, --minutes, --sides, --within, --against: of the group quality, give --only quality"
+            "--devices, --scenario, --set, --minutes, --sides, --within, --against: of the group quality, give "
+            "--only quality"
         )
     timed = partial(quality_speeds, quality or QualityOptions())
     old = None if compare is None else _numbers(compare)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 MAIN = "sequential_offloading"
@@ -36,6 +36,7 @@ class QualityOptions:
         training_seeds: how many trainings of each, of which the slowest counts.
         within: shares above the reference that are asked for.
         against: controller to compare with; the scenario's reference by default.
+        fields: of the scenario's config, over those of the side and the size.
 
     Raises:
         ValueError: unknown scenario, sides or controller, sizes below 1, no time, no share.
@@ -48,13 +49,14 @@ class QualityOptions:
     training_seeds: int = 1
     within: tuple[float, ...] = (0.02, 0.01)
     against: str | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         from edgemarl.agents.registry import make_policy
         from edgemarl.envs.registry import make_scenario
         from edgemarl.launch.recipes import recipes
 
-        scenario = make_scenario(self.scenario)
+        scenario = make_scenario(self.scenario, **self.fields)
         if self.devices and min(self.devices) < 1:
             raise ValueError(f"--devices = {self.devices} is not legal: must be integers >= 1 with commas")
         if not (self.minutes > 0.0 and math.isfinite(self.minutes)):
@@ -86,6 +88,7 @@ def quality_options(
     scenario: str | None = None,
     within: str | None = None,
     against: str | None = None,
+    settings: Sequence[str] = (),
 ) -> QualityOptions | None:
     """The options of the command line, or None where none is given.
 
@@ -93,6 +96,7 @@ def quality_options(
         ValueError: what `QualityOptions` refuses, words that are no numbers.
     """
     from edgemarl.launch.commands.train import share_of_percent
+    from edgemarl.launch.experiment.plan import parse_overrides
 
     given: dict[str, Any] = {
         "minutes": minutes, "training_seeds": training_seeds, "scenario": scenario, "against": against,
@@ -106,12 +110,19 @@ def quality_options(
         given["sides"] = tuple(side.strip() for side in sides.split(","))
     if within is not None:
         given["within"] = tuple(share_of_percent(word.strip(), "--within") for word in within.split(","))
+    if settings:
+        given["fields"] = dict(parse_overrides(settings))
     given = {name: value for name, value in given.items() if value is not None}
     return QualityOptions(**given) if given else None
 
 
-def side_settings(side: str, devices: int | None, scenario: str = MAIN) -> tuple[str, dict[str, Any]]:
-    """The runner of a side and its run's settings as plain values; a number of devices brings what they need."""
+def side_settings(
+    side: str, devices: int | None, scenario: str = MAIN, given: Mapping[str, Any] | None = None
+) -> tuple[str, dict[str, Any]]:
+    """The runner of a side and its run's settings as plain values; a number of devices brings what they need.
+
+    `given` are fields of the scenario's config, which come before those of the side and the size.
+    """
     from edgemarl.launch.experiment.plan import fields_at_size
     from edgemarl.launch.recipes import resolved
     from edgemarl.marl.training.config import TrainConfig
@@ -126,6 +137,7 @@ def side_settings(side: str, devices: int | None, scenario: str = MAIN) -> tuple
         if devices is not None:
             own = fields.get("set", {})
             fields["set"] = {**own, **fields_at_size(scenario, own, devices)}
+    fields["set"] = {**fields.get("set", {}), **(given or {})}
     config = TrainConfig(**{"scenario": scenario, **fields})
     settings: dict[str, Any] = json.loads(json.dumps(config.to_dict()))
     return runner, settings
@@ -155,7 +167,7 @@ def _slowest(options: QualityOptions, side: str, size: int | None) -> dict[float
     """Share above the reference -> seconds of the slowest seed; not the shares that one of them did not reach."""
     from edgemarl.marl.benchmarks.quality import seconds_to
 
-    runner, settings = side_settings(side, size, options.scenario)
+    runner, settings = side_settings(side, size, options.scenario, options.fields)
     seeds = [
         seconds_to({**settings, "seed": seed}, runner, options.minutes, options.within, options.against)
         for seed in range(options.training_seeds)

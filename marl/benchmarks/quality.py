@@ -1,8 +1,10 @@
 """Seconds of one core until a policy is good: from the start of a process to the first checkpoint near the reference.
 
 Every side trains in a process of its own, with one thread. Its clock is the processor time of the process and of the
-Ray that it starts: interpreter, imports, building and training count; what is spent on looking at policies does not.
-A checkpoint is looked at on traces that no training draws (`edgemarl.marl.training.quality.Yardstick`). Sides:
+Ray that it starts: interpreter, imports, building, imitation and training count; what is spent on looking at policies
+does not. A checkpoint is looked at on traces that no training draws (`edgemarl.marl.training.quality.Yardstick`).
+
+Sides:
 
 - `ours`: the given settings through the batched runner;
 - `rllib`: the same PPO through RLlib's own multi-agent runner (`edgemarl.marl.studies.learning_parity`).
@@ -86,6 +88,7 @@ def first_times(
     iterations: int,
     limit_s: float,
     shares: Sequence[float],
+    start: Callable[[], object] | None = None,
 ) -> dict[float, float | None]:
     """Time of the first of `LOOKS` checkpoints that is within each share of the reference.
 
@@ -96,16 +99,27 @@ def first_times(
         iterations: of the budget.
         limit_s: time after which no further iteration begins.
         shares: above the reference.
+        start: what comes before the first iteration, such as an imitation; it leaves a checkpoint too.
     """
     times: dict[float, float | None] = dict.fromkeys(shares)
     looked = 0
+
+    def look() -> None:
+        now_s = clock.now_s()
+        share = clock.aside(above)
+        print(f"{now_s:.1f} s: {100 * share:.2f}% above", file=sys.stderr, flush=True)
+        times.update({wanted: now_s for wanted in shares if share <= wanted and times[wanted] is None})
+
+    if start is not None:
+        start()
+        look()
     for iteration in range(1, iterations + 1):
+        if None not in times.values():
+            break
         train()
         if iteration * LOOKS // iterations > looked or iteration == iterations:
-            looked, now_s = iteration * LOOKS // iterations, clock.now_s()
-            share = clock.aside(above)
-            print(f"{now_s:.1f} s: {100 * share:.2f}% above", file=sys.stderr, flush=True)
-            times.update({wanted: now_s for wanted in shares if share <= wanted and times[wanted] is None})
+            looked = iteration * LOOKS // iterations
+            look()
         if None not in times.values() or clock.now_s() > limit_s:
             break
     return times
@@ -117,12 +131,14 @@ def measure(
     """What `seconds_to` gives, measured in this process."""
     from edgemarl.marl.rllib.node import local_ray
     from edgemarl.marl.training.config import TrainConfig, resolve
+    from edgemarl.marl.training.imitation import warm_start
     from edgemarl.marl.training.quality import Yardstick, live_policy
     from edgemarl.marl.training.setup import set_up
 
     config, clock = TrainConfig.from_dict(settings), Clock()
     run = resolve(config)
     iterations = -(-config.agent_steps // (config.cells * config.slots * run.agents))
+    imitates = bool(getattr(run.settings, "imitate", {}))
     with local_ray(0):
         if side == "ours":
             algorithm = set_up(run)
@@ -134,7 +150,7 @@ def measure(
         try:
             return first_times(
                 algorithm.train, lambda: yardstick.above(live_policy(algorithm, run)), clock, iterations,
-                60.0 * minutes, shares,
+                60.0 * minutes, shares, (lambda: warm_start(algorithm, run)) if imitates else None,
             )  # fmt: skip
         finally:
             algorithm.stop()

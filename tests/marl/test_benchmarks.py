@@ -159,6 +159,28 @@ def test_times_to_quality_are_of_the_first_checkpoint_that_is_so_near() -> None:
     assert times([0.5, 0.019, 0.2, 0.01, 0.0]) == ([6.0, 12.0], 12.0)
     assert times([0.5, 0.3, 0.015]) == ([9.0, None], 9.0)
     assert times([0.5, 0.3, 0.0], limit_s=4.0) == ([None, None], 6.0)
+    imitated = list[float]()
+
+    def start() -> None:
+        imitated.append(0.015)
+
+    found = first_times(lambda: imitated.append(0.001), lambda: imitated[-1], Ticks(), 9, 1.0, (0.02, 0.01), start)  # type: ignore[arg-type]
+    assert found == {0.02: 0.0, 0.01: 0.0}
+    assert imitated == [0.015, 0.001], "a checkpoint of its own, then as many iterations as it takes"
+
+
+def test_a_side_that_imitates_is_measured_from_the_imitation_on(capfd: pytest.CaptureFixture[str]) -> None:
+    """The first look at a side that imitated the plan for 400 steps is far nearer than after a step (20 and 1.2 times
+    the reference above it)."""
+    given = {"num_devices": 20, "num_gateways": 2, "gateway_broadcast": "rank", "episode_slots": 4}
+    _, settings = side_settings("counterfactual_planned", None, "model_pruning", given)
+    assert settings["set"]["gateway_broadcast"] == "rank"
+    small = {"imitate_rows": 400, "cells": 2, "slots": 2, "minibatch": 40, "agent_steps": 160}
+    first = list[float]()
+    for taken in (1, 400):
+        quality.measure({**settings, **small, "imitate_steps": taken}, "ours", 1e-9, [0.0])
+        first.append(float(capfd.readouterr().err.split("s: ")[1].split("%")[0]))
+    assert first[1] < 0.5 * first[0]
 
 
 @pytest.mark.parametrize("devices", [20, 100])
