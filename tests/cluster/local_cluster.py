@@ -25,11 +25,12 @@ from typing import Any
 import ray  # noqa: F401 - isort: skip (it puts the psutil that it ships on the path)
 import psutil  # isort: skip
 
-MARKER = "EDGEMARL_TEST_CLUSTER"
+MARKER, NODE = "EDGEMARL_TEST_CLUSTER", "EDGEMARL_TEST_NODE"
 RAY = str(Path(sys.executable).with_name("ray"))
 OBJECT_STORE_BYTES = 80 * 1024**2  # Ray's lower limit is 75 MiB
 START_S, JOB_S = 300.0, 900.0  # a job takes a minute or two on two free cores
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+STARTS, TOO_SLOW = 4, "timed out during startup"  # `ray start` waits 30 s for its raylet, even on a busy machine
 
 
 def loopback(number: int) -> str:
@@ -76,6 +77,8 @@ class LocalCluster:
             MARKER: str(self.folder),
         }
         self.nodes: dict[str, subprocess.Popen[bytes]] = {}
+        self.commands: dict[str, list[str]] = {}
+        self.starts: dict[str, int] = {}
         self.addresses: dict[str, str] = {}
         self.seen: set[psutil.Process] = set()
         self.gcs_port, self.dashboard_port = free_port(), free_port()
@@ -107,18 +110,28 @@ class LocalCluster:
         common = ["--node-ip-address", self.addresses[name], "--temp-dir", str(folder), "--block", "--num-gpus", "0"]
         common += ["--object-store-memory", str(OBJECT_STORE_BYTES), "--include-log-monitor", "false"]
         common += ["--dashboard-agent-listen-port", str(free_port())]
-        command = [RAY, "start", *arguments, *common]
-        with (self.folder / f"{name}.log").open("ab") as log:
+        self.commands[name] = [RAY, "start", *arguments, *common]
+        self.starts[name] = 0
+        self._launch(name)
+
+    def _launch(self, name: str) -> None:
+        environment = {**self.environment, NODE: name}
+        with (self.folder / f"{name}.log").open("wb") as log:
             self.nodes[name] = subprocess.Popen(
-                command, env=self.environment, stdout=log, stderr=log, start_new_session=True
+                self.commands[name], env=environment, stdout=log, stderr=log, start_new_session=True
             )
+        self.starts[name] += 1
 
     def _started(self) -> None:
         """Wait until the cluster counts every node."""
 
         def check() -> bool:
-            for name, process in self.nodes.items():
-                assert process.poll() is None, f"node {name} ended\n{self._log(name)}"
+            for name, process in list(self.nodes.items()):
+                if process.poll() is not None:
+                    again = TOO_SLOW in self._log(name) and self.starts[name] < STARTS
+                    assert again, f"node {name} ended\n{self._log(name)}"
+                    _kill(p for p in self.processes() if _environment(p).get(NODE) == name)
+                    self._launch(name)
             return self.alive() == len(self.nodes)
 
         wait_for(check, "all nodes start", START_S, lambda: "\n".join(self._log(name) for name in self.nodes))
@@ -233,6 +246,12 @@ def _kill(processes: Iterable[psutil.Process]) -> None:
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
+
+
+def _environment(process: psutil.Process) -> dict[str, str]:
+    with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+        return dict(process.environ())
+    return {}
 
 
 def _runs(process: psutil.Process) -> bool:
