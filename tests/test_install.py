@@ -99,7 +99,7 @@ def test_commands_and_scripts_run_there(python: Path, repository: tuple[Path, di
     assert list((folder / "runs/a/export").glob("*.onnx"))
     examples = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     script = "\n".join(examples)
-    small = script.replace("num_devices=50", "num_devices=3").replace("cells=5", "cells=2")  # `test_readme` runs it whole
+    small = script.replace("num_devices=50", "num_devices=3").replace("cells=5", "cells=2")  # whole: `test_readme`
     assert small != script
     (folder / "example.py").write_text(small)
     assert "parametric_q" in run("example.py")
