@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from edgemarl.envs.compiled import compiled, vectorized
-from edgemarl.envs.physics.elementary import near_cube_root
+from edgemarl.envs.physics.elementary import near_inverse_cube_root
 
-HALLEY_STEPS = 3
+HALLEY_STEPS = 2
 
 
 @compiled(inline="always", error_model="numpy")
@@ -18,16 +18,17 @@ def best_cpu_hz(
     unit = 1.0 / hz_max  # so that no power leaves the range of floats
     a = arrival_rate_hz * work_cycles * unit
     # a price below this one has its root beyond 1000 hz_max, and beyond any load that fits: the end hz_max either way
-    ratio = delay_weight / max(2.0 * energy_weight * (hz_max * hz_max * hz_max), delay_weight * 1e-9)
-    cube = near_cube_root(ratio)
-    gap = max(cube - a, np.sqrt(ratio / (2.0 * (a + cube))))
+    price = max(energy_weight * (2.0 * (hz_max * hz_max * hz_max) / delay_weight), 1e-9)
+    alone = near_inverse_cube_root(price)  # the root without load
+    over = alone + 2.1336735 * a
+    gap = alone * np.sqrt(alone * over / (2.0 * a * over + alone * (alone + 1.4260481 * a)))
     for _ in range(HALLEY_STEPS):
         f = a + gap
         p, f2, gap2 = f * gap, f * f, gap * gap
         p2 = p * p
         # g'/d, its slope and its bend, times p^2, p^3 and p^4: one division for the step
-        value, slope = f * p2 - 0.5 * ratio * (f2 + gap2), p2 * p + ratio * (f2 * f + gap2 * gap)
-        bend = -3.0 * ratio * (f2 * f2 + gap2 * gap2)
+        value, slope = price * f * p2 - 0.5 * (f2 + gap2), price * p2 * p + (f2 * f + gap2 * gap)
+        bend = -3.0 * (f2 * f2 + gap2 * gap2)
         gap -= 2.0 * value * slope * p / (2.0 * slope * slope - value * bend)
     best: float = min(max((a + gap) * hz_max, hz_min), hz_max)
     return best

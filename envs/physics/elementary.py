@@ -40,18 +40,19 @@ _LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 
 @compiled(inline="always", error_model="numpy")
 def log_terms(x: float) -> tuple[float, float]:
-    """ln(1 + x) and x/(1 + x) of x >= 0, each within a rounding or two.
+    """ln(1 + x) and x/(1 + x) of x in [0, 1e307], each within a rounding or two.
 
     1 + x = 2^k m with m in [sqrt(1/2), sqrt(2)); ln m is odd in s = (m - 1)/(m + 1), of which the minimax polynomial
     of fdlibm is taken (`e_log.c`, Sun Microsystems, 1993); what 1 + x lost by rounding is put back.
     """
     u = 1.0 + x
-    inverse = 1.0 / u
-    lost = (x - (u - 1.0)) * inverse
     above = _bits(u) - _ROOT_HALF
     k = _float((above >> 52) | _TWO_52_BITS) - _TWO_52
     f = _float(_bits(u) - (above & _EXPONENT)) - 1.0
-    s = f / (2.0 + f)
+    g = 2.0 + f
+    both = 1.0 / (u * g)  # one division for two
+    inverse, s = g * both, f * (u * both)
+    lost = (x - (u - 1.0)) * inverse
     z = s * s
     w = z * z
     even = w * (3.999999999940941908e-01 + w * (2.222219843214978396e-01 + w * 1.531383769920937332e-01))
@@ -63,19 +64,31 @@ def log_terms(x: float) -> tuple[float, float]:
     return k * _LN2_HIGH - ((half - (s * (half + (odd + even)) + (k * _LN2_LOW + lost))) - f), x * inverse
 
 
-_CUBE_ROOT_BITS = 0x2A9F_7893_0000_0000
+_INVERSE_CUBE_ROOT_BITS = 0x553E_F000 << 32
 
 
 @compiled(inline="always", error_model="numpy")
-def near_cube_root(x: float) -> float:
-    """x^(1/3) of a normal x > 0 with a relative error below 1e-4, to start an iteration from.
+def near_inverse_cube_root(x: float) -> float:
+    """x^(-1/3) of a normal x > 0 with a relative error below 3e-3, to start an iteration from; no division.
 
-    A third of the bits of a float is near the cube root (W. Kahan); a step of Halley's cubic iteration follows.
+    A third of the bits of a float is near the cube root (W. Kahan); a step of Newton's iteration follows.
     """
-    root = _float((((_bits(x) >> 32) * 0x55555556) >> 32 << 32) + _CUBE_ROOT_BITS)
-    cube = root * root * root
-    better: float = root * (cube + 2.0 * x) / (2.0 * cube + x)
+    root = _float(_INVERSE_CUBE_ROOT_BITS - ((_bits(x) >> 32) * 0x55555556 >> 32 << 32))
+    better: float = root * (1.0 / 3.0) * (4.0 - x * (root * root * root))
     return better
+
+
+_ONE_BITS, _FRACTION = 0x3FF << 52, (1 << 52) - 1
+
+
+@compiled(inline="always", error_model="numpy")
+def near_log2(x: float) -> float:
+    """log2 of a normal x >= 1 with an error below 0.005, to start an iteration from."""
+    bits = _bits(x)
+    m = _float((bits & _FRACTION) | _ONE_BITS)
+    k = _float((bits >> 52) | _TWO_52_BITS) - (_TWO_52 + 1023.0)
+    near: float = k + (m * (2.02466520 - 0.34484822 * m) - 1.67487725)
+    return near
 
 
 _BLOCK = 128

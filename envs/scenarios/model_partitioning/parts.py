@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.scenarios.model_partitioning.config import ModelPartitioningConfig
 
 BACKLOGS = {"energy queue [-]": "mean_energy_queue", "memory queue [-]": "mean_memory_queue"}
 """Label -> metric of the virtual queues, which grow where a budget is exceeded."""
-
-
-def queue_costs(c: ModelPartitioningConfig, state: Any, details: Mapping[str, Array]) -> dict[str, Array]:
-    """(B,) sums over devices of energy (J) and memory at the prices Q and W of the slot."""
-    return {
-        "energy_queue_cost": (state.energy_queue * details["energy_j"]).sum(axis=1),
-        "memory_queue_cost": (state.memory_queue * details["memory_bytes"]).sum(axis=1) / c.memory_unit_bytes,
-    }
 
 
 def cost_parts(c: ModelPartitioningConfig, means: Mapping[str, Array]) -> dict[str, Array]:

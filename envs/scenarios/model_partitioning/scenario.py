@@ -31,13 +31,14 @@ from edgemarl.envs.scenario import Parts, Role, Scenario, Signalling, Step, tota
 from edgemarl.envs.scenarios.model_partitioning.bids import BID, bids
 from edgemarl.envs.scenarios.model_partitioning.config import ModelPartitioningConfig
 from edgemarl.envs.scenarios.model_partitioning.entries import PartitioningEntries
-from edgemarl.envs.scenarios.model_partitioning.parts import BACKLOGS, cost_parts, queue_costs
+from edgemarl.envs.scenarios.model_partitioning.parts import BACKLOGS, cost_parts
 from edgemarl.envs.scenarios.model_partitioning.priced import CutTerms, LocalPart, over, priced_cuts
 from edgemarl.envs.scenarios.model_partitioning.rows import clipped, row_box, unit_box
 from edgemarl.envs.scenarios.model_partitioning.slot import (
     DETAILS,
     MEANS,
     PARTS,
+    QUEUE_COSTS,
     SUMS,
     CutTables,
     Devices,
@@ -474,8 +475,7 @@ class ModelPartitioning(
         )
         costs = {"device": part["cost"], "server": np.zeros((cells, 1))}
         details = {"partition_layer": layer.reshape(shape), **{name: part[name] for name in DETAILS}}
-        named = {**dict(zip(names, metrics, strict=True)), **queue_costs(self.config, state, details)}
-        return Step(next_state, costs, named, details)
+        return Step(next_state, costs, dict(zip(names, metrics, strict=True)), details)
 
     def _given(
         self,
@@ -530,7 +530,7 @@ class ModelPartitioning(
     def _metric_names(self) -> tuple[str, ...]:
         """Metrics in the order of `run_slot`."""
         means = ((mean, *(f"{mean}_{model}" for model in self._network_names)) for mean in MEANS)
-        return (*SUMS, *itertools.chain.from_iterable(means))
+        return (*SUMS, *itertools.chain.from_iterable(means), *QUEUE_COSTS)
 
     @cached_property
     def _tables(self) -> CutTables:

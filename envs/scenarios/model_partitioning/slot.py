@@ -15,7 +15,7 @@ from edgemarl.envs.arrays import Array
 from edgemarl.envs.compiled import compiled
 from edgemarl.envs.physics.cpu_rate import best_cpu_hz
 from edgemarl.envs.physics.elementary import log_terms, pairwise_sum
-from edgemarl.envs.physics.fdma import divide_band, log_excess
+from edgemarl.envs.physics.fdma import divide_bands, log_excess
 
 AT_ONCE = 1024
 """Devices of a group of cells; a larger cell is a group by itself."""
@@ -39,8 +39,9 @@ MEANS = (
     *("mean_delay_s", "mean_energy_j", "mean_memory_bytes", "mean_energy_queue", "mean_memory_queue"),
     "offload_ratio",
 )
+QUEUE_COSTS = ("energy_queue_cost", "memory_queue_cost")
 """Metrics of a cell; of the means each is followed by those over the devices of each network. Queues are those before
-the slot."""
+the slot; what they cost are the sums over devices of energy (J) and memory at the prices Q and W."""
 OPTIMAL, CORRECTED, WEIGHTS, EQUAL = range(4)
 """Rules of who divides a resource, as `config.Rule`; EQUAL also where "action" comes without weights."""
 
@@ -160,22 +161,10 @@ def _work_alone(given: Devices, c: PartitioningConstants, lo: int, hi: int, cut:
 @compiled(error_model="numpy")
 def _optimal_band(lo: int, hi: int, n: int, cut: Array, parts: Array) -> None:
     """Shares of the band that minimise the cost of transmission (P5); 0 for those that send nothing."""
-    root, snr = np.empty(hi - lo), np.empty(hi - lo)
-    starts = np.zeros((hi - lo) // n + 1, np.int64)
-    m = 0
+    root = np.empty(hi - lo)
     for k in range(hi - lo):
-        i = np.uintp(lo + k)
-        root[m], snr[m] = np.sqrt(cut[AIR_WEIGHT, k]), parts[SNR, i]
-        m += 1 if root[m] > 0.0 else 0
-        starts[k // n + 1] = m
-    share = np.empty(m + 1)
-    divide_band(root[:m], snr[:m], starts, share[:m])
-    m = 0
-    for k in range(hi - lo):
-        i = np.uintp(lo + k)
-        sends = cut[AIR_WEIGHT, k] > 0.0
-        parts[BAND, i] = share[m] if sends else 0.0
-        m += 1 if sends else 0
+        root[k] = np.sqrt(cut[AIR_WEIGHT, k])
+    divide_bands(root, parts[SNR, lo:hi], n, parts[BAND, lo:hi])
 
 
 @compiled(error_model="numpy")
@@ -233,24 +222,24 @@ def _divide(given: Devices, rules: tuple[int, int], lo: int, hi: int, n: int, cu
 @compiled(error_model="numpy")
 def _send(given: Devices, c: PartitioningConstants, lo: int, hi: int, cut: Array, parts: Array) -> None:
     """Transmission and edge delays (eqs. 3, 4), their cost, and what a share of either is worth (out: cut)."""
-    unit_hz, price_unit = c.bandwidth_hz / np.log(2.0), np.log(2.0) / c.bandwidth_hz
+    s_per_nat = np.log(2.0) / c.bandwidth_hz
     for k in range(hi - lo):
         i = np.uintp(lo + k)
         share, bits = parts[BAND, i], cut[BITS, k]
         alpha = share if share > 0.0 else 1.0
         x = parts[SNR, i] / alpha
         log, y = log_terms(x)
-        rate_bps = alpha * unit_hz * log if share > 0.0 else 0.0
-        air_s = bits / (rate_bps if bits > 0.0 else 1.0)
-        alpha_log = alpha * log
-        worth = cut[AIR_WEIGHT, k] * price_unit * log_excess(x, log, y) / (alpha_log * alpha_log)
+        inverse = 1.0 / (alpha * log)
+        air_s = bits * (s_per_nat * inverse) if share > 0.0 else 0.0
+        worth = cut[AIR_WEIGHT, k] * s_per_nat * log_excess(x, log, y) * (inverse * inverse)
         parts[AIR_S, i], cut[BAND_PRICE, k] = air_s, worth if share > 0.0 else 0.0
+    s_per_cycle = 1.0 / c.edge_cpu_hz
     for k in range(hi - lo):
         i = np.uintp(lo + k)
         share, load, air_s = parts[EDGE, i], cut[EDGE_LOAD, k], parts[AIR_S, i]
-        edge_s = cut[EDGE_WORK, k] / (share * c.edge_cpu_hz if load > 0.0 else 1.0)
-        held = share if share > 0.0 else 1.0
-        cut[EDGE_PRICE, k] = load / (held * held) if share > 0.0 else 0.0
+        inverse = 1.0 / share if share > 0.0 else 0.0
+        edge_s = cut[EDGE_WORK, k] * (s_per_cycle * inverse)
+        cut[EDGE_PRICE, k] = load * (inverse * inverse)
         sent_j = air_s * given.arrival_rate_hz[i] * (c.transmit_power_w * c.slot_s)
         cost = given.energy_queue[i] * sent_j + c.delay_weight * air_s
         parts[EDGE_S, i], parts[AIR_COST, i], parts[ENERGY, i] = edge_s, cost, parts[ENERGY, i] + sent_j
@@ -336,6 +325,21 @@ def _sums(
 
 
 @compiled(error_model="numpy")
+def _queue_costs(
+    given: Devices, c: PartitioningConstants, lo: int, hi: int, n: int, parts: Array, metrics: Array
+) -> None:
+    """The metrics `QUEUE_COSTS` of a group of cells (out: the last rows of metrics)."""
+    joules, held, at = np.empty(hi - lo), np.empty(hi - lo), len(metrics) - len(QUEUE_COSTS)
+    for k in range(hi - lo):
+        i = np.uintp(lo + k)
+        joules[k], held[k] = given.energy_queue[i] * parts[ENERGY, i], given.memory_queue[i] * parts[MEMORY, i]
+    for start in range(0, hi - lo, n):
+        b = (lo + start) // n
+        metrics[at, b] = pairwise_sum(joules, start, n)
+        metrics[at + 1, b] = pairwise_sum(held, start, n) / c.memory_unit_bytes
+
+
+@compiled(error_model="numpy")
 def _smooth(signals: Array, metrics: Array, smoothing: float, networks: int, following: Array) -> None:
     """Moving averages (3, B) of what is broadcast: crowd, and the prices of band and edge CPU (out: following)."""
     ratio = len(SUMS) + (len(MEANS) - 1) * (1 + networks)
@@ -367,7 +371,7 @@ def run_slot(
         rules: of band and edge CPU.
         layer: out, (B N,) the cuts.
         parts: out, (PARTS, B N).
-        metrics: out, (SUMS + MEANS (1 + networks), B).
+        metrics: out, (SUMS + MEANS (1 + networks) + QUEUE_COSTS, B).
         following: out, (3, B) the next signals.
     """
     given = Devices(
@@ -386,4 +390,5 @@ def run_slot(
         _advance(given, tables, c, lo, hi, parts)
         _sums(tables, c, lo, hi, layer, cut, parts, metrics)
         _means(given, tables, lo, hi, cut, parts, metrics)
+        _queue_costs(given, c, lo, hi, n, parts, metrics)
     _smooth(signals, metrics, c.signal_smoothing, len(tables.network_ends) - 1, following)
