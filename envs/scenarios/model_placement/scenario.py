@@ -28,6 +28,7 @@ from edgemarl.envs.scenarios.model_placement.config import ModelPlacementConfig
 from edgemarl.envs.scenarios.model_placement.entries import PlacementEntries
 from edgemarl.envs.scenarios.model_placement.priors import deadline_priors
 from edgemarl.envs.scenarios.model_placement.slot import (
+    COST,
     COUNTS,
     FLAGS,
     PARTS,
@@ -49,6 +50,9 @@ METRICS = (
     *("rejected_late", "gateway_cache_utilisation", "edge_cache_utilisation", "cloud_transfer_bits"),
     *("edge_transfer_bits", "mean_completed_delay_s", "placed_gateway", "placed_edge"),
 )
+_DETAIL_ROWS = tuple((name, (*PARTS, *FLAGS).index(name)) for name in DETAILS)
+_METRIC_ROWS = tuple((name, (*SUMS, *COUNTS).index(name)) for name in METRICS)
+"""Where what a slot computed stands among its results."""
 OBSERVATION_MAX = 10.0
 DEVICE_ENTRIES, GATEWAY_ROW, SERVER_ROW, CENTRAL_ROW = 17, 12, 8, 8
 PER_DEVICE_ACTIONS = 10
@@ -402,35 +406,35 @@ class ModelPlacement(
         if c.share_prior == "deadline":
             prior = deadline_priors(self, state, decisions, exogenous)
         run_slot(*given, prior, self._constants, c.num_gateways, c.devices_per_gateway, out)
-        part = dict(zip(PARTS, out.parts.reshape(-1, *shape), strict=True))
-        flag = dict(zip(FLAGS, out.flags.reshape(-1, *shape), strict=True))
-        costs = {"device": part["cost"].reshape(cells, n), "gateway": out.gateway_cost, "server": out.server_cost}
-        details = {name: part[name] if name in part else flag[name] for name in DETAILS}
-        caches = ModelPlacementState(*(kept.reshape(*shape, 2) for kept in (out.next_gateway, out.next_edge)))
-        return Step(caches, costs, self._metrics(out), details)
+        found = (*out.parts.reshape(-1, *shape), *out.flags.reshape(-1, *shape))
+        measured = (*out.sums, *out.counts)
+        costs = {"device": out.parts[COST].reshape(cells, n), "gateway": out.gateway_cost, "server": out.server_cost}
+        details = {name: found[row] for name, row in _DETAIL_ROWS}
+        caches = ModelPlacementState(out.next_gateway.reshape(*shape, 2), out.next_edge.reshape(*shape, 2))
+        return Step(caches, costs, {name: measured[row] for name, row in _METRIC_ROWS}, details)
 
     def _given(
         self, state: ModelPlacementState, decisions: ModelPlacementDecisions, exogenous: ModelPlacementExogenous
     ) -> Tasks:
         return Tasks(
-            task_bits=_floats(exogenous.task_bits).reshape(-1),
-            deadline_s=_floats(exogenous.deadline_s).reshape(-1),
-            efficiency=_floats(self.device_efficiency(exogenous)).reshape(-1),
-            relay_efficiency=_floats(self.gateway_efficiency(exogenous)).reshape(-1),
-            accuracy=_floats(exogenous.model_accuracy).reshape(-1, 4),
-            model_bits=_floats(exogenous.model_bits).reshape(-1, 2),
-            model_cycles=_floats(exogenous.model_cycles).reshape(-1, 2),
-            noisy=_flags(exogenous.noisy).reshape(-1),
-            local=_flags(decisions.local).reshape(-1),
-            heavy=_flags(decisions.heavy).reshape(-1),
-            cached_gateway=_flags(state.cached_gateway).reshape(-1, 2),
-            cached_edge=_flags(state.cached_edge).reshape(-1, 2),
-            keep_gateway=_flags(decisions.keep_gateway).reshape(-1, 2),
-            keep_edge=_flags(decisions.keep_edge).reshape(-1, 2),
-            band_score=_floats(decisions.band_score).reshape(-1),
-            gateway_cpu_score=_floats(decisions.gateway_cpu_score).reshape(-1),
-            relay_score=_floats(decisions.relay_score).reshape(-1),
-            edge_cpu_score=_floats(decisions.edge_cpu_score).reshape(-1),
+            task_bits=_floats(exogenous.task_bits),
+            deadline_s=_floats(exogenous.deadline_s),
+            efficiency=_floats(self.device_efficiency(exogenous)),
+            relay_efficiency=_floats(self.gateway_efficiency(exogenous)),
+            accuracy=_floats(exogenous.model_accuracy),
+            model_bits=_floats(exogenous.model_bits),
+            model_cycles=_floats(exogenous.model_cycles),
+            noisy=_bytes(exogenous.noisy),
+            local=_flags(decisions.local),
+            heavy=_flags(decisions.heavy),
+            cached_gateway=_bytes(state.cached_gateway),
+            cached_edge=_bytes(state.cached_edge),
+            keep_gateway=_flags(decisions.keep_gateway),
+            keep_edge=_flags(decisions.keep_edge),
+            band_score=_floats(decisions.band_score),
+            gateway_cpu_score=_floats(decisions.gateway_cpu_score),
+            relay_score=_floats(decisions.relay_score),
+            edge_cpu_score=_floats(decisions.edge_cpu_score),
         )
 
     @cached_property
@@ -454,16 +458,6 @@ class ModelPlacement(
             gateway_unit=-c.gateway_ledger_weight / n,
             server_unit=-c.server_ledger_weight / n,
         )
-
-    def _metrics(self, out: Found) -> dict[str, Array]:
-        n = self.config.num_devices
-        sums, counts = dict(zip(SUMS, out.sums, strict=True)), dict(zip(COUNTS, out.counts, strict=True))
-        completed, ready = counts.pop("completed"), counts.pop("ready")
-        metrics = {
-            "cost": -sums["mean_accuracy"], **sums, "completion_ratio": completed / n, "ready_ratio": ready / n,
-            **counts,
-        }  # fmt: skip
-        return {name: metrics[name] for name in METRICS}
 
     def signalling(self) -> Signalling:
         n, g = self.config.num_devices, self.config.num_gateways
@@ -490,8 +484,13 @@ def _floats(values: Array) -> Array:
 
 def _flags(values: Array) -> Array:
     """Flags as compiled code takes them; no copy if they are bool already."""
-    values = np.asarray(values)
-    return np.ascontiguousarray(values if values.dtype == np.bool_ else values != 0)
+    return np.ascontiguousarray(values, np.bool_)
+
+
+def _bytes(values: Array) -> Array:
+    """Flags as compiled code takes them that come as bytes, 0 for no; no copy if they are so already."""
+    values = np.ascontiguousarray(values)
+    return values if values.dtype == np.uint8 else values.astype(np.bool_).view(np.uint8)
 
 
 def _box(entries: int) -> gymnasium.spaces.Box:

@@ -29,16 +29,18 @@ FLAGS = ("done", "ready", "hit", "late", "admitted")
 DONE, READY, HIT, LATE, ADMITTED = range(len(FLAGS))
 SUMS = (
     *("mean_accuracy", "gateway_cache_utilisation", "edge_cache_utilisation", "cloud_transfer_bits"),
-    *("edge_transfer_bits", "mean_completed_delay_s"),
+    *("edge_transfer_bits", "mean_completed_delay_s", "cost", "completion_ratio", "ready_ratio"),
 )
 COUNTS = (
     *("completed_local", "completed_edge", "completed_heavy", "completed_light", "assigned_local", "selected_heavy"),
     *("cache_hits", "rejected_space", "rejected_late", "placed_gateway", "placed_edge", "completed", "ready"),
 )
-"""Metrics of a cell: numbers, and counts of tasks or models; the last two counts are given as ratios."""
-SCRATCH = 8
-BITS, CYCLES, FETCH, FIRST_NEED, SECOND_NEED, CPU_NEED, HELD, WEIGHT = range(SCRATCH)
+"""Metrics of a cell: numbers, and counts of tasks or models; the last two counts are metrics as ratios only."""
+SCRATCH = 9
+BITS, CYCLES, FETCH, FAR, FIRST_NEED, SECOND_NEED, CPU_NEED, HELD, WEIGHT = range(SCRATCH)
 """What is needed of a group's devices within the slot only."""
+ALL_FIT = 1.0 - 1e-9
+"""Part of a cache up to which a sum of models fits in whatever order they are added."""
 
 
 class PlacementConstants(NamedTuple):
@@ -62,17 +64,20 @@ class PlacementConstants(NamedTuple):
 
 
 class Tasks(NamedTuple):
-    """State, exogenous and decisions of the devices; (B N,) and, by level, (B N, 2): light, heavy."""
+    """State, exogenous and decisions of the devices; (B, G, K) and, by level, (B, G, K, 2): light, heavy.
+
+    Within the slot the devices of all cells lie one after another: (B N,), (B N, 2).
+    """
 
     task_bits: Array
     deadline_s: Array
     efficiency: Array  # g, bit/s/Hz
-    relay_efficiency: Array  # g^e of the gateways, (B G,)
-    accuracy: Array  # (B N, 4): clean light, heavy; noisy light, heavy
+    relay_efficiency: Array  # g^e of the gateways, (B, G)
+    accuracy: Array  # (B, G, K, 2, 2): clean light, heavy; noisy light, heavy
     model_bits: Array
     model_cycles: Array
-    noisy: Array  # bool, as the following
-    local: Array
+    noisy: Array  # uint8, as the caches
+    local: Array  # bool, as what is kept
     heavy: Array
     cached_gateway: Array
     cached_edge: Array
@@ -97,11 +102,17 @@ class Found(NamedTuple):
     server_cost: Array  # (B, 1)
 
 
-_NUMBERS, _PAIRS = (types.Array(types.float64, d, "C", readonly=True) for d in (1, 2))
-_FLAGS, _FLAG_PAIRS = (types.Array(types.boolean, d, "C", readonly=True) for d in (1, 2))
+def _given(kind: types.Type, dimensions: int) -> types.Array:
+    return types.Array(kind, dimensions, "C", readonly=True)
+
+
+_NUMBERS, _LEVELS = _given(types.float64, 3), _given(types.float64, 4)
+_CACHES, _KEPT = _given(types.uint8, 4), _given(types.boolean, 4)
 _TASKS = (
-    *[_NUMBERS] * 4, *[_PAIRS] * 3, *[_FLAGS] * 3, *[_FLAG_PAIRS] * 4, *[_NUMBERS] * 4
-)  # fmt: skip
+    *(_NUMBERS, _NUMBERS, _NUMBERS, _given(types.float64, 2), _given(types.float64, 5), _LEVELS, _LEVELS),
+    *(_given(types.uint8, 3), _given(types.boolean, 3), _given(types.boolean, 3)),
+    *(_CACHES, _CACHES, _KEPT, _KEPT, _NUMBERS, _NUMBERS, _NUMBERS, _NUMBERS),
+)
 _CONSTANTS = types.NamedUniTuple(types.float64, len(PlacementConstants._fields), PlacementConstants)
 _FOUND = types.NamedTuple(
     [
@@ -120,8 +131,8 @@ def _want(of: Tasks, c: PlacementConstants, lo: int, hi: int, cell: Array, flags
         i = np.uintp(lo + j)
         heavy, local = of.heavy[i], of.local[i]
         light_bits, heavy_bits = of.model_bits[i, 0], of.model_bits[i, 1]
-        light_here, heavy_here = of.cached_gateway[i, 0], of.cached_gateway[i, 1]
-        light_there, heavy_there = of.cached_edge[i, 0], of.cached_edge[i, 1]
+        light_here, heavy_here = of.cached_gateway[i, 0] != 0, of.cached_gateway[i, 1] != 0
+        light_there, heavy_there = of.cached_edge[i, 0] != 0, of.cached_edge[i, 1] != 0
         light_cycles, heavy_cycles = of.model_cycles[i, 0], of.model_cycles[i, 1]
         bits = heavy_bits if heavy else light_bits
         here = heavy_here if heavy else light_here
@@ -132,7 +143,7 @@ def _want(of: Tasks, c: PlacementConstants, lo: int, hi: int, cell: Array, flags
         missing_s = edge_s if as_printed else cloud_s
         at_edge_s = 0.0 if there else missing_s
         fetch_s, hit = at_gateway_s if local else at_edge_s, here if local else there
-        cell[BITS, j], cell[FETCH, j] = bits, fetch_s
+        cell[BITS, j], cell[FETCH, j], cell[FAR, j] = bits, fetch_s, 0.0 if there else 1.0
         cell[CYCLES, j] = heavy_cycles if heavy else light_cycles
         flags[HIT, i], flags[LATE, i] = hit, (not hit) & (fetch_s > of.deadline_s[i])
 
@@ -143,31 +154,54 @@ def _space_used(bits: Array, cached: Array, lo: int, hi: int, pairs: Array) -> N
     for j in range(hi - lo):
         i = np.uintp(lo + j)
         light, heavy = bits[i, 0], bits[i, 1]
-        pairs[2 * j] = light if cached[i, 0] else 0.0
-        pairs[2 * j + 1] = heavy if cached[i, 1] else 0.0
+        pairs[2 * j] = light if cached[i, 0] != 0 else 0.0
+        pairs[2 * j + 1] = heavy if cached[i, 1] != 0 else 0.0
+
+
+@compiled(error_model="numpy")
+def _ask(of: Tasks, lo: int, hi: int, cell: Array, flags: Array) -> None:
+    """Space that missing models which are not late ask for at gateways and at the server (out: cell)."""
+    here, there, size, hit, late, local = cell[HELD], cell[WEIGHT], cell[BITS], flags[HIT], flags[LATE], of.local
+    for j in range(hi - lo):  # times 0 or 1: no branch to predict
+        i = np.uintp(lo + j)
+        asks, at_gateway = (not hit[i]) & (not late[i]), local[i]
+        here[j], there[j] = size[j] * (asks & at_gateway), size[j] * (asks & (not at_gateway))
+
+
+@compiled(error_model="numpy")
+def _admit_in_order(
+    c: PlacementConstants, first: int, n: int, k: int, used: Array, edge_bits: float, here: Array, there: Array
+) -> None:
+    """The models of a cell, each of which is fetched if it fits beside those before it (out: 0 bits for others)."""
+    for g in range(first // k, (first + n) // k):
+        gateway_bits = used[g]
+        for j in range(g * k, g * k + k):
+            at = np.uintp(j)
+            here[at] = here[at] if gateway_bits + here[at] <= c.gateway_cache_bits else 0.0
+            there[at] = there[at] if edge_bits + there[at] <= c.edge_cache_bits else 0.0
+            gateway_bits, edge_bits = gateway_bits + here[at], edge_bits + there[at]
 
 
 @compiled(error_model="numpy")
 def _admit(
-    of: Tasks, c: PlacementConstants, lo: int, k: int, used: Array, used_edge: Array, cell: Array, flags: Array
+    of: Tasks, c: PlacementConstants, lo: int, hi: int, used: Array, used_edge: Array, cell: Array, flags: Array
 ) -> None:
     """Missing models that are not late are fetched in order of index, each that fits beside those before it."""
-    gateways = len(used) // len(used_edge)
+    here, there, gateways = cell[HELD], cell[WEIGHT], len(used) // len(used_edge)
+    n, k = (hi - lo) // len(used_edge), (hi - lo) // len(used)
+    _ask(of, lo, hi, cell, flags)
+    room, room_edge = c.gateway_cache_bits * ALL_FIT, c.edge_cache_bits * ALL_FIT
     for b in range(len(used_edge)):
-        edge_bits = used_edge[b]
+        fit = used_edge[b] + pairwise_sum(there, b * n, n) <= room_edge
         for g in range(b * gateways, b * gateways + gateways):
-            gateway_bits = used[g]
-            for j in range(k):
-                at = np.uintp(g * k + j)
-                i = np.uintp(lo) + at
-                bits, local = cell[BITS, at], of.local[i]
-                asks = (not flags[HIT, i]) & (not flags[LATE, i])
-                here = asks & local & (gateway_bits + bits <= c.gateway_cache_bits)
-                there = asks & (not local) & (edge_bits + bits <= c.edge_cache_bits)
-                gateway_bits += bits if here else 0.0
-                edge_bits += bits if there else 0.0
-                flags[ADMITTED, i] = here | there
-                flags[READY, i] = here | there | flags[HIT, i]
+            fit &= used[g] + pairwise_sum(here, g * k, k) <= room
+        if not fit:
+            _admit_in_order(c, b * n, n, k, used, used_edge[b], here, there)
+    admitted, ready, hit = flags[ADMITTED], flags[READY], flags[HIT]
+    for j in range(hi - lo):
+        i = np.uintp(lo + j)
+        fetched = here[j] + there[j] > 0.0
+        admitted[i], ready[i] = fetched, fetched | hit[i]
 
 
 @compiled(error_model="numpy")
@@ -175,7 +209,7 @@ def _fill(
     of: Tasks, c: PlacementConstants, lo: int, hi: int, used: Array, used_edge: Array, cell: Array, pairs: Array,
     flags: Array, sums: Array,
 ) -> None:  # fmt: skip
-    """The admission: space used before, who is admitted, and the part of the caches that is used then (out: sums)."""
+    """The admission: space used before, who is admitted, what is transferred (out: sums, with what is used then)."""
     cells, gateways = len(used_edge), len(used) // len(used_edge)
     n, k, b0 = (hi - lo) // cells, (hi - lo) // len(used), lo // ((hi - lo) // cells)
     _space_used(of.model_bits, of.cached_edge, lo, hi, pairs)
@@ -184,18 +218,17 @@ def _fill(
     _space_used(of.model_bits, of.cached_gateway, lo, hi, pairs)
     for g in range(len(used)):
         used[g] = pairwise_sum(pairs, 2 * g * k, 2 * k)
-    _admit(of, c, lo, k, used, used_edge, cell, flags)
-    here, there, local, admitted, size = cell[HELD], cell[WEIGHT], of.local, flags[ADMITTED], cell[BITS]
-    for j in range(hi - lo):
-        i = np.uintp(lo + j)
-        bits = size[j]
-        here[j] = bits if admitted[i] & local[i] else 0.0
-        there[j] = bits if admitted[i] & (not local[i]) else 0.0
+    _admit(of, c, lo, hi, used, used_edge, cell, flags)
+    here, there, far = cell[HELD], cell[WEIGHT], cell[FAR]
     for g in range(len(used)):
         used[g] += pairwise_sum(here, g * k, k)
     for b in range(cells):
         sums[1, b0 + b] = pairwise_sum(used, b * gateways, gateways) / (gateways * c.gateway_cache_bits)
         sums[2, b0 + b] = (used_edge[b] + pairwise_sum(there, b * n, n)) / c.edge_cache_bits
+    for j in range(hi - lo):
+        pairs[j] = there[j] + here[j] * far[j]
+    for b in range(cells):  # from the cloud, and from the server to gateways
+        sums[3, b0 + b], sums[4, b0 + b] = pairwise_sum(pairs, b * n, n), pairwise_sum(here, b * n, n)
 
 
 @compiled(error_model="numpy")
@@ -288,7 +321,7 @@ def _finish(
         clean_light, clean_heavy = of.accuracy[i, 0], of.accuracy[i, 1]
         noisy_light, noisy_heavy = of.accuracy[i, 2], of.accuracy[i, 3]
         clean, noisy = clean_heavy if of.heavy[i] else clean_light, noisy_heavy if of.heavy[i] else noisy_light
-        accuracy, in_time = noisy if of.noisy[i] else clean, delay <= of.deadline_s[i]
+        accuracy, in_time = noisy if of.noisy[i] != 0 else clean, delay <= of.deadline_s[i]
         parts[DELAY, i], flags[DONE, i] = delay, in_time
         gained[i] = accuracy if in_time else 0.0
     if c.all_or_nothing != 0.0:
@@ -309,14 +342,20 @@ def _keep(of: Tasks, lo: int, hi: int, flags: Array, next_gateway: Array, next_e
     for j in range(hi - lo):
         i = np.uintp(lo + j)
         fetched, local, heavy = flags[ADMITTED, i], of.local[i], of.heavy[i]
-        light_here = of.cached_gateway[i, 0] | (fetched & local & (not heavy))
-        heavy_here = of.cached_gateway[i, 1] | (fetched & local & heavy)
-        light_there = of.cached_edge[i, 0] | (fetched & (not local) & (not heavy))
-        heavy_there = of.cached_edge[i, 1] | (fetched & (not local) & heavy)
+        light_here = (of.cached_gateway[i, 0] != 0) | (fetched & local & (not heavy))
+        heavy_here = (of.cached_gateway[i, 1] != 0) | (fetched & local & heavy)
+        light_there = (of.cached_edge[i, 0] != 0) | (fetched & (not local) & (not heavy))
+        heavy_there = (of.cached_edge[i, 1] != 0) | (fetched & (not local) & heavy)
         placed[0, j] = (1 if light_here else 0) + (1 if heavy_here else 0)
         placed[1, j] = (1 if light_there else 0) + (1 if heavy_there else 0)
-        next_gateway[i, 0], next_gateway[i, 1] = light_here & of.keep_gateway[i, 0], heavy_here & of.keep_gateway[i, 1]
-        next_edge[i, 0], next_edge[i, 1] = light_there & of.keep_edge[i, 0], heavy_there & of.keep_edge[i, 1]
+        next_gateway[i, 0], next_gateway[i, 1] = (
+            light_here & of.keep_gateway[i, 0],
+            heavy_here & of.keep_gateway[i, 1],
+        )
+        next_edge[i, 0], next_edge[i, 1] = (
+            light_there & of.keep_edge[i, 0],
+            heavy_there & of.keep_edge[i, 1],
+        )
 
 
 @compiled(error_model="numpy")
@@ -349,21 +388,6 @@ def _count(of: Tasks, lo: int, hi: int, n: int, flags: Array, placed: Array, cou
 
 
 @compiled(error_model="numpy")
-def _transfers(of: Tasks, lo: int, hi: int, n: int, cell: Array, flags: Array, sums: Array) -> None:
-    """Bits that models take over the links from the cloud and from the server (out: sums)."""
-    cloud, edge, admitted, size = cell[FIRST_NEED], cell[SECOND_NEED], flags[ADMITTED], cell[BITS]
-    for j in range(hi - lo):
-        i = np.uintp(lo + j)
-        light_there, heavy_there, bits = of.cached_edge[i, 0], of.cached_edge[i, 1], size[j]
-        there = heavy_there if of.heavy[i] else light_there
-        cloud[j] = bits if admitted[i] & (not (of.local[i] & there)) else 0.0
-        edge[j] = bits if admitted[i] & of.local[i] else 0.0
-    for start in range(lo, hi, n):
-        sums[3, start // n] = pairwise_sum(cloud, start - lo, n)
-        sums[4, start // n] = pairwise_sum(edge, start - lo, n)
-
-
-@compiled(error_model="numpy")
 def _book(c: PlacementConstants, lo: int, hi: int, n: int, k: int, at: Array, cell: Array, out: Found) -> None:
     """Ledger of gateways and server, and the metrics of what was gained and how long it took."""
     gained, delay, done, held, gateways = out.parts[GAINED], out.parts[DELAY], out.flags[DONE], cell[HELD], n // k
@@ -377,11 +401,17 @@ def _book(c: PlacementConstants, lo: int, hi: int, n: int, k: int, at: Array, ce
             at[g] = pairwise_sum(gained, start + g * k, k)
             out.gateway_cost[b, g] = at[g] * c.gateway_unit
         out.server_cost[b, 0] = pairwise_sum(at, 0, gateways) * c.server_unit
-        out.sums[0, b] = pairwise_sum(gained, start, n) / n
+        accuracy = pairwise_sum(gained, start, n) / n
+        out.sums[0, b], out.sums[6, b] = accuracy, -accuracy
+        out.sums[7, b], out.sums[8, b] = out.counts[11, b] / n, out.counts[12, b] / n
         out.sums[5, b] = pairwise_sum(held, start - lo, n) / max(out.counts[11, b], 1)
 
 
-@compiled(types.void(*_TASKS, _PAIRS, _CONSTANTS, types.int64, types.int64, _FOUND), error_model="numpy", cache=True)
+@compiled(
+    types.void(*_TASKS, _given(types.float64, 2), _CONSTANTS, types.int64, types.int64, _FOUND),
+    error_model="numpy",
+    cache=True,
+)
 def run_slot(
     task_bits: Array, deadline_s: Array, efficiency: Array, relay_efficiency: Array, accuracy: Array, model_bits: Array,
     model_cycles: Array, noisy: Array, local: Array, heavy: Array, cached_gateway: Array, cached_edge: Array,
@@ -399,11 +429,13 @@ def run_slot(
         out: what is written.
     """
     of = Tasks(
-        task_bits, deadline_s, efficiency, relay_efficiency, accuracy, model_bits, model_cycles, noisy, local, heavy,
-        cached_gateway, cached_edge, keep_gateway, keep_edge, band_score, gateway_cpu_score, relay_score,
-        edge_cpu_score,
+        task_bits.reshape(-1), deadline_s.reshape(-1), efficiency.reshape(-1), relay_efficiency.reshape(-1),
+        accuracy.reshape(-1, 4), model_bits.reshape(-1, 2), model_cycles.reshape(-1, 2), noisy.reshape(-1),
+        local.reshape(-1), heavy.reshape(-1), cached_gateway.reshape(-1, 2), cached_edge.reshape(-1, 2),
+        keep_gateway.reshape(-1, 2), keep_edge.reshape(-1, 2), band_score.reshape(-1), gateway_cpu_score.reshape(-1),
+        relay_score.reshape(-1), edge_cpu_score.reshape(-1),
     )  # fmt: skip
-    n, total = gateways * k, len(task_bits)
+    n, total = gateways * k, task_bits.size
     step = max(1, AT_ONCE // n) * n
     most = min(step, total)
     cell, pairs, member, placed = (
@@ -423,5 +455,4 @@ def run_slot(
         _finish(of, c, lo, hi, n, cell, out.parts, out.flags)
         _keep(of, lo, hi, out.flags, out.next_gateway, out.next_edge, placed)
         _count(of, lo, hi, n, out.flags, placed, out.counts)
-        _transfers(of, lo, hi, n, cell, out.flags, out.sums)
         _book(c, lo, hi, n, k, at_gateway, cell, out)
