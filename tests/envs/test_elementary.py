@@ -9,7 +9,7 @@ import pytest
 
 from edgemarl.envs.compiled import compiled
 from edgemarl.envs.physics.allocation import fdma_shares
-from edgemarl.envs.physics.elementary import log_terms, near_inverse_cube_root, pairwise_sum
+from edgemarl.envs.physics.elementary import log_terms, near_inverse_cube_root, near_log2, pairwise_sum
 from edgemarl.envs.physics.processes import markov_channel
 
 
@@ -18,6 +18,19 @@ def _all(x: Any, log: Any, fraction: Any, root: Any) -> None:
     for i in range(len(x)):
         log[i], fraction[i] = log_terms(x[i])
         root[i] = near_inverse_cube_root(x[i])
+
+
+@compiled(error_model="numpy")
+def _logs(x: Any, log: Any) -> None:
+    for i in range(len(x)):
+        log[i] = near_log2(x[i])
+
+
+def test_near_logarithm_is_near() -> None:
+    x = np.append(1.0, 10.0 ** np.random.default_rng(0).uniform(0, 300, 20_000))
+    log = np.empty(len(x))
+    _logs(x, log)
+    np.testing.assert_allclose(log, np.log2(x), rtol=0.0, atol=0.005)
 
 
 def test_logarithm_and_cube_root_over_all_magnitudes() -> None:
