@@ -18,7 +18,8 @@ from edgemarl.agents.pooling import pool_of, with_pool
 from edgemarl.envs.actions import ActionShapeError, form_hint, neutral_action
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.capabilities import RowEntry, masks_of
-from edgemarl.envs.config import unknown_name
+from edgemarl.envs.checks import checked_kind, checked_mapping
+from edgemarl.envs.config import quoted, unknown_name
 from edgemarl.envs.scenario import Scenario, Step
 from edgemarl.envs.trace import trace_fields
 
@@ -235,6 +236,26 @@ class CentralController(ABC):
             raise ValueError(f"{type(self).__name__} keeps no state, got {sorted(state)}")
 
 
+POLICY_PARTS = ("name", "information", "reset", "world", "decide", "feedback", "message_bytes")
+"""What a policy of a whole network has."""
+
+
+def checked_policy(given: Any, what: str) -> Policy:
+    """What is handed over as a policy of the whole network.
+
+    Raises:
+        ValueError: it lacks one of `POLICY_PARTS`.
+    """
+    missing = [need for need in POLICY_PARTS if isinstance(given, str) or not hasattr(given, need)]
+    if missing:
+        raise ValueError(
+            f"{what} is a {type(given).__name__} without '{missing[0]}': must be a Controller of one role, a mapping "
+            "of roles to such, or a policy of the whole network (edgemarl.agents.Policy)"
+        )
+    policy: Policy = given
+    return policy
+
+
 def check_heard(controllers: Mapping[str, Controller], told: Mapping[str, Mapping[str, int]]) -> None:
     """Refuse controllers whose rows would not hold the messages that they read: none missing, none beside them.
 
@@ -261,6 +282,17 @@ def check_heard(controllers: Mapping[str, Controller], told: Mapping[str, Mappin
                 )
 
 
+def _groups(order: Any) -> list[list[str]]:
+    """Groups of roles that act one after another."""
+    try:
+        groups = [list(group) for group in order if not isinstance(group, str)]
+    except TypeError:
+        groups = []
+    if not groups or len(groups) < len(order):
+        raise ValueError(f"order = {quoted(order)} is not legal: must be groups of roles, such as [['device']]")
+    return groups
+
+
 class Team:
     """One controller per role; together they decide for a network from local information.
 
@@ -284,9 +316,17 @@ class Team:
         pooled: Collection[str] = (),
     ) -> None:
         self.name = name
-        self.controllers = dict(controllers)
+        self.controllers: dict[str, Controller] = dict(
+            checked_mapping("controllers", controllers, "roles to controllers")
+        )
+        for role, controller in self.controllers.items():
+            checked_kind(
+                f"controller of role '{role}'", controller, Controller, "make_controller(scenario, role, 'NAME')"
+            )
+        if information not in ("local", "global"):
+            raise ValueError(unknown_name("information", information, ("local", "global")))
         self.pooled = tuple(pooled)
-        self.order = [list(group) for group in order] if order else [list(self.controllers)]
+        self.order = _groups(order) if order else [list(self.controllers)]
         self.information: Information = "global" if self.pooled else information
         self.masked = any(controller.masked for controller in self.controllers.values())
         if sorted(r for group in self.order for r in group) != sorted(self.controllers):

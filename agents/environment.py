@@ -12,6 +12,7 @@ import numpy as np
 from edgemarl.agents.api import Act, Controller, Supplied, Team
 from edgemarl.agents.registry import acting_order, announcements, entries_told, make_controller
 from edgemarl.envs.arrays import Array
+from edgemarl.envs.checks import checked_kind, checked_mapping
 from edgemarl.envs.config import unknown_name
 from edgemarl.envs.names import AgentNames
 from edgemarl.envs.parallel import ScenarioParallelEnv
@@ -43,7 +44,7 @@ class PartneredParallelEnv(ScenarioParallelEnv):
         fixed: Mapping[str, str | Controller] | None = None,
         **others: Any,
     ) -> None:
-        self.fixed = dict(fixed or {})
+        self.fixed = dict(checked_mapping("fixed", {} if fixed is None else fixed, "roles to controllers or names"))
         super().__init__(scenario, reward, render_mode, **others)
 
     def _show(self, roles: Mapping[str, Role], agent_names: AgentNames | None) -> None:
@@ -64,7 +65,10 @@ class PartneredParallelEnv(ScenarioParallelEnv):
 
     def _partner(self, role: str) -> Controller:
         given = self.fixed[role]
-        return make_controller(self.scenario, role, given) if isinstance(given, str) else given
+        if isinstance(given, str):
+            return make_controller(self.scenario, role, given)
+        controller: Controller = checked_kind(f"fixed['{role}']", given, Controller, "a name or one of your own")
+        return controller
 
     def _begin(self, seed: int | None, anew: bool) -> None:
         if anew:

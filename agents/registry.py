@@ -16,14 +16,24 @@ from typing import Any
 
 import numpy as np
 
-from edgemarl.agents.api import Act, Announcement, Announcing, CentralController, Controller, Policy, Team, check_heard
+from edgemarl.agents.api import (
+    Act,
+    Announcement,
+    Announcing,
+    CentralController,
+    Controller,
+    Policy,
+    Team,
+    check_heard,
+    checked_policy,
+)
 from edgemarl.agents.clients.files import is_policy_file, policy_file, policy_object
 from edgemarl.agents.playbook import Entry, Playbook
 from edgemarl.agents.uniform import uniform_team
 from edgemarl.envs.arrays import Array
-from edgemarl.envs.config import unknown_name
+from edgemarl.envs.config import quoted, unknown_name
 from edgemarl.envs.registry import scenario_class
-from edgemarl.envs.scenario import Scenario
+from edgemarl.envs.scenario import Scenario, checked_scenario
 from edgemarl.envs.targets import is_target, load_target
 
 GROUP = "edgemarl.controllers"
@@ -40,7 +50,7 @@ def playbook_of(scenario: str | Scenario) -> Playbook:
     Raises:
         ValueError: unknown scenario.
     """
-    return _playbook(scenario_class(scenario) if isinstance(scenario, str) else type(scenario))
+    return _playbook(scenario_class(scenario) if isinstance(scenario, str) else type(checked_scenario(scenario)))
 
 
 @cache
@@ -83,6 +93,8 @@ def make_policy(scenario: Scenario, name: str) -> Policy:
     Raises:
         ValueError: unknown controller, the message lists the known ones; a target that is none.
     """
+    checked_scenario(scenario)
+    _check_name("controller", name)
     known = playbook_of(scenario).controllers
     if name in known:
         return known[name].build(scenario)
@@ -94,6 +106,13 @@ def make_policy(scenario: Scenario, name: str) -> Policy:
     if is_target(name):
         return _policy_of(name, scenario, name.rpartition(":")[2])
     raise ValueError(unknown_name("controller", name, known, f"edgemarl scenarios {scenario.name}"))
+
+
+def _check_name(what: str, name: Any) -> None:
+    if not isinstance(name, str):
+        raise ValueError(
+            f"{what} = {quoted(name)} is not legal: must be a name; edgemarl.agents.policy_of takes objects"
+        )
 
 
 def is_part_list(name: str) -> bool:
@@ -139,8 +158,10 @@ def make_controller(scenario: Scenario, role: str, name: str) -> Controller:
     Raises:
         ValueError: unknown role or controller; the message lists the known ones.
     """
-    if role not in scenario.roles:
+    checked_scenario(scenario)
+    if not isinstance(role, str) or role not in scenario.roles:
         raise ValueError(unknown_name("role", role, scenario.roles))
+    _check_name(f"controller of role '{role}'", name)
     known = playbook_of(scenario).roles.get(role, {})
     if name in known:
         return known[name](scenario)
@@ -177,6 +198,7 @@ def policy_of(scenario: Scenario, given: Any, name: str, what: str = "") -> Poli
     Raises:
         ValueError: it is none of these, or does not fit the scenario.
     """
+    checked_scenario(scenario)
     if isinstance(given, str):
         return make_policy(scenario, given)
     what = what or name
@@ -191,14 +213,7 @@ def policy_of(scenario: Scenario, given: Any, name: str, what: str = "") -> Poli
         return _team(scenario, name, {role: given})
     if isinstance(given, CentralController) and not hasattr(given, "name"):
         given.name = name
-    missing = [need for need in ("name", "reset", "decide", "feedback", "message_bytes") if not hasattr(given, need)]
-    if missing:
-        raise ValueError(
-            f"controller '{what}' is a {type(given).__name__} without '{missing[0]}': must be a Controller of one "
-            "role, a mapping of roles to such, or a policy of the whole network (edgemarl.agents.Policy)"
-        )
-    policy: Policy = given
-    return policy
+    return checked_policy(given, f"controller '{what}'")
 
 
 class FunctionController(Controller):

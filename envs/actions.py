@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -10,7 +11,7 @@ import numpy as np
 
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.capabilities import CENTRAL
-from edgemarl.envs.config import named_choices
+from edgemarl.envs.config import named_choices, quoted
 
 if TYPE_CHECKING:
     from edgemarl.envs.scenario import Scenario
@@ -37,7 +38,10 @@ def checked_actions(role: str, count: int, space: gymnasium.Space[Any], actions:
     Raises:
         ValueError: wrong shape (`ActionShapeError`), NaN, infinity, not a number, an integer outside the space.
     """
-    values = np.asarray(actions)
+    try:
+        values = np.asarray(actions)
+    except ValueError:  # rows of different lengths
+        raise ValueError(f"actions of {role} must have rows of one length") from None
     want = (cells, count, *(space.shape or ())) if count else (cells, *(space.shape or ()))
     if values.dtype.kind not in "fiub":
         raise ValueError(f"actions of {role} must be numbers, got dtype {values.dtype}")
@@ -65,6 +69,15 @@ def checked_actions(role: str, count: int, space: gymnasium.Space[Any], actions:
     if (values < low).any() or (values >= high).any():
         raise ValueError(f"actions of {role} hold {values.min()}..{values.max()}, outside {space}")
     return values.astype(np.int64, copy=False)
+
+
+def check_given(actions: Any, roles: Iterable[str]) -> None:
+    """Refuse raw actions that are no mapping of roles, or that lack one of these roles."""
+    if not isinstance(actions, Mapping):
+        raise ValueError(f"actions = {quoted(actions)} is not legal: must map roles to arrays (cells, agents, ...)")
+    for role in roles:
+        if role not in actions:
+            raise ValueError(f"actions of role '{role}' are missing")
 
 
 def neutral_action(space: Any, lead: tuple[int, ...]) -> Array:

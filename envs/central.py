@@ -10,10 +10,11 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 
 from edgemarl.envs.arrays import Array
+from edgemarl.envs.checks import checked_seed
 from edgemarl.envs.episode import Episode
 from edgemarl.envs.joint import JointAction, learner_reward_scale
 from edgemarl.envs.parallel import ActionUnits, checked_scale, checked_units
-from edgemarl.envs.registry import make_scenario
+from edgemarl.envs.registry import given_scenario
 from edgemarl.envs.scenario import Scenario, total_cost
 from edgemarl.envs.spaces import batched
 from edgemarl.envs.view import RENDER_FPS, RENDER_MODES, View
@@ -57,7 +58,7 @@ class CentralEnv(gymnasium.Env[Array, Any]):
         render_mode: str | None = None,
         **overrides: Any,
     ) -> None:
-        self.scenario = make_scenario(scenario, **overrides) if isinstance(scenario, str) else scenario
+        self.scenario = given_scenario(scenario, overrides)
         self.reward_scale = checked_scale(learner_reward_scale(self.scenario) if reward_scale is None else reward_scale)
         self.hybrid, self.render_mode = hybrid, render_mode
         self._joint = JointAction(self.scenario, hybrid, checked_units(actions) == "unit")
@@ -67,6 +68,7 @@ class CentralEnv(gymnasium.Env[Array, Any]):
         self._episode = Episode(self.scenario)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+        seed = None if seed is None else checked_seed("seed", seed)
         super().reset(seed=seed)
         self._episode.reset(seed, options)
         return self._observation(), self._infos()

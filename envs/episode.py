@@ -10,6 +10,7 @@ import numpy as np
 
 from edgemarl.envs.actions import neutral_action
 from edgemarl.envs.arrays import Array
+from edgemarl.envs.checks import checked_mapping, checked_seed
 from edgemarl.envs.config import quoted
 from edgemarl.envs.scenario import Scenario, Step
 from edgemarl.envs.trace import joined
@@ -45,10 +46,11 @@ class Episode:
             slots: length of the episode; default: the scenario's horizon, or the given trace's length.
 
         Raises:
-            ValueError: a trace that does not fit, seeds for another number of cells.
+            ValueError: a trace that does not fit, seeds for another number of cells or below 0.
         """
-        self._seed(seed)
-        given = dict(options or {})
+        seeds = self.checked_seeds(seed)
+        given = dict(checked_mapping("options", {} if options is None else options, "'trace' to a trace"))
+        self._seed(seeds)
         trace = given.pop("trace", None)
         if given:  # PettingZoo's own checks give some of their own: named, not refused
             warnings.warn(f"reset reads options['trace'] alone, not {quoted(', '.join(map(str, given)))}", stacklevel=3)
@@ -64,11 +66,23 @@ class Episode:
         self.trace, self.t, self.last = trace, 0, None
         self.state = self.scenario.initial_state(trace)
 
-    def _seed(self, seed: int | Sequence[int | None] | None) -> None:
-        if not isinstance(seed, Sequence):
-            seed = [None if seed is None else seed + b for b in range(self.cells)]
+    def checked_seeds(self, seed: int | Sequence[int | None] | None) -> int | list[int | None] | None:
+        """A seed, one for every cell, or none.
+
+        Raises:
+            ValueError: a seed that is no integer from 0 on, seeds for another number of cells.
+        """
+        if seed is None:
+            return None
+        if isinstance(seed, str) or not isinstance(seed, Sequence | np.ndarray):
+            return checked_seed("seed", seed)
         if len(seed) != self.cells:
             raise ValueError(f"seed has {len(seed)} entries; this environment plays {self.cells} cells")
+        return [None if own is None else checked_seed("seed", own) for own in seed]
+
+    def _seed(self, seed: int | list[int | None] | None) -> None:
+        if not isinstance(seed, list):
+            seed = [None if seed is None else seed + b for b in range(self.cells)]
         for b, own in enumerate(seed):
             if own is not None or self._rngs[b] is None:
                 self._rngs[b] = np.random.default_rng(own)

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from edgemarl.envs.config import unknown_name
+from edgemarl.envs.config import quoted, unknown_name
 from edgemarl.envs.scenario import Role
 
 AgentNames = Mapping[str, str | Sequence[str]] | Callable[[str, int], str]
 """Role -> word before the number, or -> all its agents' names; or a function of role and index."""
 WORDS = {"device": "wd"}
 """Role -> word before the number, where it is not the role's name."""
+
+LEGAL = "must be role -> word or list of names, or a function of role and index"
 
 
 def agent_groups(roles: Mapping[str, Role], names: AgentNames | None = None) -> dict[str, tuple[str, ...]]:
@@ -28,6 +30,8 @@ def agent_groups(roles: Mapping[str, Role], names: AgentNames | None = None) -> 
     Raises:
         ValueError: an unknown role, too few or too many names, two agents of one name.
     """
+    if names is not None and not isinstance(names, Mapping) and not callable(names):
+        raise ValueError(f"agent_names = {quoted(names)} is not legal: {LEGAL}")
     if isinstance(names, Mapping):
         for role in names:
             if role not in roles:
@@ -47,6 +51,8 @@ def _names_of(name: str, role: Role, names: AgentNames | None) -> tuple[str, ...
     if isinstance(given, str):
         alone = role.agent_ids == (name,)
         return (given,) if alone else tuple(f"{given}_{i}" for i in range(role.count))
+    if not isinstance(given, Sequence):
+        raise ValueError(f"agent_names of role '{name}' = {quoted(given)} is not legal: {LEGAL}")
     if len(given) != role.count:
         raise ValueError(f"agent_names of role '{name}' has {len(given)} names, must have {role.count}")
     return tuple(str(agent) for agent in given)

@@ -14,10 +14,11 @@ from pettingzoo.utils.env_logger import EnvLogger
 from edgemarl.envs.actions import ActionShapeError, form_hint
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.capabilities import masks_of
+from edgemarl.envs.checks import checked_integer, checked_mapping, checked_number
 from edgemarl.envs.config import unknown_name
 from edgemarl.envs.episode import Episode
 from edgemarl.envs.names import AgentNames, agent_groups, group_map
-from edgemarl.envs.registry import make_scenario
+from edgemarl.envs.registry import given_scenario
 from edgemarl.envs.scenario import Role, Scenario, Step
 from edgemarl.envs.spaces import from_unit, unit_space
 from edgemarl.envs.view import RENDER_FPS, RENDER_MODES, View
@@ -68,11 +69,10 @@ class ScenarioParallelEnv(ParallelEnv[str, Array, Any]):  # type: ignore[misc] #
     ) -> None:
         if "fixed" in overrides:
             raise ValueError("fixed = .. names controllers: use edgemarl.agents.PartneredParallelEnv, which takes them")
-        self.scenario = make_scenario(scenario, **overrides) if isinstance(scenario, str) else scenario
+        self.scenario = given_scenario(scenario, overrides)
         if reward not in self.scenario.reward_modes:
             raise ValueError(unknown_name("reward mode", reward, self.scenario.reward_modes))
-        if max_cycles is not None and max_cycles < 1:
-            raise ValueError(f"max_cycles = {max_cycles} slots is not legal: must be an integer >= 1")
+        max_cycles = None if max_cycles is None else checked_integer("max_cycles", max_cycles, 1, "slots")
         self.reward, self.render_mode, self.max_cycles = reward, render_mode, max_cycles
         self.reward_scale, self.action_units = checked_scale(reward_scale), checked_units(actions)
         self.metadata = {
@@ -101,14 +101,16 @@ class ScenarioParallelEnv(ParallelEnv[str, Array, Any]):  # type: ignore[misc] #
         return unit_space(space) if self.action_units == "unit" else space
 
     def observation_space(self, agent: str) -> Any:
+        self.role_of(agent)
         return self.observation_spaces[agent]
 
     def action_space(self, agent: str) -> Any:
+        self.role_of(agent)
         return self.action_spaces[agent]
 
     def role_of(self, agent: str) -> str:
         """The role of an agent, by which the scenario, ledgers and controllers know it."""
-        if agent not in self._role_of:
+        if not isinstance(agent, str) or agent not in self._role_of:
             raise ValueError(unknown_name("agent", agent, self.possible_agents))
         return self._role_of[agent][0]
 
@@ -201,7 +203,7 @@ class ScenarioParallelEnv(ParallelEnv[str, Array, Any]):  # type: ignore[misc] #
     # --- by agent ----------------------------------------------------------------------------------------------------
 
     def _raw(self, actions: Mapping[str, Any]) -> dict[str, Array]:
-        for name in actions:
+        for name in checked_mapping("actions", actions, "agents to their actions"):
             if name not in self._role_of:
                 raise ValueError(unknown_name("agent", name, self.possible_agents))
         missing = [agent for agent in self.agents if agent not in actions]
@@ -209,7 +211,7 @@ class ScenarioParallelEnv(ParallelEnv[str, Array, Any]):  # type: ignore[misc] #
             raise ValueError(f"action of agent '{missing[0]}' is missing ({len(missing)} of {len(self.agents)})")
         raw = {}
         for role, agents in self._agents_of.items():
-            values = np.asarray([actions[agent] for agent in agents])[None]
+            values = _together(role, [actions[agent] for agent in agents])
             space = self.scenario.roles[role].action_space
             raw[role] = from_unit(space, values) if self.action_units == "unit" else values
         return raw
@@ -229,6 +231,15 @@ class ScenarioParallelEnv(ParallelEnv[str, Array, Any]):  # type: ignore[misc] #
         return infos
 
 
+def _together(role: str, actions: list[Any]) -> Array:
+    """(1, n, ...) actions of a role's agents."""
+    try:
+        return np.asarray(actions)[None]
+    except ValueError:
+        shapes = ", ".join(sorted({str(np.asarray(action, object).shape) for action in actions}))
+        raise ValueError(f"actions of agents of role '{role}' have the shapes {shapes}, must have one") from None
+
+
 def checked_units(actions: str) -> ActionUnits:
     """`actions` of an environment, checked."""
     if actions not in ("own", "unit"):
@@ -238,6 +249,4 @@ def checked_units(actions: str) -> ActionUnits:
 
 def checked_scale(scale: float) -> float:
     """`reward_scale` of an environment, checked."""
-    if not (np.isfinite(scale) and scale > 0.0):
-        raise ValueError(f"reward_scale = {scale} is not legal: must be a finite number > 0")
-    return float(scale)
+    return checked_number("reward_scale", scale, 0.0, above=True)

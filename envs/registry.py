@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import pkgutil
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -55,6 +56,12 @@ def scenario_class(name: str) -> type[Scenario]:
     Raises:
         ValueError: unknown name, the message lists the known ones; a target that is no scenario.
     """
+    from edgemarl.envs.config import quoted, unknown_name
+
+    if not isinstance(name, str):
+        raise ValueError(
+            f"scenario = {quoted(name)} is not legal: must be a name. Known: {', '.join(scenario_names())}"
+        )
     if name in _registered:
         return _checked(load_target(_registered[name], "scenario"), name)
     if name in _shipped():
@@ -63,8 +70,6 @@ def scenario_class(name: str) -> type[Scenario]:
         return _checked(load_target(_installed()[name].value, "scenario"), name)
     if is_target(name):
         return _checked(load_target(name, "scenario"), name)
-    from edgemarl.envs.config import unknown_name
-
     raise ValueError(unknown_name("scenario", name, scenario_names()))
 
 
@@ -136,11 +141,36 @@ def register_scenario(name: str, target: str) -> None:
     """Name a scenario of your own in this process: `target` is "module:Class" or "path/to/file.py:Class".
 
     Gymnasium then knows it too, as `edgemarl.envs.gym_ids.gym_id(name)`.
+
+    Raises:
+        ValueError: a name that is none, or another form of target; what it holds is looked at when it is made.
     """
+    from edgemarl.envs.config import quoted
     from edgemarl.envs.gym_ids import register_gym_id
+
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ValueError(f"name = {quoted(name)} is not legal: must be letters, digits and _, such as 'corridor'")
+    if not isinstance(target, str) or not is_target(target):
+        raise ValueError(f"target = {quoted(target)} is not legal: must be module:Class or path/to/file.py:Class")
 
     _registered[name] = target
     register_gym_id(name)
+
+
+def given_scenario(scenario: Scenario | str, overrides: Mapping[str, Any] | None = None) -> Scenario:
+    """A scenario, or the one of a name with config fields replaced.
+
+    Raises:
+        ValueError: neither of them; as `make_scenario`; config fields beside a scenario that is made already.
+    """
+    from edgemarl.envs.scenario import checked_scenario
+
+    if isinstance(scenario, str):
+        return make_scenario(scenario, **(overrides or {}))
+    made = checked_scenario(scenario)
+    if overrides:
+        raise ValueError(f"{next(iter(overrides))} = .. is not legal beside a scenario that is made: give its name")
+    return made
 
 
 def scenario_target(name: str) -> str:

@@ -17,7 +17,8 @@ import numpy as np
 from typing_extensions import TypeVar
 
 from edgemarl.envs.arrays import Array
-from edgemarl.envs.config import unknown_name
+from edgemarl.envs.checks import checked_generator, checked_integer
+from edgemarl.envs.config import quoted, unknown_name
 from edgemarl.envs.trace import Trace, trace_fields, trace_limits
 
 if TYPE_CHECKING:
@@ -206,12 +207,10 @@ class Scenario(ABC, Generic[Config, State, T, Exogenous, Decisions]):
             slots: steps L >= 1 (default: the horizon); per-slot arrays are (L+1, B, ...).
 
         Raises:
-            ValueError: cells or slots below 1.
+            ValueError: rng is no generator, cells or slots is no integer from 1 on.
         """
-        slots = self.horizon if slots is None else slots
-        for what, value in (("cells", cells), ("slots", slots)):
-            if value < 1:
-                raise ValueError(f"{what} = {value} is not legal: must be an integer >= 1")
+        rng, cells = checked_generator("rng", rng), checked_integer("cells", cells, 1)
+        slots = self.horizon if slots is None else checked_integer("slots", slots, 1)
         kinds = trace_fields(self.trace_type)
         parts: dict[str, Array] = {}
         for b, child in enumerate(rng.spawn(cells)):
@@ -253,7 +252,13 @@ class Scenario(ABC, Generic[Config, State, T, Exogenous, Decisions]):
         """The state before the first slot: the scenario's values, or what the trace drew."""
 
     def exogenous(self, trace: T, t: int) -> Exogenous:
-        """Slot t of the trace, fields (B, ...); per-episode fields repeat in every slot."""
+        """Slot t of the trace, fields (B, ...); per-episode fields repeat in every slot.
+
+        Raises:
+            ValueError: t is none of the trace's L+1 slots.
+        """
+        if type(t) is not int or not 0 <= t <= trace.slots:  # the usual case costs next to nothing
+            t = checked_integer("t", t, 0, high=trace.slots)
         kinds = trace_fields(self.trace_type)
         parts = {}
         for f in dataclasses.fields(self.exogenous_type):  # type: ignore[arg-type] # any dataclass
@@ -323,6 +328,16 @@ class Scenario(ABC, Generic[Config, State, T, Exogenous, Decisions]):
             return {role: -cost for role, cost in step.costs.items()}
         total = total_cost(step)
         return {role: np.broadcast_to(-total[:, None], cost.shape) for role, cost in step.costs.items()}
+
+
+def checked_scenario(value: Any) -> Scenario:
+    """A scenario that somebody handed over; its name or its class is none."""
+    if not isinstance(value, Scenario):
+        name = value if isinstance(value, str) else getattr(value, "name", "NAME")
+        raise ValueError(
+            f"scenario = {quoted(value)} is not legal: must be a Scenario, such as make_scenario({quoted(name)})"
+        )
+    return value
 
 
 def joint_reward(scenario: Scenario[Any, Any, Any, Any, Any], step: Step[Any], mode: str = "team") -> Array:

@@ -10,6 +10,10 @@ from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 
+from edgemarl.envs.arrays import Array
+from edgemarl.envs.checks import checked_integer
+from edgemarl.envs.config import quoted
+
 S = TypeVar("S")
 
 TraceKind = Literal["slot", "episode", "initial"]
@@ -59,7 +63,15 @@ class Trace:
         return int(getattr(self, name).shape[0]) - 1
 
     def select(self: S, cells: Any) -> S:
-        """The trace of some cells (slice or index array)."""
+        """The trace of some cells.
+
+        Args:
+            cells: a slice, a list or array of indices, or a bool for every cell.
+
+        Raises:
+            ValueError: no cell, one that the trace does not have, or something else.
+        """
+        cells = chosen_cells(cells, self.cells)  # type: ignore[attr-defined]
         parts = {
             name: getattr(self, name)[:, cells] if meta["kind"] == "slot" else getattr(self, name)[cells]
             for name, meta in trace_fields(type(self)).items()
@@ -67,12 +79,38 @@ class Trace:
         return type(self)(**parts)
 
     def shortened(self: S, slots: int) -> S:
-        """The first `slots` steps of the trace."""
+        """The first `slots` steps of the trace, all of them where it has no more.
+
+        Raises:
+            ValueError: slots is no integer from 1 on.
+        """
+        slots = checked_integer("slots", slots, 1)
         parts = {
             name: getattr(self, name)[: slots + 1] if meta["kind"] == "slot" else getattr(self, name)
             for name, meta in trace_fields(type(self)).items()
         }
         return type(self)(**parts)
+
+
+def chosen_cells(cells: Any, count: int) -> slice | Array:
+    """Which of `count` cells a slice, indices or a bool for every cell choose, at least one."""
+    if isinstance(cells, slice):
+        with_numbers = all(isinstance(end, int | None) for end in (cells.start, cells.stop, cells.step))
+        if with_numbers and cells.step != 0 and len(range(*cells.indices(count))):
+            return cells
+    else:
+        try:
+            index = np.asarray(cells)
+        except ValueError:  # lists of different lengths
+            index = np.zeros(0)
+        flags = index.dtype.kind == "b" and index.shape == (count,) and index.any()
+        numbers = index.dtype.kind in "iu" and index.ndim == 1 and len(index) > 0
+        if flags or (numbers and index.min() >= -count and index.max() < count):
+            return index
+    raise ValueError(
+        f"cells = {quoted(cells)} is not legal: must choose one cell or more of the trace's {count}, such as [0], "
+        "by a slice, integers or a bool for every cell"
+    )
 
 
 def trace_fields(trace_type: type) -> Mapping[str, Mapping[str, Any]]:

@@ -13,11 +13,12 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from edgemarl.envs.arrays import Array
+from edgemarl.envs.checks import checked_integer
 from edgemarl.envs.config import unknown_name
 from edgemarl.envs.episode import Episode
 from edgemarl.envs.joint import JointAction, learner_reward_scale
 from edgemarl.envs.parallel import ActionUnits, checked_scale, checked_units
-from edgemarl.envs.registry import make_scenario
+from edgemarl.envs.registry import given_scenario
 from edgemarl.envs.scenario import Scenario, total_cost
 
 MODES = (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP)
@@ -53,12 +54,12 @@ class CentralVectorEnv(VectorEnv[Array, Any, Array]):
         render_mode: str | None = None,
         **overrides: Any,
     ) -> None:
-        for name, value in (("num_envs", num_envs), ("max_episode_steps", max_episode_steps)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name} = {value} is not legal: must be an integer >= 1")
+        num_envs = checked_integer("num_envs", num_envs, 1)
+        if max_episode_steps is not None:
+            max_episode_steps = checked_integer("max_episode_steps", max_episode_steps, 1, "slots")
         if render_mode is not None:
             raise ValueError(f"render_mode = '{render_mode}' is not legal: only a single network is drawn, by make")
-        self.scenario = make_scenario(scenario, **overrides) if isinstance(scenario, str) else scenario
+        self.scenario = given_scenario(scenario, overrides)
         self.reward_scale = checked_scale(learner_reward_scale(self.scenario) if reward_scale is None else reward_scale)
         self.num_envs, self._slots = num_envs, max_episode_steps
         self._mode = _mode(autoreset_mode)
@@ -74,6 +75,7 @@ class CentralVectorEnv(VectorEnv[Array, Any, Array]):
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
         """Start all cells; cell b draws from `seed + b`, or from entry b of a sequence, as `SyncVectorEnv` does."""
+        seed = self._episode.checked_seeds(seed)
         super().reset(seed=seed if isinstance(seed, int) else None)
         self._episode.reset(seed, options, self._slots)
         return self._observations(), self._infos()

@@ -17,9 +17,10 @@ import torch
 from edgemarl.agents.trained.interface import Interface, interface_of
 from edgemarl.agents.trained.policy import GreedyAction, TrainedPolicy
 from edgemarl.envs.arrays import Array
+from edgemarl.envs.checks import checked_kind, checked_path
 from edgemarl.envs.config import unknown_name
 from edgemarl.envs.files import replacing
-from edgemarl.envs.scenario import Scenario
+from edgemarl.envs.scenario import Scenario, checked_scenario
 
 FORMATS = {".onnx": "onnx", ".ts": "torchscript"}
 DESCRIPTION = "interface.json"
@@ -54,7 +55,10 @@ def export_policy(policy: TrainedPolicy, path: Path | str, scenario: Scenario | 
         ValueError: another suffix, a scenario that cannot be made or that the policy does not fit, or the exported
             file does not act as the policy does.
     """
-    target = Path(path)
+    checked_kind("policy", policy, TrainedPolicy, "TrainedPolicy.load(FILE)")
+    target = checked_path("path", path)
+    if scenario is not None:
+        checked_scenario(scenario)
     if target.suffix not in FORMATS:
         raise ValueError(unknown_name("export format", target.suffix, FORMATS))
     interface = interface_of(policy, scenario)

@@ -32,6 +32,7 @@ from edgemarl.agents.trained.spec import NetworkSpec, network_spec
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.capabilities import CENTRAL as CENTRAL
 from edgemarl.envs.capabilities import decode_hybrid, hybrid_space
+from edgemarl.envs.checks import checked_path
 from edgemarl.envs.config import cut, quoted
 from edgemarl.envs.files import replacing
 from edgemarl.envs.scenario import Parts, Scenario
@@ -149,7 +150,7 @@ class TrainedPolicy:
         Raises:
             ValueError: no such file, not a policy file, or one that is not as it was written.
         """
-        if not Path(path).is_file():
+        if not checked_path("path", path).is_file():
             raise ValueError(f"policy file {path} does not exist")
         return cls.from_bytes(Path(path).read_bytes(), path)
 

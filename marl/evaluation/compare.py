@@ -9,7 +9,7 @@ Ann. Appl. Stat. 1 (2007), which is conservative.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +17,9 @@ import numpy as np
 
 from edgemarl.agents.playbook import Bound
 from edgemarl.envs.arrays import Array
-from edgemarl.envs.config import unknown_name
-from edgemarl.envs.scenario import Scenario
+from edgemarl.envs.checks import checked_integer, checked_kind, checked_seed
+from edgemarl.envs.config import quoted, unknown_name
+from edgemarl.envs.scenario import Scenario, checked_scenario
 from edgemarl.marl.evaluation.bca import bootstrap_limits
 from edgemarl.marl.evaluation.growth import Growth, growth_of
 
@@ -181,17 +182,28 @@ def compare(
     Raises:
         ValueError: no outcome, outcomes on different numbers of cells, two of one name, a missing metric.
     """
+    checked_scenario(scenario)
+    seed, resamples = checked_seed("seed", seed), checked_integer("resamples", resamples, 1)
+    outcomes = _checked_outcomes(outcomes)
     costs = {o.controller: _cost(scenario, o) for o in outcomes}
     if not outcomes or len(costs) < len(outcomes):
         raise ValueError(f"a comparison needs controllers of different names, got {[o.controller for o in outcomes]}")
     cells = {values.shape[1] for values in costs.values()}
     if len(cells) > 1:
         raise ValueError(f"controllers must meet the same cells, got {sorted(cells)} cells")
-    base = baseline if baseline in costs else None
-    best = reference if reference in costs else None
+    base = baseline if isinstance(baseline, str) and baseline in costs else None
+    best = reference if isinstance(reference, str) and reference in costs else None
+    if bound is not None:
+        checked_kind("bound", bound, Bound)
     rows = [_row(scenario, outcome, costs, base, best, seed, resamples) for outcome in outcomes]
     table = Comparison(scenario.name, cells.pop(), base, best, rows, no_bound=no_bound)
     return table if bound is None else _bounded(table, bound, costs, scenario.cost_divisor, seed, resamples)
+
+
+def _checked_outcomes(outcomes: Any) -> list[Outcome]:
+    if isinstance(outcomes, str) or not isinstance(outcomes, Iterable):
+        raise ValueError(f"outcomes = {quoted(outcomes)} is not legal: must be a list of Outcome")
+    return [checked_kind("outcome", outcome, Outcome) for outcome in outcomes]
 
 
 def _bounded(
@@ -211,8 +223,17 @@ def _bounded(
 
 
 def _cost(scenario: Scenario, outcome: Outcome) -> Array:
-    if scenario.cost_metric not in outcome.metrics:
-        raise ValueError(f"controller '{outcome.controller}' has no metric '{scenario.cost_metric}'")
+    """(S, B) compared cost; every metric that the table needs is there, and of its shape."""
+    further = [name for names in scenario.summary_metrics.values() for name in names]
+    for name in (scenario.cost_metric, *further):
+        if name not in outcome.metrics:
+            raise ValueError(f"controller '{outcome.controller}' has no metric '{name}'")
+        values = np.asarray(outcome.metrics[name])
+        if values.dtype.kind not in "fiu" or values.ndim not in (1, 2) or not values.size:
+            raise ValueError(
+                f"metric '{name}' of controller '{outcome.controller}' is {values.dtype} of shape {values.shape}: must "
+                "be numbers of shape (training seeds, cells)"
+            )
     return np.atleast_2d(outcome.metrics[scenario.cost_metric]) / scenario.cost_divisor
 
 

@@ -12,9 +12,18 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from edgemarl.agents.api import Policy
+from edgemarl.agents.api import Policy, checked_policy
 from edgemarl.envs.arrays import Array
-from edgemarl.envs.scenario import Scenario, Step
+from edgemarl.envs.checks import (
+    checked_generator,
+    checked_integer,
+    checked_kind,
+    checked_names,
+    checked_number,
+    checked_seed,
+)
+from edgemarl.envs.scenario import Scenario, Step, checked_scenario
+from edgemarl.envs.trace import Trace
 
 CHUNK_CELLS = 64
 """Cells that are played at once: large enough to hide call overhead, small enough to stay in the cache."""
@@ -53,9 +62,11 @@ class SampledTraces:
     slots: int
 
     def __post_init__(self) -> None:
+        checked_scenario(self.scenario)
+        if not isinstance(self.seed, np.random.SeedSequence):
+            checked_seed("seed", self.seed)
         for name in ("cells", "slots"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)} is not legal: must be an integer >= 1")
+            checked_integer(name, getattr(self, name), 1)
 
     def chunks(self, chunk_cells: int) -> Iterator[Any]:
         """Traces of at most `chunk_cells` cells; a generator spawns on, so chunks together equal one draw."""
@@ -73,6 +84,9 @@ class GivenTraces:
     """A trace that exists already (measured, or loaded from a file), cut into chunks of cells."""
 
     trace: Any
+
+    def __post_init__(self) -> None:
+        checked_kind("trace", self.trace, Trace, "scenario.sample_trace(rng, cells)")
 
     @property
     def cells(self) -> int:
@@ -176,19 +190,20 @@ def rollout(
         progress: called with the number of cell-slots played since the last call.
 
     Raises:
-        ValueError: a trace that does not fit, warm-up not in [0, slots), a window or chunk below 1, a recorded metric
-            that the scenario does not have.
+        ValueError: no policy, no scenario, no generator, a trace that does not fit, warm-up not in [0, slots), a window
+            or chunk below 1, a discount not in [0, 1], a recorded metric that the scenario does not have.
     """
+    policy, scenario, rng = checked_policy(policy, "policy"), checked_scenario(scenario), checked_generator("rng", rng)
     source: TraceSource = traces if hasattr(traces, "chunks") else GivenTraces(traces)
-    if not 0 <= warmup < source.slots:
-        raise ValueError(f"warmup = {warmup} slots is not legal: must be >= 0 and < {source.slots} slots of the trace")
-    for name, value in (("window_slots", window_slots), ("chunk_cells", chunk_cells)):
-        if value < 1:
-            raise ValueError(f"{name} = {value} is not legal: must be an integer >= 1")
+    warmup = checked_integer("warmup", warmup, 0, "slots", high=source.slots - 1)
+    window_slots = checked_integer("window_slots", window_slots, 1)
+    chunk_cells = checked_integer("chunk_cells", chunk_cells, 1)
+    discount = None if discount is None else checked_number("discount", discount, 0.0, 1.0)
+    record = checked_names("record", record)
     chunks: list[_Sums] = []
     for trace in source.chunks(chunk_cells):
         scenario.check_trace(trace)
-        sums = _Sums(scenario, trace, warmup, window_slots, discount, tuple(record))
+        sums = _Sums(scenario, trace, warmup, window_slots, discount, record)
         sums.play(policy, trace, rng.spawn(1)[0], progress)
         chunks.append(sums)
     cell_slots = source.cells * source.slots

@@ -9,8 +9,9 @@ import numpy as np
 
 from edgemarl.agents.api import Policy
 from edgemarl.agents.registry import is_controller, playbook_of, policy_of
+from edgemarl.envs.checks import checked_integer, checked_names, checked_seed
 from edgemarl.envs.config import unknown_name
-from edgemarl.envs.registry import make_scenario
+from edgemarl.envs.registry import given_scenario
 from edgemarl.envs.scenario import Scenario
 from edgemarl.marl.evaluation.compare import Comparison, Outcome, compare
 from edgemarl.marl.evaluation.rollout import SampledTraces, decision_latency_s, rollout
@@ -43,19 +44,21 @@ def compare_controllers(
     Raises:
         ValueError: an unknown controller, one that does not fit, a number that is not legal.
     """
-    played = make_scenario(scenario) if isinstance(scenario, str) else scenario
-    length = played.horizon if slots is None else slots
-    left_out = length // 4 if warmup is None else warmup
-    if networks < 1 or length < 1 or not 0 <= left_out < length or seed < 0:
-        raise ValueError(
-            f"networks = {networks}, slots = {length}, warmup = {left_out}, seed = {seed} is not legal: must be >= 1, "
-            ">= 1, between 0 and slots - 1, >= 0"
-        )
-    named = controllers if isinstance(controllers, Mapping) else {name: name for name in controllers}
+    played = given_scenario(scenario)
+    networks, seed = checked_integer("networks", networks, 1), checked_seed("seed", seed)
+    length = played.horizon if slots is None else checked_integer("slots", slots, 1)
+    left_out = length // 4 if warmup is None else checked_integer("warmup", warmup, 0, "slots", high=length - 1)
+    named: Mapping[str, Any] = controllers if isinstance(controllers, Mapping) else _by_name(controllers)
+    if reference is not None and (not isinstance(reference, str) or reference not in named):
+        raise ValueError(unknown_name("reference", reference, named))
     policies = {name: _policy(played, given, name) for name, given in named.items()}
     source = SampledTraces(played, np.random.SeedSequence([seed, 1]), networks, length)
     outcomes = [_played(played, policy, name, source, left_out, seed) for name, policy in policies.items()]
     return compare(played, outcomes, reference=reference or playbook_of(played).reference, seed=seed)
+
+
+def _by_name(controllers: Any) -> dict[str, str]:
+    return {name: name for name in checked_names("controllers", controllers)}
 
 
 def _policy(scenario: Scenario, given: Any, name: str) -> Policy:

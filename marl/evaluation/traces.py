@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgemarl.envs.arrays import Array
+from edgemarl.envs.checks import checked_names, checked_path, checked_seed
 from edgemarl.envs.config import names_of_part, unknown_name
 from edgemarl.envs.measured import meaning_fields
-from edgemarl.envs.scenario import Scenario
+from edgemarl.envs.scenario import Scenario, checked_scenario
 from edgemarl.envs.trace import trace_fields, trace_limits
 from edgemarl.marl.evaluation.tables import ABOUT, ENTRIES_MAX, read_table
 
@@ -63,7 +64,8 @@ def save_trace(path: str | Path, scenario: Scenario, trace: Any) -> Path:
     Raises:
         ValueError: another ending, a trace that does not fit the scenario, a folder that cannot be written.
     """
-    scenario.check_trace(trace)
+    checked_path("path", path)
+    checked_scenario(scenario).check_trace(trace)
     about = {**about_scenario(scenario), "cells": trace.cells, "slots": trace.slots}
     return write_table(path, trace_table(trace), about)
 
@@ -156,6 +158,10 @@ def load_trace(path: str | Path, scenario: Scenario, seed: int = 0, ignore: Sequ
         ValueError: not a table, missing or unknown columns, missing rows, NaN, a value outside its range or finer than
             the scenario takes, a trace of another scenario, of another number of agents or in other units.
     """
+    checked_path("path", path)
+    checked_scenario(scenario)
+    checked_seed("seed", seed)
+    ignore = checked_names("ignore", ignore)
     file = read_table(path)
     if file.about.get("scenario", scenario.name) != scenario.name:
         raise ValueError(f"{path} is a trace of scenario '{file.about['scenario']}', not of '{scenario.name}'")

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from edgemarl.envs.checks import checked_kind
 from edgemarl.envs.config import config_class, quoted, unknown_name
 from edgemarl.marl.algorithms.base import Run
 from edgemarl.marl.algorithms.registry import make_algorithm, owners, setting_names
@@ -36,6 +37,8 @@ class TrainConfig(_Config):
                 raise ValueError(f"{name} = {quoted(values[name])} is not legal: must be a name")
         algorithm = make_algorithm(values.get("algorithm", RunFields().algorithm))
         settings = values.pop("settings", None)
+        if settings is not None and not isinstance(settings, Mapping | algorithm.Settings):
+            raise ValueError(f"settings = {quoted(settings)} is not legal: must map names of settings to values")
         given = dict(settings or {}) if isinstance(settings, Mapping | None) else dataclasses.asdict(settings)
         own = {name: value for name, value in values.items() if name in RUN_FIELDS}
         given.update({name: value for name, value in values.items() if name not in RUN_FIELDS})
@@ -108,6 +111,7 @@ def resolve(config: TrainConfig) -> Run:
     Raises:
         ValueError: what the fields' own checks cannot see, such as an algorithm that cannot decide a role's actions.
     """
+    checked_kind("config", config, TrainConfig, "TrainConfig(agent_steps=100_000)")
     algorithm = make_algorithm(config.algorithm)
     run = Run(config, algorithm, config.settings, config.make_scenario())
     algorithm.check(run)

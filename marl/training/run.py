@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from edgemarl.agents.api import Policy
+from edgemarl.envs.checks import checked_path
 from edgemarl.envs.scenario import Scenario
 from edgemarl.marl.algorithms.base import Run
 from edgemarl.marl.lock import FolderLock
@@ -85,7 +86,7 @@ class Training(contextlib.AbstractContextManager["Training"]):
 
     def __init__(self, config: TrainConfig, out: Path | str, resume: bool = False, trust: bool = False) -> None:
         self.run: Run = resolve(config)
-        self.folder = RunFolder(Path(out))
+        self.folder = RunFolder(checked_path("out", out))
         self._watch = None if config.until is None else Watch(self.run)
         self.best = Best(self.run) if config.keep == "best" else None
         self.rows: list[dict[str, float]] = []

@@ -20,8 +20,9 @@ from edgemarl.agents.trained.policy import (
     NetworkController,
     TrainedPolicy,
 )
+from edgemarl.envs.checks import checked_path
 from edgemarl.envs.config import FieldPart, names_of_part
-from edgemarl.envs.scenario import Scenario
+from edgemarl.envs.scenario import Scenario, checked_scenario
 from edgemarl.marl.algorithms.settings import RunFields
 from edgemarl.marl.training.saves import MANIFEST, POLICY, DamagedError, Save, from_newest, save_folders
 from edgemarl.marl.trust import check_code, code_named
@@ -107,6 +108,8 @@ def load_policy(path: Path | str, scenario: Scenario, greedy: bool = True) -> Po
     Raises:
         ValueError: no policy there, or one of another scenario, observation size or number of agents.
     """
+    checked_path("path", path)
+    checked_scenario(scenario)
     if is_policy_file(str(path)):
         return make_policy(scenario, str(path))
     if is_checkpoint(path):

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 
-from edgemarl.envs.actions import checked_actions
+from edgemarl.envs.actions import check_given, checked_actions
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.capabilities import Portrait, Portrayed
 from edgemarl.envs.dnn.cuts import CutCosts, cut_costs
@@ -375,8 +375,7 @@ class ModelPartitioning(
     def decode(
         self, state: ModelPartitioningState, actions: Mapping[str, Array], exogenous: ModelPartitioningExogenous
     ) -> ModelPartitioningDecisions:
-        if "device" not in actions:
-            raise ValueError("actions of role 'device' are missing")
+        check_given(actions, ["device"])
         cells, n = state.energy_queue.shape
         device = checked_actions("device", n, self.roles["device"].action_space, actions["device"], cells)
         raw = actions.get("server", np.zeros((cells, 1, 2 * n)))  # a missing server gives everyone the same weight

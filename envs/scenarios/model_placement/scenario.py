@@ -18,7 +18,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from edgemarl.envs.actions import checked_actions
+from edgemarl.envs.actions import check_given, checked_actions
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.capabilities import Grouped, Portrait, Portrayed
 from edgemarl.envs.physics.processes import bernoulli_arrivals, rayleigh_power_gain
@@ -346,10 +346,9 @@ class ModelPlacement(
         self, state: ModelPlacementState, actions: Mapping[str, Array], exogenous: ModelPlacementExogenous
     ) -> ModelPlacementDecisions:
         cells, g, k = exogenous.task_bits.shape
+        check_given(actions, self.roles)
         parts = {}
         for name, role in self.roles.items():
-            if name not in actions:
-                raise ValueError(f"actions of role '{name}' are missing")
             parts[name] = checked_actions(name, role.count, role.action_space, actions[name], cells)
         choice = parts["device"].reshape(cells, g, k, 2)
         gateway = parts["gateway"].reshape(cells, g, 4, k)

@@ -17,7 +17,7 @@ from typing import ClassVar
 import gymnasium
 import numpy as np
 
-from edgemarl.envs.actions import checked_actions
+from edgemarl.envs.actions import check_given, checked_actions
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.capabilities import ActionGroups, Counterfactual, GroupedActions, Portrait, Portrayed
 from edgemarl.envs.physics.allocation import softmax_shares
@@ -289,10 +289,9 @@ class ModelPruning(
         self, state: ModelPruningState, actions: Mapping[str, Array], exogenous: ModelPruningExogenous
     ) -> ModelPruningDecisions:
         cells = len(state.channel_gain)
+        check_given(actions, self.roles)
         raw = {}
         for name, role in self.roles.items():
-            if name not in actions:
-                raise ValueError(f"actions of role '{name}' are missing")
             raw[name] = checked_actions(name, role.count, role.action_space, actions[name], cells)
         share = softmax_shares(raw["server"][:, 0], self.config.edge_logit_scale)
         return ModelPruningDecisions(raw["device"], raw["gateway"], share)

@@ -16,7 +16,7 @@ from types import MappingProxyType
 import gymnasium
 import numpy as np
 
-from edgemarl.envs.actions import checked_actions
+from edgemarl.envs.actions import check_given, checked_actions
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.capabilities import Portrait, Portrayed
 from edgemarl.envs.physics.allocation import (
@@ -308,9 +308,7 @@ class SamplingRate(
     def decode(
         self, state: SamplingRateState, actions: Mapping[str, Array], exogenous: SamplingRateExogenous
     ) -> SamplingRateDecisions:
-        for role in self.roles:
-            if role not in actions and (role == "device" or self.config.share_mode == "action"):
-                raise ValueError(f"actions of role '{role}' are missing")
+        check_given(actions, self.roles if self.config.share_mode == "action" else ["device"])
         cells, n = state.device_queue_bits.shape
         option = checked_actions("device", n, self.roles["device"].action_space, actions["device"], cells)
         decisions = self.decisions_of(option)

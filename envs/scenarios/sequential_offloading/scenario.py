@@ -17,7 +17,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from edgemarl.envs.actions import checked_actions
+from edgemarl.envs.actions import check_given, checked_actions
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.capabilities import Foreseeing, Portrait, Portrayed
 from edgemarl.envs.physics.processes import (
@@ -280,9 +280,7 @@ class SequentialOffloading(
     def decode(
         self, state: SequentialOffloadingState, actions: Mapping[str, Array], exogenous: SequentialOffloadingExogenous
     ) -> SequentialOffloadingDecisions:
-        for role in self.roles:
-            if role not in actions:
-                raise ValueError(f"actions of role '{role}' are missing")
+        check_given(actions, self.roles)
         cells, k = state.device_queue_cycles.shape
         device = checked_actions("device", k, self._device_space, actions["device"], cells)
         server = checked_actions("server", 1, self.roles["server"].action_space, actions["server"], cells)
