@@ -56,6 +56,8 @@ KEPT = 100
 """Devices whose coarse copies are kept from step to step; of more they are made anew."""
 PRICE_MIN = 0.01
 """Smallest price with which the climb begins, in V."""
+SLOTS_MAX = 20_000
+"""Of a trace: the values of a device's queues take 16 kB a slot, and one pass over them hears no Ctrl-C."""
 ROUNDING = 1e-9
 BINDS = (
     "every controller that leaves the CPU rates to the network, even one that knows the trace beforehand, on every "
@@ -206,9 +208,11 @@ def bound(scenario: Scenario, trace: Any, warmup: int, discounted: bool = False)
     """Bounds of all networks on their traces; see `edgemarl.agents.playbook.Playbook.bound`.
 
     Raises:
-        NoBound: devices set their own CPU rates.
+        NoBound: devices set their own CPU rates, or a trace so long that its tables of values fill the memory.
     """
     assert isinstance(scenario, ModelPartitioning)
+    if trace.slots > SLOTS_MAX:
+        raise NoBound(f"it is computed for traces of up to {SLOTS_MAX} slots, got {trace.slots}")
     if scenario.config.local_cpu_rule != "optimal":
         raise NoBound("local_cpu_rule = 'action': the bound is for devices whose CPU rates the network sets")
     slots = trace.slots - warmup

@@ -26,6 +26,7 @@ measured trace, nor of controllers that know the future (`arrival_lookahead`).
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -36,10 +37,12 @@ from edgemarl.agents.playbook import Bound, NoBound
 from edgemarl.agents.sequential_offloading.device_bound import (
     COARSE,
     FINE,
+    STOPPING,
     Potential,
     cost_after,
     device_bound,
     device_problem,
+    sweep_operations,
 )
 from edgemarl.agents.sequential_offloading.model import ServerModel
 from edgemarl.envs.arrays import Array
@@ -54,6 +57,10 @@ WARMUP_MIN = 50
 """Blocks after which a mean may be compared with the long run."""
 RISING_MAX = 0.01
 """Share of the long-run cost by which the optimum itself may still be below it after the warm-up."""
+PRICES_TRIED = 30
+"""Devices at the fine resolution that take as long as the search of a network's price."""
+OPERATIONS_MAX = 1e11
+"""Numbers that a bound may touch: some minutes of one core. A network of 10,000 devices at the defaults takes 7e10."""
 BINDS = (
     "the long-run mean of every causal controller, central or decentralized, in expectation over fading and arrivals "
     "for the mean gains of each network"
@@ -166,7 +173,8 @@ def bound(scenario: Scenario, trace: Any, warmup: int, discounted: bool = False)
     """Bounds of all networks of a trace, from their mean gains; see `edgemarl.agents.playbook.Playbook.bound`.
 
     Raises:
-        NoBound: devices know arrivals beforehand; a warm-up after which even the optimum still rises.
+        NoBound: devices know arrivals beforehand; a warm-up after which even the optimum still rises; queues so long
+            that computing it would take hours.
     """
     assert isinstance(scenario, SequentialOffloading)
     config = scenario.config
@@ -175,6 +183,7 @@ def bound(scenario: Scenario, trace: Any, warmup: int, discounted: bool = False)
     if warmup < WARMUP_MIN:
         raise NoBound(f"it is one of long-run means and needs a warm-up of {WARMUP_MIN} blocks, got {warmup}")
     gains = trace.mean_gain_per_w
+    _check_size(config, gains)
     prices = _of_each(lambda gain: best_price(config, gain), gains)
     rising = float(np.mean(_of_each(lambda gain, price: still_rising(config, gain, price, warmup), gains[:2], prices)))
     if rising > RISING_MAX:
@@ -186,7 +195,38 @@ def bound(scenario: Scenario, trace: Any, warmup: int, discounted: bool = False)
     return Bound(values, each_trace=False, binds=BINDS, discounted=sums)
 
 
+def _check_size(config: SequentialOffloadingConfig, mean_gain_per_w: Array) -> None:
+    """Refuse what would take hours: value iteration on long queues has both large sweeps and many of them."""
+    networks, devices = mean_gain_per_w.shape
+    sweeps = min(float(FINE.sweeps), 30.0 + config.device_queue_tasks_max / 3.0)
+    try:
+        operations = sweeps * sweep_operations(config) * networks * (devices + PRICES_TRIED)
+    except ValueError as error:  # more work in a block than any table of ours holds
+        raise NoBound(str(error)) from None
+    if operations > OPERATIONS_MAX:
+        raise NoBound(
+            f"device_queue_tasks_max = {config.device_queue_tasks_max:g} tasks with slots_per_block = "
+            f"{config.slots_per_block} in {networks} networks of {devices} devices would take {operations:.0e} "
+            f"operations; up to {OPERATIONS_MAX:.0e} are done"
+        )
+
+
 def _of_each(function: Callable[..., float], *arguments: Any) -> list[float]:
-    """A number of each network, several networks at once: the compiled part runs beside other threads."""
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        return list(pool.map(function, *arguments))
+    """A number of each network, several networks at once: the compiled part runs beside other threads.
+
+    What ends the main thread's wait, such as a Ctrl-C, ends the others after a few sweeps.
+    """
+    stop = threading.Event()
+
+    def one(*given: Any) -> float:
+        STOPPING.event = stop
+        return function(*given)
+
+    pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
+    try:
+        return list(pool.map(one, *arguments))
+    except BaseException:
+        stop.set()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -20,6 +20,7 @@ Queues, work and fading are continuous. Each is relaxed, so that the inequality 
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -400,9 +401,10 @@ def _sweep(
 def _iterate(
     h: Array, exact: Array, lowered: Array, weight: Array, first_blocked: Array, arrivals: Array, d: Device,
     span: float, sweeps: int,
-) -> tuple[Array, float]:  # fmt: skip
-    """Value iteration: T h of the last sweep (0 at the empty queue if undiscounted), and the smallest T h - h."""
-    low = -np.inf
+) -> tuple[Array, float, float]:  # fmt: skip
+    """Value iteration: T h of the last sweep (0 at the empty queue if undiscounted), the smallest T h - h, and how far
+    the largest is above it."""
+    low, high = -np.inf, np.inf
     for _ in range(sweeps):
         new = _sweep(h, exact, lowered, weight, first_blocked, arrivals, d)
         change = new - h
@@ -410,7 +412,45 @@ def _iterate(
         h = new - (new[0, -1] if d.discount == 1.0 else 0.0)
         if high - low < span:
             break
-    return h, low
+    return h, low, high - low
+
+
+SWEEPS_AT_ONCE = 8
+"""Sweeps between two looks at whether the computation is to end: compiled code hears no Ctrl-C."""
+
+
+class Stopping(threading.local):
+    """Of each thread: whether what it computes is wanted no more."""
+
+    event: threading.Event | None = None
+
+    def check(self) -> None:
+        """Raise `InterruptedError` if it is to end."""
+        if self.event is not None and self.event.is_set():
+            raise InterruptedError("the bound is wanted no more")
+
+
+STOPPING = Stopping()
+
+
+def _iterated(
+    h: Array, fixed: tuple[Array, Array, Array, Array, Array, Device], span: float, sweeps: int
+) -> tuple[Array, float]:
+    """`_iterate`, a few sweeps at once."""
+    least, change = -np.inf, np.inf
+    while sweeps > 0 and not change < span:
+        STOPPING.check()
+        h, least, change = _iterate(h, *fixed, span, min(sweeps, SWEEPS_AT_ONCE))
+        sweeps -= SWEEPS_AT_ONCE
+    return h, least
+
+
+def sweep_operations(config: SequentialOffloadingConfig, resolution: Resolution = FINE) -> float:
+    """Roughly how many numbers a sweep of value iteration touches; 1e9 take a core a second or two."""
+    d = device_problem(config, 0.0, 1.0, resolution.parts)
+    queues, worked = float(d.tasks_max + 1), min(d.work_max + 1.0, d.tasks_max + 1.0)
+    each = 2.0 * resolution.cells * (worked + 1.0) + worked * d.parts + 0.5 * config.slots_per_block**2
+    return queues * (d.parts + 2) * each
 
 
 @dataclass(frozen=True)
@@ -437,9 +477,8 @@ def device_bound(
     """
     d = device_problem(config, price, discount, resolution.parts)
     h = Potential.zero(d) if start is None else start
-    found, least = _iterate(
-        h.values, *_fixed(config, mean_gain_per_w, d, resolution), resolution.span, resolution.sweeps
-    )
+    fixed = _fixed(config, mean_gain_per_w, d, resolution)
+    found, least = _iterated(h.values, fixed, resolution.span, resolution.sweeps)
     discounted = discount < 1.0
     cost = float(found[0, -1]) + (discount * least - MARGIN) / (1.0 - discount) if discounted else least - MARGIN
     return DeviceBound(cost, Potential(found))
@@ -451,9 +490,9 @@ def cost_after(
     """Cost of a block after so many blocks from an empty queue, and in the long run, at the optimum under a price."""
     d = device_problem(config, price, 1.0, FINE.parts)
     fixed = _fixed(config, mean_gain_per_w, d, FINE)
-    h, _ = _iterate(Potential.zero(d).values, *fixed, 0.0, blocks)
+    h, _ = _iterated(Potential.zero(d).values, fixed, 0.0, blocks)
     after = float(_sweep(h, *fixed)[0, -1] - h[0, -1])
-    return after, _iterate(h, *fixed, FINE.span, FINE.sweeps)[1]
+    return after, _iterated(h, fixed, FINE.span, FINE.sweeps)[1]
 
 
 def _fixed(
