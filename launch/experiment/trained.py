@@ -141,8 +141,16 @@ def loaded_policy(path: Path, scenario: Scenario) -> Made:
         ValueError: no policy there, or one of another scenario, observation size or number of agents.
     """
     from edgemarl.marl.training.folder import RunFolder
-    from edgemarl.marl.training.trained import is_checkpoint, load_policy, playing, policies_digest, saved_policies
+    from edgemarl.marl.training.trained import (
+        is_checkpoint,
+        load_policy,
+        named_run,
+        playing,
+        policies_digest,
+        saved_policies,
+    )
 
+    path = named_run(path)
     if is_checkpoint(path):
         return Made(load_policy(path, scenario), None, {"run": str(path), "digest": policies_digest(path)})
     saved, run = saved_policies(path), RunFolder(path)

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,11 @@ from edgemarl.marl.training.saves import MANIFEST, POLICY, DamagedError, Save, f
 from edgemarl.marl.trust import check_code, code_named
 
 logger = logging.getLogger(__name__)
+
+MODULES = "learner_group/learner/rl_module"
+"""Folder of a checkpoint of RLlib that holds its networks."""
+RUNS_SHOWN = 6
+"""Runs that a message names at most."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ def saved_policies(path: Path | str) -> SavedPolicies:
     Raises:
         ValueError: no policy there, or none that is whole.
     """
-    path = Path(path)
+    path = named_run(path)
 
     def take(save: Save) -> SavedPolicies:
         files = {role: save.read(name) for role, name in save.policies.items()}
@@ -100,7 +106,7 @@ def load_policy(path: Path | str, scenario: Scenario, greedy: bool = True) -> Po
     actions read (`edgemarl.envs.config.FieldPart`) are those of the training run.
 
     Args:
-        path: the folder of a run; a checkpoint of RLlib or a trial of Ray Tune
+        path: the folder of a run, or of one run alone; a checkpoint of RLlib or a trial of Ray Tune
             (`edgemarl.marl.rllib.checkpoint`); a policy's file (`edgemarl.agents.clients.files`).
         scenario: what it plays.
         greedy: take the most likely action; files always do.
@@ -112,16 +118,50 @@ def load_policy(path: Path | str, scenario: Scenario, greedy: bool = True) -> Po
     checked_scenario(scenario)
     if is_policy_file(str(path)):
         return make_policy(scenario, str(path))
+    path = named_run(path)
     if is_checkpoint(path):
         return _of_checkpoint(Path(path), scenario, greedy)
     return playing(saved_policies(path), path, scenario, greedy)
 
 
 def is_checkpoint(path: Path | str) -> bool:
-    """Whether a folder holds a checkpoint of RLlib or of Ray Tune and is no run of ours."""
+    """Whether a folder is, or holds, a checkpoint of RLlib or of Ray Tune and no run of ours."""
+    folder = named_run(path)
+    return not _is_ours(folder) and folder.is_dir() and any(folder.glob("**/rl_module"))
+
+
+def named_run(path: Path | str) -> Path:
+    """The run or checkpoint that a folder is, or the only one in it; the folder itself where there is none.
+
+    A trial of Ray Tune, whose checkpoints are `checkpoint_000000`, .., is one run.
+
+    Raises:
+        ValueError: several runs in it.
+    """
     folder = Path(path)
-    ours = bool(save_folders(folder)) or (folder / MANIFEST).is_file() or any((folder / POLICY).glob("*.pt"))
-    return not ours and folder.is_dir() and any(folder.glob("**/rl_module"))
+    if not folder.is_dir() or _is_run(folder):
+        return folder
+    inside = []
+    for name, folders, _ in os.walk(folder):
+        below = sorted(Path(name) / child for child in folders if not child.startswith("."))
+        runs = [child for child in below if _is_run(child)]
+        inside += runs
+        folders[:] = [child.name for child in below if child not in runs]
+    if len(inside) > 1:
+        names = [str(run.relative_to(folder)) for run in sorted(inside)]
+        shown = ", ".join([*names[:RUNS_SHOWN], *([f"and {len(names) - RUNS_SHOWN} more"] * (len(names) > RUNS_SHOWN))])
+        raise ValueError(f"{folder} holds runs {shown}: name one, such as {folder / names[0]}")
+    return inside[0] if inside else folder
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder is a run of ours, one of its saves, a checkpoint of RLlib or a trial of Ray Tune."""
+    checkpoints = (child / MODULES for child in folder.glob("checkpoint_*"))
+    return _is_ours(folder) or (folder / MODULES).is_dir() or any(modules.is_dir() for modules in checkpoints)
+
+
+def _is_ours(folder: Path) -> bool:
+    return bool(save_folders(folder)) or (folder / MANIFEST).is_file() or any((folder / POLICY).glob("*.pt"))
 
 
 def policies_digest(path: Path | str) -> str:
@@ -132,7 +172,7 @@ def policies_digest(path: Path | str) -> str:
     """
     if not is_checkpoint(path):
         return saved_policies(path).digest
-    folder = Path(path)
+    folder = named_run(path)
     total = hashlib.sha256()
     for file in sorted(folder.glob("**/rl_module/**/*")):
         if file.is_file():
