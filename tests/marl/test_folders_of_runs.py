@@ -19,7 +19,7 @@ def made(*folders: Path) -> None:
 
 def run(path: Path) -> Path:
     """A run of ours, as far as names go."""
-    made(path / "saves" / "000010", path / "saves" / "000010" / "checkpoint" / CHECKPOINT)
+    made(path / "saves" / "00000010", path / "saves" / "00000010" / "checkpoint" / CHECKPOINT)
     return path
 
 
