@@ -182,7 +182,8 @@ def compare(
     Raises:
         ValueError: no outcome, outcomes on different numbers of cells, two of one name, a missing metric.
     """
-    checked_scenario(scenario)
+    if not hasattr(scenario, "cost_metric"):
+        checked_scenario(scenario)
     seed, resamples = checked_seed("seed", seed), checked_integer("resamples", resamples, 1)
     outcomes = _checked_outcomes(outcomes)
     costs = {o.controller: _cost(scenario, o) for o in outcomes}
