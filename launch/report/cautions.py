@@ -11,7 +11,7 @@ CLEARLY_BEATEN = 0.005
 """Share of the reference's cost that a controller saves, its whole interval, before it is named."""
 
 FEW = 5
-"""Networks or training seeds below which a 95% interval of a bootstrap covers the truth in less than 80% of all cases:
+"""Networks, or training seeds, below which a 95% interval of a bootstrap covers the truth in less than 80% of all cases:
 51% with 2, 71% with 3, 78% with 4, 84% with 5, 89% with 10 (normal; `tests/marl/test_few_samples.py`)."""
 
 
@@ -21,19 +21,17 @@ def cautions(comparison: Comparison) -> list[str]:
 
 
 def sample_sentences(comparison: Comparison) -> list[str]:
-    """Where intervals come from so few networks or training seeds that they are too narrow."""
-    few = []
+    """Where intervals come from few networks or training seeds."""
+    said = []
     if 1 < comparison.cells < FEW:
-        few.append(f"{comparison.cells} networks")
+        said.append(
+            f"Intervals are too narrow: {comparison.cells} networks are few, and below {FEW} a 95% interval covers the "
+            "mean in less than 80% of all cases."
+        )
     seeds = [row.training_seeds for row in comparison.rows if 1 < row.training_seeds < FEW]
     if seeds:
-        few.append(f"{min(seeds)} training seeds")
-    if not few:
-        return []
-    return [
-        f"Intervals are too narrow: {' and '.join(few)} are few, and below {FEW} a 95% interval covers the mean in "
-        "less than 80% of all cases."
-    ]
+        said.append(f"{min(seeds)} training seeds are few: intervals say little about what another seed would learn.")
+    return said
 
 
 def reference_sentences(comparison: Comparison) -> list[str]:
