@@ -126,7 +126,15 @@ def train_command(
             bars("training", round(share * config.agent_steps), config.agent_steps, said)
 
         bars("training", 0, config.agent_steps)
-        result = stored_train(config, str(folder), storage, resume=not fresh, progress=told, trust=trust)
+        words_of_imitation = ImitationLines()
+
+        def imitated(role: str, done: int, total: int, loss: float) -> None:
+            said = words_of_imitation(role, done, total, loss, printed=not bars.terminal)
+            bars(f"imitation, {role or 'demonstrations'}", done, total, said)
+
+        result = stored_train(
+            config, str(folder), storage, resume=not fresh, progress=told, trust=trust, imitated=imitated
+        )
         last = result.curve.iloc[-1]
         reached = lines.standing.said({str(name): value for name, value in last.items()})
     where = storage_path(storage, str(folder))
@@ -152,6 +160,27 @@ def set_words(fields: Mapping[str, Any]) -> list[str]:
             text = json.dumps(value, default=str) if isinstance(value, list | tuple) else str(value)
             words += ["--set", f"{name}={text}"]
     return words
+
+
+class ImitationLines:
+    """An imitation in words: after a few seconds a line, then ever fewer; none of a short one."""
+
+    growth = 0.25
+    """Time to the next line, of the time that it took already."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._next = self._began + Lines.every_s
+
+    def __call__(self, role: str, done: int, total: int, loss: float, printed: bool = True) -> str:
+        """What is to be said beside how far it is; `printed` with that."""
+        said = f"loss {loss:.3g}" if role else "the named controllers play"
+        now = time.monotonic()
+        if printed and now >= self._next:
+            self._next = now + max(Lines.every_s, self.growth * (now - self._began))
+            unit = f"{role}: step" if role else "slot"
+            print(f"imitation, {unit} {done} of {total}, {said}, {now - self._began:.0f} s", flush=True)
+        return said
 
 
 class Lines(contextlib.AbstractContextManager["Lines"]):

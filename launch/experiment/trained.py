@@ -103,8 +103,11 @@ def trained_policy(
         def told(row: Mapping[str, float], share: float) -> None:
             notify(label, round(share * config.agent_steps), config.agent_steps)
 
+        def imitated(role: str, done: int, total: int, loss: float) -> None:
+            notify(f"{label}, imitation, {role or 'demonstrations'}", done, total)
+
         ray.start()
-        train(config, folder, resume=True, progress=told)
+        train(config, folder, resume=True, progress=told, imitated=imitated)
     return loaded_policy(folder, scenario)
 
 

@@ -6,7 +6,9 @@ the messages of fixed roles, those of this slot from roles that act before it, t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,16 +29,28 @@ LEARNING_RATE = 3e-3
 LAST_RATE = 0.02
 ROWS = 8192
 """Rows that every imitated role plays at least unless told otherwise, or one episode of the run's cells."""
+Look = Callable[[str, int, int, float], None]
+"""Called after every slot that the named controllers play, and after every step: the role ("" while they play), how
+many are done, of how many, and the newest loss (nan while they play). What it raises ends the imitation.
+"""
 
 
-def warm_start(algorithm: Any, run: Run) -> None:
-    """Fit the policies of a fresh algorithm to the controllers that `imitate` names; runners receive them."""
-    played = demonstrations(run)
+def unseen(role: str, done: int, total: int, loss: float) -> None:
+    """A `Look` of nobody."""
+
+
+def warm_start(algorithm: Any, run: Run, look: Look = unseen) -> None:
+    """Fit the policies of a fresh algorithm to the controllers that `imitate` names; runners receive them.
+
+    The algorithm's own policies change at the end, all at once.
+    """
+    played = demonstrations(run, look)
     states = {}
     for role, network in policy_networks(algorithm).items():
         rows, actions = played[role]
         assert isinstance(network, PolicyNetwork)
-        fit(network, rows, actions, run.settings.imitate_steps, run.settings.minibatch, run.config.seed)
+        settings, seed = run.settings, run.config.seed
+        fit(network, rows, actions, settings.imitate_steps, settings.minibatch, seed, partial(look, role))
         states[role] = network.state_dict()
 
     def load(learner: Any, **_: Any) -> None:
@@ -47,7 +61,7 @@ def warm_start(algorithm: Any, run: Run) -> None:
     sync_runners(algorithm, list(states))
 
 
-def demonstrations(run: Run) -> dict[str, tuple[Array, Array]]:
+def demonstrations(run: Run, look: Look = unseen) -> dict[str, tuple[Array, Array]]:
     """Learned role -> rows (M, n, d) as its network will see them and the teacher's raw actions (M, n, ...)."""
     scenario, config, imitate = run.scenario, run.config, run.settings.imitate
     names = {**imitate, **config.fixed}
@@ -75,6 +89,7 @@ def demonstrations(run: Run) -> dict[str, tuple[Array, Array]]:
                 raise ValueError(f"imitate: controller '{names[role]}' of role '{role}' gives no raw actions")
             pairs.append((rows[role], actions))
         state = scenario.step(state, team.decisions(acts, observations, state, exogenous), exogenous).state
+        look("", t + 1, slots, math.nan)
     return {
         role: (np.concatenate([row for row, _ in pairs]), np.concatenate([action for _, action in pairs]))
         for role, pairs in seen.items()
@@ -89,7 +104,10 @@ def _seen(team: Team, role: str, observations: Mapping[str, Array], config: RunF
     return with_pool(rows, team.pool(observations)) if config.pooled else rows
 
 
-def fit(network: PolicyNetwork, rows: Array, actions: Array, steps: int, batch: int, seed: int) -> float:
+def fit(
+    network: PolicyNetwork, rows: Array, actions: Array, steps: int, batch: int, seed: int,
+    look: Callable[[int, int, float], None] = lambda done, total, loss: None,
+) -> float:  # fmt: skip
     """Adam steps on the imitation loss; returns the last one.
 
     Args:
@@ -97,6 +115,7 @@ def fit(network: PolicyNetwork, rows: Array, actions: Array, steps: int, batch: 
         rows: (M, n, d) float32.
         actions: (M, n, ...) raw.
         batch: agent-steps of a step.
+        look: called after every step: how many are done, of how many, the loss.
     """
     rng = np.random.default_rng([seed, 4])
     if network.normaliser is not None:  # else the first batch of training would change what was fitted
@@ -116,4 +135,5 @@ def fit(network: PolicyNetwork, rows: Array, actions: Array, steps: int, batch: 
         loss.backward()
         optimiser.step()
         value = float(loss.detach())
+        look(i + 1, steps, value)
     return value

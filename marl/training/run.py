@@ -21,11 +21,15 @@ from edgemarl.marl.training.folder import RunFolder
 from edgemarl.marl.training.health import Health
 from edgemarl.marl.training.quality import Best, Watch
 from edgemarl.marl.training.saves import last_good
-from edgemarl.marl.training.stop import stop_request
+from edgemarl.marl.training.stop import StopRequest, Terminated, stop_request
 from edgemarl.marl.training.trained import load_policy
 
 Progress = Callable[[Mapping[str, float], float], None]
 """Called after every iteration with the curve's newest row and the share of the budget that is used."""
+Imitated = Callable[[str, int, int, float], None]
+"""Called every second while networks imitate (`imitate`): the role ("" while the named controllers still play), steps
+or slots done, of how many, the newest loss (nan while they play). An imitation of less than a second is not told.
+"""
 ATTEMPTS = 30
 """Iterations without any sample after which a run gives up."""
 
@@ -76,6 +80,7 @@ class Training(contextlib.AbstractContextManager["Training"]):
         rows: the learning curve so far, a row per iteration.
         health: whether it goes wrong.
         best: the policies that cost least so far, where they are kept.
+        look: called in every step of an imitation (`edgemarl.marl.training.imitation.Look`), where one is set.
 
     The folder is locked until the block ends.
 
@@ -91,6 +96,7 @@ class Training(contextlib.AbstractContextManager["Training"]):
         self.best = Best(self.run) if config.keep == "best" else None
         self.rows: list[dict[str, float]] = []
         self.health = Health()
+        self.look: Imitated | None = None
         self._algorithm: Any = None
         self._stack = contextlib.ExitStack()
         self._lock = FolderLock(self.folder.path)
@@ -145,9 +151,9 @@ class Training(contextlib.AbstractContextManager["Training"]):
     def _begin(self) -> None:
         """What happens before the first update."""
         if getattr(self.run.settings, "imitate", {}):
-            from edgemarl.marl.training.imitation import warm_start
+            from edgemarl.marl.training.imitation import unseen, warm_start
 
-            warm_start(self._algorithm, self.run)
+            warm_start(self._algorithm, self.run, self.look or unseen)
         if self.best is not None:
             self.best.look(self._algorithm)
 
@@ -201,6 +207,7 @@ def train(
     progress: Progress | None = None,
     saved: Callable[[], None] | None = None,
     trust: bool = False,
+    imitated: Imitated | None = None,
 ) -> TrainResult:
     """Train to the budget of agent-steps.
 
@@ -211,12 +218,15 @@ def train(
         progress: called after every iteration.
         saved: called after every checkpoint that was written, and at the end.
         trust: go on from a checkpoint of somebody else (`Training`).
+        imitated: called while networks imitate, before the first iteration.
 
     Raises:
         ValueError: as `Training`.
-        edgemarl.marl.training.stop.Terminated: a SIGTERM came; what was trained until then is saved.
+        edgemarl.marl.training.stop.Terminated: a SIGTERM came; what was trained until then is saved. Networks that
+            still imitate are not.
     """
     with Training(config, out, resume, trust) as training, stop_request() as stop:
+        training.look = _Looks(stop, imitated)
         last_save = time.perf_counter()
         while not training.finished and not stop.came:
             row = training.step()
@@ -234,6 +244,23 @@ def train(
     problem = f"{health.problem}, since iteration {health.since}" if health.problem else ""
     training_s = float(curve["time_s"].iloc[-1])
     return TrainResult(folder, training_s, curve, problem, health.finite, None if good is None else good.path)
+
+
+class _Looks:
+    """In every step of an imitation: a SIGTERM ends it, as there is nothing to save yet; else it is told at times."""
+
+    every_s = 1.0
+
+    def __init__(self, stop: StopRequest, told: Imitated | None) -> None:
+        self._stop, self._told, self._next, self._said = stop, told, time.monotonic() + self.every_s, False
+
+    def __call__(self, role: str, done: int, total: int, loss: float) -> None:
+        if self._stop.came:
+            raise Terminated
+        now = time.monotonic()
+        if self._told is not None and (now >= self._next or (self._said and done == total)):
+            self._next, self._said = now + self.every_s, True
+            self._told(role, done, total, loss)
 
 
 def _save(training: Training, saved: Callable[[], None] | None) -> None:

@@ -17,7 +17,7 @@ from edgemarl.marl.training.archive import BYTES_MAX, pack, unpack
 from edgemarl.marl.training.config import TrainConfig
 from edgemarl.marl.training.folder import RunFolder, read_curve
 from edgemarl.marl.training.local_copy import is_url
-from edgemarl.marl.training.run import Progress, TrainResult, train
+from edgemarl.marl.training.run import Imitated, Progress, TrainResult, train
 from edgemarl.marl.training.saves import (
     CURVE,
     MANIFEST,
@@ -35,7 +35,7 @@ ARCHIVE = "run.tar"
 
 def stored_train(
     config: TrainConfig, out: str, storage: str | None = None, resume: bool = True, progress: Progress | None = None,
-    trust: bool = False,
+    trust: bool = False, imitated: Imitated | None = None,
 ) -> TrainResult:  # fmt: skip
     """Train in a storage; a run that is there goes on from its last checkpoint.
 
@@ -47,6 +47,7 @@ def stored_train(
         resume: go on with the run that is there; else it is replaced.
         progress: called after every iteration.
         trust: go on from a checkpoint of somebody else.
+        imitated: called while networks imitate.
 
     Returns:
         the result; its path is where the run can be read from now on (with a URL: a local copy, until this process
@@ -56,13 +57,14 @@ def stored_train(
         ValueError: as `edgemarl.marl.training.run.train`, and for a URL that cannot be used.
     """
     if storage is None or not is_url(storage):
-        return train(config, Path(storage or "") / out, resume=resume, progress=progress, trust=trust)
+        return train(config, Path(storage or "") / out, resume, progress, trust=trust, imitated=imitated)
     mirror = Mirror(f"{storage.rstrip('/')}/{out}")
     folder = scratch_until_exit() / "run"
     if resume:
         mirror.pull(folder)
     return train(
-        config, folder, resume=resume, progress=progress, saved=lambda: mirror.push(folder), trust=trust
+        config, folder, resume=resume, progress=progress, saved=lambda: mirror.push(folder), trust=trust,
+        imitated=imitated,
     )  # fmt: skip
 
 

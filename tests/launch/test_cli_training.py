@@ -111,7 +111,9 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
     """Training replaced by writing an untrained run; the list of what was asked for."""
     asked: list[TrainConfig] = []
 
-    def train(config: TrainConfig, out: Path, resume: bool = False, progress: Callable[..., None] | None = None) -> Any:
+    def train(
+        config: TrainConfig, out: Path, resume: bool = False, progress: Callable[..., None] | None = None, **_: Any
+    ) -> Any:
         assert resume  # an interrupted run goes on
         asked.append(config)
         if progress is not None:
