@@ -131,12 +131,15 @@ def targets_in(name: str) -> list[str]:
 
 
 def files_in(name: str) -> list[Path]:
-    """The files of policies, and of runs that play a role, in a controller's name."""
+    """The files of policies, and of runs that play a role, in a controller's name.
+
+    Hidden ones are what a run that trains is just writing.
+    """
     parts = [Path(part) for part in _parts_of(name)]
     return [
         file
         for part in parts
-        for file in (sorted(part.glob("policy/*.pt")) if part.is_dir() else [part])
+        for file in (sorted(part.glob("policy/[!.]*.pt")) if part.is_dir() else [part])
         if file.is_file()
     ]
 

@@ -210,7 +210,7 @@ def _finished(options: ClientsOptions, folder: Path) -> list[tuple[int | None, C
     from edgemarl.marl.studies.clients.job import ClientJob
 
     trained: dict[Any, tuple[int | None, ClientJob, list[dict[str, float]]]] = {}
-    for file in sorted(folder.glob("*.json")):
+    for file in sorted(folder.glob("[!.]*.json")):
         kept = None if file.name.startswith("reference-") else _kept(file)
         if kept is None:
             continue

@@ -186,7 +186,7 @@ class RunFolder:
         if saved is None:  # nothing was saved yet, or by an earlier version
             if not trust:
                 check_code(given, self.path)
-            return _with_forms(given, lambda: {file: file.read_bytes() for file in self.policies.glob("*.pt")})
+            return _with_forms(given, lambda: {file: file.read_bytes() for file in self.policies.glob("[!.]*.pt")})
         return {**saved, **{name: given[name] for name in RESUMABLE if name in given and "settings" in given}}
 
     def check_trust(self, start: Start) -> None:

@@ -50,10 +50,12 @@ class Save:
         path: its folder.
         manifest: what it says: `iteration`, `agent_steps`, `time_s`, `config`, `policies` (digest of all of them),
             `files` (name -> [bytes, SHA-256]), `problem` of the training at that time.
+        signed: the manifest's bytes and its signature, both as they were when it was opened.
     """
 
     path: Path
     manifest: Mapping[str, Any]
+    signed: tuple[bytes, str]
 
     @classmethod
     def open(cls, path: Path) -> Save:
@@ -68,7 +70,7 @@ class Save:
             content = (path / MANIFEST).read_bytes()
         except OSError as error:
             raise DamagedError(f"{path / MANIFEST} is missing or cannot be read: {error.strerror or error}") from None
-        save = cls(path, verified_manifest(content, path / MANIFEST))
+        save = cls(path, verified_manifest(content, path / MANIFEST), (content, _signature(path)))
         if code_named(save.manifest["config"]) and not save.trusted:
             check_code(save.manifest["config"], path.parent.parent)
         return save
@@ -106,6 +108,12 @@ class Save:
         self._compare(name, len(content), hashlib.sha256(content).hexdigest())
         return content
 
+    @property
+    def trusted(self) -> bool:
+        """Whether this user made it, or signed it."""
+        content, given = self.signed
+        return bool(given) and is_signed(content, given)
+
     def _compare(self, name: str, size: int, sha256: str) -> None:
         if name not in self.manifest["files"]:
             raise DamagedError(f"{self.path / MANIFEST} is damaged: it lists no {name}")
@@ -114,15 +122,6 @@ class Save:
             raise DamagedError(f"{self.path / name} is damaged: it has {size} B, not {expected} B")
         if sha256 != digest:
             raise DamagedError(f"{self.path / name} is damaged: its SHA-256 is not the manifest's")
-
-    @property
-    def trusted(self) -> bool:
-        """Whether this user made it, or signed it."""
-        try:
-            given = (self.path / SIGNATURE).read_text(encoding="ascii")
-        except (OSError, ValueError):
-            return False
-        return is_signed((self.path / MANIFEST).read_bytes(), given)
 
     @property
     def problem(self) -> str:
@@ -144,6 +143,20 @@ class Save:
             own = name in (MANIFEST, SIGNATURE) or PurePosixPath(name).name.startswith(".")
             if name not in self.manifest["files"] and not own:
                 raise DamagedError(f"{self.path / name} is no file of this save")
+
+
+def _signature(path: Path) -> str:
+    """A save's signature; "" if it has none.
+
+    Raises:
+        DamagedError: the save has gone since the manifest was read: a run that trains removes old ones.
+    """
+    try:
+        return (path / SIGNATURE).read_text(encoding="ascii")
+    except (OSError, ValueError):
+        if not path.is_dir():
+            raise DamagedError(f"{path} was removed while it was read") from None
+        return ""
 
 
 def verified_manifest(content: bytes, file: Path | str) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def saved_policies(path: Path | str) -> SavedPolicies:
 
 def _old_policies(path: Path) -> SavedPolicies:
     """The policies of a run of an earlier version, which wrote them one after the other."""
-    content = {file: file.read_bytes() for file in sorted((path / POLICY).glob("*.pt"))}
+    content = {file: file.read_bytes() for file in sorted((path / POLICY).glob("[!.]*.pt"))}
     policies = {file.stem: _policy(weights, file) for file, weights in content.items()}
     steps = {role: int(policy.information.get("agent_steps", 0)) for role, policy in policies.items()}
     if len({*steps.values()}) > 1:
@@ -161,7 +161,7 @@ def _is_run(folder: Path) -> bool:
 
 
 def _is_ours(folder: Path) -> bool:
-    return bool(save_folders(folder)) or (folder / MANIFEST).is_file() or any((folder / POLICY).glob("*.pt"))
+    return bool(save_folders(folder)) or (folder / MANIFEST).is_file() or any((folder / POLICY).glob("[!.]*.pt"))
 
 
 def policies_digest(path: Path | str) -> str:

@@ -20,9 +20,11 @@ from edgemarl.agents.trained.policy import NetworkController
 from edgemarl.agents.trained.spec import network_spec
 from edgemarl.envs import make_scenario
 from edgemarl.envs.arrays import Array
+from edgemarl.envs.files import temporary_name
 from edgemarl.launch.cli import main
 from edgemarl.marl import compare_controllers, load_policy
 from edgemarl.marl.evaluation.rollout import rollout
+from edgemarl.marl.training.trained import saved_policies
 
 SETTINGS: dict[str, Any] = {"num_devices": 3}
 SCENARIO = make_scenario("sequential_offloading", **SETTINGS)
@@ -86,6 +88,19 @@ def test_a_run_plays_a_role(tmp_path: Path) -> None:
     env.reset(seed=0)
     env.step({agent: np.full(2, 0.5, np.float32) for agent in env.agents})
     assert list(env.group_map) == ["wd"]
+
+
+def test_what_a_run_that_trains_is_just_writing_is_none_of_its_files(tmp_path: Path) -> None:
+    """It is gone when it is to be read: a result's digest, the policies of a run of an earlier version."""
+    policies = tmp_path / "run" / "policy"
+    network("server").save(policies / "server.pt")
+    half = temporary_name(policies / "server.pt")
+    half.write_bytes(b"half")
+    assert files_in(f"server={tmp_path / 'run'}") == [policies / "server.pt"]
+    assert set(saved_policies(tmp_path / "run").policies) == {"server"}
+    (policies / "server.pt").unlink()
+    with pytest.raises(ValueError, match="holds no trained policy"):
+        saved_policies(tmp_path / "run")
 
 
 def test_a_file_is_a_row_of_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from edgemarl.envs import files
 from edgemarl.envs.registry import make_scenario
 from edgemarl.launch.experiment.store import Part, Store
 from edgemarl.marl import trust
+from edgemarl.marl.training import saves
 from edgemarl.marl.training.saves import (
     MANIFEST,
     DamagedError,
@@ -220,6 +222,24 @@ def test_only_what_this_user_made_is_trusted(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv(trust.KEY, "short")
     with pytest.raises(ValueError, match=r"EDGEMARL_KEY has 5 characters, must have at least 32"):
         _ = save.trusted
+
+
+def test_a_save_that_a_run_removes_meanwhile_is_never_taken_for_somebody_elses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gone after it was opened, it stays trusted; gone while it is opened, it is one that cannot be read."""
+    save = make(tmp_path, 1)
+    files.remove_folder(save.path)
+    assert save.trusted
+    second, whole = make(tmp_path, 2), saves.verified_manifest
+
+    def removed(content: bytes, file: Path) -> Any:
+        files.remove_folder(second.path)
+        return whole(content, file)
+
+    monkeypatch.setattr(saves, "verified_manifest", removed)
+    with pytest.raises(DamagedError, match="was removed while it was read"):
+        Save.open(second.path)
 
 
 def test_the_key_is_made_once_and_is_nobody_elses_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
