@@ -514,6 +514,20 @@ class Team:
             controller.load_state_dict(state.get(role, {}))
 
 
+def check_entries(controller: Controller, state: Mapping[str, Any]) -> None:
+    """Refuse a state that was saved by a version whose learner kept other things, before any of it is taken.
+
+    Raises:
+        ValueError: entries are missing.
+    """
+    needed = controller.state_dict()
+    if missing := sorted(needed.keys() - state.keys()):
+        raise ValueError(
+            f"state of {type(controller).__name__} lacks {', '.join(missing)}; it holds {', '.join(sorted(state))}, "
+            f"and needs {', '.join(sorted(needed))}: another version saved it, so let it learn anew"
+        )
+
+
 def restored(state: Mapping[str, Any], name: str, like: Array) -> Array:
     """A copy of `state[name]` with the shape and type of `like`.
 

@@ -49,7 +49,10 @@ def policy_file(path: Path | str, scenario: Scenario, role: str | None = None) -
     if _is_own(file):
         return _by_role(_own(file, scenario))
     from edgemarl.agents.clients import torchrl
+    from edgemarl.agents.trained.learned_state import learned_entries, not_a_policy
 
+    if entries := learned_entries(file.read_bytes()):
+        raise ValueError(not_a_policy(file, entries))
     return _only(torchrl.controllers_of(torchrl.load_actor(file), scenario, what), role, what)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from edgemarl.agents.api import restored
+from edgemarl.agents.api import check_entries, restored
 from edgemarl.agents.least_squares import LeastSquares
 from edgemarl.agents.model_partitioning.congestion import costs_beside, taken
 from edgemarl.agents.model_partitioning.queue_worth import QueueWorth, joule_rate
@@ -128,6 +128,7 @@ class CutLearner(CutController):
         }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        check_entries(self, state)
         self.model.load_state_dict(state)
         self.worth.load_state_dict(state["worth"])
         self.sampled = restored(state, "sampled", self.sampled)

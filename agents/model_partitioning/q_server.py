@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgemarl.agents.api import Act, Controller, restored
+from edgemarl.agents.api import Act, Controller, check_entries, restored
 from edgemarl.agents.model_partitioning.q_learner import DISCOUNT
 from edgemarl.agents.model_partitioning.queue_worth import QueueWorth, joule_rate
 from edgemarl.envs.arrays import Array
@@ -111,6 +111,7 @@ class ShareLearner(Controller):
         }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        check_entries(self, state)
         self.worth.load_state_dict(state["worth"])
         self.memory_queue = restored(state, "memory_queue", self.memory_queue)
         self._last = restored(state, "last", self._last)

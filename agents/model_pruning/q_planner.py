@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from edgemarl.agents.api import Act, restored
+from edgemarl.agents.api import Act, check_entries, restored
 from edgemarl.agents.model_pruning.rules import COUNT_BYTES, PlanFollower, PruningRule, static_shares
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.compiled import compiled
@@ -175,6 +175,7 @@ class LearningGateway(PruningRule):
         }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        check_entries(self, state)
         self.local.load_state_dict(state["local"])
         self.sent.load_state_dict(state["sent"])
         self._own = restored(state, "own", self._own)

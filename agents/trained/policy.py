@@ -26,6 +26,7 @@ from torch import nn
 from edgemarl.agents.api import Act, Announcement, Announcing, CentralController
 from edgemarl.agents.pooling import row_size
 from edgemarl.agents.trained.earlier import with_earlier_defaults
+from edgemarl.agents.trained.learned_state import learned_entries, not_a_policy
 from edgemarl.agents.trained.networks import PolicyNetwork
 from edgemarl.agents.trained.priced_network import PricedQNetwork
 from edgemarl.agents.trained.spec import NetworkSpec, network_spec
@@ -174,6 +175,8 @@ class TrainedPolicy:
             network.load_state_dict(saved["weights"])
             return cls(network, header["scenario"], header["role"], _with_its_form(header, spec))
         except UNREADABLE as error:
+            if entries := learned_entries(content):
+                raise ValueError(not_a_policy(path, entries)) from None
             raise ValueError(f"{path} is not a policy file: {cut(str(error))}") from error
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from edgemarl.agents.api import Act, Controller, Team
 from edgemarl.agents.least_squares import LeastSquares
@@ -19,6 +21,7 @@ from edgemarl.agents.model_partitioning.rules import EvenServer, RandomCut
 from edgemarl.agents.registry import make_policy
 from edgemarl.envs.registry import make_scenario
 from edgemarl.envs.scenarios.model_partitioning import ModelPartitioning, ModelPartitioningDecisions, scaled_resources
+from edgemarl.launch.cli import main
 from edgemarl.marl.evaluation.rollout import rollout
 
 
@@ -286,3 +289,27 @@ def test_what_a_learning_server_cannot_play_is_named() -> None:
         ShareLearner(discount=1.0)
     with pytest.raises(ValueError, match="plays model_partitioning, not sampling_rate"):
         CutPricingServer().reset(make_scenario("sampling_rate"), 1)
+
+
+def test_a_state_of_the_former_learner_is_refused_before_any_of_it_is_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In Python by what it lacks; as a file given to `compare` or `export` by what it is."""
+    team = make_policy(scenario(num_devices=2), "parametric_q")
+    team.reset(scenario(num_devices=2), scenario(num_devices=2).sample_trace(np.random.default_rng(0), 1, 2))
+    former: dict[str, Any] = team.state_dict()
+    del former["device"]["worth"]
+    former["device"]["weights"] = np.zeros((1, 2, 4))
+    with pytest.raises(ValueError, match=r"CutLearner lacks worth; .* another version saved it, so let it learn anew"):
+        team.load_state_dict(former)
+    with pytest.raises(ValueError, match=r"ShareLearner lacks last, memory_queue, worth; it holds "):
+        team.controllers["server"].load_state_dict({})  # type: ignore[attr-defined]
+    file = tmp_path / "former.pt"
+    torch.save(former, file)
+    for words in (["compare", "--scenario", "model_partitioning", "--controllers", f"random,{file}"], ["export"]):
+        with pytest.raises(SystemExit) as stop:
+            main([*words, *([str(file)] if words == ["export"] else ["--out", str(tmp_path / "out")])])
+        err = capsys.readouterr().err
+        assert stop.value.code == 2
+        assert f"{file} holds what an online learner has learned (cost, covariance, " in err
+        assert "load_state_dict" in err and err.count("\n") == 1
