@@ -89,11 +89,16 @@ def without_object_store() -> Iterator[None]:
     """What RLlib gives Ray to store for remote runners (settings, weights) is kept as it is where no Ray runs.
 
     It is all that RLlib asks of Ray where it builds an algorithm, restores it or passes weights on in one process.
+    Settings, which are small, are never stored: a runner is begun again with what it was begun with, which Ray may have
+    lost by then if it only has a reference; it says so in a line of error of every run (Ray's issue 53727).
     """
+    from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+
     store = ray.put
 
     def put(value: Any, **options: Any) -> Any:
-        return store(value, **options) if ray.is_initialized() else value
+        stored = ray.is_initialized() and not isinstance(value, AlgorithmConfig)
+        return store(value, **options) if stored else value
 
     with mock.patch.object(ray, "put", put):
         yield

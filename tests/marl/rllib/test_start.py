@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import ray
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from edgemarl.marl.rllib import node
 
@@ -47,3 +48,15 @@ def test_other_errors_of_a_start_are_raised(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(ConnectionError, match="no address"):
         node._start_node(0, tmp_path)
+
+
+def test_settings_of_runners_are_no_reference_that_ray_may_lose(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray says in a line of error that a runner could not be begun again with a reference; weights are stored."""
+    stored: list[object] = []
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray, "put", stored.append)
+    settings, weights = AlgorithmConfig(), {"weights": 1}
+    with node.without_object_store():
+        assert ray.put(settings) is settings
+        ray.put(weights)
+    assert stored == [weights]
