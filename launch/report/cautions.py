@@ -11,7 +11,7 @@ CLEARLY_BEATEN = 0.005
 """Share of the reference's cost that a controller saves, its whole interval, before it is named."""
 
 FEW = 5
-"""Networks, or training seeds, below which a 95% interval of a bootstrap covers the truth in less than 80% of all cases:
+"""Networks, or training seeds, below which a 95% interval of a bootstrap covers the truth in under 80% of all cases:
 51% with 2, 71% with 3, 78% with 4, 84% with 5, 89% with 10 (normal; `tests/marl/test_few_samples.py`)."""
 
 
