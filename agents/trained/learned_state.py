@@ -11,7 +11,7 @@ import torch
 
 MARKS = {"covariance", "worth"}
 """Entries that the state of an online learner has (`edgemarl.agents.least_squares`), and no network's."""
-_ARRAYS = [np.ndarray, np.dtype, np.array(0).__reduce__()[0], *(type(np.dtype(c)) for c in "?lfd")]
+_ARRAYS: list[Any] = [np.ndarray, np.dtype, np.array(0).__reduce__()[0], *(type(np.dtype(c)) for c in "?lfd")]
 """What arrays are pickled as, beside plain values; nothing else is loaded."""
 
 
