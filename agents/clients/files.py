@@ -86,7 +86,7 @@ def _is_own(file: Path) -> bool:
     """Whether a file is one of `TrainedPolicy.save`; nothing of it is run."""
     import torch
 
-    from edgemarl.agents.trained.policy import UNREADABLE
+    from edgemarl.agents.trained.learned_state import UNREADABLE
 
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import pickle
+import struct
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,14 +13,17 @@ import torch
 
 MARKS = {"covariance", "worth"}
 """Entries that the state of an online learner has (`edgemarl.agents.least_squares`), and no network's."""
+UNREADABLE = (
+    pickle.UnpicklingError, LookupError, TypeError, AttributeError, RuntimeError, ValueError, OSError, EOFError,
+    struct.error, AssertionError, ArithmeticError,
+)  # fmt: skip
+"""What PyTorch raises for files that it does not read."""
 _ARRAYS: list[Any] = [np.ndarray, np.dtype, np.array(0).__reduce__()[0], *(type(np.dtype(c)) for c in "?lfd")]
 """What arrays are pickled as, beside plain values; nothing else is loaded."""
 
 
 def learned_entries(content: bytes) -> list[str]:
     """Entries of the state of an online learner, or of a team's of one, in a file's content; none of another file."""
-    from edgemarl.agents.trained.policy import UNREADABLE
-
     try:
         with torch.serialization.safe_globals(_ARRAYS):
             held = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)

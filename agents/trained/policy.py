@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import math
-import pickle
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -26,7 +25,7 @@ from torch import nn
 from edgemarl.agents.api import Act, Announcement, Announcing, CentralController
 from edgemarl.agents.pooling import row_size
 from edgemarl.agents.trained.earlier import with_earlier_defaults
-from edgemarl.agents.trained.learned_state import learned_entries, not_a_policy
+from edgemarl.agents.trained.learned_state import UNREADABLE, learned_entries, not_a_policy
 from edgemarl.agents.trained.networks import PolicyNetwork
 from edgemarl.agents.trained.priced_network import PricedQNetwork
 from edgemarl.agents.trained.spec import NetworkSpec, network_spec
@@ -42,11 +41,6 @@ from edgemarl.envs.spaces import split_action
 FORMAT = 2
 """Files of format 1, before 0.2, have no checksum."""
 CHECKSUM = b"sha256:"
-UNREADABLE = (
-    pickle.UnpicklingError, LookupError, TypeError, AttributeError, RuntimeError, ValueError, OSError, EOFError,
-    struct.error, AssertionError, ArithmeticError,
-)  # fmt: skip
-"""What PyTorch raises for files that it does not read."""
 
 ActingNetwork = PolicyNetwork | PricedQNetwork
 """What a policy file holds: observation rows -> parameters of the action distribution."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from edgemarl.agents.trained.export import FORMATS, export_policy
 from edgemarl.agents.trained.policy import TrainedPolicy
 from edgemarl.envs.config import unknown_name
-from edgemarl.marl.training.trained import saved_policies
+from edgemarl.marl.training.trained import named_run, saved_policies
 
 
 def export(run: Path, form: str, out: Path | None) -> None:
@@ -24,6 +24,7 @@ def export(run: Path, form: str, out: Path | None) -> None:
     suffixes = {name: suffix for suffix, name in FORMATS.items()}
     if form not in suffixes:
         raise ValueError(unknown_name("export format", form, suffixes))
+    run = named_run(run)
     policies = {run.stem: TrainedPolicy.load(run)} if run.is_file() else saved_policies(run).policies
     folder = out or (run.parent.parent if run.is_file() else run) / "export"
     for name, policy in policies.items():

@@ -95,15 +95,21 @@ def test_a_run_is_exported_for_a_device(tmp_path: Path, capsys: pytest.CaptureFi
 def test_what_cannot_be_exported_is_said_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_run(tmp_path / "mine", TrainConfig(set=TINY))
     (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
     for words, told in [
         ([str(path), "--format", "onxx"], "did you mean 'onnx'?"),
-        ([str(tmp_path)], "holds no trained policy"),
+        ([str(tmp_path / "empty")], "holds no trained policy"),
         ([str(path), "--format", "torchscript", "--out", str(tmp_path / "file" / "x")], "cannot be written"),
     ]:
         assert run("export", *words) == 2
         err = capsys.readouterr().err
         assert told in err
         assert err.count("\n") == 1
+    assert run("export", str(tmp_path), "--format", "torchscript") == 0, "the only run in a folder"
+    assert list((path / "export").iterdir())
+    write_run(tmp_path / "other", TrainConfig(set=TINY))
+    assert run("export", str(tmp_path)) == 2
+    assert f"{tmp_path} holds runs mine, other: name one" in capsys.readouterr().err
 
 
 @pytest.fixture
