@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -58,39 +58,90 @@ def _activated_(x: torch.Tensor, activation: str) -> torch.Tensor:
     return x.mul_(2.0).sigmoid_().mul_(2.0).sub_(1.0) if activation == "tanh" else x.relu_()
 
 
+def kept_forward(
+    x: torch.Tensor, weights: Sequence[Any], biases: Sequence[Any], activation: str
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Outputs, and the input of every layer: all that `backward` needs of them."""
+    inputs = []
+    for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        inputs.append(x)
+        x = _affine(x, weight, bias)
+        if i < len(weights) - 1:
+            x = _activated_(x, activation)
+    return x, inputs
+
+
+def backward(
+    gradient: torch.Tensor,
+    inputs: Sequence[torch.Tensor],
+    weights: Sequence[torch.Tensor],
+    activation: str,
+    of_weight: Sequence[bool],
+    of_bias: Sequence[bool],
+    of_input: bool,
+) -> tuple[list[torch.Tensor | None], list[torch.Tensor | None], torch.Tensor | None]:
+    """Gradients of weights, of biases and of the input, those that are asked for, from that of the outputs."""
+    of_weights: list[torch.Tensor | None] = [None] * len(weights)
+    of_biases: list[torch.Tensor | None] = [None] * len(weights)
+    for i in range(len(weights) - 1, -1, -1):
+        if of_weight[i]:
+            of_weights[i] = _weight_gradient(inputs[i], gradient)
+        if of_bias[i]:
+            of_biases[i] = gradient.sum(dim=-2, keepdim=gradient.dim() == 3)
+        if i:
+            gradient = _before_activation_(_input_gradient(gradient, weights[i]), inputs[i], activation)
+    return of_weights, of_biases, _input_gradient(gradient, weights[0]) if of_input else None
+
+
+class Layers(NamedTuple):
+    """A perceptron's parameters as lists, and its gradients without a recorded graph.
+
+    With small layers PyTorch's own work for an update (walking the modules, recording and replaying the graph) takes
+    several times as long as the products. Shapes as those of `perceptron`; the numbers are those of autograd.
+    """
+
+    weights: tuple[torch.Tensor, ...]
+    biases: tuple[torch.Tensor, ...]
+    activation: str
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Outputs, and the input of every layer."""
+        return kept_forward(x, self.weights, self.biases, self.activation)
+
+    def gradients(self, inputs: Sequence[torch.Tensor], gradient: torch.Tensor) -> dict[torch.Tensor, Any]:
+        """Parameter -> gradient, from the inputs of `forward` and the gradient of its outputs."""
+        all_of_them = [True] * len(self.weights)
+        of_weights, of_biases, _ = backward(
+            gradient, inputs, self.weights, self.activation, all_of_them, all_of_them, False
+        )
+        return dict(zip((*self.weights, *self.biases), (*of_weights, *of_biases), strict=True))
+
+    def input_gradient(self, inputs: Sequence[torch.Tensor], gradient: torch.Tensor) -> torch.Tensor:
+        """The gradient of the first input alone."""
+        none_of_them = [False] * len(self.weights)
+        _, _, of_input = backward(gradient, inputs, self.weights, self.activation, none_of_them, none_of_them, True)
+        assert of_input is not None
+        return of_input
+
+
 class _Layers(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, activation: str, *parameters: torch.Tensor) -> torch.Tensor:
         count = len(parameters) // 2
-        inputs = []
-        for i, (weight, bias) in enumerate(zip(parameters[:count], parameters[count:], strict=True)):
-            inputs.append(x)
-            x = _affine(x, weight, bias)
-            if i < count - 1:
-                x = _activated_(x, activation)
+        out, inputs = kept_forward(x, parameters[:count], parameters[count:], activation)
         ctx.activation = activation
         ctx.save_for_backward(*inputs, *parameters[:count])
-        return x
+        return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
-        saved = ctx.saved_tensors
-        count = len(saved) // 2
-        inputs, weights = saved[:count], saved[count:]
-        needed = ctx.needs_input_grad
-        of_weights: list[Any] = [None] * count
-        of_biases: list[Any] = [None] * count
-        of_x = None
-        for i in range(count - 1, -1, -1):
-            if needed[2 + i]:
-                of_weights[i] = _weight_gradient(inputs[i], gradient)
-            if needed[2 + count + i]:
-                of_biases[i] = gradient.sum(dim=-2, keepdim=gradient.dim() == 3)
-            if i == 0:
-                of_x = _input_gradient(gradient, weights[0]) if needed[0] else None
-                break
-            gradient = _before_activation_(_input_gradient(gradient, weights[i]), inputs[i], ctx.activation)
+        count = len(ctx.saved_tensors) // 2
+        inputs, weights = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
+        of_input, _, *asked = ctx.needs_input_grad
+        of_weights, of_biases, of_x = backward(
+            gradient, inputs, weights, ctx.activation, asked[:count], asked[count:], of_input
+        )
         return of_x, None, *of_weights, *of_biases
 
 
@@ -111,8 +162,9 @@ def _before_activation_(gradient: torch.Tensor, activated: torch.Tensor, activat
     """The gradient in front of an activation, from the activation's value, in place."""
     if activation == "tanh":
         torch.ops.aten.tanh_backward.grad_input(gradient, activated, grad_input=gradient)
-        return gradient
-    return gradient.mul_(activated > 0)
+    else:
+        torch.ops.aten.threshold_backward.grad_input(gradient, activated, 0.0, grad_input=gradient)
+    return gradient
 
 
 class Perceptron(nn.Module):
@@ -149,6 +201,10 @@ class Perceptron(nn.Module):
             else:
                 self.weights.append(nn.Parameter(layers[0]))
                 self.biases.append(nn.Parameter(torch.zeros(columns)))
+
+    def listed(self) -> Layers:
+        """The parameters, listed once; they stay the module's own."""
+        return Layers((*self.weights,), (*self.biases,), self.activation)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.agents:  # agent first: one batched product per layer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -130,6 +130,42 @@ def _taken(rows: SampleBatch, indices: Array) -> SampleBatch:
     return SampleBatch({name: values.index_select(0, index) for name, values in rows.items()})
 
 
+class FusedAdam(torch.optim.Adam):
+    """Adam on a CPU, whose `move` is `step` without hooks and closures: a quarter of the time for small networks."""
+
+    def __init__(self, parameters: Iterable[torch.Tensor], epsilon: float) -> None:
+        super().__init__(parameters, eps=epsilon, fused=True)
+
+    @torch.no_grad()
+    def move(self) -> None:
+        """Move the parameters that have a gradient."""
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if not parameters:
+                continue
+            states = [self.state[p] for p in parameters]
+            if not all(states):  # the first step makes them
+                self.step()
+                return
+            counts = [state["step"] for state in states]
+            torch._foreach_add_(counts, 1)
+            torch._fused_adam_(
+                parameters,
+                [p.grad for p in parameters],
+                [state["exp_avg"] for state in states],
+                [state["exp_avg_sq"] for state in states],
+                [],
+                counts,
+                lr=group["lr"],
+                beta1=group["betas"][0],
+                beta2=group["betas"][1],
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                amsgrad=False,
+                maximize=False,
+            )
+
+
 class IndependentNetworks(SharedMinibatches):
     """For RLlib's torch Learners: networks stacked in one module neither share a loss nor a gradient norm."""
 
@@ -148,7 +184,11 @@ class IndependentNetworks(SharedMinibatches):
             parameter.grad = gradient
         for module_id, names in self._module_optimizers.items():
             for name in names:
-                self.get_optimizer(module_id, name).step()
+                optimizer = self.get_optimizer(module_id, name)
+                if isinstance(optimizer, FusedAdam):
+                    optimizer.move()
+                else:
+                    optimizer.step()
 
     def compute_loss_for_module(self, *, module_id: str, config: Any, batch: Any, fwd_out: Any) -> torch.Tensor:
         loss = super().compute_loss_for_module(  # type: ignore[misc]

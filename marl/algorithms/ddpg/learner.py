@@ -15,7 +15,8 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.utils.metrics import ALL_MODULES
 
 from edgemarl.marl.algorithms.ddpg.module import ACTOR_OUTPUT, Q_CURRENT, QF_PREDS, QF_TWIN_PREDS
-from edgemarl.marl.rllib.learner import IndependentNetworks
+from edgemarl.marl.algorithms.ddpg.perceptrons import PerceptronGradients
+from edgemarl.marl.rllib.learner import FusedAdam, IndependentNetworks
 
 CRITIC, ACTOR = "qf", "policy"
 """Names of the two optimisers; losses are logged as `qf_loss` and `policy_loss`."""
@@ -34,6 +35,11 @@ class DDPGLearner(IndependentNetworks, DQNTorchLearner):
         super().build()
         self._losses: dict[tuple[str, str], torch.Tensor] = {}
         self._latest: dict[str, dict[str, torch.Tensor]] = {}
+        self._direct: dict[str, PerceptronGradients] = {}
+        for module_id, module in self.module.items():
+            if PerceptronGradients.applies(module.unwrapped()):
+                config = self.config.get_config_for_module(module_id)
+                self._direct[module_id] = PerceptronGradients(module.unwrapped(), config.gamma, config.action_penalty)
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         module = self._module[module_id]
@@ -45,7 +51,7 @@ class DDPGLearner(IndependentNetworks, DQNTorchLearner):
             self.register_optimizer(
                 module_id=module_id,
                 optimizer_name=name,
-                optimizer=torch.optim.Adam(parameters, eps=config.adam_epsilon, fused=True),
+                optimizer=FusedAdam(parameters, config.adam_epsilon),
                 params=parameters,
                 lr_or_lr_schedule=rate,
             )
@@ -82,12 +88,18 @@ class DDPGLearner(IndependentNetworks, DQNTorchLearner):
         """The loss of this Learner's share of a minibatch, and the gradients of all shares together."""
         rows = len(batch[Columns.OBS])
         weight, own = self.share.weight(rows), self.share.of(rows)
-        loss, gradients = torch.zeros(()), {}
+        loss = torch.zeros(())
+        gradients: dict[Any, Any] = {}
         if weight:
             part = {name: values[own] for name, values in batch.items()}
-            forward = self.module[module_id].unwrapped()._forward_train(part)
-            loss = self.compute_loss_for_module(module_id=module_id, config=config, batch=part, fwd_out=forward)
-            gradients = self.compute_gradients({module_id: loss})
+            if module_id in self._direct:
+                logged, gradients = self._direct[module_id](part)
+                self._latest.setdefault(module_id, {}).update(logged)
+                loss = logged["qf_loss"]
+            else:
+                forward = self.module[module_id].unwrapped()._forward_train(part)
+                loss = self.compute_loss_for_module(module_id=module_id, config=config, batch=part, fwd_out=forward)
+                gradients = self.compute_gradients({module_id: loss})
         if self.share.count > 1:
             added = self.added({p: weight * g for p, g in gradients.items()})
             gradients = {p: g for p, g in added.items() if g is not None}

@@ -103,7 +103,9 @@ class DDPGModule(TorchRLModule, QNetAPI, TargetNetworkAPI):
         if self.policy_is_due:
             output[ACTOR_OUTPUT] = self.policy(observations)
             acted = torch.tanh(output[ACTOR_OUTPUT])
-            output[Q_CURRENT] = self._values(self.get_submodule("qf"), observations, acted)
+            critic = self.get_submodule("qf").requires_grad_(False)  # it judges here and does not learn
+            output[Q_CURRENT] = self._values(critic, observations, acted)
+            critic.requires_grad_(True)
         return output
 
     @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from edgemarl.envs.registry import make_scenario
 from edgemarl.marl.algorithms.ddpg.algorithm import DDPGConfig
 from edgemarl.marl.algorithms.ddpg.learner import DDPGLearner
 from edgemarl.marl.algorithms.ddpg.module import DDPGModule
+from edgemarl.marl.rllib.learner import FusedAdam
 from edgemarl.marl.studies.pendulum import Pendulum, PendulumConfig, PendulumDecisions, PendulumExogenous, PendulumState
 from edgemarl.marl.training.config import TrainConfig, resolve
 from edgemarl.marl.training.run import train
@@ -131,6 +133,66 @@ def test_losses_equal_those_computed_by_hand(extras: dict[str, Any]) -> None:
     assert float(learner._losses[MODULE, "qf"].detach()) == pytest.approx(critic_loss, rel=1e-5)
     assert float(learner._losses[MODULE, "policy"].detach()) == pytest.approx(actor_loss, rel=1e-5)
     assert float(loss.detach()) == pytest.approx(critic_loss + actor_loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("extras", [DDPG_EXTRAS, TD3_EXTRAS])
+@pytest.mark.parametrize("gamma", [0.0, GAMMA])
+@pytest.mark.parametrize("penalty", [0.0, 0.5])
+@pytest.mark.parametrize("hidden", [(8,), (64, 32)])
+def test_gradients_without_a_graph_are_those_of_autograd(
+    extras: dict[str, Any], gamma: float, penalty: float, hidden: tuple[int, ...]
+) -> None:
+    """Bit by bit, in updates that move the actor and in those that do not, and what is logged."""
+    learner = build_learner(extras, action_penalty=penalty, gamma=gamma, hidden=hidden)
+    module, batch = module_of(learner), tensors(transitions(rows=64))
+    moved_targets(module)
+    for updates in range(2):
+        module.updates.fill_(updates)
+        torch.manual_seed(2)
+        logged, found = learner._direct[MODULE](batch)
+        torch.manual_seed(2)
+        forward = module._forward_train(batch)
+        learner.compute_loss_for_module(module_id=MODULE, config=learner.config, batch=batch, fwd_out=forward)
+        expected = learner.compute_gradients({MODULE: None})
+        assert [*found] == [*expected]
+        assert all(torch.equal(found[p], expected[p]) for p in expected)
+        latest = learner._latest.pop(MODULE)
+        assert {name: float(value) for name, value in logged.items()} == {n: float(v) for n, v in latest.items()}
+
+
+def test_agents_with_networks_of_their_own_keep_autograd() -> None:
+    assert not build_learner(agents=3)._direct and build_learner()._direct
+
+
+def test_a_critic_that_judges_the_actor_has_no_gradient_of_it() -> None:
+    """Its weights' gradients would be computed and thrown away."""
+    learner = build_learner(agents=2)
+    module, batch = module_of(learner), tensors(transitions(agents=2))
+    value = module._forward_train(batch)["q_curr"].mean()
+    with pytest.raises(RuntimeError, match="not have been used"):
+        torch.autograd.grad(value, list(module.qf.parameters()))
+    assert all(p.requires_grad for p in module.qf.parameters())
+
+
+def test_adam_without_hooks_takes_the_steps_of_adam() -> None:
+    """Also where a parameter has no gradient, and after its state was saved and loaded."""
+    torch.manual_seed(0)
+    start = [torch.randn(5, 3), torch.randn(4)]
+    pairs = [[torch.nn.Parameter(p.clone()) for p in start] for _ in range(2)]
+    ours, theirs = FusedAdam(pairs[0], 1e-7), torch.optim.Adam(pairs[1], eps=1e-7, fused=True)
+    for step in range(6):
+        for group in (*ours.param_groups, *theirs.param_groups):
+            group["lr"] = 0.1 / (1 + step)
+        for i, shape in enumerate(((5, 3), (4,))):
+            gradient = None if i == step % 3 else torch.randn(shape)
+            for parameters in pairs:
+                parameters[i].grad = gradient
+        ours.move()
+        theirs.step()
+        assert all(torch.equal(a, b) for a, b in zip(*pairs, strict=True))
+        if step == 3:
+            ours = FusedAdam(pairs[0], 1e-7)
+            ours.load_state_dict(deepcopy(theirs.state_dict()))
 
 
 def test_each_loss_moves_its_own_network_only() -> None:
