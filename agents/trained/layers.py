@@ -78,9 +78,9 @@ def backward(
     activation: str,
     of_weight: Sequence[bool],
     of_bias: Sequence[bool],
-    of_input: bool,
+    of_input: slice | None,
 ) -> tuple[list[torch.Tensor | None], list[torch.Tensor | None], torch.Tensor | None]:
-    """Gradients of weights, of biases and of the input, those that are asked for, from that of the outputs."""
+    """Gradients of weights, biases and these entries of the input, those that are asked for, from the outputs'."""
     of_weights: list[torch.Tensor | None] = [None] * len(weights)
     of_biases: list[torch.Tensor | None] = [None] * len(weights)
     for i in range(len(weights) - 1, -1, -1):
@@ -90,7 +90,13 @@ def backward(
             of_biases[i] = gradient.sum(dim=-2, keepdim=gradient.dim() == 3)
         if i:
             gradient = _before_activation_(_input_gradient(gradient, weights[i]), inputs[i], activation)
-    return of_weights, of_biases, _input_gradient(gradient, weights[0]) if of_input else None
+    if of_input is None:
+        return of_weights, of_biases, None
+    return (
+        of_weights,
+        of_biases,
+        _input_gradient(gradient, weights[0][:, of_input]),
+    )  # inputs are a weight's second axis
 
 
 class Layers(NamedTuple):
@@ -112,14 +118,14 @@ class Layers(NamedTuple):
         """Parameter -> gradient, from the inputs of `forward` and the gradient of its outputs."""
         all_of_them = [True] * len(self.weights)
         of_weights, of_biases, _ = backward(
-            gradient, inputs, self.weights, self.activation, all_of_them, all_of_them, False
+            gradient, inputs, self.weights, self.activation, all_of_them, all_of_them, None
         )
         return dict(zip((*self.weights, *self.biases), (*of_weights, *of_biases), strict=True))
 
-    def input_gradient(self, inputs: Sequence[torch.Tensor], gradient: torch.Tensor) -> torch.Tensor:
-        """The gradient of the first input alone."""
+    def input_gradient(self, inputs: Sequence[torch.Tensor], gradient: torch.Tensor, entries: slice) -> torch.Tensor:
+        """The gradient of these entries of the first input alone."""
         none_of_them = [False] * len(self.weights)
-        _, _, of_input = backward(gradient, inputs, self.weights, self.activation, none_of_them, none_of_them, True)
+        _, _, of_input = backward(gradient, inputs, self.weights, self.activation, none_of_them, none_of_them, entries)
         assert of_input is not None
         return of_input
 
@@ -140,7 +146,7 @@ class _Layers(torch.autograd.Function):
         inputs, weights = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
         of_input, _, *asked = ctx.needs_input_grad
         of_weights, of_biases, of_x = backward(
-            gradient, inputs, weights, ctx.activation, asked[:count], asked[count:], of_input
+            gradient, inputs, weights, ctx.activation, asked[:count], asked[count:], slice(None) if of_input else None
         )
         return of_x, None, *of_weights, *of_biases
 

@@ -61,8 +61,8 @@ class PerceptronGradients:
         acted = torch.tanh(out)
         values, critic_inputs = self.critics[0].forward(torch.cat([rows, acted], dim=-1))
         loss = -values.mean()
-        slope = self.critics[0].input_gradient(critic_inputs, torch.full_like(values, -1.0) / values.numel())
-        slope = torch.ops.aten.tanh_backward(slope[..., rows.shape[-1] :], acted)
+        slope, actions = torch.full_like(values, -1.0) / values.numel(), slice(rows.shape[-1], None)
+        slope = torch.ops.aten.tanh_backward(self.critics[0].input_gradient(critic_inputs, slope, actions), acted)
         if self.action_penalty > 0.0:
             loss = loss + self.action_penalty * out.square().mean()
             slope = slope + torch.full_like(out, self.action_penalty) / out.numel() * (2.0 * out)
