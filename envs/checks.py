@@ -73,6 +73,13 @@ def checked_path(name: str, value: Any) -> Path:
     return Path(value)
 
 
+def checked_function(name: str, value: Any, of: str) -> Any:
+    """A function, or None where nobody is to be told; `of` says what it is called with."""
+    if value is not None and not callable(value):
+        raise ValueError(f"{name} = {quoted(value)} is not legal: must be a function of {of}, or None")
+    return value
+
+
 def checked_names(name: str, value: Any) -> tuple[str, ...]:
     """Names in a list or another sequence; a single text is none, since its letters would be taken for names."""
     given = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping) else None

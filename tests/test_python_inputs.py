@@ -21,6 +21,7 @@ from edgemarl.envs import (
     scenario_names,
 )
 from edgemarl.envs.checks import checked_number
+from edgemarl.launch.replay import replay
 from edgemarl.marl import (
     GivenTraces,
     Outcome,
@@ -178,6 +179,8 @@ def of_rollouts() -> Iterator[tuple[str, Call]]:
         yield "discount", lambda v=v: played(discount=v)
     for v in (None, 3, "cost", [1]):
         yield "record", lambda v=v: played(record=v)
+    for v in (3, "x", []):
+        yield "progress", lambda v=v: played(progress=v)
     for name in ("networks", "slots", "warmup"):
         for v in NO_COUNT:
             yield name, lambda n=name, v=v: table(**{n: v})
@@ -219,12 +222,40 @@ def of_trainings() -> Iterator[tuple[str, Call]]:
         yield "out", lambda v=v: train(TrainConfig(scenario="sequential_offloading", agent_steps=10**5), v)
         yield "path", lambda v=v: load_policy(v, scenario())
         yield "path", lambda v=v: TrainedPolicy.load(v)
+    for name in ("progress", "saved", "imitated"):
+        yield (
+            name,
+            lambda n=name: train(TrainConfig(scenario="sequential_offloading", agent_steps=100), "none", **{n: 3}),
+        )
     for v in (None, 3, "x"):
         yield "policy", lambda v=v: export_policy(v, "none.onnx")
         yield "scenario", lambda v=v: load_policy("none", v)
 
 
-@pytest.mark.parametrize("calls", [of_traces, of_names, of_environments, of_rollouts, of_trainings])
+def shown(**given: Any) -> Any:
+    return replay(**{"scenario": scenario(), "controllers": ["random"], "out": "x.gif", "slots": 2, **given})
+
+
+def of_replays() -> Iterator[tuple[str, Call]]:
+    for v in NO_SCENARIO:
+        yield "scenario", lambda v=v: shown(scenario=v)
+    for v in (None, 3, "random", [], [3], ["random"] * 3):
+        yield "controllers", lambda v=v: shown(controllers=v)
+    for v in NO_PATH:
+        yield "out", lambda v=v: shown(out=v)
+    for v in NO_COUNT:
+        yield "slots", lambda v=v: shown(slots=v)
+        yield "first", lambda v=v: shown(first=v)
+    for v in ("x.parquet", 3, []):
+        yield "trace", lambda v=v: shown(trace=v)
+    for v in NO_SEED:
+        yield "seed", lambda v=v: shown(seed=v)
+    for v in ("2", -1, NAN, [], 0, 1000):
+        yield "fps", lambda v=v: shown(fps=v)
+    yield "progress", lambda: shown(progress=3)
+
+
+@pytest.mark.parametrize("calls", [of_traces, of_names, of_environments, of_rollouts, of_trainings, of_replays])
 def test_a_wrong_argument_is_named(
     calls: Callable[[], Iterator[tuple[str, Call]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ import yaml
 from torch import nn
 from torch.nn.utils import parametrize, prune
 
+from edgemarl.envs.checks import checked_function
 from edgemarl.envs.files import write_text
 from edgemarl.envs.reading import read_mapping
 from edgemarl.launch.dnn.trace import trace
@@ -111,6 +112,7 @@ def profile_pruning(
             whatever goes wrong in the network or the data.
     """
     tuning = tuning or FineTuning()
+    checked_function("progress", progress, "networks done and networks in all")
     _check(model, rates, train, tuning)
     with user_code("the data cannot be read"):
         test = list(test) if isinstance(test, Iterator) else test  # they are gone through many times

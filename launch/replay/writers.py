@@ -13,10 +13,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from edgemarl.agents.api import checked_policy
 from edgemarl.agents.registry import make_policy
 from edgemarl.envs.arrays import Array
+from edgemarl.envs.checks import checked_function, checked_integer, checked_number, checked_path, checked_seed
+from edgemarl.envs.config import quoted
 from edgemarl.envs.files import replacing
-from edgemarl.envs.scenario import Scenario
+from edgemarl.envs.scenario import Scenario, checked_scenario
 from edgemarl.launch.replay.film import Film
 from edgemarl.launch.replay.recording import record
 
@@ -72,17 +75,25 @@ def replay(
     Raises:
         ValueError: an unknown controller, more than two, a number outside its range, a file that cannot be written.
     """
-    out = Path(out)
+    scenario, out = checked_scenario(scenario), checked_path("out", out)
     check_form(out)
+    slots, seed = checked_integer("slots", slots, 1), checked_seed("seed", seed)
+    if first is not None:
+        first = checked_integer("first", first, 0)
+    if trace is not None:
+        scenario.check_trace(trace)
     first = first_shown(first, slots, trace)
-    for name, value, least in (("slots", slots, 1), ("first", first, 0)):
-        if value < least:
-            raise ValueError(f"{name} = {value} is not legal: must be an integer >= {least}")
-    if not 0.1 <= fps <= 50.0:
+    if not 0.1 <= checked_number("fps", fps, 0.0) <= 50.0:
         raise ValueError(f"fps = {fps:g} slots/s is not legal: must be >= 0.1 and <= 50")
-    if len(controllers) not in (1, 2):
-        raise ValueError(f"a replay shows one controller or two side by side, got {len(controllers)}")
-    policies = [make_policy(scenario, c) if isinstance(c, str) else c for c in controllers]
+    checked_function("progress", progress, "pictures done and pictures in all")
+    if isinstance(controllers, str) or not isinstance(controllers, Sequence) or len(controllers) not in (1, 2):
+        raise ValueError(
+            f"controllers = {quoted(controllers)} is not legal: must be a list of one controller, or of two that are "
+            "shown side by side"
+        )
+    policies = [
+        make_policy(scenario, c) if isinstance(c, str) else checked_policy(c, "controllers") for c in controllers
+    ]
     if trace is None:
         rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
         trace = scenario.sample_trace(rng, 1, first + slots)

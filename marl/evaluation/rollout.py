@@ -15,6 +15,7 @@ import numpy as np
 from edgemarl.agents.api import Policy, checked_policy
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.checks import (
+    checked_function,
     checked_generator,
     checked_integer,
     checked_kind,
@@ -200,6 +201,7 @@ def rollout(
     chunk_cells = checked_integer("chunk_cells", chunk_cells, 1)
     discount = None if discount is None else checked_number("discount", discount, 0.0, 1.0)
     record = checked_names("record", record)
+    progress = checked_function("progress", progress, "cell-slots")
     chunks: list[_Sums] = []
     for trace in source.chunks(chunk_cells):
         scenario.check_trace(trace)

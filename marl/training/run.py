@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from edgemarl.agents.api import Policy
-from edgemarl.envs.checks import checked_path
+from edgemarl.envs.checks import checked_function, checked_path
 from edgemarl.envs.scenario import Scenario
 from edgemarl.marl.algorithms.base import Run
 from edgemarl.marl.lock import FolderLock
@@ -225,6 +225,9 @@ def train(
         edgemarl.marl.training.stop.Terminated: a SIGTERM came; what was trained until then is saved. Networks that
             still imitate are not.
     """
+    checked_function("progress", progress, "a row of the curve and the share of the budget")
+    checked_function("saved", saved, "nothing")
+    checked_function("imitated", imitated, "role, steps, all steps and loss")
     with Training(config, out, resume, trust) as training, stop_request() as stop:
         training.look = _Looks(stop, imitated)
         last_save = time.perf_counter()
