@@ -266,6 +266,10 @@ def reproduce_command(
         int | None,
         typer.Option(parser=whole_number, metavar="INTEGER", help="Number of networks, each drawn on its own."),
     ] = None,
+    training_seeds: Annotated[
+        int | None,
+        typer.Option(parser=whole_number, metavar="INTEGER", help="Runs of every learner; default: the figure's."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder; each preset has its own below it.")] = Path("results"),
     concurrent: Concurrent = 1,
     storage: Storage = None,
@@ -278,7 +282,7 @@ def reproduce_command(
     if scenario is None:
         list_figures()
     else:
-        options = ReproduceOptions(scenario, figures or [], quick, networks, seed, concurrent, storage)
+        options = ReproduceOptions(scenario, figures or [], quick, networks, seed, concurrent, storage, training_seeds)
         reproduce(options, out, context.obj)
 
 

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from rich.table import Table
 
+from edgemarl.envs.checks import checked_integer
 from edgemarl.envs.config import cut
 from edgemarl.envs.registry import scenario_class
 from edgemarl.launch.commands.compare import play_and_report, show
 from edgemarl.launch.console import wide_console
 from edgemarl.launch.experiment.alone import AloneExperiment, check_concurrent, play_at_once
 from edgemarl.launch.experiment.elsewhere import play_on_ray
-from edgemarl.launch.experiment.plan import Plan, load_preset, make_plan, preset_names
+from edgemarl.launch.experiment.plan import SEEDS_MAX, Plan, Preset, load_preset, make_plan, preset_names
 from edgemarl.launch.experiment.quick import quick_preset
 from edgemarl.launch.experiment.run import Experiment
 from edgemarl.launch.experiment.store import working_in
@@ -37,6 +38,7 @@ class ReproduceOptions:
         quick: short forms.
         networks: None keeps the presets' own.
         concurrent: processes that train and play at once.
+        training_seeds: None keeps the presets' own.
         storage: a folder that all nodes see, or a URL, below which results are kept; jobs are tasks of Ray.
     """
 
@@ -47,6 +49,7 @@ class ReproduceOptions:
     seed: int = 0
     concurrent: int = 1
     storage: str | None = None
+    training_seeds: int | None = None
 
 
 def figures_of(scenario: str, asked: Sequence[str]) -> list[str]:
@@ -101,16 +104,25 @@ def plans_of(options: ReproduceOptions) -> dict[str, Plan]:
     """Figure -> its plan; everything is checked before anything runs.
 
     Raises:
-        ValueError: as `figures_of` and `make_plan`; concurrent below 1.
+        ValueError: as `figures_of` and `make_plan`; concurrent or training_seeds below 1.
     """
     check_concurrent(options.concurrent)
+    if options.training_seeds is not None:
+        checked_integer("--training-seeds", options.training_seeds, 1, high=SEEDS_MAX)
     plans = {}
     for figure in figures_of(options.scenario, options.figures):
         name = f"{scenario_class(options.scenario).name}/{figure}"
         preset = load_preset(name)
         preset = quick_preset(preset) if options.quick else preset
+        if options.training_seeds is not None:
+            preset = _with_seeds(preset, options.training_seeds)
         plans[figure] = make_plan(name, preset, overrides={}, seed=options.seed, networks=options.networks)
     return plans
+
+
+def _with_seeds(preset: Preset, count: int) -> Preset:
+    learned = {name: of.model_copy(update={"training_seeds": count}) for name, of in preset.learned.items()}
+    return preset.model_copy(update={"learned": learned})
 
 
 def reproduce(options: ReproduceOptions, out: Path, command: str) -> None:

@@ -99,6 +99,21 @@ def test_a_learner_is_trained_where_its_preset_says(tmp_path: Path) -> None:
         load_preset(str(file))
 
 
+def test_every_learner_of_a_figure_gets_the_training_seeds_that_are_asked_for(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    learned = plans_of(ReproduceOptions("model_placement", ["fig5a"], training_seeds=2))["fig5a"].preset.learned
+    assert len(learned) == 2 and {of.training_seeds for of in learned.values()} == {2}
+    own = plans_of(ReproduceOptions("model_placement", ["fig5a"]))["fig5a"].preset.learned
+    assert {of.training_seeds for of in own.values()} == {3}
+    for wrong in ("0", "-1", "1.5", "x", "10000000"):
+        with pytest.raises(SystemExit) as ended:
+            main(["reproduce", "model_placement", "fig5a", "--training-seeds", wrong, "--out", str(tmp_path / "out")])
+        told = capsys.readouterr().err
+        assert ended.value.code == 2 and "training-seeds" in told
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_same_command_goes_on_where_it_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
