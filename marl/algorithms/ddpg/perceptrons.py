@@ -41,7 +41,7 @@ class PerceptronGradients:
     def __call__(self, batch: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[torch.Tensor, Any]]:
         """Values to log, by name, and parameter -> gradient; rows (M, ...)."""
         rows, targets = batch[Columns.OBS], self._targets(batch)
-        taken, one = torch.cat([rows, batch[Columns.ACTIONS]], dim=-1), torch.ones(())
+        taken, one = torch.cat([rows, batch[Columns.ACTIONS]], dim=-1), targets.new_ones(())
         gradients: dict[torch.Tensor, Any] = {}
         predictions = []
         for critic in self.critics:
