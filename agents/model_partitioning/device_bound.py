@@ -95,7 +95,7 @@ def device_trace(
         local_cost=np.ascontiguousarray(local.cost),
         local_queue=queue + c.energy_queue_scale * local.energy_j - budget,
         bent=_bent(network, cuts, rate, local, grid.energy_cell),
-        joule_rate=c.transmit_power_w * c.slot_s * rate_hz,
+        joule_rate=network.joule_rate(rate_hz),
         snr=np.ascontiguousarray(snr),
         sent_bits=cuts.sent_bits,
         edge_load=network.edge_load(cuts.edge_cycles),

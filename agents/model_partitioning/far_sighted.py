@@ -162,7 +162,7 @@ def device_model(network: ModelPartitioning, device: int) -> QueueModel:
     memory_top = MEMORY_TOP * max(float(step.max()), 1e-3)
     energy_grid = ENERGY_TOP * network.queue_reference[0][device] * np.linspace(0.0, 1.0, ENERGY_POINTS) ** GRID_POWER
     local = network.local_part(cuts, energy_grid[:, None], np.zeros(1), rate[:, None, None])
-    joule_rate = c.transmit_power_w * c.slot_s * rate
+    joule_rate = network.joule_rate(rate)
     return QueueModel(
         energy_grid=energy_grid,
         memory_grid=memory_top * np.linspace(0.0, 1.0, MEMORY_POINTS) ** GRID_POWER,

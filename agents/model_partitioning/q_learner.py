@@ -17,7 +17,7 @@ import numpy as np
 from edgemarl.agents.api import check_entries, restored
 from edgemarl.agents.least_squares import LeastSquares
 from edgemarl.agents.model_partitioning.congestion import costs_beside, taken
-from edgemarl.agents.model_partitioning.queue_worth import QueueWorth, joule_rate
+from edgemarl.agents.model_partitioning.queue_worth import QueueWorth
 from edgemarl.agents.model_partitioning.rules import CutController
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.scenario import Scenario
@@ -81,7 +81,7 @@ class CutLearner(CutController):
         air_cost = taken(air, cut) * held
         self._remember(cut, terms, air_cost, roots, told)
         weight = self.network.transmission_weight(q, rate)
-        sent_j = joule_rate(self.network, rate) * (air_cost / weight)
+        sent_j = self.network.joule_rate(rate) * (air_cost / weight)
         self.worth.played(cut, taken(terms.own_energy_j, cut) + sent_j, q, w, rate)
         return cut
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from edgemarl.agents.api import Act, Controller, check_entries, restored
 from edgemarl.agents.model_partitioning.q_learner import DISCOUNT
-from edgemarl.agents.model_partitioning.queue_worth import QueueWorth, joule_rate
+from edgemarl.agents.model_partitioning.queue_worth import QueueWorth
 from edgemarl.envs.arrays import Array
 from edgemarl.envs.physics.allocation import corrected_shares, fdma_shares
 from edgemarl.envs.physics.queueing import virtual_queue
@@ -66,7 +66,7 @@ class ShareLearner(Controller):
         seen = self.seen(observations)
         if self._last.any():
             self._learn(seen)
-        second = self.worth.energy_price() * joule_rate(self.network, seen.arrival_rate_hz)
+        second = self.worth.energy_price() * self.network.joule_rate(seen.arrival_rate_hz)
         weight = self.network.transmission_weight(seen.energy_queue, seen.arrival_rate_hz)
         correction = np.sqrt(1.0 + second / weight)  # of shares that follow the roots of the weights
         self._last = np.stack([seen.snr, seen.arrival_rate_hz, seen.energy_queue, correction])
@@ -95,7 +95,7 @@ class ShareLearner(Controller):
         rate_bps = fdma_rate_bps(np.where(sends, share, 1.0), c.bandwidth_hz, snr)
         sent_s = np.where(sends, at.sent_bits / rate_bps, 0.0)
         own_j = network.local_part(at, queue, self.memory_queue, rate).energy_j
-        self.worth.played(seen.cut, own_j + joule_rate(network, rate) * sent_s, queue, self.memory_queue, rate)
+        self.worth.played(seen.cut, own_j + network.joule_rate(rate) * sent_s, queue, self.memory_queue, rate)
         nu_c = c.memory_queue_scale / c.memory_unit_bytes
         self.memory_queue = virtual_queue(self.memory_queue, nu_c * at.memory_bytes, nu_c * network.memory_budget_bytes)
         self.worth.learn(seen.energy_queue, self.memory_queue)

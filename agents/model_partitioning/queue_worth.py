@@ -35,12 +35,6 @@ NUDGE = 0.01
 SAMPLE = ("energy", "outlives", "memory", "energy_queue", "memory_queue")
 
 
-def joule_rate(network: ModelPartitioning, arrival_rate_hz: Array) -> Array:
-    """Energy of a slot per second that one request's transmission takes, any shape."""
-    c = network.config
-    return np.asarray(c.transmit_power_w * c.slot_s * arrival_rate_hz)
-
-
 class QueueWorth:
     """Slopes of the values of both queues of every device, in budgets: how many slots a unit is paid.
 
@@ -76,7 +70,7 @@ class QueueWorth:
         next_q = virtual_queue(energy_queue[..., None], nu_e * terms.own_energy_j, nu_e * energy_budget)
         next_w = virtual_queue(memory_queue[..., None], nu_c * cuts.memory_bytes, nu_c * memory_budget)
         later = self.energy[..., None] * energy_budget * next_q + self.memory[..., None] * memory_budget / unit * next_w
-        second = self.energy_price() * joule_rate(network, arrival_rate_hz)
+        second = self.energy_price() * network.joule_rate(arrival_rate_hz)
         return replace(
             terms,
             own_cost=terms.own_cost + self.discount * later,

@@ -315,6 +315,10 @@ class ModelPartitioning(
             rows["server"] = clipped(np.stack(parts, axis=2).reshape(cells, 1, 5 * n))
         return rows
 
+    def joule_rate(self, arrival_rate_hz: Array) -> Array:
+        """Energy of a slot per second that one request's transmission takes, any shape."""
+        return np.asarray(self.config.transmit_power_w * self.config.slot_s * arrival_rate_hz)
+
     def cut_terms(self, energy_queue: Array, memory_queue: Array, arrival_rate_hz: Array, snr: Array) -> CutTerms:
         """Terms of all cuts; Q, W, lambda and s over the whole band are (B, N)."""
         q, w, rate = (values[..., None] for values in (energy_queue, memory_queue, arrival_rate_hz))
@@ -347,7 +351,7 @@ class ModelPartitioning(
         cost, alpha, _ = priced_cuts(terms, self._mean_prices(state), c.bandwidth_hz)
         sent_bits = np.broadcast_to(self.cuts.sent_bits, alpha.shape)
         sent_s = over(sent_bits, fdma_rate_bps(alpha, c.bandwidth_hz, terms.snr[..., None]))
-        energy_j = terms.own_energy_j + c.transmit_power_w * c.slot_s * exogenous.arrival_rate_hz[..., None] * sent_s
+        energy_j = terms.own_energy_j + self.joule_rate(exogenous.arrival_rate_hz[..., None]) * sent_s
         added = energy_j / self.energy_budget_j[:, None] - 1.0
         return np.concatenate([(cost - cost[..., -1:]) / self.penalty, added], axis=2)
 
