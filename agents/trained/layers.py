@@ -32,7 +32,7 @@ def perceptron(x: torch.Tensor, weights: Sequence[Any], biases: Sequence[Any], a
     if tracing or torch.compiler.is_compiling():  # exports hold PyTorch's plain operations
         return _plain(x, weights, biases, activation)
     if torch.is_grad_enabled():
-        out: torch.Tensor = _Layers.apply(x, activation, *weights, *biases)  # type: ignore[no-untyped-call]
+        out: torch.Tensor = _Recorded.apply(x, activation, *weights, *biases)  # type: ignore[no-untyped-call]
         return out
     for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
         x = _affine(x, weight, bias)
@@ -130,7 +130,7 @@ class Layers(NamedTuple):
         return of_input
 
 
-class _Layers(torch.autograd.Function):
+class _Recorded(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, activation: str, *parameters: torch.Tensor) -> torch.Tensor:
         count = len(parameters) // 2
