@@ -92,11 +92,8 @@ def backward(
             gradient = _before_activation_(_input_gradient(gradient, weights[i]), inputs[i], activation)
     if of_input is None:
         return of_weights, of_biases, None
-    return (
-        of_weights,
-        of_biases,
-        _input_gradient(gradient, weights[0][:, of_input]),
-    )  # inputs are a weight's second axis
+    entering = weights[0][:, of_input]  # inputs are a weight's second axis, shared or stacked
+    return of_weights, of_biases, _input_gradient(gradient, entering)
 
 
 class Layers(NamedTuple):
